@@ -1,0 +1,268 @@
+"""Multi-dSprites: squares, ellipses and hearts that cover each other, in three colourings.
+
+Lengths are given for images of 64 pixels a side and scale with the side. With the centre of a
+sprite at column 16 + 32 x and row 16 + 32 y, a pixel (i, j) of centre (j + 1/2, i + 1/2) has
+
+    dx = j + 1/2 - (16 + 32 x)        u = cos(o) dx - sin(o) dy
+    dy = i + 1/2 - (16 + 32 y)        v = sin(o) dx + cos(o) dy
+
+and lies inside a sprite of scale s if
+
+    square:   max(|u|, |v|) <= 9.6 s
+    ellipse:  (u / 12.8 s)**2 + (v / 7.2 s)**2 <= 1
+    heart:    inside  u = 9.6 s sin(t)**3,
+                      v = -s (2/3 (13 cos t - 5 cos 2t - 2 cos 3t - cos 4t) + 1.4)
+
+Binary, without antialiasing; a sprite never leaves the image. Unlike in Tetris, `x` is the column.
+
+Axes: n scenes, N entities (0 is the background; later entities lie on top).
+
+Source: Kabra et al. 2019 (multi_object_datasets) for contents and ranges; geometry measured on
+the dSprites images (Matthey et al. 2017). Undocumented there and chosen here: continuous scale,
+orientation and position; gray levels over [0, 1]; saturation and value over [0.5, 1], which the
+published count of bright green squares supports (0.1826 of images, 0.1829 by this rule).
+"""
+
+import dataclasses
+
+import numpy as np
+
+from . import counter_rng
+
+DEFAULT_SIZE = 64
+"""Side of the published images in pixels."""
+MIN_SIZE = 16
+"""Below, a sprite of the smallest scale is a handful of pixels."""
+
+SQUARE, ELLIPSE, HEART = 1, 2, 3
+SHAPE_NAMES = ("square", "ellipse", "heart")
+"""Names of shape ids 1, 2, 3."""
+SCALE_RANGE = (0.5, 1.0)
+
+# Largest distance of a sprite's pixel from its centre over the image side: the half diagonal of
+# the square, 9.6 * sqrt(2) / 64.
+_MAX_EXTENT = 13.6 / 64
+
+# Separates this generator's random numbers from those of the others under the same seed.
+_STREAM = 0x73707274
+_WORDS_PER_ENTITY = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One colouring of Multi-dSprites.
+
+    Attributes:
+      name: as in the published file `multi_dsprites_<name>.tfrecords`.
+      min_sprites: least number of sprites; the number is uniform.
+      max_sprites: greatest number of sprites.
+      channels: image channels.
+    """
+
+    name: str
+    min_sprites: int
+    max_sprites: int
+    channels: int
+
+    @property
+    def num_entities(self):
+        """Length of the entity axis: background and `max_sprites`."""
+        return 1 + self.max_sprites
+
+
+VARIANTS = {
+    variant.name: variant
+    for variant in (
+        Variant("binarized", 2, 3, channels=1),
+        Variant("colored_on_grayscale", 2, 5, channels=3),
+        Variant("colored_on_colored", 1, 4, channels=3),
+    )
+}
+
+
+def get_variant(name):
+    """Returns the `Variant` of a name; a ValueError lists the valid ones."""
+    if name not in VARIANTS:
+        raise ValueError(f"`variant` must be one of {', '.join(VARIANTS)}. Received: {name!r}.")
+    return VARIANTS[name]
+
+
+def factors(indices, seed=0, variant="colored_on_grayscale"):
+    """Draws what is in the scenes.
+
+    Nothing here depends on the image size. Scene i has the same sprites in all variants, up to their
+    number and colours.
+
+    Args:
+      indices: integer array [n], scene numbers.
+      seed: dataset seed in [0, 2**64).
+      variant: name of a `Variant`.
+
+    Returns:
+      dict of float32 arrays; zeros for the background and for absent entities:
+        x, y: [n, N] in [0, 1], centre; column and row 16 + 32 x, 16 + 32 y of 64.
+        shape: [n, N], 1 square, 2 ellipse, 3 heart.
+        orientation: [n, N], radians in [0, 2 pi].
+        scale: [n, N] in [0.5, 1].
+        color: [n, N, C] in [0, 1].
+        visibility: [n, N], 1 if the entity exists (it may still be covered), also for entity 0.
+        background: [n, C] in [0, 1], the one that is not aligned with entities.
+    """
+    variant = get_variant(variant)
+    words = counter_rng.random_words(
+        indices, _WORDS_PER_ENTITY * variant.num_entities, seed=seed, stream=_STREAM
+    )
+    words = words.reshape(len(words), variant.num_entities, _WORDS_PER_ENTITY)
+    background_words, sprite_words = words[:, 0], words[:, 1:]
+
+    choices = variant.max_sprites - variant.min_sprites + 1
+    count = variant.min_sprites + counter_rng.integers(background_words[:, 0], choices)
+    exists = np.arange(variant.max_sprites) < count[:, None]
+
+    color, background = _colors(variant, sprite_words[..., 5:8], background_words[:, 1:4])
+    sprites = {
+        "x": counter_rng.uniform(sprite_words[..., 0]),
+        "y": counter_rng.uniform(sprite_words[..., 1]),
+        "shape": 1 + counter_rng.integers(sprite_words[..., 2], len(SHAPE_NAMES)),
+        "orientation": counter_rng.uniform(sprite_words[..., 3], 0.0, 2 * np.pi),
+        "scale": counter_rng.uniform(sprite_words[..., 4], *SCALE_RANGE),
+        "color": color,
+    }
+    drawn = {name: _with_background(values, exists) for name, values in sprites.items()}
+    drawn["visibility"] = np.pad(exists, ((0, 0), (1, 0)), constant_values=True).astype(np.float32)
+    drawn["background"] = background.astype(np.float32)
+    return drawn
+
+
+def render(factors, size=DEFAULT_SIZE):
+    """Draws scenes from their factors, entity 1 first and later entities over it.
+
+    The arithmetic is float64 on the float32 factors, so that stored factors give back the stored
+    image bit for bit.
+
+    Args:
+      factors: dict as `factors()` gives it, of any number N of entities; an entity with `shape` 0
+        is not drawn.
+      size: image side in pixels, at least `MIN_SIZE`.
+
+    Returns:
+      image: uint8 [n, size, size, C], the colours times 255, rounded.
+      mask: uint8 [n, size, size], number of the visible entity, 0 for the background. A sprite
+        that is wholly covered has no pixel.
+
+    Raises:
+      ValueError: if the size is too small or a shape is unknown.
+    """
+    if size < MIN_SIZE:
+        raise ValueError(f"`size` must be at least {MIN_SIZE} pixels. Received: size={size}.")
+    shape = np.asarray(factors["shape"])
+    if not np.isin(shape, (0, SQUARE, ELLIPSE, HEART)).all():
+        raise ValueError(f"`shape` must be 0, 1, 2 or 3. Received: {np.unique(shape)}.")
+
+    num_scenes, num_entities = shape.shape
+    mask = np.zeros((num_scenes, size, size), np.uint8)
+    for entity in range(1, num_entities):
+        scene = np.flatnonzero(shape[:, entity])
+        of_entity = [
+            np.asarray(factors[name])[scene, entity].astype(np.float64)
+            for name in ("shape", "x", "y", "orientation", "scale")
+        ]
+        sprite, row, column = _covered_pixels(*of_entity, size)
+        mask[scene[sprite], row, column] = entity
+
+    color = np.array(factors["color"], np.float64)
+    color[:, 0] = factors["background"]
+    palette = np.rint(255.0 * color).astype(np.uint8)  # [n, N, C]
+    image = palette[np.arange(num_scenes)[:, None, None], mask]
+    return image, mask
+
+
+def scenes(indices, seed=0, variant="colored_on_grayscale", size=DEFAULT_SIZE):
+    """Draws scenes: `factors()` with `image` and `mask` of `render()` in one dict."""
+    drawn = factors(indices, seed, variant)
+    image, mask = render(drawn, size)
+    return {"image": image, "mask": mask, **drawn}
+
+
+def _colors(variant, sprite_words, background_words):
+    """Returns sprite colours [n, S, C] and background colours [n, C], float64 in [0, 1]."""
+    if variant.name == "binarized":
+        return np.ones((*sprite_words.shape[:2], 1)), np.zeros((len(background_words), 1))
+    if variant.name == "colored_on_colored":
+        return counter_rng.uniform(sprite_words), counter_rng.uniform(background_words)
+    hue = counter_rng.uniform(sprite_words[..., 0])
+    saturation = counter_rng.uniform(sprite_words[..., 1], 0.5, 1.0)
+    value = counter_rng.uniform(sprite_words[..., 2], 0.5, 1.0)
+    gray = np.repeat(counter_rng.uniform(background_words[:, :1]), 3, axis=1)
+    return hsv_to_rgb(hue, saturation, value), gray
+
+
+def hsv_to_rgb(hue, saturation, value):
+    """RGB [..., 3] in [0, 1] of hue, saturation and value in [0, 1].
+
+    channel(k) = value (1 - saturation clip(min(k, 4 - k), 0, 1)),  k = (offset + 6 hue) mod 6,
+    with offsets 5, 3, 1 for red, green, blue.
+    """
+    k = (np.array([5.0, 3.0, 1.0]) + 6.0 * hue[..., None]) % 6.0
+    return value[..., None] * (1.0 - saturation[..., None] * np.clip(np.minimum(k, 4.0 - k), 0, 1))
+
+
+def _covered_pixels(shape, x, y, orientation, scale, size):
+    """Pixels inside each of m sprites, from factors [m].
+
+    Returns:
+      sprite, row, column: integer arrays of equal length, one entry per covered pixel.
+    """
+    # Only a window around the centre is tested: 29x29 of 64x64 pixels.
+    radius = int(np.ceil(_MAX_EXTENT * size))
+    window = np.arange(2 * radius + 1)
+    centre_x = size / 4 + size / 2 * x
+    centre_y = size / 4 + size / 2 * y
+    left = np.floor(centre_x - radius).astype(np.int64)
+    top = np.floor(centre_y - radius).astype(np.int64)
+    dx = (left[:, None] + window + 0.5 - centre_x[:, None])[:, None, :]  # [m, 1, w]
+    dy = (top[:, None] + window + 0.5 - centre_y[:, None])[:, :, None]  # [m, w, 1]
+
+    # Lengths in units of the sprite: one unit is `scale` pixels in an image of 64.
+    unit = scale * (size / 64)
+    cos = (np.cos(orientation) / unit)[:, None, None]
+    sin = (np.sin(orientation) / unit)[:, None, None]
+    u = cos * dx - sin * dy  # [m, w, w]
+    v = sin * dx + cos * dy
+
+    inside = np.zeros(u.shape, bool)
+    for shape_id, test in ((SQUARE, _in_square), (ELLIPSE, _in_ellipse), (HEART, _in_heart)):
+        chosen = shape == shape_id
+        inside[chosen] = test(u[chosen], v[chosen])
+    sprite, row, column = np.nonzero(inside)
+    return sprite, top[sprite] + row, left[sprite] + column
+
+
+def _in_square(u, v):
+    return np.maximum(np.abs(u), np.abs(v)) <= 9.6
+
+
+def _in_ellipse(u, v):
+    return (u / 12.8) ** 2 + (v / 7.2) ** 2 <= 1.0
+
+
+def _in_heart(u, v):
+    """Point-in-heart without a polygon.
+
+    The curve meets each vertical line |u| < 9.6 exactly twice, at t and pi - t, because
+    u = 9.6 sin(t)**3 fixes sin t and leaves the sign of c = cos t. With the multiple angles
+    written in c, the two heights are `middle -+ half`:
+
+        13 c - 5 cos 2t - 2 cos 3t - cos 4t = (4 - 2 c**2 - 8 c**4) + (19 c - 8 c**3)
+    """
+    sine_squared = np.cbrt(np.minimum(np.abs(u) / 9.6, 1.0)) ** 2
+    c_squared = 1.0 - sine_squared
+    middle = -(2 / 3 * (4.0 - c_squared * (2.0 + 8.0 * c_squared)) + 1.4)
+    half = 2 / 3 * np.sqrt(c_squared) * (19.0 - 8.0 * c_squared)
+    return (np.abs(u) <= 9.6) & (np.abs(v - middle) <= half)
+
+
+def _with_background(values, exists):
+    """Zeroes absent sprites of [n, S, ...], prepends an entity of zeros, converts to float32."""
+    values = values * exists.reshape(exists.shape + (1,) * (values.ndim - 2))
+    return np.concatenate([np.zeros_like(values[:, :1]), values], axis=1).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Tetrominoes: three shaded pieces on black, 35x35. See README.md."""

@@ -1,0 +1,100 @@
+"""The page is whole, self-contained, escaped, and shows the worst scenes first."""
+
+import html.parser
+
+import numpy as np
+import pytest
+
+from tfobj.errors import UserError
+from tfobj.metrics import SceneScorer
+from tfobj.viz import canvas, panels, report
+
+
+class Page(html.parser.HTMLParser):
+    """Collects text, and checks that tags close and that every source is embedded."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.stack, self.sources, self.words = [], [], []
+        self.feed(path.read_text(encoding="utf-8"))
+        assert self.stack == []
+
+    def handle_starttag(self, tag, attrs):
+        assert tag not in ("script", "link", "iframe")
+        self.sources += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img"):
+            self.stack.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def run(num_scenes=6, seed=0):
+    rng = np.random.default_rng(seed)
+    true = np.zeros((num_scenes, 8, 8), np.uint8)
+    true[:, 1:4, 1:4], true[:, 5:, 5:] = 1, 2
+    flip = rng.random(true.shape) < np.linspace(0.5, 0.0, num_scenes)[:, None, None]
+    predicted = np.where(flip, rng.integers(0, 3, true.shape), true)
+    masks = np.moveaxis(np.eye(3, dtype=np.float32)[predicted], -1, 1)[..., None]
+    slot_recons = rng.random((num_scenes, 3, 8, 8, 3)).astype(np.float32)
+    recon = (masks * slot_recons).sum(1)
+    image = np.clip(recon + 0.1, 0, 1)
+    scorer = SceneScorer()
+    scorer.update(image=image, recon=recon, masks=masks, true_mask=true)
+    scenes = {"image": image, "recon": recon, "masks": masks, "slot_recons": slot_recons, "true_mask": true}
+    return scorer, scenes
+
+
+def test_page(tmp_path):
+    scorer, scenes = run()
+    table = scorer.table()
+    curve = report.distribution_figure(table["mse"], "mse")
+    path = report.write_report(
+        tmp_path / "report" / "index.html",
+        title="a <b>run</b> & more",
+        protocol="validation, 6 scenes",
+        summary=scorer.summary(),
+        table=table,
+        scenes=scenes,
+        figures=[("as figure", curve), ("as bytes", canvas.figure_to_png(curve))],
+        config={"model": {"num_slots": 3}},
+        warnings=["One slot explains 98 % of every image."],
+    )
+    page = Page(path)
+    text = " ".join(page.words)
+    assert [p.name for p in path.parent.iterdir()] == ["index.html"]
+    assert page.sources and all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert len(page.sources) == 1 + 2 + 2  # distribution, six scenes in two figures, two figures
+    for words in ("a <b>run</b> & more", "validation, 6 scenes", "98 % of every image", '"num_slots": 3'):
+        assert words in text
+    worst = np.argsort(table["fg_ari"])
+    captions = [word for word in page.words if word.startswith("Scenes ")]
+    assert captions[-2:] == [f"Scenes {', '.join(map(str, worst[s]))}." for s in (slice(0, 4), slice(4, 6))]
+
+
+def test_index_maps_drawn_scenes_to_rows():
+    scorer, scenes = run()
+    chosen = {name: values[[4, 1]] for name, values in scenes.items()} | {"index": np.array([4, 1])}
+    order, name = report.worst_first(scorer.table(), "fg_ari")
+    ((caption, figure),) = report._scene_figures(chosen, scorer.table(), order, name)
+    assert caption == "Scenes 1, 4."
+    first = next(axes for axes in figure.axes if axes.images)
+    np.testing.assert_allclose(first.images[0].get_array(), scenes["image"][1])
+    with pytest.raises(UserError, match=r"`scenes\['index'\]` must have shape \[2\]"):
+        next(report._scene_figures({**chosen, "index": np.arange(3)}, scorer.table(), order, name))
+
+
+def test_without_labels_the_largest_error_is_worst(tmp_path):
+    order, name = report.worst_first({"mse": np.array([0.1, 0.3, np.nan, 0.2])}, "fg_ari")
+    assert (order.tolist(), name) == ([1, 3, 0], "mse")
+    path = report.write_report(tmp_path / "r.html", title="bare", summary={"num_scenes": 0, "mse": float("nan")})
+    assert "–" in " ".join(Page(path).words)
+
+
+def test_png_files_are_embedded(tmp_path):
+    png = canvas.save_figure(panels.masks_grid(np.ones((1, 2, 4, 4, 1))), tmp_path / "masks.png")
+    path = report.write_report(tmp_path / "r.html", title="t", summary={}, figures=[("masks", png)])
+    assert len(Page(path).sources) == 1

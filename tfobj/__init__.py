@@ -1,0 +1,43 @@
+"""tfobj takes pictures and videos apart into their objects, without labels.
+
+    import tfobj
+
+    experiment = tfobj.resolve("slot_attention", "tetris", preset="quick")   # a typed, printable configuration
+    model = tfobj.build_model(experiment)                                    # a keras.Model
+    outputs = model(images)                                                  # SceneOutputs: recon, masks, slots, ...
+
+The command line (`python launch/train.py --help`) is a thin layer over the same functions.
+Nothing heavy is imported here: TensorFlow is loaded by the first name that needs it.
+"""
+
+import importlib
+import pathlib
+
+__version__ = "0.1.0"
+
+# A source checkout keeps `datasets/` and `launch/` beside `tfobj/` (top-level packages of those
+# names would shadow other people's). Installed, they are `tfobj.datasets` and `tfobj.launch`
+# (setup.cfg, package_dir); this line gives a checkout the same import names without installing.
+_checkout = pathlib.Path(__file__).resolve().parent.parent
+if (_checkout / "setup.cfg").is_file() and (_checkout / "datasets").is_dir():
+    __path__.append(str(_checkout))
+
+_PUBLIC = {
+    "SceneBatch": "tfobj.structs",
+    "SceneOutputs": "tfobj.structs",
+    "ExperimentConfig": "tfobj.training.experiment",
+    "resolve": "tfobj.training.experiment",
+    "build_model": "tfobj.training.experiment",
+    "UserError": "tfobj.errors",
+}
+__all__ = [*_PUBLIC, "__version__"]
+
+
+def __getattr__(name):
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'tfobj' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,0 +1,174 @@
+"""Seeded batches whose only state is the step number.
+
+Batch s of a stream is a function of (seed, s): scene p = s * batch_size + b of an endless sequence of
+epochs, each a permutation of all scenes. Nothing is dropped; a batch may straddle two epochs. So a run
+that continues at step s sees what it would have seen, whatever stopped it, and a checkpoint of the data
+is the step number.
+"""
+
+import functools
+
+import numpy as np
+
+from tfobj.datasets.generators import counter_rng
+from tfobj.errors import UserError
+
+# Separates the order of training from the scenes that a generator draws under the same seed.
+_STREAM = 0x6F726472
+
+_ALIGNMENT = 64
+"""Bytes; TensorFlow's kernels refuse memory that does not start on a multiple of it."""
+
+_shared_tensors = []
+"""Tensors that use NumPy's memory. Kept for the life of the process: giving one back takes Python's lock, and
+TensorFlow may do that in a thread that the holder of the lock is waiting for."""
+
+
+class BatchStream:
+    """An endless, shuffled, restartable stream of batches. The NumPy part needs no TensorFlow.
+
+        stream = BatchStream(open_split(protocol, "train"), batch_size=32, seed=0)
+        stream.batch(1000)["image"]                  # uint8 [32, H, W, C], always the same
+        for batch in stream.dataset(start_step=1000) # float32, through tf.data
+    """
+
+    def __init__(self, arrays, batch_size, seed=0, shuffle=True):
+        """Makes a stream.
+
+        Args:
+          arrays: `SceneArrays` of n scenes.
+          batch_size: scenes per batch, B; may exceed n.
+          seed: order of the scenes, in [0, 2**64).
+          shuffle: False walks through the scenes in order, again and again.
+
+        Raises:
+          UserError: if there is no scene, or a number is out of range.
+        """
+        if len(arrays) < 1:
+            raise UserError("`arrays` must hold at least one scene. Received: none.")
+        if batch_size < 1:
+            raise UserError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}.")
+        if not 0 <= seed < 2**64:
+            raise UserError(f"`seed` must be in [0, 2**64). Received: seed={seed}.")
+        self.arrays = arrays
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        # A batch touches two epochs at a border, and tf.data asks for several batches at a time.
+        self._permutation = functools.lru_cache(maxsize=4)(self._draw_permutation)
+
+    def indices(self, step):
+        """Returns the scene numbers of batch `step`, int64 [B]."""
+        num_scenes = len(self.arrays)
+        position = step * self.batch_size + np.arange(self.batch_size, dtype=np.int64)
+        epoch, place = np.divmod(position, num_scenes)
+        if not self.shuffle:
+            return place
+        result = np.empty(self.batch_size, np.int64)
+        for number in range(int(epoch[0]), int(epoch[-1]) + 1):
+            chosen = epoch == number
+            result[chosen] = self._permutation(number)[place[chosen]]
+        return result
+
+    def batch(self, step):
+        """Returns batch `step`: `image` uint8 [B, H, W, C] and, with labels, `mask` uint8 [B, H, W]."""
+        return self.arrays.gather(self.indices(step))
+
+    def dataset(self, start_step=0, *, num_parallel_calls=2, prefetch=4):
+        """Returns the batches start_step, start_step + 1, ... as an endless `tf.data.Dataset`.
+
+        Args:
+          start_step: first step.
+          num_parallel_calls: batches that are put together at a time; the order does not depend on it.
+          prefetch: batches held ready.
+
+        Returns:
+          Dataset of dicts with static shapes: `image` float32 [B, H, W, C] in [0, 1] and, with labels,
+          `mask` uint8 [B, H, W]. Under `tf.distribute` every worker draws the global batch and keeps its
+          part (`AutoShardPolicy.DATA`), since there are no files to divide.
+        """
+        import tensorflow as tf
+
+        num_scenes = len(self.arrays)
+        first_epoch, first_place = divmod(start_step * self.batch_size, num_scenes)
+
+        def order_of(epoch):
+            order = self._tensorflow_permutation(epoch)
+            return tf.data.Dataset.from_tensor_slices(order[tf.where(epoch == first_epoch, first_place, 0) :])
+
+        def gather(indices, scenes):
+            batch = {name: tf.gather(values, indices) for name, values in scenes.items()}
+            # Division, not multiplication by 1 / 255: correctly rounded, so equal on every engine.
+            return {**batch, "image": tf.cast(batch["image"], tf.float32) / 255.0}
+
+        # TensorFlow ops only. A Python function in the pipeline can hang a program for ever: Python holds
+        # its lock while it destroys an iterator, and the iterator waits for a call that needs the lock.
+        order = tf.data.Dataset.range(first_epoch, counter_rng.MAX_INDEX).flat_map(order_of)
+        indices = order.batch(self.batch_size, drop_remainder=True)
+        # As an element and not as a capture, because captures are copied into the graph.
+        tensors = {name: _as_tensor(getattr(self.arrays, name)) for name in self.arrays.fields}
+        scenes = tf.data.Dataset.from_tensors(tensors)
+
+        options = tf.data.Options()
+        options.deterministic = True
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+        return (
+            tf.data.Dataset.zip((indices, scenes.repeat()))
+            .map(gather, num_parallel_calls=num_parallel_calls)
+            .prefetch(prefetch)
+            .with_options(options)
+        )
+
+    def _draw_permutation(self, epoch):
+        """Returns the order of an epoch, int64 [n]: the scenes sorted by a random word each."""
+        words = counter_rng.random_words([epoch], len(self.arrays), seed=self.seed, stream=_STREAM)[0]
+        return np.argsort(words, kind="stable")
+
+    def _tensorflow_permutation(self, epoch):
+        """The same order as a tensor, from TensorFlow's Philox; `epoch` is an int64 tensor."""
+        import tensorflow as tf
+
+        num_scenes = len(self.arrays)
+        if not self.shuffle:
+            return tf.range(num_scenes, dtype=tf.int64)
+        words = tf.raw_ops.StatelessRandomUniformFullIntV2(
+            shape=[num_scenes],
+            key=tf.constant([self.seed], tf.uint64),
+            counter=tf.stack([tf.zeros([], tf.uint64), tf.cast(epoch, tf.uint64) + (_STREAM << 32)]),
+            alg=1,  # Philox
+            dtype=tf.uint32,
+        )
+        return tf.argsort(tf.cast(words, tf.int64), stable=True)
+
+
+def _as_tensor(array):
+    """Returns an array as a tensor on the host, without copying memory-mapped data if it can be avoided."""
+    import tensorflow as tf
+
+    if array.ctypes.data % _ALIGNMENT == 0 and array.flags.c_contiguous and array.flags.writeable:
+        tensor = tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+        _shared_tensors.append(tensor)
+        return tensor
+    with tf.device("CPU:0"):
+        return tf.constant(array)
+
+
+def evaluation_batches(arrays, batch_size):
+    """Yields all scenes once, in order, in batches of one static shape.
+
+    Args:
+      arrays: `SceneArrays` of n scenes.
+      batch_size: scenes per batch, B.
+
+    Yields:
+      dicts of NumPy arrays: `image` float32 [B, H, W, C] in [0, 1], `mask` uint8 [B, H, W] if there are
+      labels, and `valid` bool [B]. The last batch is filled up with copies of the last scene, which are
+      not valid.
+    """
+    if batch_size < 1:
+        raise UserError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}.")
+    for start in range(0, len(arrays), batch_size):
+        position = np.arange(start, start + batch_size)
+        batch = arrays.gather(np.minimum(position, len(arrays) - 1))
+        image = batch["image"].astype(np.float32) / np.float32(255.0)
+        yield {**batch, "image": image, "valid": position < len(arrays)}

@@ -1,0 +1,1 @@
+"""TensorFlow Probability distributions of scene models; everything here computes in float32."""

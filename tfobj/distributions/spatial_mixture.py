@@ -1,0 +1,125 @@
+"""Spatial mixture: every pixel of an image comes from one of K slots (Greff 2019, Eq. 1).
+
+    log p(x) = sum_pixels logsumexp_k [ log m_k + sum_c log f(x_c; mu_kc, scale) ],   m = softmax_k(mask logits)
+
+The colour channels of a pixel are joint within a component. f is Normal(sigma = 0.1) in the paper and
+Logistic(scale = 0.03) in the released configurations.
+"""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+tfd = tfp.distributions
+
+_HUGE = 1e30  # stands for infinity where inf - inf would make NaN
+
+
+class PixelTerms(NamedTuple):
+    """Everything that inference asks about an image under a mixture, from one pass. Trailing axis 1 unless stated."""
+
+    log_prob: Any
+    """[B, 1, H, W, 1], nats per pixel."""
+    component_log_prob: Any
+    """[B, K, H, W, 1], l_k = sum_c log f(x_c; mu_kc)."""
+    responsibilities: Any
+    """[B, K, H, W, 1], r_k = p(k | x): sums to one over K."""
+    means_gradient: Any
+    """[B, K, H, W, C], d NLL / d mu_k."""
+    logits_gradient: Any
+    """[B, K, H, W, 1], d NLL / d mask logit_k = m_k - r_k."""
+
+
+class SpatialMixture(tfd.Distribution):
+    """Distribution over images [H, W, C] with batch shape [B].
+
+    Args:
+      means: [B, K, H, W, C], slot appearances in image units.
+      mask_logits: [B, K, H, W, 1], unnormalised log mixing weights.
+      scale: scale of the component density, in image units.
+      component: "normal" or "logistic".
+
+    Raises:
+      ValueError: unknown `component`.
+    """
+
+    def __init__(self, means, mask_logits, scale=0.1, component="normal", validate_args=False, allow_nan_stats=True, name="SpatialMixture"):
+        parameters = dict(locals())
+        if component not in ("normal", "logistic"):
+            raise ValueError(f"`component` must be 'normal' or 'logistic'. Received: component={component!r}.")
+        with tf.name_scope(name):
+            self.means = tf.cast(means, tf.float32)
+            self.mask_logits = tf.cast(mask_logits, tf.float32)
+            self.component = component
+            self.density = (tfd.Normal if component == "normal" else tfd.Logistic)(self.means, tf.cast(scale, tf.float32))
+        super().__init__(dtype=tf.float32, reparameterization_type=tfd.NOT_REPARAMETERIZED, validate_args=validate_args,
+                         allow_nan_stats=allow_nan_stats, parameters=parameters, name=name)
+
+    @property
+    def log_masks(self):
+        """[B, K, H, W, 1], log softmax of the mask logits over slots."""
+        return tf.nn.log_softmax(self.mask_logits, axis=1)
+
+    @property
+    def masks(self):
+        """[B, K, H, W, 1], sums to one over K."""
+        return tf.nn.softmax(self.mask_logits, axis=1)
+
+    def component_log_prob(self, image):
+        """Returns l_k = sum_c log f(x_c; mu_kc), [B, K, H, W, 1]."""
+        return tf.reduce_sum(self.density.log_prob(image[:, None]), axis=-1, keepdims=True)
+
+    def pixel_terms(self, image):
+        """Returns the `PixelTerms` of `image` [B, H, W, C]; the gradients are closed forms, checked against autodiff."""
+        component_log_prob = self.component_log_prob(image)
+        joint = self.log_masks + component_log_prob
+        log_prob = tf.reduce_logsumexp(joint, axis=1, keepdims=True)
+        responsibilities = tf.exp(joint - log_prob)
+        error, scale = image[:, None] - self.means, self.density.scale
+        pull = error / scale**2 if self.component == "normal" else tf.tanh(0.5 * error / scale) / scale
+        return PixelTerms(log_prob, component_log_prob, responsibilities,
+                          means_gradient=-responsibilities * pull, logits_gradient=self.masks - responsibilities)
+
+    def leave_one_out_log_prob(self, component_log_prob):
+        """Returns log p(x | z without slot k) [B, K, H, W, 1], the masks renormalised over the other slots.
+
+        `component_log_prob` is that of `pixel_terms`. Not defined for K = 1 (returns zeros).
+        """
+        num_slots = tf.shape(self.mask_logits)[1]
+        others = (1.0 - tf.eye(num_slots))[None, :, :, None, None, None]          # [1, k, j, 1, 1, 1]
+        logits = self.mask_logits[:, None] - (1.0 - others) * _HUGE
+        with_others = tf.reduce_logsumexp(logits + component_log_prob[:, None], axis=2)
+        result = with_others - tf.reduce_logsumexp(logits, axis=2)
+        return tf.where(num_slots > 1, result, tf.zeros_like(result))
+
+    def _log_prob(self, image):
+        joint = self.log_masks + self.component_log_prob(image)
+        return tf.reduce_sum(tf.reduce_logsumexp(joint, axis=1), axis=[1, 2, 3])
+
+    def _mean(self):
+        return tf.reduce_sum(self.masks * self.means, axis=1)
+
+    def _sample_n(self, n, seed=None):
+        choice_seed, noise_seed = tfp.random.split_seed(seed, salt="spatial_mixture")
+        logits = tf.transpose(self.mask_logits[..., 0], [0, 2, 3, 1])             # [B, H, W, K]
+        chosen = tfd.OneHotCategorical(logits, dtype=tf.float32).sample(n, seed=choice_seed)
+        chosen = tf.transpose(chosen, [0, 1, 4, 2, 3])[..., None]                 # [n, B, K, H, W, 1]
+        return tf.reduce_sum(chosen * self.density.sample(n, seed=noise_seed), axis=2)
+
+    def _batch_shape_tensor(self, **parameters):
+        return tf.shape(self.means)[:1]
+
+    def _batch_shape(self):
+        return self.means.shape[:1]
+
+    def _event_shape_tensor(self, **parameters):
+        return tf.shape(self.means)[2:]
+
+    def _event_shape(self):
+        return self.means.shape[2:]
+
+    @classmethod
+    def _parameter_properties(cls, dtype, num_classes=None):
+        properties = tfp.util.ParameterProperties
+        return {"means": properties(event_ndims=4), "mask_logits": properties(event_ndims=4), "scale": properties(event_ndims=0)}

@@ -1,0 +1,1 @@
+"""Iterative amortised inference, owned by no model."""

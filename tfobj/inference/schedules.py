@@ -1,0 +1,29 @@
+"""Step weights of losses over refinement steps."""
+
+import tensorflow as tf
+
+from tfobj.errors import UserError
+
+
+def refinement_loss_weight(t, num_steps, kind="linear", values=()):
+    """Returns the weight of the loss after `t` of `num_steps` refinements, t = 0 ... num_steps.
+
+    "linear": t / num_steps, so the data-independent first decode counts nothing (Greff 2019, Eq. 4, with
+    the num_steps + 1 decodes of the released code: taken literally, the paper's sum would leave the last
+    refinement untrained). "constant": 1. "list": `values[t]`.
+
+    Args:
+      t, num_steps: Python integers, or tensors where the model runs with a free number of steps.
+
+    Raises:
+      UserError: if a list has not num_steps + 1 entries.
+    """
+    if kind == "list":
+        if not isinstance(num_steps, int) or len(values) != num_steps + 1:
+            raise UserError(f"`model.loss_weight_list` must have num_steps + 1 entries. Received: {len(values)} entries for num_steps={num_steps}.")
+        return values[t] if isinstance(t, int) else tf.gather(tf.constant(values), t)
+    if kind == "constant":
+        return 1.0
+    if isinstance(t, int) and isinstance(num_steps, int):
+        return t / num_steps
+    return tf.cast(t, tf.float32) / tf.cast(num_steps, tf.float32)

@@ -1,0 +1,246 @@
+"""Contingency tables and the adjusted Rand index (ARI), on the host and in the graph.
+
+Every segmentation score of the package is a function of one small table per image, n_ij = number of
+pixels with true id i and predicted id j, so the pixels are read once. Host functions use NumPy in
+int64/float64 and take the whole data set as one batch without a loop; `*_on_device` functions use
+TensorFlow in float32 with static shapes, for validation inside a compiled step.
+
+Axes: B images, T frames, L true ids (0 = background), K predicted ids.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from tfobj.errors import UserError, unknown_name
+from tfobj.structs import IGNORE_LABEL
+
+LEVELS = ("sequence", "frame")
+
+
+def segment_ids(masks):
+    """Predicted ids: the slot with the largest share of every pixel; ties go to the lowest index.
+
+    Args:
+      masks: [B, (T,) K, H, W, 1] array, shares or logits of the slots.
+
+    Returns:
+      ids: [B, (T,) H, W] int64 in [0, K).
+    """
+    masks = np.asarray(masks)
+    _check_masks(masks.shape)
+    return np.argmax(masks[..., 0], axis=-3)
+
+
+def contingency_table(
+    true, predicted, *, num_true=None, num_predicted=None, ignore_label=IGNORE_LABEL, level="sequence"
+):
+    """Counts the pixels of every pair of true and predicted id, for a whole batch in one `bincount`.
+
+    Args:
+      true: [B, ...] integer ids; 0 = background. Pixels equal to `ignore_label`, or negative, count nowhere.
+      predicted: integer ids >= 0, the shape of `true`. See `segment_ids` for soft masks.
+      num_true: L, more than every id in `true`; None takes the largest id plus one.
+      num_predicted: K, more than every id in `predicted`; None takes the largest id plus one.
+      ignore_label: the id that marks pixels without label, or None.
+      level: "sequence" counts all pixels of an entry together (an image, or all frames of a video);
+        "frame" makes one table per frame and needs `true` [B, T, H, W].
+
+    Returns:
+      table: int64, [B, L, K], or [B, T, L, K] at frame level.
+
+    Raises:
+      UserError: if the shapes differ or an id is out of range.
+    """
+    true, predicted = np.asarray(true), np.asarray(predicted)
+    for name, ids in (("true", true), ("predicted", predicted)):
+        if ids.ndim < 2 or ids.dtype.kind not in "iub":
+            raise UserError(f"`{name}` must be integer ids [B, ...]. Received: shape {ids.shape}, dtype {ids.dtype}.")
+    if true.shape != predicted.shape:
+        raise UserError(f"`predicted` must have the shape of `true`, {true.shape}. Received: {predicted.shape}.")
+    lead = true.shape[: _num_lead_axes(true, level)]
+    num_tables = int(np.prod(lead))
+    # The pixel count is spelled out because -1 is ambiguous for an empty batch.
+    num_pixels = int(np.prod(true.shape[len(lead) :]))
+    true = true.reshape(num_tables, num_pixels).astype(np.int64)
+    predicted = predicted.reshape(num_tables, num_pixels).astype(np.int64)
+
+    valid = true >= 0
+    if ignore_label is not None:
+        valid &= true != ignore_label
+    row = np.broadcast_to(np.arange(num_tables)[:, None], valid.shape)[valid]
+    true, predicted = true[valid], predicted[valid]
+    num_true = _num_ids("true", true, num_true)
+    num_predicted = _num_ids("predicted", predicted, num_predicted)
+    cell = (row * num_true + true) * num_predicted + predicted
+    counts = np.bincount(cell, minlength=num_tables * num_true * num_predicted)
+    return counts.reshape(*lead, num_true, num_predicted).astype(np.int64)
+
+
+def adjusted_rand_index_from_table(table, *, foreground_only=False, empty_value=np.nan):
+    """ARI of every contingency table.
+
+        N = n(n-1),   G_t = sum_i a_i(n-a_i) / N,   G_p = sum_j b_j(n-b_j) / N,   G_tp = sum_ij n_ij(n-n_ij) / N
+        ARI = (G_t + G_p - G_tp - G_t G_p) / ((G_t + G_p)/2 - G_t G_p)
+
+    with row sums a, column sums b and n = sum a. G is the share of pixel pairs that a partition
+    separates. This is the usual formula written in separated instead of joined pairs: it does not
+    cancel when one segment fills the image, so that the same lines serve float32.
+
+    The denominator vanishes only for identical partitions. They are recognised by counting: as many
+    occupied cells as occupied rows and as occupied columns; their ARI is 1.
+
+    Args:
+      table: [..., L, K] integer counts.
+      foreground_only: leaves out row 0, i.e. every pixel whose true id is 0 (FG-ARI).
+      empty_value: the score of a table without pixels, e.g. of an image without objects. NaN (skip and
+        count) is our protocol; 1.0 imitates scikit-learn, SAVi and PROVIDE, 0.0 imitates EfficientMORL.
+
+    Returns:
+      scores: float64 [...], in [-0.5, 1]; 0 for random labels in expectation.
+
+    Source: Hubert and Arabie 1985; foreground variant of Greff 2019, section 4.1.
+    """
+    table = np.asarray(table, np.int64)
+    if foreground_only:
+        table = table[..., 1:, :]
+    rows, columns = table.sum(-1), table.sum(-2)
+    n = rows.sum(-1)
+    pairs = np.maximum(n * (n - 1), 1)
+    true_gap = (rows * (n[..., None] - rows)).sum(-1) / pairs
+    predicted_gap = (columns * (n[..., None] - columns)).sum(-1) / pairs
+    joint_gap = (table * (n[..., None, None] - table)).sum((-2, -1)) / pairs
+    product = true_gap * predicted_gap
+    occupied = (table > 0).sum((-2, -1))
+    identical = (occupied == (rows > 0).sum(-1)) & (occupied == (columns > 0).sum(-1))
+    denominator = np.where(identical, 1.0, 0.5 * (true_gap + predicted_gap) - product)
+    scores = np.where(identical, 1.0, (true_gap + predicted_gap - joint_gap - product) / denominator)
+    return np.where(n == 0, empty_value, scores)
+
+
+def adjusted_rand_index(
+    true, predicted, *, foreground_only=False, empty_value=np.nan, level="sequence", ignore_label=IGNORE_LABEL
+):
+    """ARI of every image or video, see `adjusted_rand_index_from_table` for formula and edge cases.
+
+        adjusted_rand_index([[0, 0, 1, 1]], [[0, 0, 1, 2]])                   # [0.5714...]
+        adjusted_rand_index([[0, 0, 1, 1]], [[3, 0, 1, 1]], foreground_only=True)   # [1.0]
+
+    FG-ARI does not see the background: slots that spill far beyond their objects still score 1.
+    Report ARI or covering beside it.
+
+    Args:
+      true: [B, ...] integer ids; 0 = background, `ignore_label` = not scored.
+      predicted: integer ids, the shape of `true`.
+      foreground_only: scores the pixels of objects only.
+      empty_value: the score where there is nothing to score.
+      level: "sequence" treats all frames as one set of pixels, so identity switches cost; "frame"
+        averages the scores of the frames, NaN left out (PROVIDE's protocol, with `empty_value=1.0`).
+      ignore_label: the id that marks pixels without label, or None.
+
+    Returns:
+      scores: float64 [B].
+    """
+    table = contingency_table(true, predicted, ignore_label=ignore_label, level=level)
+    scores = adjusted_rand_index_from_table(table, foreground_only=foreground_only, empty_value=empty_value)
+    return scores if level == "sequence" else mean_over_defined(scores)
+
+
+def mean_over_defined(scores, axis=-1):
+    """Mean over `axis` of the entries that are not NaN; NaN where there are none, without a warning."""
+    scores = np.asarray(scores, np.float64)
+    defined = ~np.isnan(scores)
+    total = np.where(defined, scores, 0.0).sum(axis)
+    count = defined.sum(axis)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def segment_ids_on_device(masks):
+    """`segment_ids` in the graph: masks [B, (T,) K, H, W, 1] of any float dtype -> int32 [B, (T,) H, W]."""
+    _check_masks(masks.shape)
+    return tf.argmax(masks[..., 0], axis=-3, output_type=tf.int32)
+
+
+def contingency_table_on_device(true, predicted, num_true, num_predicted):
+    """`contingency_table` at sequence level in the graph, as a product of one-hot matrices.
+
+    Args:
+      true: [B, ...] integer tensor. Ids outside [0, num_true) count nowhere: that is how the ignore
+        label drops out, and why `num_true` must cover every object.
+      predicted: integer tensor of the same shape, in [0, num_predicted).
+      num_true: L, a Python integer (shapes stay static).
+      num_predicted: K, a Python integer.
+
+    Returns:
+      table: float32 [B, L, K], exact counts up to 2**24 pixels per entry. Zeros and ones survive the
+        bfloat16 or TF32 inputs of a matrix unit, and sums are accumulated in float32.
+    """
+    true, predicted = _flat_ids(true), _flat_ids(predicted)
+    return tf.einsum("bnl,bnk->blk", tf.one_hot(true, num_true), tf.one_hot(predicted, num_predicted))
+
+
+def adjusted_rand_index_from_table_on_device(table, *, foreground_only=False, empty_value=float("nan")):
+    """`adjusted_rand_index_from_table` in float32, with every sum kept in [0, 1].
+
+    Args:
+      table: float32 [..., L, K], exact counts.
+      foreground_only, empty_value: as on the host.
+
+    Returns:
+      scores: float32 [...]; within 1e-5 of the host up to 2**24 pixels.
+    """
+    table = tf.cast(table, tf.float32)
+    if foreground_only:
+        table = table[..., 1:, :]
+    rows, columns = tf.reduce_sum(table, -1), tf.reduce_sum(table, -2)
+    n = tf.reduce_sum(rows, -1)
+    size, others = tf.maximum(n, 1.0), tf.maximum(n - 1.0, 1.0)
+
+    def separated(counts, axes):
+        """Share of pixel pairs in different groups; n - counts is exact, so nothing cancels."""
+        total = n[(...,) + (None,) * len(axes)]
+        shares = counts / size[(...,) + (None,) * len(axes)]
+        return tf.reduce_sum(shares * (total - counts), axes) / others
+
+    true_gap, predicted_gap = separated(rows, [-1]), separated(columns, [-1])
+    joint_gap = separated(table, [-2, -1])
+    product = true_gap * predicted_gap
+    occupied = _count_positive(table, [-2, -1])
+    identical = (occupied == _count_positive(rows, [-1])) & (occupied == _count_positive(columns, [-1]))
+    denominator = tf.where(identical, 1.0, 0.5 * (true_gap + predicted_gap) - product)
+    scores = tf.where(identical, 1.0, (true_gap + predicted_gap - joint_gap - product) / denominator)
+    return tf.where(n == 0.0, tf.constant(empty_value, tf.float32), scores)
+
+
+def _num_lead_axes(true, level):
+    if level not in LEVELS:
+        raise unknown_name("level", level, LEVELS)
+    if level == "sequence":
+        return 1
+    if true.ndim != 4:
+        raise UserError(f'`true` must be [B, T, H, W] for level="frame". Received: shape {true.shape}.')
+    return 2
+
+
+def _num_ids(name, ids, declared):
+    if ids.size and ids.min() < 0:
+        raise UserError(f"`{name}` must hold ids of at least 0. Received: {ids.min()}.")
+    found = int(ids.max()) + 1 if ids.size else 1
+    if declared is None:
+        return found
+    if declared < found:
+        raise UserError(f"`num_{name}` must be more than every id in `{name}`, {found - 1}. Received: {declared}.")
+    return int(declared)
+
+
+def _check_masks(shape):
+    if len(shape) not in (5, 6) or shape[-1] != 1:
+        raise UserError(f"`masks` must have shape [B, (T,) K, H, W, 1]. Received: {tuple(shape)}.")
+
+
+def _flat_ids(ids):
+    ids = tf.cast(ids, tf.int32)
+    return tf.reshape(ids, [-1, ids.shape[1:].num_elements()])
+
+
+def _count_positive(counts, axes):
+    return tf.reduce_sum(tf.cast(counts > 0.0, tf.int32), axes)

@@ -1,0 +1,1 @@
+"""One model per paper; `tfobj.registry.MODELS` is the table of them."""

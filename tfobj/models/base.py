@@ -1,0 +1,183 @@
+"""The contract that every model keeps, and the step that they all share.
+
+A model is a `keras.Model` built from a frozen config. It answers four questions:
+
+    outputs = model(image, num_slots=None, num_steps=None, seed=None, training=False)   # SceneOutputs
+    loss, terms = model.objective(outputs, step)                                        # what training minimises
+    scene = model.decode(slots)                                                         # render edited latents
+    image = model.sample(num, seed)                                                     # where there is a prior
+
+(Keras owns the attribute `loss`, which is why the training loss is called `objective`.)
+"""
+
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from tfobj import random
+from tfobj.config import Config, require
+from tfobj.structs import SceneOutputs, check_num_slots, check_num_steps, check_outputs
+
+
+class SceneConfig(Config):
+    """What the configurations of all models have in common; subclasses are dataclasses with these fields."""
+
+    image_size: tuple[int, int]
+    channels: int
+    num_slots: int
+    num_steps: int
+
+    minimum_slots = 2
+    minimum_steps = 1
+
+    def __post_init__(self):
+        require(min(self.image_size) >= 1, "model.image_size", "two positive numbers", self.image_size)
+        require(self.channels in (1, 3), "model.channels", "1 or 3", self.channels)
+        check_num_slots(self.num_slots, self.minimum_slots)
+        check_num_steps(self.num_steps, self.minimum_steps)
+
+
+class DecodedScene(NamedTuple):
+    """What `SceneModel.decode` renders; the same names and shapes as in `SceneOutputs`."""
+
+    recon: Any
+    masks: Any
+    slot_recons: Any
+
+
+class Preset(NamedTuple):
+    """One named set of hyperparameters for a model on a dataset."""
+
+    description: str
+    """What it is, where its numbers are from, what to expect and on which hardware."""
+    model: dict
+    """Changes to the model's config, which itself defaults to the paper's main table."""
+    train: dict
+    """Changes to `tfobj.training.experiment.TrainConfig`."""
+
+
+class SceneModel(keras.Model):
+    """Base of all models; see the module's docstring for the contract.
+
+    Subclasses set `config_class`, wire their layers in `__init__` after `super().__init__(config)`, build
+    them in `build`, and end `__init__` with `self.build()`, so a model has its weights when it exists.
+
+    Attributes:
+      config: the frozen configuration.
+      run_seed: seed of the noise that `fit` uses; the package's own loop passes seeds explicitly.
+    """
+
+    config_class = None
+    has_prior = False
+    """Whether `sample` exists."""
+    slots_are_fixed = False
+    """Whether K is fixed at construction (ordered slots)."""
+    has_steps = True
+    """Whether `num_steps` means anything."""
+
+    def __init__(self, config, run_seed=0, **kwargs):
+        super().__init__(autocast=False, **kwargs)  # images stay float32; layers cast to the compute dtype
+        self.config, self.run_seed = config, run_seed
+
+    def objective(self, outputs, step):
+        """Returns (loss, terms): the scalar that training minimises and named scalars, means over scenes.
+
+        Args:
+          outputs: `SceneOutputs` of `call` with `training=True`.
+          step: int64 scalar tensor, number of finished updates (curricula are functions of it).
+        """
+        raise NotImplementedError
+
+    def decode(self, slots):
+        """Renders slots [B, K, D] as a `DecodedScene`."""
+        raise NotImplementedError
+
+    def sample(self, num, seed, num_slots=None):
+        """Draws `num` scenes from the prior; a `DecodedScene`. Only where `has_prior`."""
+        raise NotImplementedError(f"{type(self).__name__} has no prior to sample from.")
+
+    def resolve_call(self, image, num_slots, num_steps, seed):
+        """Fills the defaults of `call` and checks static facts; returns (num_slots, num_steps, seed)."""
+        if self.slots_are_fixed and num_slots is not None and num_slots != self.config.num_slots:
+            raise ValueError(f"`num_slots` of {type(self).__name__} is fixed at construction to {self.config.num_slots}. "
+                             f"Received: num_slots={num_slots}.")
+        num_slots = self.config.num_slots if num_slots is None else num_slots
+        num_steps = self.config.num_steps if num_steps is None else num_steps
+        check_num_slots(num_slots, self.config.minimum_slots)
+        check_num_steps(num_steps, self.config.minimum_steps)
+        expected = (*self.config.image_size, self.config.channels)
+        if tuple(image.shape[-3:]) != expected:
+            raise ValueError(f"`image` must have shape [B, {', '.join(map(str, expected))}]. Received: {tuple(image.shape)}.")
+        return num_slots, num_steps, random.make_seed() if seed is None else seed
+
+    def loss_and_gradients(self, batch, seed, step, loss_scale=1.0):
+        """One forward and backward pass; reads variables only, so it may be compiled for each device.
+
+        Args:
+          batch: `SceneBatch`.
+          seed: int32 [3] of `random.make_seed`.
+          step: int64 scalar.
+          loss_scale: multiplies the gradients; 1 / replicas makes their sum the gradient of the global mean.
+
+        Returns:
+          (outputs, terms, gradients): `SceneOutputs`; dict of scalars with "loss"; one gradient per trainable weight.
+        """
+        with tf.GradientTape() as tape:
+            outputs = self(batch["image"], seed=seed, training=True)
+            check_outputs(outputs, batch["image"])
+            loss, terms = self.objective(outputs, step)
+            scaled = loss * loss_scale
+        gradients = tape.gradient(scaled, self.trainable_variables, unconnected_gradients="zero")
+        return outputs, {"loss": loss, **terms}, gradients
+
+    def train_step(self, data):
+        """One update for `compile` + `fit` on one device; the package's own loop makes the same update."""
+        step = self.optimizer.iterations
+        _, terms, gradients = self.loss_and_gradients(data, random.make_seed(self.run_seed, step.value), tf.cast(step.value, tf.int64))
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return terms
+
+    def test_step(self, data):
+        """Loss terms of one batch for `evaluate` and validation in `fit`."""
+        outputs = self(data["image"], seed=random.make_seed(self.run_seed), training=False)
+        loss, terms = self.objective(outputs, tf.cast(self.optimizer.iterations.value, tf.int64))
+        return {"loss": loss, **terms}
+
+    def get_config(self):
+        return {"config": self.config.to_dict(), "run_seed": self.run_seed}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(cls.config_class.from_dict(config["config"]), run_seed=config["run_seed"])
+
+    def build_from_config(self, config):
+        """Weights exist since construction; Keras' loading asks for this hook."""
+
+    def count_trainable(self):
+        """Returns the number of trainable parameters."""
+        return sum(int(tf.size(v.value)) for v in self.trainable_variables)
+
+
+def compose(masks, slot_recons):
+    """Returns the mixture mean sum_k masks_k slot_recons_k: [B, K, H, W, 1], [B, K, H, W, C] -> [B, H, W, C]."""
+    return tf.reduce_sum(masks * slot_recons, axis=1)
+
+
+def fold_slots(x):
+    """[B, K, ...] -> [B * K, ...], static where the input is."""
+    lead = [-1] if x.shape[0] is None or x.shape[1] is None else [x.shape[0] * x.shape[1]]
+    return tf.reshape(x, [*lead, *x.shape[2:]])
+
+
+def unfold_slots(x, batch, num_slots):
+    """[B * K, ...] -> [B, K, ...]; `batch` and `num_slots` are Python or tensor integers."""
+    return tf.reshape(x, [batch, num_slots, *x.shape[1:]])
+
+
+def batch_size(x):
+    """Returns B as a Python integer where it is known, else as a tensor."""
+    return x.shape[0] if x.shape[0] is not None else tf.shape(x)[0]
+
+
+__all__ = ["DecodedScene", "Preset", "SceneConfig", "SceneModel", "SceneOutputs", "batch_size", "compose", "fold_slots", "unfold_slots"]

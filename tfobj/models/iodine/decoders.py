@@ -1,0 +1,47 @@
+"""The two decoders of IODINE: spatial broadcast (the model) and deconvolution (the ablation of Greff 2019, appendix C)."""
+
+import keras
+import tensorflow as tf
+
+from tfobj.nn.broadcast_decoder import BroadcastDecoder
+from tfobj.nn.convolution import ConvStack, FanInTruncatedNormal
+from tfobj.nn.mlp import MLP
+
+
+def make_decoder(config, name):
+    """Returns the decoder that `config` (`IodineConfig`) asks for: [N, D] -> [N, H, W, 1 + C], mask logit first."""
+    if config.decoder == "deconv":
+        return DeconvDecoder(config.image_size, 1 + config.channels, name=name)
+    return BroadcastDecoder(config.image_size, (*config.decoder_channels, 1 + config.channels), (config.decoder_kernel,),
+                            positions="append", activation="elu", initializer=FanInTruncatedNormal(), name=name)
+
+
+class DeconvDecoder(keras.layers.Layer):
+    """[N, D] -> [N, H, W, channels]: MLP 512, 512 -> 8 x 8 x 8 -> four transposed 5 x 5 stride 2 -> two 5 x 5; no coordinates.
+
+    Four doublings of 8 x 8 give 128 x 128 (Greff 2019); smaller images take as many doublings as they need and
+    crop the rest.
+    """
+
+    def __init__(self, size, channels, **kwargs):
+        super().__init__(**kwargs)
+        self.size = tuple(size)
+        doublings = 0
+        while 8 * 2**doublings < max(size):
+            doublings += 1
+        common = {"initializer": FanInTruncatedNormal(), "activation": "elu", "dtype": self.dtype_policy}
+        self.mlp = MLP((512, 512), linear_output=False, name="mlp", **common)
+        self.stack = ConvStack((64,) * (doublings + 1) + (channels,), 5, (2,) * doublings + (1, 1), linear_output=True,
+                               transposed=True, name="stack", **common)
+
+    def build(self, input_shape):
+        self.mlp.build(input_shape)
+        self.stack.build((None, 8, 8, 8))
+        self.built = True
+
+    def operators(self):
+        """Returns None: nothing of this decoder depends on the weights alone."""
+
+    def call(self, latents, operators=None):
+        x = self.stack(tf.reshape(self.mlp(latents), [-1, 8, 8, 8]))
+        return tf.cast(x[:, : self.size[0], : self.size[1]], tf.float32)

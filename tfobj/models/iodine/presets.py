@@ -1,0 +1,53 @@
+"""Hyperparameters of IODINE: (preset, dataset) -> `Preset`."""
+
+import math
+
+from tfobj.models.base import Preset
+
+PAPER_TRAIN = {"steps": 1_000_000, "batch_size": 32, "learning_rate": 3e-4, "adam_epsilon": 1e-8, "clip_norm": 5.0}
+"""Greff 2019, appendix B: Adam 3e-4, batch 32 on 8 GPUs, global norm clipped at 5."""
+
+TETRIS = {"num_slots": 4, "latent_size": 32, "lstm_size": 0}
+"""Greff 2019, Table 8."""
+
+MULTI_DSPRITES = {"num_slots": 6, "latent_size": 16, "lstm_size": 128}
+"""Greff 2019, Table 7 (16 latents by the refinement table; the decoder table prints the size of lambda)."""
+
+CLEVR6 = {
+    "image_size": (128, 128), "num_slots": 7, "latent_size": 64, "decoder_channels": (64, 64, 64, 64), "decoder_kernel": 3,
+    "refinement_channels": (64, 64, 64, 64), "refinement_kernel": 3, "refinement_mlp": (256,), "lstm_size": 256,
+}
+"""Greff 2019, Table 6."""
+
+RELEASE = {
+    "likelihood": "logistic", "likelihood_scale": 0.03, "prior_variance": math.log(2.0), "latent_constant": True,
+    "refinement_mlp_linear_output": True, "inputs.legacy_constants": True,
+}
+"""What the published configurations do on all three datasets."""
+
+SPRITES = {"inputs.coordinate_type": "cosine"}
+"""The released configurations of the two sprite sets see eight cosine channels."""
+
+
+def release_train(batch_size, reference_rate, reference_batch):
+    """Released recipe: Adam beta_1 0.95, rate scaled by sqrt(batch), continuous decay by 10 per million steps."""
+    return {"steps": 1_000_000, "batch_size": batch_size, "learning_rate": reference_rate * math.sqrt(batch_size / reference_batch),
+            "decay_rate": 0.1, "decay_steps": 1_000_000, "adam_beta_1": 0.95, "adam_epsilon": 1e-8, "clip_norm": 5.0}
+
+
+PRESETS = {
+    ("paper", "tetris"): Preset("Greff 2019 on Tetris: fg-ARI 0.992 +- 0.004 there; GPU-days.", model=TETRIS, train=PAPER_TRAIN),
+    ("paper", "multi_dsprites"): Preset(
+        "Greff 2019 on Multi-dSprites: fg-ARI 0.767 +- 0.056 there; GPU-days.", model=MULTI_DSPRITES, train=PAPER_TRAIN),
+    ("paper", "clevr_with_masks"): Preset(
+        "Greff 2019 on CLEVR6: fg-ARI 0.988 +- 0.000 there; about a week on 8 GPUs.", model=CLEVR6, train=PAPER_TRAIN),
+    ("release", "tetris"): Preset(
+        "The released Tetrominoes configuration.", train=release_train(256, 3e-4, 256),
+        model={**TETRIS, **RELEASE, **SPRITES, "inputs.gradient_scale": 1 / 32}),
+    ("release", "multi_dsprites"): Preset(
+        "The released Multi-dSprites configuration.", train=release_train(128, 3e-4, 128),
+        model={**MULTI_DSPRITES, **RELEASE, **SPRITES, "inputs.gradient_scale": 1 / 16}),
+    ("release", "clevr_with_masks"): Preset(
+        "The released CLEVR6 configuration.", train=release_train(32, 1e-3, 32),
+        model={**CLEVR6, **RELEASE, "refinement_mlp": (256, 256), "inputs.gradient_scale": 1 / 4}),
+}

@@ -1,0 +1,1 @@
+"""Deterministic building blocks; no probability, no losses."""

@@ -1,0 +1,26 @@
+"""Multi-layer perceptrons."""
+
+import keras
+
+
+@keras.saving.register_keras_serializable("tfobj")
+class MLP(keras.layers.Layer):
+    """Dense layers of `sizes` over the last axis, `activation` after all but, with `linear_output`, the last."""
+
+    def __init__(self, sizes, *, activation="relu", linear_output=True, initializer="glorot_uniform", **kwargs):
+        super().__init__(**kwargs)
+        self.stages = [
+            keras.layers.Dense(size, activation=None if linear_output and i == len(sizes) - 1 else activation,
+                               kernel_initializer=initializer, dtype=self.dtype_policy, name=f"dense_{i}")
+            for i, size in enumerate(sizes)]
+
+    def build(self, input_shape):
+        for stage in self.stages:
+            stage.build(input_shape)
+            input_shape = (*input_shape[:-1], stage.units)
+        self.built = True
+
+    def call(self, x):
+        for stage in self.stages:
+            x = stage(x)
+        return x

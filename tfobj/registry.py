@@ -1,0 +1,61 @@
+"""What exists: explicit tables from the names that users type to the code behind them.
+
+Entries are "module:attribute" strings, so looking at the table imports nothing heavy.
+"""
+
+import importlib
+from typing import NamedTuple
+
+from tfobj.errors import unknown_name
+
+
+class ModelEntry(NamedTuple):
+    """One model: where its class and its presets live, and the paper it comes from."""
+
+    module: str
+    class_name: str
+    summary: str
+    paper: str
+
+
+MODELS = {
+    "slot_attention": ModelEntry("tfobj.models.slot_attention", "SlotAttentionAutoencoder",
+                                 "competitive attention, exchangeable slots, MSE", "Locatello et al. 2020"),
+    "slot_mlp": ModelEntry("tfobj.models.slot_mlp", "SlotMLPAutoencoder",
+                           "the same autoencoder with ordered slots from an MLP (baseline)", "Locatello et al. 2020"),
+    "iodine": ModelEntry("tfobj.models.iodine", "Iodine",
+                         "iterative amortised inference of a spatial mixture", "Greff et al. 2019"),
+}
+
+MODEL_ALIASES = {}
+"""Other spellings that users type -> the name in `MODELS`."""
+
+
+def model_entry(name):
+    """Returns the `ModelEntry` of `name` (hyphens and capitals are forgiven).
+
+    Raises:
+      UserError: lists the models and the nearest name.
+    """
+    canonical = canonical_model_name(name)
+    return MODELS[canonical]
+
+
+def canonical_model_name(name):
+    """Returns the key of `MODELS` that `name` means."""
+    folded = name.strip().lower()
+    folded = MODEL_ALIASES.get(folded, folded.replace("-", "_"))
+    if folded not in MODELS:
+        raise unknown_name("model", name, [*MODELS, *MODEL_ALIASES])
+    return folded
+
+
+def model_class(name):
+    """Imports and returns the `SceneModel` subclass called `name`."""
+    entry = model_entry(name)
+    return getattr(importlib.import_module(entry.module), entry.class_name)
+
+
+def model_presets(name):
+    """Imports and returns the presets of a model: {(preset, dataset): Preset}."""
+    return importlib.import_module(model_entry(name).module).PRESETS

@@ -1,0 +1,124 @@
+"""Colours of slots, pictures of segmentations, and the checkerboard behind transparent pixels.
+
+Slot k has the same colour in every figure of a run. The first seven are those of Okabe and Ito (2008);
+the others were chosen one after another, each as far as possible (OKLab distance, the least over normal
+and simulated red-, green- and blue-blind vision) from the earlier ones, black, white and the background.
+"""
+
+import numpy as np
+
+from tfobj.errors import UserError
+from tfobj.structs import IGNORE_LABEL
+
+_HEX = (
+    "0072B2 E69F00 009E73 CC79A7 56B4E9 D55E00 F0E442 A55AFF "
+    "00F0B4 690FA5 D20FC3 873C00 E1C3FF 96C378 FF3C78 00694B "
+    "2D2DFF A53C78 FF78D2 870078 96F0E1 D2004B 8787F0 A5F087"
+)
+SLOT_COLOURS = np.array([[int(code[i : i + 2], 16) for i in (0, 2, 4)] for code in _HEX.split()]) / 255.0
+"""[24, 3] RGB in [0, 1], read-only."""
+SLOT_COLOURS.flags.writeable = False
+
+BACKGROUND = np.array([61, 64, 71]) / 255.0
+"""Colour of true id 0."""
+
+IGNORED = np.zeros(3)
+"""Colour of pixels without label."""
+
+MISSED_SHADES = (1.0, 0.80, 0.62)
+"""Greys of true objects that no slot explains, in turn: what was not found has no colour."""
+
+
+def slot_colours(num_slots):
+    """Colours of slots 0 .. num_slots-1.
+
+    Args:
+      num_slots: any positive integer; beyond 24 the colours come back, a third darker each time.
+
+    Returns:
+      colours: [num_slots, 3] RGB in [0, 1].
+    """
+    index = np.arange(num_slots)
+    turn = index // len(SLOT_COLOURS)
+    return SLOT_COLOURS[index % len(SLOT_COLOURS)] * (2.0 / 3.0) ** turn[:, None]
+
+
+def render_segmentation(ids, colours=None):
+    """Paints every id in its colour.
+
+    Args:
+      ids: [..., H, W] integers >= 0, e.g. the argmax over slots.
+      colours: [K, 3] RGB in [0, 1], K more than every id; None takes the slot colours.
+
+    Returns:
+      picture: [..., H, W, 3] in [0, 1].
+    """
+    ids = np.asarray(ids)
+    largest = int(ids.max(initial=0))
+    colours = slot_colours(largest + 1) if colours is None else np.asarray(colours)
+    if largest >= len(colours):
+        raise UserError(f"`colours` must have a row for every id up to {largest}. Received: {len(colours)} rows.")
+    return colours[ids]
+
+
+def render_true_mask(true, slots=None):
+    """Paints a true label map: background dark, pixels without label black, objects in slot colours.
+
+    Args:
+      true: [..., H, W] integer ids; 0 = background, 255 = not labelled.
+      slots: optional dict of object id -> slot whose colour it takes, or -1 for "missed" (white or
+        grey); None gives every object its own colour.
+
+    Returns:
+      picture: [..., H, W, 3] in [0, 1].
+    """
+    true = np.asarray(true)
+    colours = slot_colours(IGNORE_LABEL + 1)
+    num_missed = 0
+    for object_id, slot in (slots or {}).items():
+        if slot >= 0:
+            colours[object_id] = slot_colours(slot + 1)[-1]
+        else:
+            colours[object_id] = MISSED_SHADES[num_missed % len(MISSED_SHADES)]
+            num_missed += 1
+    colours[0], colours[IGNORE_LABEL] = BACKGROUND, IGNORED
+    return render_segmentation(true, colours)
+
+
+def checkerboard(height, width, *, square=None):
+    """Grey squares that show where a picture is transparent: [height, width, 3] in [0, 1].
+
+    Args:
+      height, width: in pixels.
+      square: side of a square in pixels; None takes an eighth of the shorter side.
+    """
+    square = square or max(1, min(height, width) // 8)
+    row, column = np.arange(height) // square, np.arange(width) // square
+    dark = (row[:, None] + column[None, :]) % 2
+    return np.repeat(np.where(dark, 0.80, 0.93)[..., None], 3, axis=-1)
+
+
+def over_checkerboard(picture, alpha, *, square=None):
+    """Composes pictures over a checkerboard.
+
+    Args:
+      picture: [..., H, W, C] in [0, 1], C = 1 or 3.
+      alpha: [..., H, W, 1] in [0, 1].
+      square: see `checkerboard`.
+
+    Returns:
+      [..., H, W, 3] in [0, 1].
+    """
+    picture, alpha = to_rgb(picture), np.clip(np.asarray(alpha, np.float32), 0.0, 1.0)
+    board = checkerboard(*picture.shape[-3:-1], square=square)
+    return alpha * picture + (1.0 - alpha) * board
+
+
+def to_rgb(picture):
+    """[..., H, W, C] with C = 1 or 3 -> float32 [..., H, W, 3] clipped to [0, 1]; NaN becomes magenta."""
+    picture = np.asarray(picture, np.float32)
+    if picture.ndim < 3 or picture.shape[-1] not in (1, 3):
+        raise UserError(f"`picture` must be [..., H, W, 1] or [..., H, W, 3]. Received: shape {picture.shape}.")
+    rgb = np.broadcast_to(picture, (*picture.shape[:-1], 3))
+    broken = np.isnan(rgb).any(-1, keepdims=True)
+    return np.where(broken, np.float32([1.0, 0.0, 1.0]), np.clip(np.nan_to_num(rgb), 0.0, 1.0))
