@@ -1,6 +1,7 @@
 """Typed, frozen, printable settings: dataclasses with dotted overrides and errors that name the nearest key."""
 
 import ast
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -62,7 +63,8 @@ class Config:
             else:
                 direct[head] = _convert(value, self.field_types()[head], prefix + head)
         for head, changes_below in nested.items():
-            direct[head] = getattr(self, head).override(changes_below, prefix=f"{prefix}{head}.")
+            group = direct.get(head, getattr(self, head))
+            direct[head] = group.override(changes_below, prefix=f"{prefix}{head}.")
         return dataclasses.replace(self, **direct)
 
     def fingerprint(self):
@@ -138,6 +140,8 @@ def _convert(value, hint, name):
 
 
 def _convert_tuple(value, args, name):
+    if isinstance(value, str) and args and args[0] is str:
+        value = [part.strip(" '\"") for part in value.strip("()[] ").split(",") if part.strip(" '\"")]
     if isinstance(value, str):
         try:
             value = ast.literal_eval(f"({value.strip('()[] ')},)" if value.strip("()[] ") else "()")
@@ -163,12 +167,16 @@ def _convert_number(value, kind, name):
     article = "an integer" if kind is int else "a number"
     if isinstance(value, bool):
         raise UserError(f"`{name}` must be {article}. Received: {value!r}.")
+    if kind is int:
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            if int(value) == value or isinstance(value, str):
+                return int(value)  # exact above 2**53 too, where floats are not
     try:
         number = float(value)
     except (TypeError, ValueError) as e:
         raise UserError(f"`{name}` must be {article}. Received: {value!r}.") from e
     if kind is float:
         return number
-    if number != int(number) if abs(number) != float("inf") else True:
+    if not number.is_integer():
         raise UserError(f"`{name}` must be {article}. Received: {value!r}.")
     return int(number)

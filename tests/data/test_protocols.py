@@ -13,7 +13,7 @@ def test_every_protocol_has_the_papers_splits(name):
     protocol = protocols.get(name)
     assert protocol.name == name
     sizes = {split: chosen.stop - chosen.start for split, chosen in protocol.splits.items()}
-    assert sizes == {"train": 60_000, "test": 320, "test_large": 10_000}
+    assert sizes == {"train": 60_000, "validation": 320, "test": 320, "test_large": 10_000}
     assert protocol.splits["train"].source == "train"
     assert protocol.splits["test"] == protocols.Split("test", 0, 320)
 
@@ -51,7 +51,7 @@ def test_description_names_filter_and_crop():
 def test_smaller_sizes_make_another_config():
     small = protocols.get("tetris").with_sizes(num_train=200, num_test=50)
     assert (small.name, small.config, small.base_config) == ("tetris_200_50", "generated_200_50", "generated")
-    assert {name: split.stop for name, split in small.splits.items()} == {"train": 200, "test": 50, "test_large": 50}
+    assert {name: split.stop for name, split in small.splits.items()} == {"train": 200, "validation": 200, "test": 50, "test_large": 50}
     with pytest.raises(UserError, match="`num_train` and `num_test` must be at least 1"):
         protocols.get("tetris").with_sizes(0, 50)
 

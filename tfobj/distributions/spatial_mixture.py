@@ -67,8 +67,8 @@ class SpatialMixture(tfd.Distribution):
         return tf.nn.softmax(self.mask_logits, axis=1)
 
     def component_log_prob(self, image):
-        """Returns l_k = sum_c log f(x_c; mu_kc), [B, K, H, W, 1]."""
-        return tf.reduce_sum(self.density.log_prob(image[:, None]), axis=-1, keepdims=True)
+        """Returns l_k = sum_c log f(x_c; mu_kc), [(n,) B, K, H, W, 1], of `image` [(n,) B, H, W, C]."""
+        return tf.reduce_sum(self.density.log_prob(tf.expand_dims(image, -4)), axis=-1, keepdims=True)
 
     def pixel_terms(self, image):
         """Returns the `PixelTerms` of `image` [B, H, W, C]; the gradients are closed forms, checked against autodiff."""
@@ -95,7 +95,7 @@ class SpatialMixture(tfd.Distribution):
 
     def _log_prob(self, image):
         joint = self.log_masks + self.component_log_prob(image)
-        return tf.reduce_sum(tf.reduce_logsumexp(joint, axis=1), axis=[1, 2, 3])
+        return tf.reduce_sum(tf.reduce_logsumexp(joint, axis=-4), axis=[-3, -2, -1])
 
     def _mean(self):
         return tf.reduce_sum(self.masks * self.means, axis=1)

@@ -82,8 +82,7 @@ class RefinementInputs(keras.layers.Layer):
     def __init__(self, config, image_shape, latent_size, **kwargs):
         super().__init__(dtype="float32", autocast=False, **kwargs)
         self.config, self.image_shape, self.latent_size = config, tuple(image_shape), latent_size
-        channels = image_shape[-1]
-        widths = {"means_gradient": channels, "image": channels, "means": channels}
+        widths = self._widths()
         self.norms = {}
         for name in config.layer_norm:
             if name in config.enabled(SPATIAL):
@@ -104,12 +103,16 @@ class RefinementInputs(keras.layers.Layer):
 
     def num_channels(self):
         """Returns (channels of the image-shaped stack, size of the flat stack)."""
-        channels = self.image_shape[-1]
-        grid = {"linear": 2, "cosine": 8}[self.config.coordinate_type]
-        widths = {"image": channels, "means": channels, "means_gradient": channels, "coordinates": grid}
+        widths = self._widths()
         constant = int(self.config.legacy_constants)
         return (sum(widths.get(name, 1) for name in self.config.enabled(SPATIAL)) + constant,
                 2 * self.latent_size * len(self.config.enabled(FLAT)) + constant)
+
+    def _widths(self):
+        """Returns name -> channels of the image-shaped inputs that have more than one."""
+        channels = self.image_shape[-1]
+        grid = {"linear": 2, "cosine": 8}[self.config.coordinate_type]
+        return {"image": channels, "means": channels, "means_gradient": channels, "coordinates": grid}
 
     def assemble(self, image, mixture, terms, posterior, posterior_gradient):
         """Returns (spatial [B, K, H, W, channels], flat [B, K, size]).

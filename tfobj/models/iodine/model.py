@@ -31,7 +31,7 @@ from tfobj.config import require
 from tfobj.distributions.gaussian import diagonal_gaussian, isotropic_prior, negative_elbo_gradient
 from tfobj.distributions.spatial_mixture import SpatialMixture
 from tfobj.inference.refinement import RefinementNetwork
-from tfobj.inference.refinement_inputs import RefinementInputs, RefinementInputsConfig
+from tfobj.inference.refinement_inputs import FLAT, SPATIAL, RefinementInputs, RefinementInputsConfig
 from tfobj.inference.schedules import refinement_loss_weight
 from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, batch_size, fold_slots, unfold_slots
 from tfobj.models.iodine.decoders import make_decoder
@@ -76,8 +76,8 @@ class IodineConfig(SceneConfig):
         require(self.latent_size >= 1, "model.latent_size", "positive", self.latent_size)
         require(self.likelihood_scale > 0, "model.likelihood_scale", "positive", self.likelihood_scale)
         require(self.prior_variance > 0, "model.prior_variance", "positive", self.prior_variance)
-        require(self.inputs.enabled(("image", "means", "coordinates", "mask", "mask_logits", "mask_posterior", "means_gradient",
-                                     "mask_gradient", "pixel_likelihood", "leave_one_out")), "model.inputs", "a set with an image-shaped input", ())
+        require(self.inputs.enabled(SPATIAL), "model.inputs", "a set with an image-shaped input", ())
+        require(self.inputs.enabled(FLAT), "model.inputs", "a set with posterior or posterior_gradient", ())
 
 
 class Evidence(NamedTuple):

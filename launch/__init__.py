@@ -1,0 +1,1 @@
+"""Commands: thin layers over the library, run as `python launch/<command>.py --help`."""

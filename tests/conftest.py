@@ -1,0 +1,22 @@
+"""One session for all tests: two logical CPU devices, so that one process can hold two replicas."""
+
+import sys
+
+
+def pytest_configure(config):
+    # TensorFlow Probability 0.25 with setuptools 60 and later, at its first use.
+    config.addinivalue_line("filterwarnings", "ignore:distutils Version classes are deprecated:DeprecationWarning")
+
+
+def pytest_collection_finish(session):
+    """Sets the devices up after the test modules are imported and before TensorFlow looks for devices.
+
+    Sessions that do not import TensorFlow stay free of it. An operation at a test module's top level would
+    start TensorFlow first; then this raises, and the operation belongs into a function.
+    """
+    if "tensorflow" not in sys.modules:
+        return
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)

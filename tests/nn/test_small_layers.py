@@ -1,0 +1,119 @@
+"""Coordinates, convolution stacks, MLPs, loops, initial values."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfobj.nn import coordinates
+from tfobj.nn.convolution import ConvStack, FanInTruncatedNormal, as_tuple
+from tfobj.nn.coordinates import PositionEmbedding
+from tfobj.nn.iteration import iterate
+from tfobj.nn.mlp import MLP
+
+
+def test_linear_grid():
+    grid = coordinates.linear_grid(3, 5)
+    assert grid.shape == (3, 5, 2) and grid.dtype == np.float32
+    np.testing.assert_allclose(grid[:, 0, 0], [-1, 0, 1])
+    np.testing.assert_allclose(grid[0, :, 1], [-1, -0.5, 0, 0.5, 1])
+
+
+def test_border_grid():
+    grid = coordinates.border_grid(3, 5)
+    assert grid.shape == (3, 5, 4)
+    np.testing.assert_allclose(grid[:, 0, 0], [0, 0.5, 1])
+    np.testing.assert_allclose(grid[0, :, 1], [0, 0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(grid[..., :2] + grid[..., 2:], 1)
+
+
+def test_cosine_grid():
+    grid = coordinates.cosine_grid(4, 6)
+    assert grid.shape == (4, 6, 8)
+    u, v = np.linspace(0, 1, 6), np.linspace(0, 1, 4)
+    expected = np.stack([np.cos(i * np.pi * u)[None] * np.cos(j * np.pi * v)[:, None] for j in range(3) for i in range(3)][1:], -1)
+    np.testing.assert_allclose(grid, expected, atol=1e-6)
+
+
+def test_position_embedding_adds_a_projection():
+    layer = PositionEmbedding()
+    features = np.random.default_rng(0).normal(size=(2, 3, 5, 4)).astype(np.float32)
+    got = layer(features) - features
+    kernel, bias = layer.projection.kernel.numpy(), layer.projection.bias.numpy()
+    np.testing.assert_allclose(got, np.broadcast_to(coordinates.border_grid(3, 5) @ kernel + bias, got.shape), atol=1e-6)
+    assert len(layer.trainable_weights) == 2 and len(layer.non_trainable_weights) == 1
+
+
+@pytest.mark.parametrize("side, expected", [(35, 5), (64, 8), (128, 16)])
+def test_strided_stack_sizes(side, expected):
+    """35 -> 18 -> 9 -> 5, as in the refinement network of Greff 2019 on Tetris."""
+    stack = ConvStack((2, 2, 2), 5, 2, activation="elu")
+    x = tf.zeros([1, side, side, 3])
+    assert stack(x).shape == (1, expected, expected, 2) == (1, *stack.compute_output_shape(x.shape)[1:])
+
+
+def test_stack_is_its_layers_in_order():
+    stack = ConvStack((4, 3), (5, 3), activation="relu", linear_output=True)
+    x = np.random.default_rng(0).normal(size=(2, 6, 7, 3)).astype(np.float32)
+    y = stack(x)
+    for i, stage in enumerate(stack.stages):
+        x = tf.nn.conv2d(x, stage.kernel.value, 1, "SAME") + stage.bias.value
+        x = tf.nn.relu(x) if i == 0 else x
+    np.testing.assert_allclose(y, x, atol=1e-5)
+    assert y.numpy().min() < 0
+
+
+def test_stack_enlarges_with_transposed_convolutions():
+    stack = ConvStack((4, 4, 2), 5, (2, 2, 1), transposed=True)
+    assert stack(tf.zeros([1, 3, 4, 2])).shape == (1, 12, 16, 2)
+    kinds = [type(stage) for stage in stack.stages]
+    assert kinds == [keras.layers.Conv2DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv2D]
+
+
+def test_activation_after_the_last_layer_unless_linear():
+    x = np.random.default_rng(0).normal(size=(4, 5, 5, 2)).astype(np.float32)
+    assert ConvStack((3,), 3, linear_output=False)(x).numpy().min() == 0
+    assert ConvStack((3,), 3, linear_output=True)(x).numpy().min() < 0
+
+
+def test_as_tuple():
+    assert as_tuple(3, 2) == (3, 3) == as_tuple((3,), 2) and as_tuple([3, 5], 2) == (3, 5)
+    with pytest.raises(ValueError, match=r"Expected one number or 3 numbers, one per layer. Received: \(1, 2\)."):
+        as_tuple((1, 2), 3)
+
+
+@pytest.mark.parametrize("linear_output", [True, False])
+def test_mlp(linear_output):
+    mlp = MLP((5, 3), activation="elu", linear_output=linear_output)
+    x = np.random.default_rng(0).normal(size=(2, 7, 4)).astype(np.float32)
+    got = mlp(x)
+    first, second = mlp.stages
+    hidden = tf.nn.elu(x @ first.kernel.numpy() + first.bias.numpy())
+    expected = hidden @ second.kernel.numpy() + second.bias.numpy()
+    np.testing.assert_allclose(got, expected if linear_output else tf.nn.elu(expected), atol=1e-6)
+
+
+def test_iterate_with_a_number_a_tensor_and_xla():
+    def run(x, num_steps):
+        return iterate(lambda t, state: (state[0] * 2 + tf.cast(t, tf.float32), state[1] + 1), (x, tf.constant(0)), num_steps)
+
+    expected = run(tf.constant(1.5), 4)
+    assert float(expected[0]) == 1.5 * 16 + 11 and int(expected[1]) == 4
+    for jit_compile in (False, True):
+        got = tf.function(run, jit_compile=jit_compile)(tf.constant(1.5), tf.constant(4))
+        np.testing.assert_allclose(got, expected)
+    np.testing.assert_allclose(run(tf.constant(1.5), 0)[0], 1.5)
+
+
+@pytest.mark.parametrize("shape, fan_in", [((5, 5, 8, 40), 200), ((300, 200), 300)])
+def test_fan_in_truncated_normal(shape, fan_in):
+    """Sonnet 1: stddev 1 / sqrt(fan_in) before the cut at two, so 0.8796 of that after it."""
+    values = np.asarray(FanInTruncatedNormal()(shape)) * fan_in**0.5
+    assert np.abs(values).max() <= 2.0 + 1e-6
+    assert abs(values.std() - 0.8796) < 0.03 and abs(values.mean()) < 0.05
+
+
+def test_fan_in_can_be_given_and_is_serialised():
+    values = np.asarray(FanInTruncatedNormal(fan_in=4)((1000,)))
+    assert abs(values.std() - 0.8796 / 2) < 0.05
+    assert FanInTruncatedNormal.from_config(FanInTruncatedNormal(7).get_config()).fan_in == 7

@@ -1,0 +1,165 @@
+"""Configurations: what goes in comes out, types are kept, and errors name the setting and the nearest one."""
+
+import dataclasses
+from typing import Literal
+
+import pytest
+
+from tfobj import config
+from tfobj.config import Config
+from tfobj.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inner(Config):
+    width: int = 3
+    names: tuple[str, ...] = ("a", "b")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outer(Config):
+    steps: int = 10
+    rate: float = 1e-3
+    clip: float | None = 5.0
+    kind: Literal["linear", "constant"] = "linear"
+    size: tuple[int, int] = (35, 35)
+    channels: tuple[int, ...] = (64, 64)
+    verbose: bool = False
+    name: str = "run"
+    inner: Inner = Inner()
+
+    def __post_init__(self):
+        config.require(self.steps >= 1, "steps", "positive", self.steps)
+
+
+def test_dict_round_trip():
+    original = Outer(steps=3, clip=None, inner=Inner(width=7, names=()))
+    assert Outer.from_dict(original.to_dict()) == original
+
+
+def test_dict_holds_plain_values_only():
+    assert Outer().to_dict()["size"] == [35, 35]
+    assert Outer().to_dict()["inner"] == {"width": 3, "names": ["a", "b"]}
+
+
+def test_absent_keys_keep_their_defaults():
+    assert Outer.from_dict({"inner": {"width": 4}}) == Outer(inner=Inner(width=4))
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("steps", "3000", 3000),
+        ("steps", "1e3", 1000),
+        ("steps", "9007199254740993", 9007199254740993),  # a float would round it to ...992
+        ("rate", "1e-3", 1e-3),
+        ("rate", "3", 3.0),
+        ("clip", "none", None),
+        ("clip", "2.5", 2.5),
+        ("kind", "constant", "constant"),
+        ("size", "64,48", (64, 48)),
+        ("channels", "[32, 32, 32]", (32, 32, 32)),
+        ("channels", "32", (32,)),
+        ("channels", "", ()),
+        ("verbose", "true", True),
+        ("verbose", "0", False),
+        ("name", "7", "7"),
+    ],
+)
+def test_text_is_parsed_by_the_type_of_the_field(key, text, value):
+    got = getattr(Outer().override({key: text}), key)
+    assert got == value and type(got) is type(value)
+
+
+@pytest.mark.parametrize("text", ["x,y", "('x', 'y')", '["x", "y"]'])
+def test_text_of_a_list_of_names(text):
+    """Names without quotes were refused once."""
+    assert Outer().override({"inner.names": text}).inner.names == ("x", "y")
+
+
+def test_dotted_override_reaches_the_part_and_leaves_the_rest():
+    changed = Outer().override({"inner.width": "5", "steps": 4})
+    assert changed == Outer(steps=4, inner=Inner(width=5))
+    assert Outer() == Outer(inner=Inner())
+
+
+def test_whole_group_and_part_of_it_in_one_override():
+    """The group was dropped once."""
+    changed = Outer().override({"inner": {"names": ["z"]}, "inner.width": 5})
+    assert changed.inner == Inner(width=5, names=("z",))
+
+
+def test_replace_checks():
+    assert Outer().replace(steps=5).steps == 5
+    with pytest.raises(UserError, match="`steps` must be an integer. Received: 1.5."):
+        Outer().replace(steps=1.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stepz": 3}, "Unknown setting 'stepz'. Did you mean 'steps'? Valid: channels, clip, inner, kind, name, rate, size, steps, verbose."),
+        ({"inner.widht": 3}, "Unknown setting 'inner.widht'. Did you mean 'inner.width'? Valid: inner.names, inner.width."),
+        ({"steps.x": 3}, "`steps` has no parts. Received: steps.x."),
+        ({"steps": "many"}, "`steps` must be an integer. Received: 'many'."),
+        ({"steps": True}, "`steps` must be an integer. Received: True."),
+        ({"steps": 2.5}, "`steps` must be an integer. Received: 2.5."),
+        ({"steps": float("nan")}, "`steps` must be an integer. Received: nan."),
+        ({"steps": "inf"}, "`steps` must be an integer. Received: 'inf'."),
+        ({"steps": None}, "`steps` must be an integer. Received: None."),
+        ({"rate": "fast"}, "`rate` must be a number. Received: 'fast'."),
+        ({"kind": "linaer"}, "Unknown value for `kind`: 'linaer'. Did you mean 'linear'? Valid: constant, linear."),
+        ({"size": "1,2,3"}, "`size` must have 2 entries. Received: (1, 2, 3)."),
+        ({"size": "a,b"}, "`size` must be a list such as 64,64. Received: 'a,b'."),
+        ({"channels": "1.5"}, "`channels` must be an integer. Received: 1.5."),
+        ({"verbose": "maybe"}, "`verbose` must be true or false. Received: 'maybe'."),
+        ({"name": 3}, "`name` must be str. Received: 3."),
+        ({"inner": 3}, "`inner` must be a group of settings; set its parts, e.g. inner.width. Received: 3."),
+        ({"steps": 0}, "`steps` must be positive. Received: steps=0."),
+    ],
+)
+def test_error_texts(changes, message):
+    with pytest.raises(UserError) as error:
+        Outer().override(changes)
+    assert str(error.value) == message
+
+
+def test_error_of_from_dict_names_the_whole_path():
+    with pytest.raises(UserError, match="Unknown setting 'inner.with'. Did you mean 'inner.width'"):
+        Outer.from_dict({"inner": {"with": 3}})
+
+
+def test_parse_overrides():
+    assert config.parse_overrides(["a.b = 3", "c=x=y", "a.b=3"]) == {"a.b": "3", "c": "x=y"}
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["steps"], "`--set` expects name=value, e.g. --set train.steps=3000. Received: 'steps'."),
+        (["=3"], "`--set` expects name=value, e.g. --set train.steps=3000. Received: '=3'."),
+        (["a=1", "a=2"], "`--set` gives `a` twice: '1' and '2'."),
+    ],
+)
+def test_parse_overrides_errors(texts, message):
+    with pytest.raises(UserError) as error:
+        config.parse_overrides(texts)
+    assert str(error.value) == message
+
+
+def test_differences():
+    old, new = Outer().to_dict(), Outer(steps=3, inner=Inner(width=9)).to_dict()
+    assert config.differences(old, new) == ["inner.width: 3 -> 9", "steps: 10 -> 3"]
+    assert config.differences(old, old) == []
+    assert config.differences({"a": 1}, {}) == ["a: 1 -> '(absent)'"]
+
+
+def test_fingerprint_changes_with_any_setting():
+    prints = [Outer().fingerprint(), Outer(steps=3).fingerprint(), Outer(inner=Inner(width=9)).fingerprint()]
+    assert len(set(prints)) == 3
+    assert prints[0] == Outer().fingerprint() and len(prints[0]) == 12
+
+
+def test_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Outer().steps = 3

@@ -1,0 +1,218 @@
+"""The functions of an exported model, in TensorFlow ops alone: checks, resizing, inference, rendering.
+
+Pictures of any size come in; image-shaped results go out at the size of the picture.
+
+    image uint8 or float32 [B, H, W, C]
+      -> stretched to the model's size (bilinear, half-pixel centres, antialiased where it shrinks)
+      -> model
+      -> masks, recon, slot_recons resized back to H x W; segmentation = argmax of the resized masks
+
+Every function has one form for all models: where a model fixes the number of slots or has no steps, the
+only accepted value is that of the model. All of inference is traced once, with a free batch size, number
+of slots and number of steps; the signatures are thin wrappers around that trace.
+
+A scene's noise depends on `seed` and on its place in the batch, as in training.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfobj import random
+
+MAX_SIDE = 2048
+"""Longest side of a picture in pixels; with more, the masks of one request would fill a server's memory."""
+MAX_SLOTS = 64
+MAX_STEPS = 100
+MAX_SAMPLES = 256
+
+
+class Limits(NamedTuple):
+    """Accepted values of a served model, (least, greatest), both included."""
+
+    side: tuple
+    """Height and width of a picture in pixels."""
+    num_slots: tuple
+    num_steps: tuple
+    num: tuple
+    """Scenes drawn by one request to `sample`."""
+
+
+class Served(NamedTuple):
+    """What `tf.saved_model.save` takes."""
+
+    root: tf.Module
+    """Holds the weights and, as attributes, the functions that Python users call: `decompose`, `encode`, ..."""
+    signatures: dict
+    """name -> concrete function; the names that TensorFlow Serving knows."""
+    slot_size: int
+    """D."""
+
+
+def limits(model):
+    """Returns the `Limits` of a `SceneModel`."""
+    config = model.config
+    return Limits(
+        side=(1, MAX_SIDE),
+        num_slots=(config.num_slots,) * 2 if model.slots_are_fixed else (config.minimum_slots, max(MAX_SLOTS, config.num_slots)),
+        num_steps=(config.minimum_steps, max(MAX_STEPS, config.num_steps)) if model.has_steps else (config.num_steps,) * 2,
+        num=(1, MAX_SAMPLES),
+    )
+
+
+def serve(model):
+    """Returns the `Served` form of a `SceneModel`.
+
+    Signatures: `serving_default`, `serving_float`, `decompose`, `segment`, `encode`, `decode` and, where the
+    model has a prior, `sample`. The root has functions `decompose`, `segment`, `encode`, `decode`, `sample`
+    with defaults, the first three for uint8 and float32 pictures alike.
+    """
+    config = model.config
+    infer = tf.function(_inference(model), autograph=False)
+    traced = infer.get_concrete_function(tf.TensorSpec([None, *config.image_size, config.channels], tf.float32), *_integers(("num_slots", "num_steps", "seed")))
+    slot_size = traced.structured_outputs["slots"].shape[-1]
+
+    root = tf.Module()
+    root.weights = [variable.value for variable in model.variables]
+    for function in (*_picture_functions(model, infer), *_latent_functions(model)):
+        setattr(root, function.__name__, tf.function(function, autograph=False))
+
+    pictures = {dtype: tf.TensorSpec([None, None, None, config.channels], dtype, "image") for dtype in (tf.uint8, tf.float32)}
+    options = _integers(("num_slots", "num_steps", "seed"))
+    for function in (root.decompose, root.segment, root.encode):
+        for picture in pictures.values():
+            function.get_concrete_function(picture, *options)
+    defaults = [tf.constant(value) for value in (config.num_slots, config.num_steps, 0)]
+
+    def pictures_only(function, dtype=tf.uint8):
+        """A signature without options: TensorFlow Serving wants a value for every input that a signature has."""
+        return tf.function(lambda image: function(image, *defaults), autograph=False).get_concrete_function(pictures[dtype])
+
+    signatures = {
+        "serving_default": pictures_only(root.decompose),
+        "serving_float": pictures_only(root.decompose, tf.float32),
+        "decompose": root.decompose.get_concrete_function(pictures[tf.uint8], *options),
+        "segment": pictures_only(root.segment),
+        "encode": pictures_only(root.encode),
+        "decode": root.decode.get_concrete_function(tf.TensorSpec([None, None, slot_size], tf.float32, "slots")),
+    }
+    if model.has_prior:
+        signatures["sample"] = root.sample.get_concrete_function(*_integers(("num", "num_slots", "seed")))
+    return Served(root, signatures, slot_size)
+
+
+def _picture_functions(model, infer):
+    """Returns the functions of pictures; their defaults are saved with them, so `loaded.decompose(image)` works."""
+    config, bounds = model.config, limits(model)
+
+    def inferred(image, num_slots, num_steps, seed):
+        """Checks the inputs and returns the results at the model's size."""
+        checks = [*_check_image(image, bounds), _check_range("num_slots", num_slots, bounds.num_slots),
+                  _check_range("num_steps", num_steps, bounds.num_steps)]
+        with tf.control_dependencies(checks):
+            small = tf.image.resize(_unit_range(image), config.image_size, antialias=True)
+        return infer(small, num_slots, num_steps, seed)
+
+    def decompose(image, num_slots=config.num_slots, num_steps=config.num_steps, seed=0):
+        results = inferred(image, num_slots, num_steps, seed)
+        size = tf.shape(image)[1:3]
+        resized = {name: _resize(results[name], size) for name in ("recon", "masks", "slot_recons")}
+        return {**results, **resized, "segmentation": _segment(resized["masks"])}
+
+    def segment(image, num_slots=config.num_slots, num_steps=config.num_steps, seed=0):
+        masks = inferred(image, num_slots, num_steps, seed)["masks"]
+        return {"segmentation": _segment(_resize(masks, tf.shape(image)[1:3]))}
+
+    def encode(image, num_slots=config.num_slots, num_steps=config.num_steps, seed=0):
+        results = inferred(image, num_slots, num_steps, seed)
+        return {name: value for name, value in results.items() if name == "slots" or name.startswith("posterior_")}
+
+    return decompose, segment, encode
+
+
+def _latent_functions(model):
+    """Returns `decode` and, where the model has a prior, `sample`; pictures have the model's size."""
+    config, bounds = model.config, limits(model)
+
+    def decode(slots):
+        checks = [_check_batch("slots", slots), _check_range("slots.shape[1]", tf.shape(slots)[1], (1, bounds.num_slots[1])),
+                  _check(tf.reduce_all(tf.math.is_finite(slots)), "`slots` must be finite. Received: NaN or infinity.")]
+        with tf.control_dependencies(checks):
+            slots = tf.identity(slots)
+        return model.decode(slots)._asdict()
+
+    def sample(num=1, num_slots=config.num_slots, seed=0):
+        checks = [_check_range("num", num, bounds.num), _check_range("num_slots", num_slots, bounds.num_slots)]
+        with tf.control_dependencies(checks):
+            num, num_slots = tf.identity(num), tf.identity(num_slots)
+        return model.sample(num, random.make_seed(seed), None if model.slots_are_fixed else num_slots)._asdict()
+
+    return (decode, sample) if model.has_prior else (decode,)
+
+
+def _integers(names):
+    """Returns the specs of int32 scalars called `names`."""
+    return [tf.TensorSpec([], tf.int32, name) for name in names]
+
+
+def _inference(model):
+    """Returns the function (image at the model's size, num_slots, num_steps, seed) -> dict of results."""
+
+    def infer(image, num_slots, num_steps, seed):
+        outputs = model(image, num_slots=None if model.slots_are_fixed else num_slots,
+                        num_steps=num_steps if model.has_steps else None, seed=random.make_seed(seed), training=False)
+        posterior = {f"posterior_{name}": value for name, value in (outputs.posterior or {}).items()}
+        return {"recon": outputs.recon, "masks": outputs.masks, "slot_recons": outputs.slot_recons, "slots": outputs.slots,
+                **posterior}
+
+    return infer
+
+
+def _unit_range(image):
+    """Pixels as float32 in [0, 1]; division and not multiplication by 1 / 255, as in training."""
+    return tf.cast(image, tf.float32) / 255.0 if image.dtype == tf.uint8 else image
+
+
+def _resize(images, size):
+    """Resizes [B, H, W, C] or [B, K, H, W, C]; linear in the pixels, so masks keep summing to one."""
+    if images.shape.rank == 4:
+        return tf.image.resize(images, size, antialias=True)
+    lead = tf.shape(images)[:2]
+    flat = tf.image.resize(tf.reshape(images, [-1, *images.shape[2:]]), size, antialias=True)
+    return tf.reshape(flat, tf.concat([lead, size, images.shape[-1:]], axis=0))
+
+
+def _segment(masks):
+    """[B, K, H, W, 1] -> uint8 [B, H, W], the slot with the largest share of every pixel."""
+    return tf.cast(tf.argmax(masks[..., 0], axis=1, output_type=tf.int32), tf.uint8)
+
+
+def _check(condition, message, *values):
+    """An op that fails with "`name` must be X. Received: value" unless the boolean scalar `condition` holds."""
+    return tf.debugging.Assert(condition, [message, *values])
+
+
+def _check_range(name, value, bounds):
+    least, greatest = bounds
+    wanted = f"{least}" if least == greatest else f"in {least} ... {greatest}"
+    return _check((least <= value) & (value <= greatest), f"`{name}` must be {wanted}. Received:", value)
+
+
+def _check_batch(name, value):
+    return _check(tf.shape(value)[0] >= 1, f"`{name}` must hold at least one scene. Received: none.")
+
+
+def _check_image(image, bounds):
+    """The checks of a batch of pictures, a list of ops."""
+    least, greatest = bounds.side
+    sides = tf.shape(image)[1:3]
+    checks = [
+        _check_batch("image", image),
+        _check(tf.reduce_all((least <= sides) & (sides <= greatest)),
+               f"`image` must have sides of {least} ... {greatest} pixels. Received: height and width", sides),
+    ]
+    if image.dtype != tf.uint8:
+        inside = tf.reduce_all((image >= 0.0) & (image <= 1.0))  # false for NaN, too
+        checks.append(_check(inside, "`image` must be finite and in [0, 1] (or uint8). Received: values in",
+                             tf.reduce_min(image), tf.reduce_max(image)))
+    return checks

@@ -1,0 +1,196 @@
+"""The run folder: one run at a time, one configuration for ever, and checkpoints that survive a kill.
+
+    <workdir>/config.json        the resolved experiment
+    <workdir>/checkpoints/       the last few states: weights, optimizer, step, best score
+    <workdir>/best/              the state with the best validation score
+    <workdir>/metrics.jsonl      see `writers`
+
+A state holds everything that a restart needs. The order of the data and the noise are functions of (seed,
+step), so the step, kept by the optimizer, is their state as well.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import pathlib
+
+import tensorflow as tf
+
+from tfobj.config import differences
+from tfobj.errors import UserError, unknown_name
+from tfobj.training.experiment import ExperimentConfig, build_model
+
+CHECKPOINTS = ("latest", "best")
+
+HARMLESS = ("train.steps_per_call", "train.log_every", "train.eval_every", "train.checkpoint_every", "train.keep_checkpoints", "eval.")
+"""Settings (or groups) that do not change the weights of a run and may differ when it is continued."""
+
+
+@contextlib.contextmanager
+def locked(workdir):
+    """Holds `workdir` for one process; makes it if need be.
+
+    Raises:
+      UserError: another process holds it, or it cannot be written.
+    """
+    workdir = pathlib.Path(workdir)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = open(workdir / ".lock", "a+")
+    except OSError as e:
+        raise UserError(f"`--workdir` must be a folder that can be written. Received: {workdir} ({e.strerror}).") from e
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # freed by the kernel when the process ends, however it ends
+        except OSError as e:
+            lock.seek(0)
+            raise UserError(f"`--workdir` {workdir} is in use by another run (process {lock.read().strip() or 'unknown'}). "
+                            "Wait for it, or choose another folder.") from e
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield workdir
+
+
+def write_atomically(path, text):
+    """Writes `text` to `path` in one piece: a reader, or a kill, finds the old file or the new one."""
+    path = pathlib.Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text)
+        os.replace(partial, path)
+    except OSError as e:
+        partial.unlink(missing_ok=True)
+        raise UserError(f"`{path}` cannot be written ({e.strerror}).") from e
+
+
+def settle_config(workdir, experiment):
+    """Writes the run's config, or holds `experiment` against the one that is there.
+
+    Raises:
+      UserError: if settings differ that would change the weights; lists each with its old and new value.
+    """
+    path = pathlib.Path(workdir) / "config.json"
+    if path.exists():
+        old = read_config(workdir)
+        changed = [line for line in differences(old.to_dict(), experiment.to_dict()) if not _is_harmless(line, experiment)]
+        if changed:
+            raise UserError(f"`{workdir}` holds a run with other settings: {'; '.join(changed)}. "
+                            "Repeat the old settings to continue it, or choose another --workdir.")
+    write_atomically(path, json.dumps(experiment.to_dict(), indent=2) + "\n")
+
+
+def _is_harmless(difference, experiment):
+    # More steps just go on, unless the learning rate is timed by the end of the run.
+    harmless = HARMLESS if experiment.train.cooldown_steps else (*HARMLESS, "train.steps:")
+    return difference.startswith(harmless)
+
+
+def read_config(workdir):
+    """Reads `<workdir>/config.json` as an `ExperimentConfig`.
+
+    Raises:
+      UserError: there is no run, or its file is damaged or from another version.
+    """
+    path = pathlib.Path(workdir) / "config.json"
+    try:
+        return ExperimentConfig.from_dict(json.loads(path.read_text()))
+    except FileNotFoundError as e:
+        raise UserError(f"`--workdir` must be the folder of a run. Received: {workdir}, which has no config.json.") from e
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as e:
+        raise UserError(f"`{path}` is damaged ({e}).") from e
+
+
+class RunState:
+    """Weights, optimizer (with the step) and best score, saved and restored together."""
+
+    def __init__(self, workdir, model, optimizer, keep):
+        self.workdir = pathlib.Path(workdir)
+        self.optimizer = optimizer
+        self.best_score = tf.Variable(float("-inf"), dtype=tf.float64, trainable=False, name="best_score")
+        self._checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, best_score=self.best_score)
+        self._recent = tf.train.CheckpointManager(self._checkpoint, os.fspath(self.workdir / "checkpoints"), keep, checkpoint_name="step")
+        self._best = tf.train.CheckpointManager(self._checkpoint, os.fspath(self.workdir / "best"), 1, checkpoint_name="step")
+
+    @property
+    def step(self):
+        """Number of finished updates."""
+        return int(self.optimizer.iterations.numpy())
+
+    def restore(self):
+        """Restores the newest readable state; returns its step, 0 if there is none.
+
+        Raises:
+          UserError: there are checkpoints, but none can be read.
+        """
+        failures = []
+        for path in reversed(self._recent.checkpoints):
+            try:
+                self._checkpoint.restore(path).assert_existing_objects_matched()
+                return self.step
+            except (tf.errors.OpError, AssertionError, ValueError) as e:
+                failures.append(f"{path} ({str(e).strip().splitlines()[0]})")
+        if failures:
+            raise UserError(f"No checkpoint of `{self.workdir}` can be read: {'; '.join(failures)}. Nothing was changed.")
+        return 0
+
+    def save(self):
+        """Saves the state of this step. Files of earlier steps stay valid until it is complete."""
+        self._save(self._recent)
+
+    def save_best(self, score):
+        """Saves this state as the best if `score` is the highest so far; returns whether it is."""
+        if not score > float(self.best_score.numpy()):
+            return False
+        self.best_score.assign(score)
+        self._save(self._best)
+        return True
+
+    def _save(self, manager):
+        if manager.latest_checkpoint and manager.latest_checkpoint.endswith(f"step-{self.step}"):
+            return
+        try:
+            manager.save(checkpoint_number=self.step)
+        except (tf.errors.OpError, OSError) as e:
+            reason = str(e).strip().splitlines()[0]
+            raise UserError(f"The checkpoint of step {self.step} could not be written to `{manager.directory}` ({reason}). "
+                            f"The last complete one is {manager.latest_checkpoint}.") from e
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedRun:
+    """A trained model and where it comes from."""
+
+    experiment: ExperimentConfig
+    model: object
+    step: int
+
+
+def load_run(workdir, which="latest"):
+    """Loads a run's model for use.
+
+    Args:
+      workdir: folder of the run.
+      which: "latest", or "best" by validation score.
+
+    Returns:
+      `LoadedRun`.
+
+    Raises:
+      UserError: no run, no such checkpoint, or one that does not fit the config.
+    """
+    if which not in CHECKPOINTS:
+        raise unknown_name("checkpoint", which, CHECKPOINTS)
+    experiment = read_config(workdir)
+    directory = pathlib.Path(workdir) / {"latest": "checkpoints", "best": "best"}[which]
+    path = tf.train.latest_checkpoint(os.fspath(directory))
+    if path is None:
+        raise UserError(f"`{workdir}` has no {which} checkpoint yet.")
+    model = build_model(experiment)
+    try:
+        tf.train.Checkpoint(model=model).restore(path).assert_existing_objects_matched().expect_partial()
+    except (tf.errors.OpError, AssertionError, ValueError) as e:
+        raise UserError(f"The checkpoint {path} cannot be read ({str(e).strip().splitlines()[0]}).") from e
+    return LoadedRun(experiment, model, int(path.rpartition("-")[2]))

@@ -1,0 +1,197 @@
+"""From what a user types (a model, a dataset, a preset, overrides) to one resolved, printable experiment."""
+
+import dataclasses
+from typing import Literal
+
+import keras
+
+from tfobj import registry
+from tfobj.config import Config, require
+from tfobj.data import folder, packed, protocols
+from tfobj.errors import UserError, unknown_name
+
+DEFAULT_PRESET = "paper"
+FALLBACK_DATASET = "multi_dsprites"
+"""Whose presets serve a user's own pictures."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig(Config):
+    """One update and how many of them. Presets fill in what their paper says."""
+
+    steps: int = 100_000
+    batch_size: int = 32
+    """Scenes per update, over all replicas."""
+    learning_rate: float = 4e-4
+    warmup_steps: int = 0
+    """The rate rises linearly from zero over these steps."""
+    decay_rate: float = 1.0
+    decay_steps: int = 100_000
+    """The rate is multiplied by decay_rate ** (step / decay_steps), continuously, from step 0 on."""
+    cooldown_steps: int = 0
+    """The rate falls linearly to zero over the last steps; 0: it does not."""
+    adam_beta_1: float = 0.9
+    adam_beta_2: float = 0.999
+    adam_epsilon: float = 1e-8
+    clip_norm: float | None = None
+    """Bound on the global norm of the gradient of the global batch; none: no clipping."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16: layers compute in bfloat16; weights, likelihoods, KL and statistics stay in float32."""
+    compile: Literal["auto", "graph", "xla"] = "auto"
+    """How forward and backward run: auto is XLA on GPU and TPU and an ordinary graph on CPU, where XLA's convolutions are slower."""
+    steps_per_call: int = 10
+    """Updates between two looks of Python at the run (signals, progress bar)."""
+    log_every: int = 100
+    eval_every: int = 1_000
+    checkpoint_every: int = 1_000
+    keep_checkpoints: int = 3
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "steps_per_call", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "decay_steps"):
+            require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
+        for name in ("warmup_steps", "cooldown_steps"):
+            require(getattr(self, name) >= 0, f"train.{name}", "at least 0", getattr(self, name))
+        require(self.learning_rate > 0, "train.learning_rate", "positive", self.learning_rate)
+        require(self.clip_norm is None or self.clip_norm > 0, "train.clip_norm", "positive, or none", self.clip_norm)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvalConfig(Config):
+    """Scoring while training and afterwards."""
+
+    batch_size: int = 32
+    num_scenes: int = 320
+    """Validation scenes while training (at most)."""
+    best_metric: str = "fg_ari"
+    """Chooses the best checkpoint on the validation split; mse is used where there are no labels."""
+
+    def __post_init__(self):
+        require(self.batch_size >= 1, "eval.batch_size", "at least 1", self.batch_size)
+        require(self.num_scenes >= 1, "eval.num_scenes", "at least 1", self.num_scenes)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig(Config):
+    """Where scenes come from."""
+
+    protocol: str = "tetris"
+    """A name of `tfobj.data.protocols.PROTOCOLS`, or folder:/path/to/pictures."""
+    num_train: int | None = None
+    """Build and use only the first scenes (a quick look); none: the protocol's split."""
+    num_test: int | None = None
+
+    def __post_init__(self):
+        for name in ("num_train", "num_test"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"data.{name}", "at least 1, or none", value)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExperimentConfig(Config):
+    """Everything that decides the weights of a run, and how it is watched."""
+
+    model_name: str
+    preset: str = DEFAULT_PRESET
+    seed: int = 0
+    data: DataConfig = DataConfig()
+    model: Config
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+
+    def __post_init__(self):
+        require(0 <= self.seed < 2**31, "seed", "in 0 ... 2**31 - 1", self.seed)
+
+    @classmethod
+    def from_dict(cls, values, prefix=""):
+        values = dict(values)
+        model_config = registry.model_class(values["model_name"]).config_class
+        values["model"] = model_config.from_dict(values["model"], prefix="model.")
+        return super().from_dict(values, prefix)
+
+
+def resolve(model, dataset, preset=DEFAULT_PRESET, overrides=None, seed=0):
+    """Returns the `ExperimentConfig` of a model on a dataset.
+
+    Args:
+      model: a name of `registry.MODELS`.
+      dataset: a dataset ("tetris"), a protocol ("tetris_public"), or "folder:/path/to/pictures".
+      preset: "paper" or another preset of the model for that dataset.
+      overrides: dotted setting -> value, e.g. {"train.steps": 3000, "model.num_slots": "11"}.
+      seed: of weights, order of the scenes and noise.
+
+    Raises:
+      UserError: an unknown name or a value out of range; names the nearest valid one.
+    """
+    name = registry.canonical_model_name(model)
+    image_size, protocol_name, preset_dataset = _scene_format(dataset)
+    chosen = _preset(name, preset, preset_dataset)
+    config = registry.model_class(name).config_class()
+    config = config.override(chosen.model, prefix="model.")
+    if image_size is not None:
+        config = config.override({"image_size": image_size[:2], "channels": image_size[2]}, prefix="model.")
+    experiment = ExperimentConfig(
+        model_name=name, preset=preset, seed=seed, data=DataConfig(protocol=protocol_name),
+        model=config, train=TrainConfig().override(chosen.train, prefix="train."))
+    return experiment.override(overrides or {})
+
+
+def build_model(experiment):
+    """Builds the model with the initial weights that the experiment's seed decides.
+
+    Sets Keras' random seed and its global dtype policy for the duration of the construction.
+    """
+    keras.utils.set_random_seed(experiment.seed)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if experiment.train.precision == "bfloat16" else "float32")
+    try:
+        return registry.model_class(experiment.model_name)(experiment.model, run_seed=experiment.seed)
+    except ValueError as e:  # a combination of layer settings that cannot be built
+        raise UserError(f"This model cannot be built. {e}") from e
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def open_scenes(experiment, split, data_dir=None):
+    """Opens the scenes of a split of the experiment's data; builds the dataset first if need be.
+
+    Returns:
+      (arrays, description): `SceneArrays` and the line that says what they are.
+    """
+    name = experiment.data.protocol
+    if name.startswith(folder.PREFIX):
+        size = (*experiment.model.image_size, experiment.model.channels)
+        path = name.removeprefix(folder.PREFIX)
+        arrays = folder.open_folder(path, size, skip_unreadable=True)
+        return arrays, f"{len(arrays)} pictures of {path}, centre-cropped to {'x'.join(map(str, size))}, without labels"
+    protocol = protocols.get(name)
+    if experiment.data.num_train is not None or experiment.data.num_test is not None:
+        protocol = protocol.with_sizes(experiment.data.num_train or 60_000, experiment.data.num_test or 10_000)
+    if protocol.image_size != (*experiment.model.image_size, experiment.model.channels):
+        raise UserError(f"`model.image_size` must be that of the data, {protocol.image_size[:2]}, and `model.channels` {protocol.image_size[2]}. "
+                        f"Received: {experiment.model.image_size} and {experiment.model.channels}.")
+    return packed.open_split(protocol, split, data_dir), protocol.describe(split)
+
+
+def _scene_format(dataset):
+    """Returns ((H, W, C) or None, protocol name, dataset whose presets apply)."""
+    if dataset.startswith(folder.PREFIX):
+        return (64, 64, 3), dataset, FALLBACK_DATASET
+    if dataset in protocols.PROTOCOLS:
+        protocol = protocols.get(dataset)
+    else:
+        known = {p.dataset for p in protocols.PROTOCOLS.values()}
+        if dataset not in known:
+            raise unknown_name("dataset", dataset, {*known, *protocols.PROTOCOLS, folder.PREFIX + "PATH"})
+        protocol = protocols.default_protocol(dataset)
+    return protocol.image_size, protocol.name, protocol.dataset
+
+
+def _preset(model, preset, dataset):
+    """Returns the `Preset`, or raises a `UserError` that lists those of the model for the dataset."""
+    presets = registry.model_presets(model)
+    if (preset, dataset) not in presets:
+        valid = [p for p, d in presets if d == dataset]
+        if not valid:
+            raise unknown_name(f"dataset for {model}", dataset, {d for _, d in presets})
+        raise unknown_name(f"preset for {model} on {dataset}", preset, valid)
+    return presets[preset, dataset]

@@ -1,0 +1,72 @@
+"""The training step and the inner loop: n updates on the device without Python in between.
+
+On one device and on many the update is the same function of (weights, batch, seed, step): losses are means
+over the global batch, each replica contributes 1 / N of its own mean, gradients are summed over replicas and
+then clipped, and scene b of the global batch gets the noise of scene b, wherever it is.
+"""
+
+import tensorflow as tf
+
+from tfobj import random
+
+
+class TrainStep:
+    """Compiled updates of a model.
+
+    Args:
+      strategy: `tf.distribute.Strategy` in whose scope model and optimizer were made.
+      model: `SceneModel`.
+      optimizer: `GlobalAdam`; its iteration counter is the step of the run.
+      run_seed: seed of the noise.
+      xla: compile forward and backward with XLA. The update of the weights crosses devices and stays outside.
+    """
+
+    def __init__(self, strategy, model, optimizer, run_seed, xla=False):
+        self.strategy, self.model, self.optimizer, self.run_seed = strategy, model, optimizer, run_seed
+        with strategy.scope():
+            optimizer.build(model.trainable_variables)
+        scale = 1.0 / strategy.num_replicas_in_sync
+        self._forward_backward = tf.function(
+            lambda batch, seed, step: model.loss_and_gradients(batch, seed, step, loss_scale=scale)[1:],
+            jit_compile=True if xla else None, autograph=False)
+        self._one = tf.function(self._one_step, autograph=False, reduce_retracing=False)
+        self._many = tf.function(self._many_steps, autograph=False)
+
+    def run(self, iterator, num_steps):
+        """Makes `num_steps` updates with the iterator's next batches.
+
+        Returns:
+          (terms, first_bad_step): dict of scalar means over these steps ("loss", "grad_norm" before clipping,
+          the model's terms), and the number of the first step whose loss was not finite, or -1.
+        """
+        terms, first_bad_step = self._many(iterator, tf.constant(num_steps, tf.int32))
+        return {name: float(value) for name, value in terms.items()}, int(first_bad_step)
+
+    def _one_step(self, iterator):
+        """One update; returns (terms, step before it)."""
+        step = tf.cast(self.optimizer.iterations.value, tf.int64)
+        terms = self.strategy.run(self._replica_step, args=(next(iterator), step))
+        terms = {name: self.strategy.reduce("MEAN", value, axis=None) for name, value in terms.items()}
+        return terms, step
+
+    def _replica_step(self, batch, step):
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        seed = random.make_seed(self.run_seed, step, replica * batch["image"].shape[0])
+        terms, gradients = self._forward_backward(batch, seed, step)
+        gradients = self.optimizer.sum_over_replicas(gradients)
+        terms = {**terms, "grad_norm": tf.linalg.global_norm(gradients)}
+        self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
+        return terms
+
+    def _many_steps(self, iterator, num_steps):
+        terms_like, _ = self._one.get_concrete_function(iterator).structured_outputs
+        zeros = {name: tf.zeros([], value.dtype) for name, value in terms_like.items()}
+
+        def body(i, sums, first_bad_step):
+            terms, step = self._one(iterator)
+            bad = tf.logical_not(tf.math.is_finite(terms["loss"])) & (first_bad_step < 0)
+            return i + 1, {name: sums[name] + terms[name] for name in sums}, tf.where(bad, step, first_bad_step)
+
+        _, sums, first_bad_step = tf.while_loop(
+            lambda i, *_: i < num_steps, body, (tf.constant(0), zeros, tf.constant(-1, tf.int64)))
+        return {name: value / tf.cast(num_steps, value.dtype) for name, value in sums.items()}, first_bad_step
