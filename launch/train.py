@@ -41,6 +41,7 @@ def default_workdir(model, dataset, preset):
 
 def main(argv):
     commands.refuse_arguments(argv)
+    commands.load_tensorflow()
     from tfobj.config import parse_overrides
     from tfobj.training.experiment import resolve
 

@@ -2,6 +2,8 @@
 
 import sys
 
+import pytest
+
 
 def pytest_configure(config):
     # TensorFlow Probability 0.25 with setuptools 60 and later, at its first use.
@@ -20,3 +22,11 @@ def pytest_collection_finish(session):
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+@pytest.fixture(scope="session")
+def two_replicas():
+    """The session's only MirroredStrategy: a second one would number its collectives from the start again, and clash."""
+    from tfobj.training.strategy import make_strategy
+
+    return make_strategy("mirrored")

@@ -1,13 +1,45 @@
 """What all commands share: quiet start, errors in one line, exit codes."""
 
+import contextlib
 import os
+import pathlib
 import sys
-
-# Before TensorFlow is imported: its start-up notes hide the lines that matter.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import tempfile
 
 MISTAKE = 2
 """Exit status after a `UserError`."""
+
+
+@contextlib.contextmanager
+def quiet_start():
+    """Hides what TensorFlow's C++ parts print while they load (a dozen lines that hide the one that matters).
+
+    On a machine with an NVIDIA driver the text is shown after all if no GPU was found: it then says why.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+        import tensorflow as tf
+
+        if pathlib.Path("/dev/nvidia0").exists() and not tf.config.list_physical_devices("GPU"):
+            captured.seek(0)
+            sys.stderr.write(captured.read().decode(errors="replace"))
+
+
+def load_tensorflow():
+    """Imports TensorFlow quietly and lets it look for devices; for the start of a command's work."""
+    with quiet_start():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
 
 
 def run(main):

@@ -31,7 +31,7 @@ def test_cosine_grid():
     grid = coordinates.cosine_grid(4, 6)
     assert grid.shape == (4, 6, 8)
     u, v = np.linspace(0, 1, 6), np.linspace(0, 1, 4)
-    expected = np.stack([np.cos(i * np.pi * u)[None] * np.cos(j * np.pi * v)[:, None] for j in range(3) for i in range(3)][1:], -1)
+    expected = np.stack([np.cos(i * np.pi * u)[None] * np.cos(j * np.pi * v)[:, None] for i in range(3) for j in range(3)][1:], -1)
     np.testing.assert_allclose(grid, expected, atol=1e-6)
 
 

@@ -55,6 +55,8 @@ class Preset(NamedTuple):
     """Changes to the model's config, which itself defaults to the paper's main table."""
     train: dict
     """Changes to `tfobj.training.experiment.TrainConfig`."""
+    eval: dict = {}
+    """Changes to `tfobj.training.experiment.EvalConfig`."""
 
 
 class SceneModel(keras.Model):

@@ -89,17 +89,21 @@ class BroadcastDecoder(keras.layers.Layer):
       size: (H, W) of the output.
       channels, kernel_sizes, strides: per layer; a stride above 1 is a transposed convolution.
       grid_size: (h, w) of the grid that the latent is broadcast to; default `size`. Together with the
-        strides it must reach `size`; what goes beyond is cropped at the lower and right border.
+        strides and `pixel_shuffle` it must reach `size`; what goes beyond is cropped at the lower and right border.
+      pixel_shuffle: r > 1 makes the last layer yield r x r pixels per position (sub-pixel convolution, Shi 2016):
+        the other layers then run at 1 / r of the resolution.
       positions, activation, initializer: see `BroadcastConv2D`.
     """
 
-    def __init__(self, size, channels, kernel_sizes, strides=1, *, grid_size=None, positions, activation="relu",
-                 initializer="glorot_uniform", **kwargs):
+    def __init__(self, size, channels, kernel_sizes, strides=1, *, grid_size=None, pixel_shuffle=1, positions,
+                 activation="relu", initializer="glorot_uniform", **kwargs):
         super().__init__(**kwargs)
+        channels = (*channels[:-1], channels[-1] * pixel_shuffle**2)
+        self.pixel_shuffle = pixel_shuffle
         count = len(channels)
         kernel_sizes, strides = as_tuple(kernel_sizes, count), as_tuple(strides, count)
         self.size, grid_size = tuple(size), tuple(grid_size or size)
-        reached = tuple(g * int(np.prod(strides)) for g in grid_size)
+        reached = tuple(g * int(np.prod(strides)) * pixel_shuffle for g in grid_size)
         if reached[0] < size[0] or reached[1] < size[1]:
             raise ValueError(f"The decoder grid {grid_size} with strides {strides} reaches {reached[0]}x{reached[1]} pixels; "
                              f"the image has {size[0]}x{size[1]}.")
@@ -125,6 +129,8 @@ class BroadcastDecoder(keras.layers.Layer):
 
     def call(self, latents, operators=None):
         x = self.stack(self.first(latents, operators=operators))
+        if self.pixel_shuffle > 1:
+            x = tf.nn.depth_to_space(x, self.pixel_shuffle)
         return tf.cast(x[:, : self.size[0], : self.size[1]], tf.float32)
 
 

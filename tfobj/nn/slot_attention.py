@@ -30,7 +30,7 @@ class SlotAttention(keras.layers.Layer):
     """
 
     def __init__(self, slot_size, mlp_hidden=128, *, epsilon=1e-8, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # slots stay float32; the projections cast
         self.slot_size, self.epsilon = slot_size, epsilon
         # Keras' own default of 1e-3 is what the official code trains with; ports with 1e-5 differ.
         norm = {"epsilon": 1e-3, "dtype": "float32"}

@@ -69,7 +69,7 @@ def _signatures(metadata):
 
 def _use(metadata):
     name = metadata["name"]
-    prior = "\nscene = model.sample(num=1, seed=3)                                # from the prior" if metadata["has_prior"] else ""
+    prior = "\nscene = model.sample(num=1, seed=3)                              # from the prior" if metadata["has_prior"] else ""
     return f"""## Use
 
 TensorFlow is all that it needs:
@@ -82,7 +82,7 @@ result = model.decompose(images, num_slots={metadata['num_slots']}, num_steps={m
 scene = model.decode(result["slots"])                            # edit the latents in between{prior}
 ```
 
-TensorFlow Serving, from the folder that holds `{name}/`:
+TensorFlow Serving, `{name}/` being the folder of this file:
 
 ```
 docker run --rm -p 8500:8500 -p 8501:8501 -v "$PWD/{name}:/models/{name}" -e MODEL_NAME={name} tensorflow/serving

@@ -50,6 +50,10 @@ class Evaluator:
         """Returns `SceneOutputs` of images [B, H, W, C]; `first_scene` is the index of the first one in its split."""
         return self._forward(tf.convert_to_tensor(image), random.make_seed(self.seed, 0, first_scene))
 
+    def trace(self, image):
+        """Returns the concrete function of `forward`, whose graph can be looked at."""
+        return self._forward.get_concrete_function(tf.convert_to_tensor(image), random.make_seed(self.seed))
+
     def health(self, image):
         """Returns `metrics.health.slot_health` of images [B, H, W, C] as floats."""
         health = self._health(tf.convert_to_tensor(image), random.make_seed(self.seed))

@@ -62,12 +62,15 @@ class EvalConfig(Config):
     batch_size: int = 32
     num_scenes: int = 320
     """Validation scenes while training (at most)."""
+    num_steps: int | None = None
+    """Refinement steps or attention iterations when scoring and in the exported model; none: as in training."""
     best_metric: str = "fg_ari"
     """Chooses the best checkpoint on the validation split; mse is used where there are no labels."""
 
     def __post_init__(self):
         require(self.batch_size >= 1, "eval.batch_size", "at least 1", self.batch_size)
         require(self.num_scenes >= 1, "eval.num_scenes", "at least 1", self.num_scenes)
+        require(self.num_steps is None or self.num_steps >= 1, "eval.num_steps", "at least 1, or none", self.num_steps)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,7 +134,8 @@ def resolve(model, dataset, preset=DEFAULT_PRESET, overrides=None, seed=0):
         config = config.override({"image_size": image_size[:2], "channels": image_size[2]}, prefix="model.")
     experiment = ExperimentConfig(
         model_name=name, preset=preset, seed=seed, data=DataConfig(protocol=protocol_name),
-        model=config, train=TrainConfig().override(chosen.train, prefix="train."))
+        model=config, train=TrainConfig().override(chosen.train, prefix="train."),
+        eval=EvalConfig().override(chosen.eval, prefix="eval."))
     return experiment.override(overrides or {})
 
 

@@ -1,6 +1,7 @@
 """The outer loop: run the inner loop, log, evaluate, save, act; start again where a killed run was."""
 
 import dataclasses
+import json
 import signal
 import time
 from typing import Any
@@ -8,13 +9,18 @@ from typing import Any
 from tfobj.data.pipeline import BatchStream, evaluation_batches
 from tfobj.errors import UserError
 from tfobj.metrics.health import diagnose
-from tfobj.training.checkpoint import RunState, locked, settle_config
+from tfobj.training import machine
+from tfobj.training.checkpoint import RunState, locked, settle_config, write_atomically
 from tfobj.training.evaluation import Evaluator, validation_score
 from tfobj.training.experiment import build_model, open_scenes
 from tfobj.training.optimizer import make_optimizer
 from tfobj.training.step import TrainStep
 from tfobj.training.strategy import uses_xla
 from tfobj.training.writers import Console, MetricsWriter
+
+
+MACHINE = "machine.json"
+"""Hardware, software and command of the run's first process."""
 
 
 class TrainingDiverged(UserError):
@@ -68,6 +74,8 @@ def train(experiment, workdir, strategy, data_dir=None, actions=()):
         raise UserError(f"`train.batch_size` must be a multiple of the {strategy.num_replicas_in_sync} replicas. Received: {config.batch_size}.")
     with locked(workdir) as workdir, _Signals() as signals:
         settle_config(workdir, experiment)
+        if not (workdir / MACHINE).exists():
+            write_atomically(workdir / MACHINE, json.dumps(machine.describe(), indent=2) + "\n")
         scenes, description = open_scenes(experiment, "train", data_dir)
         validation, _ = open_scenes(experiment, "validation", data_dir)
         validation = validation.take(min(experiment.eval.num_scenes, len(validation)))
@@ -76,7 +84,7 @@ def train(experiment, workdir, strategy, data_dir=None, actions=()):
             optimizer = make_optimizer(config)
         xla = uses_xla(strategy, config.compile)
         step_function = TrainStep(strategy, model, optimizer, experiment.seed, xla)
-        evaluator = Evaluator(model, min(experiment.eval.batch_size, len(validation)), xla=xla)
+        evaluator = Evaluator(model, min(experiment.eval.batch_size, len(validation)), num_steps=experiment.eval.num_steps, xla=xla)
         state = RunState(workdir, model, optimizer, config.keep_checkpoints)
         first_step = state.restore()
         writer = MetricsWriter(workdir, first_step)

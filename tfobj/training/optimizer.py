@@ -48,6 +48,6 @@ class GlobalAdam(keras.optimizers.Adam):
 def make_optimizer(config):
     """Returns the optimizer of a `TrainConfig`."""
     schedule = WarmupDecay(config.learning_rate, config.warmup_steps, config.decay_rate, config.decay_steps,
-                           config.cooldown_steps, config.steps)
+                           min(config.cooldown_steps, config.steps), config.steps)
     return GlobalAdam(schedule, beta_1=config.adam_beta_1, beta_2=config.adam_beta_2, epsilon=config.adam_epsilon,
                       global_clipnorm=config.clip_norm)

@@ -42,6 +42,10 @@ class TrainStep:
         terms, first_bad_step = self._many(iterator, tf.constant(num_steps, tf.int32))
         return {name: float(value) for name, value in terms.items()}, int(first_bad_step)
 
+    def trace(self, iterator):
+        """Returns the concrete function of one update, whose graph can be looked at."""
+        return self._one.get_concrete_function(iterator)
+
     def _one_step(self, iterator):
         """One update; returns (terms, step before it)."""
         step = tf.cast(self.optimizer.iterations.value, tf.int64)
@@ -59,7 +63,7 @@ class TrainStep:
         return terms
 
     def _many_steps(self, iterator, num_steps):
-        terms_like, _ = self._one.get_concrete_function(iterator).structured_outputs
+        terms_like, _ = self.trace(iterator).structured_outputs
         zeros = {name: tf.zeros([], value.dtype) for name, value in terms_like.items()}
 
         def body(i, sums, first_bad_step):

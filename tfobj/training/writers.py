@@ -71,6 +71,16 @@ def read_metrics(workdir):
     return rows
 
 
+def training_minutes(rows):
+    """Returns the minutes of training that the rows of `read_metrics` tell of, without evaluation and start-up."""
+    minutes, last = 0.0, 0
+    for row in rows:
+        if row["split"] == "train":
+            minutes += (row["step"] - last) / row["steps_per_second"] / 60.0
+            last = row["step"]
+    return minutes
+
+
 class Console:
     """Progress bar with rate and remaining time on a terminal; plain lines where output goes to a file."""
 

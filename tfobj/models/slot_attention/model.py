@@ -13,7 +13,6 @@ it is followed. `Slot MLP`, the baseline with ordered slots, is in `models/slot_
 """
 
 import dataclasses
-from typing import Literal
 
 import keras
 import tensorflow as tf
@@ -45,6 +44,8 @@ class SlotAutoencoderConfig(SceneConfig):
     encoder_kernels: tuple[int, ...] = (5,)
     """One entry per layer, or one for all; likewise for strides and the decoder's."""
     encoder_strides: tuple[int, ...] = (1,)
+    token_hidden: int | None = None
+    """Hidden units of the per-token MLP; none: as many as the encoder's last layer has channels."""
     decoder_channels: tuple[int, ...] = (32, 32, 32)
     """Hidden layers; the output layer (RGB and mask logit) is added."""
     decoder_kernels: tuple[int, ...] = (5, 5, 5, 3)
@@ -52,11 +53,14 @@ class SlotAutoencoderConfig(SceneConfig):
     """Above 1: transposed convolutions, which enlarge `decoder_grid`."""
     decoder_grid: tuple[int, ...] = ()
     """(h, w) that slots are broadcast to; empty: the image's own size."""
+    decoder_pixel_shuffle: int = 1
+    """Above 1: the output layer yields r x r pixels per position, the rest of the decoder runs at 1 / r of the resolution."""
 
     def __post_init__(self):
         super().__post_init__()
         require(len(self.decoder_grid) in (0, 2), "model.decoder_grid", "empty or two numbers", self.decoder_grid)
         require(self.slot_size >= 1, "model.slot_size", "positive", self.slot_size)
+        require(self.decoder_pixel_shuffle >= 1, "model.decoder_pixel_shuffle", "at least 1", self.decoder_pixel_shuffle)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,8 +71,8 @@ class SlotAttentionConfig(SlotAutoencoderConfig):
     """Hidden units of the residual MLP."""
     epsilon: float = 1e-8
     """Added to the attention before it is normalised over tokens."""
-    initial_slots: Literal["gaussian"] = "gaussian"
-    """Learned mean and log standard deviation, shared by all slots."""
+    initial_log_sigma: float = 0.0
+    """Centre of the initial values of the initial slots' log standard deviation."""
 
 
 class ImageTokens(keras.layers.Layer):
@@ -80,7 +84,7 @@ class ImageTokens(keras.layers.Layer):
         self.cnn = ConvStack(config.encoder_channels, config.encoder_kernels, config.encoder_strides, name="cnn")
         self.positions = PositionEmbedding(name="positions")
         self.norm = keras.layers.LayerNormalization(epsilon=1e-3, dtype="float32", name="norm")
-        self.mlp = MLP((width, width), name="mlp")
+        self.mlp = MLP((config.token_hidden or width, width), name="mlp")
 
     def build(self, input_shape):
         self.cnn.build(input_shape)
@@ -104,7 +108,7 @@ class SlotAutoencoder(SceneModel):
         self.tokens = ImageTokens(config, autocast=False, name="tokens")
         self.decoder = BroadcastDecoder(
             config.image_size, (*config.decoder_channels, config.channels + 1), config.decoder_kernels, config.decoder_strides,
-            grid_size=config.decoder_grid or None, positions="add", name="decoder")
+            grid_size=config.decoder_grid or None, pixel_shuffle=config.decoder_pixel_shuffle, positions="add", name="decoder")
 
     def build(self, input_shape=None):
         self.tokens.build((None, *self.config.image_size, self.config.channels))
@@ -155,9 +159,12 @@ class SlotAttentionAutoencoder(SlotAutoencoder):
     def build_slots(self, map_shape):
         self.attention.build(map_shape)
         # Official initial values: Glorot uniform on [1, 1, D], i.e. +-sqrt(6 / (1 + D)), for mean and log sigma alike.
-        shape = (1, 1, self.config.slot_size)
-        self.slot_mean = self.add_weight(name="slot_mean", shape=shape, initializer="glorot_uniform", autocast=False)
-        self.slot_log_sigma = self.add_weight(name="slot_log_sigma", shape=shape, initializer="glorot_uniform", autocast=False)
+        size, centre = self.config.slot_size, self.config.initial_log_sigma
+        shape, limit = (1, 1, size), (6.0 / (1 + size)) ** 0.5
+        self.slot_mean = self.add_weight(name="slot_mean", shape=shape, autocast=False,
+                                         initializer=keras.initializers.RandomUniform(-limit, limit))
+        self.slot_log_sigma = self.add_weight(name="slot_log_sigma", shape=shape, autocast=False,
+                                              initializer=keras.initializers.RandomUniform(centre - limit, centre + limit))
 
     def initial_slots(self, batch, num_slots, seed):
         """Draws s_k = mu + exp(log sigma) * noise, [B, K, D]: the only thing that tells slots apart."""

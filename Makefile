@@ -1,0 +1,42 @@
+# make setup   makes .venv with the locked packages and tfobj itself
+# make demo    builds Tetris, trains Slot Attention, scores, draws, exports, decomposes fresh scenes: runs/demo
+# make test    the default tests; make test-slow the long ones
+# make readme  writes the tables of README.md from results/; make lock writes requirements.lock anew
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+DEMO := runs/demo
+
+.PHONY: setup demo test test-slow readme lock
+
+setup: .venv/.ready
+
+.venv/.ready: requirements.lock setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "tfobj needs Python 3.11 or newer; found: $$($(PYTHON) --version). Set PYTHON=/path/to/python3.11."; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "Python's venv module is incomplete. On Debian: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+demo: setup
+	$(BIN)/tfds build datasets/tetris
+	$(BIN)/python launch/train.py --model=slot_attention --dataset=tetris --preset=quick --workdir=$(DEMO)
+	$(BIN)/python launch/evaluate.py --workdir=$(DEMO)
+	$(BIN)/python launch/export.py --workdir=$(DEMO) --to=$(DEMO)/saved_model
+	$(BIN)/python launch/decompose.py --saved_model=$(DEMO)/saved_model --dataset=tetris --out=$(DEMO)/fresh
+	@echo "Look at $(DEMO)/figures/decomposition_test.png, $(DEMO)/report.html and $(DEMO)/fresh."
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+readme: setup
+	$(BIN)/python launch/readme.py
+
+lock:
+	rm -rf .venv && $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[test,video]'
+	$(BIN)/python -m pip freeze --exclude-editable > requirements.lock
+	@touch .venv/.ready

@@ -1,0 +1,55 @@
+"""Measures training steps, inference and the input pipeline, in turns and beside what the machine can do.
+
+    python launch/benchmark.py --model=iodine --dataset=tetris --set train.batch_size=8
+    python launch/benchmark.py --model=iodine --model=slot_attention --what=train,inference,data --json=benchmark.json
+    python launch/benchmark.py --model=slot_attention --also="train.precision=bfloat16" --also="train.compile=xla"
+
+Every row runs in a process of its own; the rows take turns in blocks of --seconds, --blocks times, and the table shows
+the median over blocks. --also measures every model once more with the settings it names (several, separated by
+spaces), so that two ways are compared on the same minutes of the same machine. A few hundred scenes
+are built for the purpose. GFLOP are 2 x multiply-accumulates of the convolutions and matrix products that the graph
+really runs; "of peak" is their rate over the best convolution (forward and backward) measured in the same minutes.
+"""
+
+import json
+import pathlib
+import shlex
+import sys
+
+if not __package__:  # `python launch/benchmark.py` from a checkout
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from tfobj import commands
+from absl import flags
+
+_MODEL = flags.DEFINE_multi_string("model", ["slot_attention"], "Model, repeatable; `python launch/list.py` shows all.")
+_DATASET = flags.DEFINE_string("dataset", "tetris", "Dataset, protocol, or folder:/path/to/pictures.")
+_PRESET = flags.DEFINE_string("preset", "paper", "Hyperparameters of the models for the dataset.")
+_SET = flags.DEFINE_multi_string("set", [], "Override for all rows, e.g. --set train.batch_size=8; repeatable.")
+_ALSO = flags.DEFINE_multi_string("also", [], "Settings to measure every model once more with; repeatable.")
+_WHAT = flags.DEFINE_list("what", ["train"], "What to measure: train, inference, data.")
+_STRATEGY = flags.DEFINE_string("strategy", "auto", "Where to compute: auto, cpu, gpu, mirrored, tpu.")
+_SECONDS = flags.DEFINE_float("seconds", 2.0, "Length of a block.")
+_BLOCKS = flags.DEFINE_integer("blocks", 5, "Blocks of every row.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS data folder; default: a temporary one.")
+_JSON = flags.DEFINE_string("json", None, "File for all numbers.")
+
+
+def main(argv):
+    commands.refuse_arguments(argv)
+    from tfobj.config import parse_overrides
+    from tfobj.training import benchmark
+    from tfobj.training.checkpoint import write_atomically
+
+    rows = benchmark.make_rows(_MODEL.value, _DATASET.value, _PRESET.value, parse_overrides(_SET.value),
+                               [parse_overrides(shlex.split(text)) for text in _ALSO.value], _WHAT.value)
+    report = benchmark.run(rows, _STRATEGY.value, _SECONDS.value, _BLOCKS.value, _DATA_DIR.value)
+    print(benchmark.format_report(report))
+    if _JSON.value:
+        report = {"command": shlex.join(["python", "launch/benchmark.py", *sys.argv[1:]]), **report}
+        write_atomically(_JSON.value, json.dumps(report, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    commands.run(main)

@@ -1,0 +1,197 @@
+"""Takes pictures apart with an exported model.
+
+    python launch/decompose.py --saved_model=saved_models/iodine_tetris photo.png other.jpg --out=out
+    python launch/decompose.py --saved_model=iodine_tetris pictures/ clip.mp4 --num_slots=7 --num_steps=8
+    python launch/decompose.py --saved_model=iodine_tetris --dataset=tetris --num_scenes=100
+
+Arguments are pictures, folders of pictures, animations and videos (frame by frame; mp4 and the like take
+`pip install "imageio[ffmpeg]"`). For each picture or frame, --out gets
+
+    <name>_decomposition.png    input, reconstruction, segmentation and every slot
+    <name>_segmentation.png     the slot of every pixel, in its colour
+    <name>_masks.npz            masks [K, H, W, 1], slot_recons [K, H, W, C], segmentation [H, W], slots [K, D]
+
+With --dataset the model sees freshly generated scenes instead, from far beyond those of training and test, and
+the agreement with the truth is printed. --saved_model is a folder, or a name that `launch/list.py` shows.
+"""
+
+import functools
+import os
+import pathlib
+import sys
+
+if not __package__:  # `python launch/decompose.py` from a checkout
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from tfobj import commands
+from absl import flags
+
+_SAVED_MODEL = flags.DEFINE_string("saved_model", None, "Folder of an exported model, or the name of a shipped one.", required=True)
+_OUT = flags.DEFINE_string("out", "out", "Folder for the results; made if need be.")
+_NUM_SLOTS = flags.DEFINE_integer("num_slots", None, "Slots; default: the model's.")
+_NUM_STEPS = flags.DEFINE_integer("num_steps", None, "Inference steps; default: the model's.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the noise.")
+_FIT = flags.DEFINE_string("fit", "crop", "How a picture of another shape is fitted: crop (centre), pad (black borders), stretch.")
+_MAX_SIDE = flags.DEFINE_integer("max_side", 512, "Larger pictures are scaled down to this side.", lower_bound=1, upper_bound=2048)
+_MAX_FRAMES = flags.DEFINE_integer("max_frames", None, "Frames taken of every clip; default: all.", lower_bound=1)
+_DATASET = flags.DEFINE_string("dataset", None, "Decompose fresh scenes of a generated dataset instead of files.")
+_NUM_SCENES = flags.DEFINE_integer("num_scenes", 100, "Scenes of --dataset.", lower_bound=1)
+
+FIRST_FRESH_SCENE = 10**6
+"""Training and test sets are the scenes of a generator below 100,000."""
+BATCH = 20
+"""Scenes of --dataset per call."""
+DRAWN = 8
+"""Scenes of --dataset in the figure."""
+
+
+def main(argv):
+    from tfobj.errors import UserError
+    from tfobj.serving import pictures, zoo
+
+    pictures.check_fit(_FIT.value)
+    if (len(argv) > 1) == bool(_DATASET.value):
+        raise UserError("Give pictures to decompose, e.g. photo.png, or --dataset for generated scenes"
+                        + ("; not both." if _DATASET.value else "."))
+    scenes = _generate() if _DATASET.value else None
+    files = None if _DATASET.value else _find_files(argv[1:])
+    decomposer = zoo.load(_SAVED_MODEL.value)
+    out = pathlib.Path(_OUT.value)
+    out.mkdir(parents=True, exist_ok=True)
+    decompose = functools.partial(decomposer.decompose, num_slots=_NUM_SLOTS.value, num_steps=_NUM_STEPS.value, seed=_SEED.value)
+    if scenes is not None:
+        decompose_scenes(decompose, decomposer, scenes, out)
+    else:
+        decompose_files(decompose, decomposer, files, out)
+    return 0
+
+
+def decompose_files(decompose, decomposer, files, out):
+    """Decomposes pictures and clips; what is no picture is named at the end, the others are done."""
+    import time
+
+    from tqdm import auto as tqdm
+
+    from tfobj.serving import pictures
+
+    failures, names, count, start = [], set(), 0, time.monotonic()
+    with tqdm.tqdm(files, "Decomposing", unit=" files", disable=None) as bar:
+        for file in bar:
+            stem = _unused(file.stem, names)
+            try:
+                for frame, image in pictures.read(file, decomposer.image_size, decomposer.channels, _FIT.value, _MAX_SIDE.value,
+                                                  _MAX_FRAMES.value):
+                    result = decompose(image)
+                    name = stem if frame is None else f"{stem}_{frame:04d}"
+                    write_results(image, result, out, name, f"{file.name}" if frame is None else f"{file.name}, frame {frame}")
+                    count += 1
+            except pictures.Unreadable as e:
+                failures.append(e)
+    if count:
+        rate = count / (time.monotonic() - start)
+        print(f"Decomposed {count} {'picture' if count == 1 else 'pictures'} into {result.masks.shape[1]} slots each "
+              f"({rate:.1f} per second, figures included); results in {out}.")
+    if failures:
+        more = f" Neither can {len(failures) - 1} more of the {len(files)} files." if len(failures) > 1 else ""
+        raise pictures.Unreadable(f"{failures[0]}{more}")
+
+
+def decompose_scenes(decompose, decomposer, scenes, out):
+    """Decomposes generated scenes and scores them against the truth."""
+    import numpy as np
+    from tqdm import auto as tqdm
+
+    from tfobj import viz
+    from tfobj.errors import UserError
+    from tfobj.metrics.scores import SceneScorer
+
+    shape, expected = scenes["image"].shape[1:], (*decomposer.image_size, decomposer.channels)
+    if shape[-1] != expected[-1]:
+        raise UserError(f"`--dataset` must have pictures with {expected[-1]} channels for this model. Received: {_DATASET.value} of shape {shape}.")
+    scorer = SceneScorer()
+    for start in tqdm.trange(0, len(scenes["image"]), BATCH, desc="Decomposing", unit=" batches", disable=None):
+        image, mask = (scenes[name][start:start + BATCH] for name in ("image", "mask"))
+        result = decompose(image)
+        scorer.update(image=image / np.float32(255.0), recon=result.recon, masks=result.masks, true_mask=mask)
+        if start == 0:
+            first, first_image, first_mask = result, image / np.float32(255.0), mask
+    table, summary = scorer.table(), scorer.summary()
+    figure = viz.decomposition_figure(
+        first_image[:DRAWN], first.recon[:DRAWN], first.masks[:DRAWN], first.slot_recons[:DRAWN], first_mask[:DRAWN],
+        scores={"FG-ARI": table["fg_ari"][:DRAWN]}, title=f"{decomposer.metadata['name']} on fresh scenes of {_DATASET.value}")
+    path = viz.save_figure(figure, out / f"{_DATASET.value}_decomposition.png")
+    print(f"{summary['num_scenes']} fresh scenes of {_DATASET.value} (numbers {FIRST_FRESH_SCENE:,} and up, in no training or test set): "
+          f"fg-ARI {summary['fg_ari']:.3f} +- {summary['fg_ari_std']:.3f} over scenes, MSE {summary['mse']:.5f}; {path} shows "
+          f"the first {len(first_image[:DRAWN])}.")
+
+
+def write_results(image, result, out, name, title):
+    """Writes the three files of one picture; each appears whole or not at all.
+
+    Args:
+      image: uint8 [H, W, C].
+      result: `zoo.Decomposition` of it alone.
+      out: folder.
+      name: beginning of the file names.
+      title: of the figure.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from tfobj import viz
+
+    figure = viz.decomposition_figure(image[None] / np.float32(255.0), result.recon, result.masks, result.slot_recons, title=title,
+                                      scene_names=[""])
+    viz.save_figure(figure, out / f"{name}_decomposition.png")
+    colours = np.rint(255.0 * viz.render_segmentation(result.segmentation[0], viz.slot_colours(result.masks.shape[1])))
+    _write(out / f"{name}_segmentation.png", Image.fromarray(colours.astype(np.uint8)).save)
+    arrays = {"masks": result.masks, "slot_recons": result.slot_recons, "segmentation": result.segmentation, "slots": result.slots}
+    _write(out / f"{name}_masks.npz", functools.partial(np.savez_compressed, **{key: value[0] for key, value in arrays.items()}))
+
+
+def _write(path, save):
+    """Calls `save` with a temporary path that then takes the place of `path`."""
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        save(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _find_files(arguments):
+    """Returns the files that the arguments name, folders searched."""
+    from tfobj.data import folder
+    from tfobj.errors import UserError
+
+    for argument in arguments:
+        if not pathlib.Path(argument).expanduser().exists():
+            raise UserError(f"Pictures must be files or folders. Received: {argument}, which does not exist.")
+    return [file for argument in arguments for file in folder.list_files(argument)]
+
+
+def _generate():
+    """Returns fresh scenes of --dataset: dict with `image` uint8 [n, H, W, C], `mask` [n, H, W]."""
+    from tfobj.datasets.generators import sprites, tetris
+    from tfobj.errors import unknown_name
+
+    generators = {"tetris": tetris.scenes, "multi_dsprites": sprites.scenes}
+    generators |= {f"multi_dsprites_{name}": functools.partial(sprites.scenes, variant=name)
+                   for name in sprites.VARIANTS if name != "colored_on_grayscale"}
+    if _DATASET.value not in generators:
+        raise unknown_name("generated dataset", _DATASET.value, generators)
+    return generators[_DATASET.value](range(FIRST_FRESH_SCENE, FIRST_FRESH_SCENE + _NUM_SCENES.value))
+
+
+def _unused(stem, names):
+    """Returns `stem`, with a number if a file of another folder has taken it."""
+    name, number = stem, 1
+    while name in names:
+        number += 1
+        name = f"{stem}_{number}"
+    names.add(name)
+    return name
+
+
+if __name__ == "__main__":
+    commands.run(main)

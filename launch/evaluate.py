@@ -1,0 +1,87 @@
+"""Scores a trained run: table, JSON, per-scene CSV, figures and a report of the worst scenes.
+
+    python launch/evaluate.py --workdir=runs/iodine_tetris
+    python launch/evaluate.py --workdir=runs/iodine_tetris --split=test_large --num_steps=8
+    python launch/evaluate.py --workdir=runs/iodine_tetris --checkpoint=best --num_slots=6
+
+The test split of the run's protocol is used unless --split says otherwise; the line "protocol" says which
+scenes that are. Files, in the run's folder (or --out): evaluation.json, evaluation.csv (one row per scene), report.html and
+figures/decomposition_<split>.png, figures/refinement_<split>.png. Other splits than test get their name in the file names.
+Standard deviations (`_std`) are over scenes, not over seeds; `fg_ari_low` and `fg_ari_high` bound the mean (95 %, bootstrap).
+"""
+
+import json
+import pathlib
+import sys
+
+if not __package__:  # `python launch/evaluate.py` from a checkout
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from tfobj import commands
+from absl import flags
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+_CHECKPOINT = flags.DEFINE_enum("checkpoint", "latest", ["latest", "best"], "Which state: the last one, or the best on validation.")
+_SPLIT = flags.DEFINE_string("split", "test", "Split of the run's protocol: test, test_large, validation, train.")
+_NUM_SCENES = flags.DEFINE_integer("num_scenes", None, "Only the first scenes of the split.", lower_bound=1)
+_NUM_SLOTS = flags.DEFINE_integer("num_slots", None, "Slots at test time; default: as trained.")
+_NUM_STEPS = flags.DEFINE_integer("num_steps", None, "Refinement steps or attention iterations at test time; default: the preset's.")
+_SEED = flags.DEFINE_integer("seed", None, "Seed of the inference noise; default: the same for every run.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Scenes per call; does not change the scores.", lower_bound=1)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS data folder.")
+_OUT = flags.DEFINE_string("out", None, "Folder of the results; default: the run's.")
+_NUM_SHOWN = 8
+
+
+def main(argv):
+    commands.refuse_arguments(argv)
+    commands.load_tensorflow()
+    from tfobj.structs import check_num_slots, check_num_steps
+    from tfobj.training.checkpoint import load_run
+    from tfobj.training.evaluation import EVALUATION_SEED, Evaluator, write_evaluation
+    from tfobj.training.experiment import open_scenes
+    from tfobj.training.writers import read_metrics, training_minutes
+    from tfobj.viz import evaluation_figures
+
+    check_num_slots(_NUM_SLOTS.value)
+    check_num_steps(_NUM_STEPS.value)
+    run = load_run(_WORKDIR.value, _CHECKPOINT.value)
+    scenes, protocol = open_scenes(run.experiment, _SPLIT.value, _DATA_DIR.value)
+    if _NUM_SCENES.value:
+        scenes = scenes.take(_NUM_SCENES.value)
+    seed = EVALUATION_SEED if _SEED.value is None else _SEED.value
+    num_steps = _NUM_STEPS.value or run.experiment.eval.num_steps
+    evaluator = Evaluator(run.model, min(_BATCH_SIZE.value, len(scenes)), num_slots=_NUM_SLOTS.value, num_steps=num_steps, seed=seed)
+    scorer = evaluator.score(scenes, f"Scoring {_SPLIT.value}")
+    summary = scorer.summary()
+    machine = pathlib.Path(_WORKDIR.value) / "machine.json"
+    facts = {
+        "model": run.experiment.model_name, "preset": run.experiment.preset, "protocol": protocol, "split": _SPLIT.value,
+        "step": run.step, "checkpoint": _CHECKPOINT.value, "seed": run.experiment.seed, "inference_seed": seed,
+        "num_slots": _NUM_SLOTS.value or run.experiment.model.num_slots, "num_steps": num_steps or run.experiment.model.num_steps,
+        "config_fingerprint": run.experiment.fingerprint(), "training_minutes": round(training_minutes(read_metrics(_WORKDIR.value)), 1),
+        **(json.loads(machine.read_text()) if machine.exists() else {}),
+    }
+    out = pathlib.Path(_OUT.value or _WORKDIR.value)
+    suffix = "" if _SPLIT.value == "test" else f"_{_SPLIT.value}"
+    write_evaluation(out / f"evaluation{suffix}.json", summary, **facts)
+    scorer.write_csv(out / f"evaluation{suffix}.csv")
+    evaluation_figures.draw(out, _SPLIT.value, suffix, evaluator, scenes, scorer.table(), summary, facts, run.experiment, _NUM_SHOWN)
+    print_table(facts, summary)
+    print(f"\nWritten: {out / f'evaluation{suffix}.json'}, {out / f'evaluation{suffix}.csv'}, {out / f'report{suffix}.html'}, {out / 'figures'}")
+    return 0
+
+
+def print_table(facts, summary):
+    """Prints facts, then mean and standard deviation over scenes of every metric."""
+    for name in ("model", "protocol", "step", "num_slots", "num_steps"):
+        print(f"{name:<16}{facts[name]}")
+    print(f"{'num_scenes':<16}{summary['num_scenes']}\n\n{'metric':<20}{'mean':>12}{'std':>12}")
+    for name, value in summary.items():
+        if f"{name}_std" in summary:
+            interval = f"   95 % [{summary['fg_ari_low']:.4f}, {summary['fg_ari_high']:.4f}]" if name == "fg_ari" else ""
+            print(f"{name:<20}{value:>12.5g}{summary[f'{name}_std']:>12.4g}{interval}")
+
+
+if __name__ == "__main__":
+    commands.run(main)

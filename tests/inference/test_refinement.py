@@ -1,0 +1,99 @@
+"""The refinement network's shapes, memory and initial values, and the loss weights over refinement steps."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfobj.errors import UserError
+from tfobj.inference.refinement import GateBias, RefinementNetwork
+from tfobj.inference.schedules import refinement_loss_weight
+
+ROWS, SPATIAL, FLAT = 6, (9, 11, 5), 8
+
+
+def make(lstm_size, **kwargs):
+    network = RefinementNetwork((4, 3), 3, (7,), lstm_size, 10, **kwargs)
+    network.build((None, *SPATIAL), (None, FLAT))
+    return network
+
+
+def inputs(seed=0):
+    rng = np.random.default_rng(seed)
+    return tf.constant(rng.normal(size=(ROWS, *SPATIAL)), tf.float32), tf.constant(rng.normal(size=(ROWS, FLAT)), tf.float32)
+
+
+@pytest.mark.parametrize("lstm_size, count", [(0, 0), (12, 2)])
+def test_shapes(lstm_size, count):
+    network = make(lstm_size)
+    memory = network.initial_memory(ROWS)
+    update, new_memory = network(*inputs(), memory=memory)
+    assert update.shape == (ROWS, 10) and update.dtype == tf.float32
+    assert [tuple(m.shape) for m in new_memory] == [(ROWS, lstm_size)] * count == [tuple(m.shape) for m in memory]
+    assert all((m.numpy() == 0).all() for m in memory)
+
+
+def test_parts_without_memory():
+    """Convolutions -> mean over the map -> MLP -> concatenation -> linear layer."""
+    network, (spatial, flat) = make(0), inputs()
+    x = spatial
+    for stage in network.cnn.stages:
+        x = tf.nn.elu(tf.nn.conv2d(x, stage.kernel.value, 2, "SAME") + stage.bias.value)
+    dense = network.mlp.stages[0]
+    x = tf.nn.elu(tf.reduce_mean(x, [1, 2]) @ dense.kernel.value + dense.bias.value)
+    x = tf.concat([x, flat], -1) @ network.output_layer.kernel.value + network.output_layer.bias.value
+    np.testing.assert_allclose(network(spatial, flat)[0], x, atol=1e-5)
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_the_last_layer_of_the_mlp(linear):
+    network = make(0, mlp_linear_output=linear)
+    assert (network.mlp.stages[-1].activation.__name__ == "linear") == linear
+
+
+def test_memory_equals_a_hand_written_lstm():
+    network, (spatial, flat) = make(12), inputs()
+    rng = np.random.default_rng(3)
+    h, c = (tf.constant(rng.normal(size=(ROWS, 12)), tf.float32) for _ in range(2))
+    features = network.mlp(tf.reduce_mean(network.cnn(spatial), [1, 2]))
+    x = tf.concat([features, flat], -1)
+    i, f, g, o = tf.split(x @ network.lstm.kernel.value + h @ network.lstm.recurrent_kernel.value + network.lstm.bias.value, 4, axis=-1)
+    new_c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
+    new_h = tf.sigmoid(o) * tf.tanh(new_c)
+    update, memory = network(spatial, flat, memory=(h, c))
+    np.testing.assert_allclose(memory[0], new_h, atol=1e-5)
+    np.testing.assert_allclose(memory[1], new_c, atol=1e-5)
+    np.testing.assert_allclose(update, new_h @ network.output_layer.kernel.value + network.output_layer.bias.value, atol=1e-5)
+
+
+def test_gate_bias_opens_the_forget_gate():
+    """Sonnet 1 adds 1 to the forget gate at run time; gates are ordered input, forget, cell, output here."""
+    i, f, c, o = np.split(np.asarray(GateBias(fan_in=100)((4 * 50,))), 4)
+    for gate, centre in ((i, 0), (f, 1), (c, 0), (o, 0)):
+        assert np.abs(gate - centre).max() <= 0.2 + 1e-6 and gate.std() > 0.05
+
+
+def test_rows_do_not_see_each_other():
+    network, (spatial, flat) = make(12), inputs()
+    all_rows, _ = network(spatial, flat, memory=network.initial_memory(ROWS))
+    one, _ = network(spatial[2:3], flat[2:3], memory=network.initial_memory(1))
+    np.testing.assert_allclose(all_rows[2:3], one, atol=1e-5)
+
+
+def test_linear_loss_weights():
+    np.testing.assert_allclose([refinement_loss_weight(t, 5) for t in range(6)], [0, 0.2, 0.4, 0.6, 0.8, 1])
+    got = [refinement_loss_weight(tf.constant(t), tf.constant(5)) for t in range(6)]
+    np.testing.assert_allclose(got, [0, 0.2, 0.4, 0.6, 0.8, 1], rtol=1e-6)
+
+
+def test_other_loss_weights():
+    assert [refinement_loss_weight(t, 3, "constant") for t in range(4)] == [1.0] * 4
+    values = (0.0, 0.5, 0.25)
+    assert [refinement_loss_weight(t, 2, "list", values) for t in range(3)] == list(values)
+    np.testing.assert_allclose(refinement_loss_weight(tf.constant(1), 2, "list", values), 0.5)
+
+
+@pytest.mark.parametrize("num_steps", [1, 3])
+def test_list_of_another_length_is_refused(num_steps):
+    with pytest.raises(UserError) as error:
+        refinement_loss_weight(0, num_steps, "list", (0.0, 0.5, 1.0))
+    assert str(error.value) == f"`model.loss_weight_list` must have num_steps + 1 entries. Received: 3 entries for num_steps={num_steps}."

@@ -1,0 +1,121 @@
+"""A user's files at their own size: stills, animations, videos, and what is none of these."""
+
+import importlib.util
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from tfobj.errors import UserError
+from tfobj.serving import pictures
+
+SQUARE = (8, 8)
+
+
+@pytest.mark.parametrize(
+    ("size", "aspect", "fit", "expected"),
+    [
+        ((20, 60), (1, 1), "crop", (20, 20)),
+        ((20, 60), (1, 1), "pad", (60, 60)),
+        ((20, 60), (1, 1), "stretch", (20, 60)),
+        ((20, 60), (10, 20), "crop", (20, 40)),
+        ((20, 60), (10, 20), "pad", (30, 60)),
+        ((1000, 2000), (64, 64), "crop", (512, 512)),
+        ((1000, 2000), (64, 64), "stretch", (256, 512)),
+        ((1, 4000), (64, 64), "stretch", (1, 512)),
+    ],
+)
+def test_fitted_size(size, aspect, fit, expected):
+    assert pictures.fitted_size(size, aspect, fit) == expected
+
+
+def wide():
+    """20 x 60: red, green, blue thirds."""
+    image = np.zeros((20, 60, 3), np.uint8)
+    for third in range(3):
+        image[:, 20 * third : 20 * third + 20, third] = 255
+    return image
+
+
+def read_one(path, **options):
+    (number, image), = pictures.read(path, SQUARE, **options)
+    assert number is None
+    return image
+
+
+def test_stills_keep_their_pixels(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(wide()).save(path)
+    np.testing.assert_array_equal(read_one(path), wide()[:, 20:40])
+    np.testing.assert_array_equal(read_one(path, fit="stretch"), wide())
+    padded = read_one(path, fit="pad")
+    np.testing.assert_array_equal(padded[20:40], wide())
+    assert padded.shape == (60, 60, 3) and not padded[:20].any()
+    assert read_one(path, channels=1).shape == (20, 20, 1)
+    assert read_one(path, fit="stretch", max_side=30).shape == (10, 30, 3)
+
+
+def test_camera_orientation_swaps_the_sides(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise
+    Image.fromarray(wide()).save(tmp_path / "a.png", exif=exif)
+    image = read_one(tmp_path / "a.png", fit="stretch")
+    assert image.shape == (60, 20, 3)
+    assert image[5, 10, 0] == 255 and image[55, 10, 2] == 255
+
+
+def test_animation_frame_by_frame(tmp_path):
+    frames = [Image.fromarray(np.full((10, 20, 3), level, np.uint8)) for level in (0, 100, 200)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    found = list(pictures.read(tmp_path / "a.gif", SQUARE))
+    assert [number for number, _ in found] == [0, 1, 2]
+    assert [image.shape for _, image in found] == [(10, 10, 3)] * 3
+    assert [int(image.mean()) for _, image in found] == [0, 100, 200]
+    assert len(list(pictures.read(tmp_path / "a.gif", SQUARE, max_frames=2))) == 2
+
+
+def test_video_without_decoder_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "a.mp4").touch()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(pictures.Unreadable, match=r'a.mp4` is a video, which takes a decoder: pip install "imageio\[ffmpeg\]"'):
+        list(pictures.read(tmp_path / "a.mp4", SQUARE))
+
+
+def test_video_frame_by_frame(tmp_path, monkeypatch):
+    imageio = pytest.importorskip("imageio.v3")
+    (tmp_path / "a.mp4").touch()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(imageio, "imiter", lambda path: iter([wide(), wide()]))
+    found = list(pictures.read(tmp_path / "a.mp4", SQUARE))
+    assert [number for number, _ in found] == [0, 1]
+    np.testing.assert_array_equal(found[1][1], wide()[:, 20:40])
+
+    def broken(path):
+        yield wide()
+        raise RuntimeError("bad packet")
+
+    monkeypatch.setattr(imageio, "imiter", broken)
+    with pytest.raises(pictures.Unreadable, match=r"a.mp4` is not a picture that can be read \(bad packet\)"):
+        list(pictures.read(tmp_path / "a.mp4", SQUARE))
+
+
+@pytest.mark.parametrize("content", [b"words", b"", b"\x89PNG\r\n\x1a\n broken", b"GIF89a"])
+def test_files_that_are_no_pictures_are_named(tmp_path, content):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(pictures.Unreadable, match="a.png` is not a picture that can be read") as error:
+        list(pictures.read(tmp_path / "a.png", SQUARE))
+    assert "\n" not in str(error.value)
+
+
+def test_truncated_picture_and_missing_files(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(content[: len(content) // 2])
+    for name in ("a.png", "b.png", "c.mp4"):
+        with pytest.raises(pictures.Unreadable, match=f"{name}` is not a picture"):
+            list(pictures.read(tmp_path / name, SQUARE))
+
+
+def test_unknown_fit(tmp_path):
+    with pytest.raises(UserError, match="Unknown fit 'cropp'. Did you mean 'crop'"):
+        list(pictures.read(tmp_path / "a.png", SQUARE, fit="cropp"))

@@ -1,0 +1,121 @@
+"""Loading by name or folder, NumPy in and out, and one-line errors for what is no exported model."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfobj.errors import UserError
+from tfobj.serving import zoo
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 11, 8, 3)).astype(np.uint8)
+
+
+def test_decompose_is_the_saved_function_in_numpy(exported):
+    result, expected = exported.decomposer.decompose(IMAGES, seed=2), exported.loaded.decompose(IMAGES, seed=2)
+    for name in ("segmentation", "masks", "slot_recons", "recon", "slots"):
+        assert isinstance(getattr(result, name), np.ndarray)
+        np.testing.assert_allclose(getattr(result, name), expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    assert {f"posterior_{name}" for name in result.posterior} == {name for name in expected if name.startswith("posterior_")}
+
+
+def test_options_reach_the_model(exported_iodine):
+    decomposer = exported_iodine.decomposer
+    result = decomposer.decompose(IMAGES, num_slots=5, num_steps=np.int64(1), seed=3)
+    assert result.masks.shape == (2, 5, 11, 8, 1)
+    assert decomposer.encode(IMAGES, num_slots=4).shape == (2, 4, 4)
+    assert decomposer.decode(result.slots).recon.shape == (2, *decomposer.image_size, 3)
+    assert decomposer.sample(3, num_slots=2, seed=1).masks.shape == (3, 2, *decomposer.image_size, 1)
+
+
+def test_one_picture_and_kinds_of_pixels(exported_attention):
+    decomposer = exported_attention.decomposer
+    expected = decomposer.decompose(IMAGES[:1]).recon
+    np.testing.assert_allclose(decomposer.decompose(IMAGES[0]).recon, expected, atol=1e-5)
+    np.testing.assert_allclose(decomposer.decompose(IMAGES[0] / 255.0).recon, expected, atol=1e-5)  # float64
+    gray = np.repeat(IMAGES[:1, ..., :1], 3, axis=-1)
+    np.testing.assert_allclose(decomposer.decompose(IMAGES[:1, ..., :1]).recon, decomposer.decompose(gray).recon, atol=1e-5)
+
+
+def test_colour_for_a_gray_model(exported_attention):
+    decomposer = zoo.Decomposer(exported_attention.folder)
+    decomposer.channels = 1
+    colours = np.array([[[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]]], np.uint8)
+    np.testing.assert_array_equal(decomposer._picture(colours)[0, 0, :, 0], [76, 150, 29, 255])
+    np.testing.assert_allclose(decomposer._picture(colours / 255.0)[0, 0, :, 0], [0.299, 0.587, 0.114, 1.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda d: d.decompose(IMAGES[0, 0]), r"`images` must have shape \[B, H, W, 1 or 3\]. Received: \(8, 3\)"),
+        (lambda d: d.decompose(IMAGES[..., :2]), r"Received: \(2, 11, 8, 2\)"),
+        (lambda d: d.decompose(IMAGES.astype(np.int32)), "`images` must be uint8, or floats in .* Received: dtype int32"),
+        (lambda d: d.decompose(IMAGES * 1.0), r"`image` must be finite and in \[0, 1\] .* Received: values in 0 255$"),
+        (lambda d: d.decompose(IMAGES, num_slots=1), "^`num_slots` must be in 2 ... 64. Received: 1$"),
+        (lambda d: d.decompose(IMAGES, num_slots=2.5), "`num_slots` must be an integer. Received: num_slots=2.5"),
+        (lambda d: d.decompose(IMAGES, seed=2**31), "`seed` must be an integer"),
+        (lambda d: d.decompose(IMAGES[:0]), "`image` must hold at least one scene. Received: none.$"),
+        (lambda d: d.decode(np.zeros((2, 3))), r"`slots` must have shape \[B, K, 6\]. Received: \(2, 3\)"),
+        (lambda d: d.sample(), r"`sample` needs a model with a prior. Received: slot_attention"),
+    ],
+)
+def test_wrong_arguments(exported_attention, call, message):
+    with pytest.raises(UserError, match=message) as error:
+        call(exported_attention.decomposer)
+    assert "\n" not in str(error.value)
+
+
+def test_load_by_name_folder_and_version(exported_attention, tmp_path, monkeypatch):
+    for version in ("2", "10"):
+        shutil.copytree(exported_attention.folder, tmp_path / "attention" / version)
+    (tmp_path / "index.json").write_text(json.dumps({"toys": {"folder": "attention"}}))
+    monkeypatch.setattr(zoo, "_CHECKOUT_ZOO", tmp_path)
+    assert zoo.load("toys").folder.name == "10"
+    assert zoo.load(tmp_path / "attention").folder.name == "10"
+    assert zoo.load(str(tmp_path / "attention" / "2")).folder.name == "2"
+    with pytest.raises(UserError, match="Unknown saved model 'toy'. Did you mean 'toys'"):
+        zoo.load("toy")
+
+
+def test_what_is_no_exported_model(exported_attention, tmp_path):
+    with pytest.raises(UserError, match="which holds no saved_model.pb"):
+        zoo.load(tmp_path)
+    with pytest.raises(UserError, match="no such folder"):
+        zoo.load(tmp_path / "nowhere")
+    (tmp_path / "file.png").touch()
+    with pytest.raises(UserError, match="file.png .no such folder"):
+        zoo.load(tmp_path / "file.png")
+    tf.saved_model.save(tf.Module(), str(tmp_path / "foreign"))
+    with pytest.raises(UserError, match="not one that `launch/export.py` wrote"):
+        zoo.load(tmp_path / "foreign")
+
+
+@pytest.mark.parametrize("damage", ["saved_model.pb", "variables/variables.index", "metadata.json"])
+def test_damaged_models_are_named(exported_attention, tmp_path, damage):
+    folder = tmp_path / "1"
+    shutil.copytree(exported_attention.folder, folder)
+    (folder / damage).write_bytes(b"\xff{")
+    with pytest.raises(UserError, match="is damaged") as error:
+        zoo.load(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_index_of_the_checkout_is_true():
+    """Every shipped model is there, and no folder is forgotten."""
+    index = zoo.read_index()
+    for name, entry in index.items():
+        folder = zoo._CHECKOUT_ZOO / entry["folder"]
+        assert zoo.versions(folder), f"{name} has no folder"
+        metadata = zoo.read_metadata(folder / str(max(zoo.versions(folder))))
+        assert (metadata["name"], metadata["version"]) == (name, entry["version"])
+    on_disk = {path.name for path in zoo._CHECKOUT_ZOO.iterdir() if zoo.versions(path)}
+    assert on_disk == {entry["folder"] for entry in index.values()}
+
+
+def test_damaged_index_is_named(tmp_path):
+    (tmp_path / "index.json").write_text("{")
+    with pytest.raises(UserError, match="index.json` is damaged"):
+        zoo.read_index(tmp_path / "index.json")

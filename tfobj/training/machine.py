@@ -1,0 +1,35 @@
+"""What a result was computed on, for the files that report it."""
+
+import os
+import pathlib
+import platform
+import shlex
+import sys
+
+
+def describe():
+    """Returns {"hardware", "software", "command"} as printable strings; no host names or paths."""
+    import keras
+    import tensorflow as tf
+
+    gpus = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in tf.config.list_physical_devices("GPU")]
+    hardware = f"{len(os.sched_getaffinity(0))} cores of {cpu_name()}" + (f", {len(gpus)} x {gpus[0]}" if gpus else "")
+    software = f"Python {platform.python_version()}, TensorFlow {tf.__version__}, Keras {keras.__version__}"
+    return {"hardware": hardware, "software": software, "command": command_line()}
+
+
+def cpu_name():
+    """Returns the processor's marketing name, or its architecture where the system does not tell."""
+    try:
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def command_line():
+    """Returns the command as a user would type it from the checkout."""
+    script = pathlib.Path(sys.argv[0])
+    return shlex.join(["python", f"{script.parent.name}/{script.name}", *sys.argv[1:]])
