@@ -37,6 +37,6 @@ readme: setup
 
 lock:
 	rm -rf .venv && $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[test,video]'
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	$(BIN)/python -m pip freeze --exclude-editable > requirements.lock
 	@touch .venv/.ready

@@ -46,6 +46,7 @@ DRAWN = 8
 
 
 def main(argv):
+    commands.load_tensorflow()
     from tfobj.errors import UserError
     from tfobj.serving import pictures, zoo
 

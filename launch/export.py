@@ -5,7 +5,7 @@
     python launch/export.py --workdir=runs/iodine_tetris --to=/srv/models/iodine --version=7
 
 --to gets one folder per version and a README with scores, signatures and the commands that serve the model. The
-scores are those of the run's evaluation.json, if it was measured on the exported weights. Where the folder
+scores are those of the run's evaluation.json (`launch/evaluate.py`), if it was measured on the exported weights. Where the folder
 around --to has an index.json (as `saved_models/` has), the model is entered there and can be used by its name.
 """
 
@@ -41,12 +41,14 @@ def read_evaluation(workdir, step):
 
 def main(argv):
     commands.refuse_arguments(argv)
+    commands.load_tensorflow()
     from tfobj.serving import export
     from tfobj.training.checkpoint import load_run
 
     run = load_run(_WORKDIR.value, _CHECKPOINT.value)
     to = pathlib.Path(_TO.value or pathlib.Path("saved_models", pathlib.Path(_WORKDIR.value).resolve().name))
-    folder = export.export_model(run.model, to, version=_VERSION.value, experiment=run.experiment, overwrite=_OVERWRITE.value,
+    folder = export.export_model(run.model, to, version=_VERSION.value, num_steps=run.experiment.eval.num_steps,
+                                 experiment=run.experiment, overwrite=_OVERWRITE.value,
                                  evaluation=read_evaluation(_WORKDIR.value, run.step))
     export.add_to_index(folder)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

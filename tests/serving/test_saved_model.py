@@ -113,6 +113,19 @@ def test_versions(exported_attention, tmp_path, monkeypatch):
     assert (directory / "7").stat().st_mode & 0o777 == directory.stat().st_mode & 0o777
 
 
+def test_default_number_of_steps(exported_iodine, tmp_path):
+    """What a run evaluates with need not be what it was trained with."""
+    folder = export.export_model(exported_iodine.model, tmp_path / "iodine", num_steps=4)
+    images = IMAGES[:1]
+    expected = exported_iodine.loaded.encode(images, num_steps=4)["slots"]
+    loaded = tf.saved_model.load(str(folder))
+    np.testing.assert_allclose(loaded.encode(images)["slots"], expected, atol=1e-5)
+    np.testing.assert_allclose(loaded.signatures["encode"](image=tf.constant(images))["slots"], expected, atol=1e-5)
+    assert zoo.read_metadata(folder)["num_steps"] == 4
+    with pytest.raises(UserError, match="`num_steps` must be in 1 ... 100 for this model. Received: num_steps=0"):
+        export.export_model(exported_iodine.model, tmp_path / "iodine", num_steps=0)
+
+
 def test_a_failed_export_leaves_the_old_version(exported_attention, tmp_path, monkeypatch):
     directory = tmp_path / "model"
     _copy(exported_attention.folder, directory / "1")
@@ -145,13 +158,13 @@ def test_metadata(exported):
 
 
 EXPERIMENT = {"model_name": "iodine", "preset": "quick", "seed": 4, "train": {"steps": 3000, "batch_size": 32}, "data": {"protocol": "tetris"}}
-EVALUATION = {"protocol": "tetris/test: scenes 0-319", "num_scenes": 320, "seed": 2, "step": 3000, "fg_ari": 0.98765, "fg_ari_std": 0.01,
+EVALUATION = {"protocol": "tetris/test: scenes 0-319", "num_scenes": 320, "seed": 2, "inference_seed": 7, "num_steps": 5, "step": 3000, "fg_ari": 0.98765, "fg_ari_std": 0.01,
               "mse": 0.0012, "ari": None}
 
 
 def test_card(exported_iodine):
     text = card.render({**exported_iodine.decomposer.metadata, "experiment": EXPERIMENT, "evaluation": EVALUATION})
-    for line in ("| fg_ari | 0.9877 | 0.01 |", "preset quick, seed 4, 3,000 steps of 32 scenes of `tetris`", "320 scenes: tetris/test: scenes 0-319",
+    for line in ("| fg_ari | 0.9877 | 0.01 |", "preset quick, seed 4, 3,000 steps of 32 scenes of `tetris`", "320 scenes: tetris/test: scenes 0-319; num steps 5, step 3000, inference seed 7.",
                  "-v \"$PWD/iodine:/models/iodine\"", "- `num_slots`: 2 ... 64"):
         assert line in text
     assert "| ari |" not in text

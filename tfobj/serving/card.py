@@ -48,8 +48,8 @@ def _scores(metadata):
     evaluation = metadata["evaluation"]
     if not evaluation:
         return "## Scores\n\nNot evaluated."
-    lines = ["## Scores", "", f"{evaluation.get('num_scenes', '?')} scenes: {evaluation.get('protocol', 'unknown protocol')}; "
-             f"weights of step {evaluation.get('step', '?')}, noise seed {evaluation.get('seed', '?')}.", "",
+    facts = [f"{name.replace('_', ' ')} {evaluation[name]}" for name in ("num_slots", "num_steps", "step", "inference_seed") if name in evaluation]
+    lines = ["## Scores", "", f"{evaluation['num_scenes']} scenes: {evaluation['protocol']}; {', '.join(facts)}.", "",
              "| metric | mean | std over scenes |", "|---|---|---|"]
     for name in HEADLINE_SCORES:
         if evaluation.get(name) is not None:

@@ -29,7 +29,7 @@ from tfobj.training.checkpoint import write_atomically
 _FORBIDDEN_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "XlaLaunch", "XlaLaunchV2"}
 
 
-def export_model(model, directory, *, name=None, version=None, experiment=None, evaluation=None, overwrite=False):
+def export_model(model, directory, *, name=None, version=None, num_steps=None, experiment=None, evaluation=None, overwrite=False):
     """Exports a `SceneModel`.
 
     Args:
@@ -37,6 +37,7 @@ def export_model(model, directory, *, name=None, version=None, experiment=None, 
       directory: parent of the version folders; made if need be.
       name: what servers and the model index call it; default: the directory's name.
       version: positive integer; default: one more than the greatest version there.
+      num_steps: inference steps that the exported model takes by default; default: as trained.
       experiment: optional dict (`ExperimentConfig.to_dict()`), or the config itself, for card and metadata.
       evaluation: optional dict, the content of a run's `evaluation.json`, measured with these weights.
       overwrite: replace `version` if it exists.
@@ -45,7 +46,7 @@ def export_model(model, directory, *, name=None, version=None, experiment=None, 
       pathlib.Path of the version folder.
 
     Raises:
-      UserError: the version exists, or the directory cannot be written.
+      UserError: the version exists, `num_steps` does not suit the model, or the directory cannot be written.
       ValueError: the model's graph would not run in a server.
     """
     directory = pathlib.Path(directory)
@@ -57,7 +58,10 @@ def export_model(model, directory, *, name=None, version=None, experiment=None, 
     folder = directory / str(version)
     if folder.exists() and not overwrite:
         raise UserError(f"`{folder}` exists. Choose another version (by default the next free one), or allow to overwrite it.")
-    served = signatures.serve(model)
+    least, greatest = signatures.limits(model).num_steps
+    if num_steps is not None and not least <= num_steps <= greatest:
+        raise UserError(f"`num_steps` must be in {least} ... {greatest} for this model. Received: num_steps={num_steps}.")
+    served = signatures.serve(model, num_steps)
     with _whole(folder) as partial:
         tf.saved_model.save(served.root, os.fspath(partial), signatures=served.signatures)
         check_portable(partial)
@@ -135,7 +139,7 @@ def _metadata(model, served, name, version, experiment, evaluation):
         "image_size": list(config.image_size),
         "channels": config.channels,
         "num_slots": config.num_slots,
-        "num_steps": config.num_steps,
+        "num_steps": served.num_steps,
         "slot_size": served.slot_size,
         "has_prior": model.has_prior,
         "limits": {key: list(value) for key, value in signatures.limits(model)._asdict().items()},

@@ -45,6 +45,8 @@ class Served(NamedTuple):
     """Holds the weights and, as attributes, the functions that Python users call: `decompose`, `encode`, ..."""
     signatures: dict
     """name -> concrete function; the names that TensorFlow Serving knows."""
+    num_steps: int
+    """Default of the functions."""
     slot_size: int
     """D."""
 
@@ -60,21 +62,22 @@ def limits(model):
     )
 
 
-def serve(model):
-    """Returns the `Served` form of a `SceneModel`.
+def serve(model, num_steps=None):
+    """Returns the `Served` form of a `SceneModel`; `num_steps` is the default of its functions (None: as trained).
 
     Signatures: `serving_default`, `serving_float`, `decompose`, `segment`, `encode`, `decode` and, where the
     model has a prior, `sample`. The root has functions `decompose`, `segment`, `encode`, `decode`, `sample`
     with defaults, the first three for uint8 and float32 pictures alike.
     """
     config = model.config
+    num_steps = config.num_steps if num_steps is None else num_steps
     infer = tf.function(_inference(model), autograph=False)
     traced = infer.get_concrete_function(tf.TensorSpec([None, *config.image_size, config.channels], tf.float32), *_integers(("num_slots", "num_steps", "seed")))
     slot_size = traced.structured_outputs["slots"].shape[-1]
 
     root = tf.Module()
     root.weights = [variable.value for variable in model.variables]
-    for function in (*_picture_functions(model, infer), *_latent_functions(model)):
+    for function in (*_picture_functions(model, infer, num_steps), *_latent_functions(model)):
         setattr(root, function.__name__, tf.function(function, autograph=False))
 
     pictures = {dtype: tf.TensorSpec([None, None, None, config.channels], dtype, "image") for dtype in (tf.uint8, tf.float32)}
@@ -82,7 +85,7 @@ def serve(model):
     for function in (root.decompose, root.segment, root.encode):
         for picture in pictures.values():
             function.get_concrete_function(picture, *options)
-    defaults = [tf.constant(value) for value in (config.num_slots, config.num_steps, 0)]
+    defaults = [tf.constant(value) for value in (config.num_slots, num_steps, 0)]
 
     def pictures_only(function, dtype=tf.uint8):
         """A signature without options: TensorFlow Serving wants a value for every input that a signature has."""
@@ -98,10 +101,10 @@ def serve(model):
     }
     if model.has_prior:
         signatures["sample"] = root.sample.get_concrete_function(*_integers(("num", "num_slots", "seed")))
-    return Served(root, signatures, slot_size)
+    return Served(root, signatures, num_steps, slot_size)
 
 
-def _picture_functions(model, infer):
+def _picture_functions(model, infer, default_steps):
     """Returns the functions of pictures; their defaults are saved with them, so `loaded.decompose(image)` works."""
     config, bounds = model.config, limits(model)
 
@@ -113,17 +116,17 @@ def _picture_functions(model, infer):
             small = tf.image.resize(_unit_range(image), config.image_size, antialias=True)
         return infer(small, num_slots, num_steps, seed)
 
-    def decompose(image, num_slots=config.num_slots, num_steps=config.num_steps, seed=0):
+    def decompose(image, num_slots=config.num_slots, num_steps=default_steps, seed=0):
         results = inferred(image, num_slots, num_steps, seed)
         size = tf.shape(image)[1:3]
         resized = {name: _resize(results[name], size) for name in ("recon", "masks", "slot_recons")}
         return {**results, **resized, "segmentation": _segment(resized["masks"])}
 
-    def segment(image, num_slots=config.num_slots, num_steps=config.num_steps, seed=0):
+    def segment(image, num_slots=config.num_slots, num_steps=default_steps, seed=0):
         masks = inferred(image, num_slots, num_steps, seed)["masks"]
         return {"segmentation": _segment(_resize(masks, tf.shape(image)[1:3]))}
 
-    def encode(image, num_slots=config.num_slots, num_steps=config.num_steps, seed=0):
+    def encode(image, num_slots=config.num_slots, num_steps=default_steps, seed=0):
         results = inferred(image, num_slots, num_steps, seed)
         return {name: value for name, value in results.items() if name == "slots" or name.startswith("posterior_")}
 
@@ -135,7 +138,7 @@ def _latent_functions(model):
     config, bounds = model.config, limits(model)
 
     def decode(slots):
-        checks = [_check_batch("slots", slots), _check_range("slots.shape[1]", tf.shape(slots)[1], (1, bounds.num_slots[1])),
+        checks = [_check_batch("slots", slots), _check_range("slots.shape[1]", tf.shape(slots)[1], (1, max(MAX_SLOTS, config.num_slots))),
                   _check(tf.reduce_all(tf.math.is_finite(slots)), "`slots` must be finite. Received: NaN or infinity.")]
         with tf.control_dependencies(checks):
             slots = tf.identity(slots)

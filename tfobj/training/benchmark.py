@@ -321,7 +321,7 @@ def _seconds(steps, count):
 
 
 def _peak_memory_mb(strategy):
-    """Peak of the fullest GPU, or of this process (TensorFlow itself is some 400 of it), in units of 2**20 bytes."""
+    """Peak of the fullest GPU, or of this process (importing TensorFlow 2.21 takes 700 of it), in units of 2**20 bytes."""
     gpus = [device.rpartition("device:")[2] for device in strategy.extended.worker_devices if "GPU" in device]
     if gpus:
         return max(tf.config.experimental.get_memory_info(gpu)["peak"] for gpu in gpus) / 2**20

@@ -12,8 +12,10 @@ def make_decoder(config, name):
     """Returns the decoder that `config` (`IodineConfig`) asks for: [N, D] -> [N, H, W, 1 + C], mask logit first."""
     if config.decoder == "deconv":
         return DeconvDecoder(config.image_size, 1 + config.channels, name=name)
+    grid_size = tuple(-(-side // config.decoder_pixel_shuffle) for side in config.image_size)
     return BroadcastDecoder(config.image_size, (*config.decoder_channels, 1 + config.channels), (config.decoder_kernel,),
-                            positions="append", activation="elu", initializer=FanInTruncatedNormal(), name=name)
+                            grid_size=grid_size, pixel_shuffle=config.decoder_pixel_shuffle, positions="append", activation="elu",
+                            initializer=FanInTruncatedNormal(), name=name)
 
 
 class DeconvDecoder(keras.layers.Layer):

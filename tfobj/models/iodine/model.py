@@ -53,6 +53,8 @@ class IodineConfig(SceneConfig):
     """"deconv" is the ablation of appendix C: an MLP to 8 x 8, then transposed convolutions."""
     decoder_channels: tuple[int, ...] = (32, 32, 32, 32)
     decoder_kernel: int = 5
+    decoder_pixel_shuffle: int = 1
+    """Above 1 (ours): the decoder runs at 1 / r of the resolution and its last layer yields r x r pixels per position."""
     refinement_channels: tuple[int, ...] = (32, 32, 32)
     refinement_kernel: int = 5
     refinement_mlp: tuple[int, ...] = (128,)

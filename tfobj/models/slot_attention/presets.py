@@ -29,7 +29,7 @@ QUICK_TRAIN = {
 
 PRESETS = {
     ("quick", "tetris"): Preset(
-        "Small and fast, ours: minutes on two CPU cores.", model={"num_slots": 4, **QUICK}, train=QUICK_TRAIN, eval={"num_steps": 5}),
+        "Small and fast, ours: minutes on two CPU cores.", model={"num_slots": 4, **QUICK}, train=QUICK_TRAIN),
     ("paper", "tetris"): Preset(
         "Locatello 2020 on Tetrominoes (layers as in the re-implementations): fg-ARI 99.5 +- 0.2 there; GPU-days.",
         model={"num_slots": 4}, train=PAPER_TRAIN),

@@ -1,0 +1,105 @@
+"""Writes the tables of README.md from the files in results/; `make readme`.
+
+    python launch/readme.py            # rewrites the text between the markers
+    python launch/readme.py --check    # only says whether the text is up to date
+
+Every file results/<model>_<dataset>_<preset>_seed<n>.json is the evaluation.json of one run; results/published.json
+holds the papers' numbers with their sources. `python launch/readme.py --record=runs/demo` copies a run's evaluation there.
+"""
+
+import json
+import pathlib
+import shutil
+import statistics
+import sys
+
+if not __package__:  # `python launch/readme.py` from a checkout
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from tfobj import commands
+from absl import flags
+
+_CHECK = flags.DEFINE_bool("check", False, "Change nothing; exit with status 2 if README.md is not up to date.")
+_RECORD = flags.DEFINE_string("record", None, "Run folder whose evaluation.json is copied to results/ first.")
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+BEGIN, END = "<!-- results: written by `make readme` -->", "<!-- end of results -->"
+
+
+def main(argv):
+    from tfobj.errors import UserError
+
+    commands.refuse_arguments(argv)
+    if _RECORD.value:
+        record(pathlib.Path(_RECORD.value), ROOT / "results")
+    readme = ROOT / "README.md"
+    old = readme.read_text()
+    new = fill(old, results_table(ROOT / "results"))
+    if new == old:
+        print("README.md is up to date.")
+    elif _CHECK.value:
+        raise UserError("README.md is not up to date with results/; run `make readme`.")
+    else:
+        readme.write_text(new)
+        print("README.md rewritten.")
+    return 0
+
+
+def record(workdir, results):
+    """Copies `<workdir>/evaluation.json` to the results folder under the name that its content decides."""
+    from tfobj.errors import UserError
+
+    path = workdir / "evaluation.json"
+    if not path.exists():
+        raise UserError(f"`--record` must be the folder of an evaluated run. Received: {workdir}, which has no evaluation.json.")
+    row = json.loads(path.read_text())
+    results.mkdir(exist_ok=True)
+    shutil.copyfile(path, results / f"{row['model']}_{dataset_of(row)}_{row['preset']}_seed{row['seed']}.json")
+
+
+def dataset_of(row):
+    """Returns the protocol's name: what stands before the slash of its description."""
+    return row["protocol"].partition("/")[0]
+
+
+def results_table(results):
+    """Returns the table as Markdown: one row per model, dataset and preset, over seeds, with the published number beside it."""
+    published = {(p["model"], p["dataset"]): p for p in json.loads((results / "published.json").read_text())}
+    groups = {}
+    for path in sorted(results.glob("*_seed*.json")):
+        row = json.loads(path.read_text())
+        groups.setdefault((row["model"], dataset_of(row), row["preset"]), []).append(row)
+    lines = ["| model | dataset | preset | seeds | steps | minutes | foreground ARI | mIoU | MSE | published full run: fg-ARI |",
+             "|---|---|---|---|---|---|---|---|---|---|"]
+    for (model, dataset, preset), rows in groups.items():
+        paper = published.get((model, dataset))
+        lines.append("| " + " | ".join([
+            f"`{model}`", dataset, preset, str(len(rows)), f"{rows[0]['step']:,}", spread(rows, "training_minutes", "{:.0f}"),
+            spread(rows, "fg_ari", "{:.3f}"), spread(rows, "miou", "{:.3f}"), spread(rows, "mse", "{:.4f}"),
+            f"{paper['fg_ari']:.3f} ± {paper['seed_std']:.3f}" if paper else "–"]) + " |")
+    hardware = sorted({row.get("hardware", "unknown") for rows in groups.values() for row in rows})
+    sources = sorted({f"{p['source']}" for key, p in published.items() if any(key == group[:2] for group in groups)})
+    return "\n".join([*lines, "", f"Test: 320 held-out scenes, mean over scenes (smallest to largest over seeds). Ours: {'; '.join(hardware)}. "
+                      f"Published: {'; '.join(sources)}; those are full trainings of 500,000 to 1,000,000 steps on accelerators."])
+
+
+def spread(rows, name, form):
+    """Returns the mean over runs and, of several, the range."""
+    values = [row[name] for row in rows]
+    text = form.format(statistics.mean(values))
+    return text if len(values) == 1 else f"{text} ({form.format(min(values))}–{form.format(max(values))})"
+
+
+def fill(text, table):
+    """Returns `text` with what stands between the markers replaced by `table`."""
+    from tfobj.errors import UserError
+
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise UserError(f"README.md must have the lines {BEGIN!r} and {END!r}.")
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    commands.run(main)
