@@ -37,6 +37,7 @@ _JSON = flags.DEFINE_string("json", None, "File for all numbers.")
 
 def main(argv):
     commands.refuse_arguments(argv)
+    commands.load_tensorflow()
     from tfobj.config import parse_overrides
     from tfobj.training import benchmark
     from tfobj.training.checkpoint import write_atomically

@@ -46,7 +46,7 @@ def run(main):
     """Runs `main(argv)` under absl; a `UserError` is printed as one line and ends with status 2."""
     from absl import app, flags, logging
 
-    from tfobj.errors import UserError
+    from tfobj.errors import UserError, unknown_name
 
     def guarded(argv):
         if not flags.FLAGS["verbosity"].present:
@@ -63,10 +63,14 @@ def run(main):
 
     def parse(argv):
         try:
-            return app.parse_flags_with_usage(argv)
+            return flags.FLAGS(argv)
+        except flags.UnrecognizedFlagError as e:
+            own = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(argv[0])]
+            mistake = unknown_name("flag", e.flagname, own)
         except flags.Error as e:
-            print(f"error: {e}", file=sys.stderr)
-            sys.exit(MISTAKE)
+            mistake = " ".join(str(e).split())
+        print(f"error: {mistake}", file=sys.stderr)
+        sys.exit(MISTAKE)
 
     app.run(guarded, flags_parser=parse)
 

@@ -66,7 +66,7 @@ def make_rows(models, dataset, preset="paper", overrides=None, also=(), what=("t
     Args:
       models, dataset, preset, overrides: as in `resolve`; the overrides hold for every model.
       also: dicts of further overrides; with each of them every model is measured once more.
-      what: entries of `MEASUREMENTS`.
+      what: entries of `MEASUREMENTS`. Batches of one size from one dataset are measured once, whoever wants them.
 
     Raises:
       UserError: an unknown name, or a value out of range.
@@ -74,12 +74,14 @@ def make_rows(models, dataset, preset="paper", overrides=None, also=(), what=("t
     for name in what:
         if name not in MEASUREMENTS:
             raise unknown_name("measurement", name, MEASUREMENTS)
-    rows = []
+    rows, pipelines = [], set()
     for model in models:
         for changes in ({}, *also):
             experiment = resolve(model, dataset, preset, {**FEW_SCENES, **(overrides or {}), **changes})
             settings = " ".join(f"{name}={value}" for name, value in changes.items())
-            rows += [Row(experiment, name, settings) for name in what]
+            pipeline = (experiment.data, experiment.train.batch_size)
+            rows += [Row(experiment, name, settings) for name in what if name != "data" or pipeline not in pipelines]
+            pipelines.add(pipeline)
     return rows
 
 
@@ -151,7 +153,7 @@ def _summary(row, facts, blocks, convolution_gflops):
 def _compare_pipelines(lines):
     """Adds `pipeline_ratio` to the training rows whose pipeline was measured too."""
     def source(line):
-        return line["model"], line["dataset"], line["batch_size"], line["settings"]
+        return line["dataset"], line["batch_size"]
 
     pipelines = {source(line): line["images_per_second"] for line in lines if line["what"] == "data"}
     for line in lines:

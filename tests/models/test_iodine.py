@@ -1,0 +1,190 @@
+"""IODINE: the inner gradient, what the outer gradient passes through, weights of the losses, initial values."""
+
+import conformance
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfobj import random
+from tfobj.distributions.gaussian import diagonal_gaussian, isotropic_prior
+from tfobj.distributions.spatial_mixture import SpatialMixture
+from tfobj.errors import UserError
+from tfobj.inference.refinement_inputs import NORMALISED
+from tfobj.models.iodine import Iodine, IodineConfig
+
+CASES = {case.id: case for case in conformance.MODELS if case.model == "iodine"}
+
+
+def make(case="iodine", **overrides):
+    model = conformance.build(CASES[case], **overrides)
+    return model, tf.constant(conformance.scenes(model.config))
+
+
+def first_evidence(model, image, t=0):
+    posterior = model.first_posterior(image.shape[0], model.config.num_slots)
+    posterior += tf.constant(np.random.default_rng(0).normal(0, 0.5, posterior.shape), tf.float32)
+    return posterior, model.score(image, posterior, conformance.seed(), t, model.decoder.operators())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_inner_gradient_equals_autodiff_of_the_negative_elbo(case):
+    """Through lambda -> z -> decoder -> likelihood, and lambda -> KL; closed forms and the chain rule by hand against one tape."""
+    model, image = make(case)
+    config = model.config
+    posterior, evidence = first_evidence(model, image)
+    noise = random.normal(conformance.seed(), "iodine/posterior", [*posterior.shape[:2], config.latent_size], index=0)
+    with tf.GradientTape() as tape:
+        tape.watch(posterior)
+        q = diagonal_gaussian(posterior)
+        means, logits = model.render(q.mean() + q.stddev() * noise)
+        log_prob = SpatialMixture(means, logits, config.likelihood_scale, config.likelihood).log_prob(image)
+        kl = q.kl_divergence(isotropic_prior(q.mean().shape, config.prior_variance))
+        loss = -log_prob + tf.reduce_sum(kl, axis=1)
+    expected = tape.gradient(loss, posterior).numpy()
+    np.testing.assert_allclose(evidence.nll, -log_prob, rtol=1e-5)
+    np.testing.assert_allclose(evidence.kl, kl, rtol=1e-5)
+    np.testing.assert_allclose(evidence.posterior_gradient, expected, atol=2e-5 * np.abs(expected).max())
+
+
+def test_loss_is_the_weighted_sum_of_the_elbos():
+    model, image = make(num_steps=5)
+    outputs = model(image, seed=conformance.seed())
+    history = outputs.history["loss"].numpy()
+    assert history.shape == (conformance.BATCH, 6) and outputs.history["masks"].shape[1] == 6
+    expected = history @ np.array([0, 0.2, 0.4, 0.6, 0.8, 1])
+    np.testing.assert_allclose(outputs.loss_terms["weighted_loss"], expected, rtol=1e-5)
+    np.testing.assert_allclose(outputs.loss_terms["elbo"], -history[:, -1], rtol=1e-6)
+    np.testing.assert_allclose(outputs.loss_terms["nll"] + outputs.loss_terms["kl"], history[:, -1], rtol=1e-6)
+    loss, _ = model.objective(outputs, 0)
+    np.testing.assert_allclose(loss, expected.mean(), rtol=1e-5)
+
+
+def test_other_loss_weights():
+    model, image = make(loss_weights="list", loss_weight_list=(0.0, 0.0, 1.0))
+    outputs = model(image, seed=conformance.seed())
+    np.testing.assert_allclose(outputs.loss_terms["weighted_loss"], -outputs.loss_terms["elbo"], rtol=1e-6)
+    constant, _ = make(loss_weights="constant")
+    outputs = constant(image, seed=conformance.seed())
+    np.testing.assert_allclose(outputs.loss_terms["weighted_loss"], tf.reduce_sum(outputs.history["loss"], 1), rtol=1e-6)
+    with pytest.raises(UserError, match="`model.loss_weight_list` must have num_steps"):
+        model(image, num_steps=3)
+
+
+def test_no_steps_are_refused():
+    """The linear weights would divide by zero."""
+    with pytest.raises(UserError, match="`num_steps` must be at least 1. Received: num_steps=0."):
+        IodineConfig(num_steps=0)
+
+
+def test_initial_posterior_is_trained():
+    model, image = make()
+    _, _, grads = conformance.gradients(model, image)
+    by_path = dict(zip([v.path for v in model.trainable_variables], grads, strict=True))
+    (name,) = [p for p in by_path if p.endswith("initial_posterior")]
+    assert np.abs(by_path[name]).min() > 0
+
+
+def test_initial_posterior_of_the_prior():
+    model, image = make("iodine", initial_posterior="prior")
+    assert not any(v.path.endswith("initial_posterior") for v in model.weights)
+    outputs = model(image, seed=conformance.seed(), num_steps=1)
+    q = diagonal_gaussian(model.first_posterior(2, 3))
+    np.testing.assert_allclose(q.mean(), np.zeros((2, 3, 4)))
+    np.testing.assert_allclose(q.variance(), np.ones((2, 3, 4)), atol=2e-5)
+    assert np.isfinite(outputs.loss_terms["elbo"]).all()
+
+
+def test_initial_values_of_the_initial_posterior():
+    """Uniform within sqrt(6 / (4 D)): 0.153 for D = 64."""
+    values = np.concatenate([Iodine(IodineConfig(latent_size=64, decoder_channels=(2,), refinement_channels=(2,), refinement_mlp=(2,))).initial
+                             for _ in range(3)])
+    limit = np.sqrt(6 / 256)
+    assert 0.9 * limit < np.abs(values).max() <= limit and round(limit, 3) == 0.153
+
+
+def test_stopped_inputs_carry_no_second_order_gradient():
+    """With the five gradient-like inputs alone, the refinement inputs do not depend on the decoder's weights at all."""
+    switched = {f"inputs.{n}": n in NORMALISED for n in
+                ("image", "means", "mask", "mask_logits", "mask_posterior", "coordinates", "posterior", *NORMALISED)}
+    model, image = make("iodine", **switched)
+    with tf.GradientTape() as tape:
+        posterior, evidence = first_evidence(model, image)
+        spatial, flat = model.refinement_inputs.assemble(image, evidence.mixture, evidence.terms, posterior, evidence.posterior_gradient)
+        loss = tf.reduce_sum(spatial**3) + tf.reduce_sum(flat**3)
+    decoder = [v.value for v in model.decoder.trainable_variables]
+    norms = [v.value for v in model.refinement_inputs.trainable_variables]
+    gradients = tape.gradient(loss, [*decoder, model.initial.value, *norms])
+    assert all(g is None for g in gradients[: len(decoder) + 1])
+    assert len(norms) == 10 and all(np.abs(g).max() > 0 for g in gradients[len(decoder) + 1:])
+
+
+def test_number_of_decoder_passes():
+    """One backward pass of the decoder per refinement inside the forward pass, not one per gradient input."""
+    model, image = make()
+    num_convolutions = len(model.decoder.stack.stages)
+
+    def count(num_steps):
+        graph = tf.function(lambda x: model(x, num_steps=num_steps, seed=conformance.seed()).recon).get_concrete_function(image).graph
+        ops = [op.type for op in graph.get_operations()]
+        return sum(op == "Conv2DBackpropInput" for op in ops), sum(op == "Conv2DBackpropFilter" for op in ops)
+
+    inputs, filters = np.subtract(count(3), count(2))
+    assert inputs == num_convolutions and filters <= num_convolutions  # filters: traced by the tape, pruned when run
+
+
+def test_gradients_flow_through_the_steps():
+    """The decoder of step 0, whose own loss counts nothing, is trained through what it told the refinement."""
+    model, image = make(num_steps=1)
+    with tf.GradientTape() as tape:
+        posterior, evidence = first_evidence(model, image)
+        refined, _ = model.update(image, posterior, evidence, model.refinement.initial_memory(posterior.shape[0] * posterior.shape[1]))
+        loss = tf.reduce_sum(refined**2)
+    assert all(np.abs(g).max() > 0 for g in tape.gradient(loss, model.decoder.trainable_variables))
+
+
+def test_update_is_additive():
+    model, image = make()
+    model.refinement.output_layer.kernel.assign(tf.zeros_like(model.refinement.output_layer.kernel))
+    posterior, evidence = first_evidence(model, image)
+    refined, _ = model.update(image, posterior, evidence, model.refinement.initial_memory(posterior.shape[0] * posterior.shape[1]))
+    np.testing.assert_array_equal(refined, posterior)
+
+
+def test_decode_and_outputs_agree():
+    model, image = make()
+    outputs = model(image, seed=conformance.seed())
+    np.testing.assert_array_equal(outputs.slots, outputs.posterior["loc"])
+    scene = model.decode(outputs.posterior["loc"])
+    assert scene.recon.shape == outputs.recon.shape
+    np.testing.assert_allclose(outputs.loss_terms["kl"], tf.reduce_sum(outputs.posterior["kl"], 1), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"likelihood_scale": 0.0}, "`model.likelihood_scale` must be positive. Received: model.likelihood_scale=0.0."),
+        ({"prior_variance": -1.0}, "`model.prior_variance` must be positive. Received: model.prior_variance=-1.0."),
+        ({"latent_size": 0}, "`model.latent_size` must be positive. Received: model.latent_size=0."),
+        ({"likelihood": "gauss"}, "Unknown value for `likelihood`: 'gauss'. Valid: logistic, normal."),
+        ({"inputs.posterior": False, "inputs.posterior_gradient": False},
+         "`model.inputs` must be a set with posterior or posterior_gradient. Received: model.inputs=()."),
+    ],
+)
+def test_wrong_settings(changes, message):
+    with pytest.raises(UserError) as error:
+        IodineConfig().override(changes)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("size", [(8, 8), (10, 12), (35, 35)], ids=str)
+def test_deconvolution_decoder_reaches_the_image(size):
+    model = Iodine(IodineConfig(image_size=size, decoder="deconv", refinement_channels=(2,), refinement_mlp=(2,)))
+    assert model.decode(tf.zeros([1, 2, 32])).recon.shape == (1, *size, 3)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_extreme_posteriors_are_finite(scale):
+    model, image = make()
+    posterior = scale * tf.constant(np.random.default_rng(0).normal(size=(conformance.BATCH, 3, 8)), tf.float32)
+    evidence = model.score(image, posterior, conformance.seed(), 0, None)
+    assert all(np.isfinite(x).all() for x in (evidence.nll, evidence.kl, evidence.posterior_gradient, *evidence.terms))

@@ -1,0 +1,96 @@
+"""What can be chosen: presets and settings, read from where they are written down.
+
+Descriptions have one home, the source. Presets are found without importing their model, because TensorFlow
+takes seconds to load and a list should not.
+"""
+
+import ast
+import dataclasses
+import importlib.util
+import inspect
+import pathlib
+import textwrap
+import types
+import typing
+from typing import NamedTuple
+
+from tfobj import registry
+from tfobj.config import Config
+
+
+class Setting(NamedTuple):
+    """One name for `--set`."""
+
+    name: str
+    value: str
+    """In the words of `--set`."""
+    kind: str
+    """What may be written there: "integer", "number or none", "float32 | bfloat16", ..."""
+    text: str
+    """What it does, as its source says; may be empty where the name says it."""
+
+
+def settings(config, prefix=""):
+    """Returns the `Setting`s of a configuration, those of its groups with dotted names."""
+    texts, hints, found = _field_texts(type(config)), config.field_types(), []
+    for field in dataclasses.fields(config):
+        name, value = prefix + field.name, getattr(config, field.name)
+        if isinstance(value, Config):
+            found += settings(value, name + ".")
+        else:
+            found.append(Setting(name, _value(value), _kind(hints[field.name]), texts.get(field.name, "")))
+    return found
+
+
+def preset_descriptions(model):
+    """Returns (preset, dataset) -> description of a model's presets; needs no TensorFlow as long as they are written as one plain table."""
+    name = registry.canonical_model_name(model)
+    spec = importlib.util.find_spec(registry.MODELS[name].module)
+    path = pathlib.Path(spec.submodule_search_locations[0], "presets.py") if spec.submodule_search_locations else pathlib.Path(spec.origin)
+    try:
+        return _written_presets(ast.parse(path.read_text()))
+    except (LookupError, ValueError):
+        return {key: preset.description for key, preset in registry.model_presets(name).items()}
+
+
+def _written_presets(tree):
+    """Reads `PRESETS = {(preset, dataset): Preset("description", ...)}`; ValueError or LookupError where it is not so."""
+    tables = [node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PRESETS"]
+    if not isinstance(tables[-1], ast.Dict):
+        raise ValueError("a computed table")
+    found = {}
+    for key, call in zip(tables[-1].keys, tables[-1].values, strict=True):
+        if key is None or not isinstance(call, ast.Call):
+            raise ValueError("a computed entry")
+        named = {keyword.arg: keyword.value for keyword in call.keywords}
+        found[ast.literal_eval(key)] = ast.literal_eval(call.args[0] if call.args else named["description"])
+    return found
+
+
+def _field_texts(config_class):
+    """Returns field -> the string below it in the source, those of base classes included."""
+    texts = {}
+    for base in reversed([c for c in config_class.__mro__ if issubclass(c, Config)]):
+        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body
+        for field, below in zip(body, body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+                texts[field.target.id] = " ".join(str(below.value.value).split())
+    return texts
+
+
+def _value(value):
+    if isinstance(value, tuple):
+        return ",".join(map(_value, value)) or "()"
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def _kind(hint):
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join("none" if a is type(None) else _kind(a) for a in args)
+    if origin is typing.Literal:
+        return " | ".join(map(str, args))
+    if origin is tuple:
+        many = "" if args[-1] is Ellipsis else f"{len(args)} "
+        return f"{many}{_kind(args[0])}s"
+    return {int: "integer", float: "number", bool: "true or false", str: "name"}.get(hint, "anything")
