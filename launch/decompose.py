@@ -46,9 +46,8 @@ DRAWN = 8
 
 
 def main(argv):
-    commands.load_tensorflow()
     from tfobj.errors import UserError
-    from tfobj.serving import pictures, zoo
+    from tfobj.serving import pictures
 
     pictures.check_fit(_FIT.value)
     if (len(argv) > 1) == bool(_DATASET.value):
@@ -56,6 +55,9 @@ def main(argv):
                         + ("; not both." if _DATASET.value else "."))
     scenes = _generate() if _DATASET.value else None
     files = None if _DATASET.value else _find_files(argv[1:])
+    commands.load_tensorflow()
+    from tfobj.serving import zoo
+
     decomposer = zoo.load(_SAVED_MODEL.value)
     out = pathlib.Path(_OUT.value)
     out.mkdir(parents=True, exist_ok=True)

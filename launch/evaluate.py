@@ -30,7 +30,7 @@ _SEED = flags.DEFINE_integer("seed", None, "Seed of the inference noise; default
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Scenes per call; does not change the scores.", lower_bound=1)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS data folder.")
 _OUT = flags.DEFINE_string("out", None, "Folder of the results; default: the run's.")
-_NUM_SHOWN = 8
+_NUM_SHOWN = 6
 
 
 def main(argv):

@@ -4,7 +4,8 @@
     python launch/readme.py --check    # only says whether the text is up to date
 
 Every file results/<model>_<dataset>_<preset>_seed<n>.json is the evaluation.json of one run; results/published.json
-holds the papers' numbers with their sources. `python launch/readme.py --record=runs/demo` copies a run's evaluation there.
+holds the papers' numbers with their sources. `python launch/readme.py --record=runs/demo` copies a run's evaluation and
+figure there.
 """
 
 import json
@@ -53,8 +54,10 @@ def record(workdir, results):
     if not path.exists():
         raise UserError(f"`--record` must be the folder of an evaluated run. Received: {workdir}, which has no evaluation.json.")
     row = json.loads(path.read_text())
-    results.mkdir(exist_ok=True)
-    shutil.copyfile(path, results / f"{row['model']}_{dataset_of(row)}_{row['preset']}_seed{row['seed']}.json")
+    name = f"{row['model']}_{dataset_of(row)}_{row['preset']}_seed{row['seed']}"
+    for source, target in ((path, results / f"{name}.json"), (workdir / "figures" / "decomposition_test.png", results / f"{name}.png")):
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(source, target)
 
 
 def dataset_of(row):

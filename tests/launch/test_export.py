@@ -54,22 +54,17 @@ def test_run_to_served_model(run):
     assert zoo.read_index(project / "saved_models" / "index.json")["tiny"]["scores"] == {"fg_ari": 0.5}
     assert "| fg_ari | 0.5 | 0.1 |" in (project / "saved_models" / "tiny" / "README.md").read_text()
 
-    # Scores of other weights are left out, an existing version is kept.
+    # Scores of other weights are left out.
     (workdir / "evaluation.json").write_text(json.dumps({**facts, "step": 2}))
     process = export("--workdir=runs/tiny", "--to=elsewhere/tiny", "--version=4", cwd=project)
     assert process.returncode == 0 and "was measured at step 2, not at step 3" in process.stderr
     assert "Not evaluated." in (project / "elsewhere" / "tiny" / "README.md").read_text()
-    before = (project / "elsewhere" / "tiny" / "4" / "metadata.json").stat().st_mtime_ns
-    process = export("--workdir=runs/tiny", "--to=elsewhere/tiny", "--version=4", cwd=project)
-    assert process.returncode == 2 and "error: `elsewhere/tiny/4` exists. Choose another version" in process.stderr
-    assert (project / "elsewhere" / "tiny" / "4" / "metadata.json").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--workdir=nowhere"], "`--workdir` must be the folder of a run. Received: nowhere"),
-        (["--workdir=runs/tiny", "--checkpoint=best"], "has no best checkpoint yet"),
         (["--workdir=runs/tiny", "extra"], "Unexpected argument 'extra'"),
     ],
 )

@@ -55,14 +55,16 @@ def locked(workdir):
 
 
 def write_atomically(path, text):
-    """Writes `text` to `path` in one piece: a reader, or a kill, finds the old file or the new one."""
+    """Writes `text` to `path` in one piece, making its folder if need be: a reader, or a kill, finds the old file or the new one."""
     path = pathlib.Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(text)
         os.replace(partial, path)
     except OSError as e:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise UserError(f"`{path}` cannot be written ({e.strerror}).") from e
 
 

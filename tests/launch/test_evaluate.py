@@ -1,0 +1,73 @@
+"""`launch/evaluate.py` on a small trained run: files, table, figures, and errors."""
+
+import csv
+import json
+import math
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from tfobj.errors import UserError
+from tfobj.launch import evaluate
+from tfobj.training import loop
+from tfobj.training.experiment import resolve
+from tfobj.training.strategy import make_strategy
+
+TINY = {
+    "model.encoder_channels": "8,8", "model.encoder_kernels": "3", "model.encoder_strides": "2,2", "model.decoder_channels": "8",
+    "model.decoder_kernels": "3", "model.slot_size": 8, "data.num_train": 32, "data.num_test": 12, "train.steps": 4, "train.batch_size": 4,
+    "eval.batch_size": 8, "eval.num_scenes": 8,
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    loop.train(resolve("slot_attention", "tetris", overrides=TINY), folder / "run", make_strategy("cpu"), data_dir=folder / "data")
+    return folder
+
+
+def call(run, **settings):
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["evaluate", "--workdir=unused"])
+    with flagsaver.flagsaver(**{"workdir": str(run / "run"), "data_dir": str(run / "data"), **settings}):
+        return evaluate.main(["evaluate"])
+
+
+def test_writes_every_file_and_prints_the_protocol(run, capsys):
+    assert call(run) == 0
+    printed = capsys.readouterr().out
+    result = json.loads((run / "run" / "evaluation.json").read_text())
+    assert result["protocol"].startswith("tetris_32_12/test: scenes 0-11") and result["protocol"] in printed
+    assert result["num_scenes"] == 12 and result["step"] == 4 and result["seed"] == 0
+    for name in ("fg_ari", "ari", "msc", "miou", "mse", "fg_ari_std"):
+        assert math.isfinite(result[name])
+    rows = list(csv.DictReader((run / "run" / "evaluation.csv").read_text().splitlines()))
+    assert len(rows) == 12
+    assert sum(float(r["fg_ari"]) for r in rows) / 12 == pytest.approx(result["fg_ari"])
+    for name in ("report.html", "figures/decomposition_test.png", "figures/refinement_test.png"):
+        assert (run / "run" / name).stat().st_size > 1000
+
+
+def test_scores_do_not_depend_on_the_batch_size(run):
+    results = []
+    for batch_size in (5, 12):
+        call(run, batch_size=batch_size, out=str(run / f"batch{batch_size}"))
+        results.append(json.loads((run / f"batch{batch_size}" / "evaluation.json").read_text()))
+    for name in ("fg_ari", "mse", "miou"):
+        assert results[0][name] == pytest.approx(results[1][name], abs=1e-6)
+
+
+def test_slots_and_steps_can_be_changed(run):
+    call(run, num_slots=6, num_steps=2, out=str(run / "other"))
+    result = json.loads((run / "other" / "evaluation.json").read_text())
+    assert (result["num_slots"], result["num_steps"]) == (6, 2)
+
+
+@pytest.mark.parametrize("settings, message", [
+    ({"split": "tset"}, "Did you mean 'test'"), ({"num_slots": 1}, "`num_slots` must be at least 2"),
+    ({"num_steps": 0}, "`num_steps` must be at least 1"), ({"num_scenes": 13}, "1 ... 12"), ({"workdir": "/nowhere"}, "no config.json")])
+def test_mistakes_are_named(run, settings, message):
+    with pytest.raises(UserError, match=message):
+        call(run, **settings)

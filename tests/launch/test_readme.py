@@ -1,0 +1,57 @@
+"""The README's table is what results/ says, and its commands and links exist."""
+
+import json
+import pathlib
+import re
+
+import pytest
+
+from tfobj.errors import UserError
+from tfobj.launch import readme
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def row(**changes):
+    return {"model": "iodine", "preset": "quick", "protocol": "tetris/test: scenes", "seed": 0, "step": 1000, "training_minutes": 5.2,
+            "fg_ari": 0.5, "miou": 0.25, "mse": 0.01, "hardware": "2 cores", **changes}
+
+
+def test_table_averages_over_seeds_and_shows_the_published_number(tmp_path):
+    (tmp_path / "published.json").write_text(json.dumps(
+        [{"model": "iodine", "dataset": "tetris", "fg_ari": 0.992, "seed_std": 0.004, "source": "A paper"}]))
+    for seed, value in enumerate((0.5, 0.7)):
+        (tmp_path / f"iodine_tetris_quick_seed{seed}.json").write_text(json.dumps(row(seed=seed, fg_ari=value)))
+    table = readme.results_table(tmp_path)
+    assert "| `iodine` | tetris | quick | 2 | 1,000 | 5 (5–5) | 0.600 (0.500–0.700) |" in table
+    assert "0.992 ± 0.004" in table and "A paper" in table
+
+
+def test_record_names_the_file_by_its_content(tmp_path):
+    (tmp_path / "run" / "figures").mkdir(parents=True)
+    (tmp_path / "run" / "evaluation.json").write_text(json.dumps(row(seed=3)))
+    (tmp_path / "run" / "figures" / "decomposition_test.png").write_bytes(b"png")
+    readme.record(tmp_path / "run", tmp_path / "results")
+    assert sorted(p.name for p in (tmp_path / "results").iterdir()) == ["iodine_tetris_quick_seed3.json", "iodine_tetris_quick_seed3.png"]
+    with pytest.raises(UserError, match="no evaluation.json"):
+        readme.record(tmp_path, tmp_path / "results")
+
+
+def test_fill_replaces_only_what_stands_between_the_markers():
+    text = f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter"
+    assert readme.fill(text, "new") == f"before\n{readme.BEGIN}\nnew\n{readme.END}\nafter"
+    with pytest.raises(UserError, match="must have the lines"):
+        readme.fill("no markers", "new")
+
+
+def test_readme_is_up_to_date_with_the_results():
+    text = (ROOT / "README.md").read_text()
+    assert readme.fill(text, readme.results_table(ROOT / "results")) == text
+
+
+def test_readme_names_only_files_that_exist():
+    text = (ROOT / "README.md").read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (ROOT / target).exists(), target
+    for script in re.findall(r"python (launch/\w+\.py)", text):
+        assert (ROOT / script).exists(), script

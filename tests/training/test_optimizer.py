@@ -1,0 +1,79 @@
+"""The learning rate over the steps, and Adam against Keras' own."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfobj.training.experiment import TrainConfig, resolve
+from tfobj.training.optimizer import GlobalAdam, WarmupDecay, make_optimizer
+
+
+@pytest.mark.parametrize("step, rate", [(0, 0.0), (5_000, 1.932e-4), (10_000, 3.732e-4), (100_000, 2.0e-4), (500_000, 1.25e-5)])
+def test_rate_of_slot_attention(step, rate):
+    """Locatello 2020, official training code: linear warm-up over 10,000 steps times continuous halving per 100,000."""
+    schedule = make_optimizer(resolve("slot_attention", "tetris").train)._learning_rate
+    np.testing.assert_allclose(schedule(tf.constant(step, tf.int64)), rate, rtol=2e-4)
+
+
+def test_cooldown_ends_at_zero():
+    schedule = WarmupDecay(0.5, cooldown_steps=10, total_steps=100)
+    np.testing.assert_allclose([float(schedule(s)) for s in (0, 90, 95, 99, 100, 101)], [0.5, 0.5, 0.25, 0.05, 0.0, 0.0], rtol=1e-6)
+
+
+def test_constant_by_default():
+    schedule = make_optimizer(TrainConfig(learning_rate=3e-4))._learning_rate
+    assert {float(schedule(s)) for s in (0, 1, 1_000_000)} == {float(np.float32(3e-4))}
+
+
+def test_schedule_survives_serialization():
+    schedule = WarmupDecay(0.5, 10, 0.5, 100, 20, 1_000)
+    copy = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(schedule))
+    assert [float(copy(s)) for s in (5, 500, 995)] == [float(schedule(s)) for s in (5, 500, 995)]
+
+
+def updated(optimizer, num_steps=5):
+    """Returns two weights after updates with fixed gradients of global norm above one."""
+    variables = [keras.Variable(np.ones((3, 2), np.float32)), keras.Variable(np.zeros((4,), np.float32))]
+    rng = np.random.default_rng(0)
+    for _ in range(num_steps):
+        gradients = [tf.constant(rng.normal(size=v.shape), tf.float32) for v in variables]
+        optimizer.apply_gradients(zip(optimizer.sum_over_replicas(gradients) if isinstance(optimizer, GlobalAdam) else gradients, variables,
+                                      strict=True))
+    return [v.numpy() for v in variables]
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.1])
+def test_one_device_equals_keras_adam_bit_for_bit(clip_norm):
+    ours = make_optimizer(TrainConfig(learning_rate=1e-2, adam_beta_1=0.95, adam_beta_2=0.99, adam_epsilon=1e-6, clip_norm=clip_norm))
+    reference = keras.optimizers.Adam(1e-2, beta_1=0.95, beta_2=0.99, epsilon=1e-6, global_clipnorm=clip_norm)
+    for a, b in zip(updated(ours), updated(reference), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_clipping_is_active_in_this_test():
+    """Adam hides a constant factor, so the claim above would hold without clipping if every step were scaled alike."""
+    clipped, free = (make_optimizer(TrainConfig(learning_rate=1e-2, clip_norm=c)) for c in (0.1, None))
+    assert np.abs(updated(clipped)[0] - updated(free)[0]).max() > 1e-4
+
+
+def test_two_replicas_clip_the_sum():
+    """Keras would clip each replica's share: (0.6, 0) and (0, 0.8) would pass a bound of 1 unclipped, as does their sum of norm 1."""
+    strategy = tf.distribute.MirroredStrategy(["cpu:0", "cpu:1"])
+    with strategy.scope():
+        variable = keras.Variable(np.zeros((2,), np.float32))
+        optimizer = GlobalAdam(0.1, global_clipnorm=1.0)
+        optimizer.build([variable])
+
+    @tf.function
+    def step():
+        def replica():
+            me = tf.distribute.get_replica_context().replica_id_in_sync_group
+            gradient = tf.where(tf.equal(me, 0), [3.0, 0.0], [0.0, 4.0])
+            optimizer.apply_gradients([(g, variable) for g in optimizer.sum_over_replicas([gradient])])
+
+        strategy.run(replica)
+
+    step()
+    # First moment after one step: (1 - beta_1) * clipped gradient; the sum (3, 4) has norm 5.
+    np.testing.assert_allclose(optimizer._momentums[0].numpy(), [0.1 * 0.6, 0.1 * 0.8], rtol=1e-5)
