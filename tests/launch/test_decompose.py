@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 def decompose(*arguments, cwd):
     """Runs the command; returns the finished process."""
     return subprocess.run([sys.executable, str(ROOT / "launch" / "decompose.py"), *map(str, arguments)], cwd=cwd, text=True,
-                          capture_output=True, timeout=120)
+                          capture_output=True, timeout=300)
 
 
 def assert_mistake(process, message):

@@ -19,7 +19,7 @@ TINY = {"model.image_size": (16, 16), "model.num_slots": 3, "model.slot_size": 8
 
 def export(*arguments, cwd):
     return subprocess.run([sys.executable, str(ROOT / "launch" / "export.py"), *map(str, arguments)], cwd=cwd, text=True,
-                          capture_output=True, timeout=120)
+                          capture_output=True, timeout=300)
 
 
 @pytest.fixture(scope="module")

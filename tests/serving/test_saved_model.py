@@ -46,7 +46,7 @@ def test_loads_without_tfobj_and_keras(export_case, tmp_path):
     np.save(tmp_path / "images.npy", IMAGES)
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     subprocess.run([sys.executable, "-c", CLIENT, *(str(e.folder) for e in exported)], cwd=tmp_path, env=environment, check=True,
-                   capture_output=True, timeout=120)
+                   capture_output=True, timeout=300)
     for e in exported:
         expected = e.loaded.decompose(IMAGES, seed=3)
         with np.load(tmp_path / f"{e.folder.parent.name}_{e.folder.name}.npz") as found:

@@ -13,4 +13,5 @@
 | `card` | the README beside it |
 | `warmup` | requests that TensorFlow Serving replays before it takes traffic |
 | `zoo` | loading by name or folder |
+| `pictures` | files and clips at their own size, for the loaded model |
 """

@@ -54,6 +54,10 @@ class Evaluator:
         """Returns the concrete function of `forward`, whose graph can be looked at."""
         return self._forward.get_concrete_function(tf.convert_to_tensor(image), random.make_seed(self.seed))
 
+    def graph(self, image):
+        """Returns the graph of `forward` for images [B, H, W, C], for TensorBoard."""
+        return self._forward.get_concrete_function(tf.convert_to_tensor(image), random.make_seed(self.seed)).graph
+
     def health(self, image):
         """Returns `metrics.health.slot_health` of images [B, H, W, C] as floats."""
         health = self._health(tf.convert_to_tensor(image), random.make_seed(self.seed))

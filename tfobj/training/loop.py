@@ -90,9 +90,11 @@ def train(experiment, workdir, strategy, data_dir=None, actions=()):
         writer = MetricsWriter(workdir, first_step)
         console = Console(config.steps, first_step, experiment.model_name)
         console.say(f"{experiment.model_name}: {model.count_trainable():,} parameters; {description}")
+        run = _Run(experiment, workdir, model, step_function, evaluator, state, writer, console, validation, actions)
         if first_step:
             console.say(f"Continuing at step {first_step:,} of {config.steps:,}.")
-        run = _Run(experiment, workdir, model, step_function, evaluator, state, writer, console, validation, actions)
+        else:
+            writer.graph(evaluator.graph(run.probe))
         stream = BatchStream(scenes, config.batch_size, seed=experiment.seed)
         iterator = iter(strategy.experimental_distribute_dataset(stream.dataset(start_step=first_step)))
         try:

@@ -43,10 +43,10 @@ class MetricsWriter:
         with self._writer(split).as_default(step=step):
             tf.summary.image(name, array[None])
 
-    def graph(self, function):
-        """Writes the graph of a concrete function to TensorBoard."""
+    def graph(self, graph):
+        """Writes a `tf.Graph` to TensorBoard."""
         with self._writer("train").as_default(step=0):
-            tf.summary.graph(function.graph)
+            tf.summary.graph(graph)
 
     def flush(self):
         for writer in self._events.values():

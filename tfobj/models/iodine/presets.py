@@ -35,18 +35,22 @@ def release_train(batch_size, reference_rate, reference_batch):
             "decay_rate": 0.1, "decay_steps": 1_000_000, "adam_beta_1": 0.95, "adam_epsilon": 1e-8, "clip_norm": 5.0}
 
 
-QUICK = {
-    "num_slots": 4, "latent_size": 32, "num_steps": 3, "lstm_size": 0, "decoder_channels": (32, 32, 32), "decoder_pixel_shuffle": 2,
-}
-"""Made for two CPU cores: three refinements, a decoder at half resolution."""
+QUICK = {"num_steps": 3, "lstm_size": 0, "decoder_channels": (32, 32, 32), "decoder_pixel_shuffle": 2, "likelihood_scale": 0.3}
+"""Made for two CPU cores: three refinements, a decoder at half resolution, and a wide likelihood. At the paper's 0.1 the
+mixture first explains pixels by one constant colour per slot and stays there: fg-ARI 0.00 after 1,500 steps against 0.52."""
 
 QUICK_TRAIN = {
-    "steps": 4_000, "batch_size": 8, "learning_rate": 1e-3, "warmup_steps": 200, "cooldown_steps": 4_000, "adam_epsilon": 1e-8, "clip_norm": 5.0,
+    "steps": 4_000, "batch_size": 8, "learning_rate": 1e-3, "warmup_steps": 200, "cooldown_steps": 1_000, "adam_epsilon": 1e-8, "clip_norm": 5.0,
     "eval_every": 500, "log_every": 100,
 }
 
 PRESETS = {
-    ("quick", "tetris"): Preset("Small and fast, ours: minutes on two CPU cores.", model=QUICK, train=QUICK_TRAIN),
+    ("quick", "tetris"): Preset(
+        "Small and fast, ours: about ten minutes on two CPU cores; README.md has its scores.",
+        model={**TETRIS, **QUICK}, train=QUICK_TRAIN),
+    ("quick", "multi_dsprites"): Preset(
+        "Small and fast, ours: under an hour on two CPU cores; settings of Tetris, not tuned.",
+        model={**MULTI_DSPRITES, **QUICK}, train=QUICK_TRAIN),
     ("paper", "tetris"): Preset("Greff 2019 on Tetris: fg-ARI 0.992 +- 0.004 there; GPU-days.", model=TETRIS, train=PAPER_TRAIN),
     ("paper", "multi_dsprites"): Preset(
         "Greff 2019 on Multi-dSprites: fg-ARI 0.767 +- 0.056 there; GPU-days.", model=MULTI_DSPRITES, train=PAPER_TRAIN),

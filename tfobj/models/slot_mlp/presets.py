@@ -1,9 +1,12 @@
 """Hyperparameters of Slot MLP: (preset, dataset) -> `Preset`; those of Slot Attention with one iteration."""
 
-from tfobj.models.slot_attention.presets import CLEVR6, PAPER_TRAIN
 from tfobj.models.base import Preset
+from tfobj.models.slot_attention.presets import CLEVR6, PAPER_TRAIN, QUICK, QUICK_TRAIN
 
 PRESETS = {
+    ("quick", "tetris"): Preset(
+        "The quick settings of Slot Attention, for comparison.",
+        model={"num_slots": 4, "decoder_grid": (18, 18), **QUICK}, train=QUICK_TRAIN),
     ("paper", "tetris"): Preset(
         "Slot MLP on Tetrominoes (our layer sizes): fg-ARI 25.1 +- 34.3 in Locatello 2020.",
         model={"num_slots": 4}, train=PAPER_TRAIN),
