@@ -8,7 +8,7 @@ Every row runs in a process of its own; the rows take turns in blocks of --secon
 the median over blocks. --also measures every model once more with the settings it names (several, separated by
 spaces), so that two ways are compared on the same minutes of the same machine. A few hundred scenes
 are built for the purpose. GFLOP are 2 x multiply-accumulates of the convolutions and matrix products that the graph
-really runs; "of peak" is their rate over the best convolution (forward and backward) measured in the same minutes.
+really runs; "of peak" is their rate in the fastest block over the fastest convolution (forward and backward) of the run.
 """
 
 import json
@@ -39,7 +39,7 @@ def main(argv):
     commands.refuse_arguments(argv)
     commands.load_tensorflow()
     from tfobj.config import parse_overrides
-    from tfobj.training import benchmark
+    from tfobj.training import benchmark, machine
     from tfobj.training.checkpoint import write_atomically
 
     rows = benchmark.make_rows(_MODEL.value, _DATASET.value, _PRESET.value, parse_overrides(_SET.value),
@@ -47,7 +47,7 @@ def main(argv):
     report = benchmark.run(rows, _STRATEGY.value, _SECONDS.value, _BLOCKS.value, _DATA_DIR.value)
     print(benchmark.format_report(report))
     if _JSON.value:
-        report = {"command": shlex.join(["python", "launch/benchmark.py", *sys.argv[1:]]), **report}
+        report = {"command": machine.command_line(), **report}
         write_atomically(_JSON.value, json.dumps(report, indent=2) + "\n")
     return 0
 

@@ -26,9 +26,13 @@ def pytest_collection_finish(session):
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def two_replicas():
-    """The session's only MirroredStrategy: a second one would number its collectives from the start again, and clash."""
-    from tfobj.training.strategy import make_strategy
+    """Two replicas that reduce without collectives.
 
-    return make_strategy("mirrored")
+    TensorFlow keeps the numbers of collectives for the life of the process, and every MirroredStrategy counts
+    from the start: a second one that reduces other shapes fails with "Shape mismatch in the collective instance".
+    """
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"], cross_device_ops=tf.distribute.ReductionToOneDevice())

@@ -244,7 +244,7 @@ def test_saved_model_is_the_same(case, suffix, tmp_path):
     np.testing.assert_array_equal(again(image, seed=seed()).recon, model(image, seed=seed()).recon)
 
 
-@each_model
+@pytest.mark.parametrize("case", [c for c in MODELS if not c.name], ids=lambda c: c.id)
 def test_fit_and_evaluate(case):
     """The Keras convenience: one device, ordinary callbacks."""
     model = build(case)

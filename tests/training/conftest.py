@@ -44,7 +44,7 @@ def train_tiny(tiny, scenes, monkeypatch):
 
 @pytest.fixture
 def weights():
-    """Returns a function from a run's folder to its weights, path -> array."""
+    """Returns a function from a run's folder to its weights, path within the model -> array."""
     from tfobj.training.checkpoint import load_run
 
-    return lambda workdir, which="latest": {v.path: v.numpy() for v in load_run(workdir, which).model.variables}
+    return lambda workdir: {v.path.partition("/")[2]: v.numpy() for v in load_run(workdir).model.variables}

@@ -79,7 +79,9 @@ class SceneModel(keras.Model):
     """Whether `num_steps` means anything."""
 
     def __init__(self, config, run_seed=0, **kwargs):
-        super().__init__(autocast=False, **kwargs)  # images stay float32; layers cast to the compute dtype
+        # One name for every instance: checkpoints find weights by their path. No autocast: images stay
+        # float32, and layers cast to the compute dtype.
+        super().__init__(**{"name": type(self).__name__, "autocast": False, **kwargs})
         self.config, self.run_seed = config, run_seed
 
     def objective(self, outputs, step):

@@ -92,13 +92,15 @@ class BroadcastDecoder(keras.layers.Layer):
         strides and `pixel_shuffle` it must reach `size`; what goes beyond is cropped at the lower and right border.
       pixel_shuffle: r > 1 makes the last layer yield r x r pixels per position (sub-pixel convolution, Shi 2016):
         the other layers then run at 1 / r of the resolution.
+      coarse_channels: the last so many channels have one value per position and are enlarged bilinearly instead.
       positions, activation, initializer: see `BroadcastConv2D`.
     """
 
-    def __init__(self, size, channels, kernel_sizes, strides=1, *, grid_size=None, pixel_shuffle=1, positions,
-                 activation="relu", initializer="glorot_uniform", **kwargs):
+    def __init__(self, size, channels, kernel_sizes, strides=1, *, grid_size=None, pixel_shuffle=1, coarse_channels=0,
+                 positions, activation="relu", initializer="glorot_uniform", **kwargs):
         super().__init__(**kwargs)
-        channels = (*channels[:-1], channels[-1] * pixel_shuffle**2)
+        self.fine_channels, self.coarse_channels = channels[-1] - coarse_channels, coarse_channels
+        channels = (*channels[:-1], self.fine_channels * pixel_shuffle**2 + coarse_channels)
         self.pixel_shuffle = pixel_shuffle
         count = len(channels)
         kernel_sizes, strides = as_tuple(kernel_sizes, count), as_tuple(strides, count)
@@ -130,8 +132,17 @@ class BroadcastDecoder(keras.layers.Layer):
     def call(self, latents, operators=None):
         x = self.stack(self.first(latents, operators=operators))
         if self.pixel_shuffle > 1:
-            x = tf.nn.depth_to_space(x, self.pixel_shuffle)
+            x = self._enlarge(x)
         return tf.cast(x[:, : self.size[0], : self.size[1]], tf.float32)
+
+
+    def _enlarge(self, x):
+        """[N, h, w, channels] -> [N, r h, r w, fine + coarse channels]."""
+        fine, coarse = tf.split(x, [x.shape[-1] - self.coarse_channels, self.coarse_channels], axis=-1)
+        fine = tf.nn.depth_to_space(fine, self.pixel_shuffle)
+        if not self.coarse_channels:
+            return fine
+        return tf.concat([fine, tf.cast(tf.image.resize(coarse, fine.shape[1:3]), fine.dtype)], axis=-1)
 
 
 @keras.saving.register_keras_serializable("tfobj")

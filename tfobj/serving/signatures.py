@@ -71,8 +71,9 @@ def serve(model, num_steps=None):
     """
     config = model.config
     num_steps = config.num_steps if num_steps is None else num_steps
+    options = _integers(("num_slots", "num_steps", "seed"))
     infer = tf.function(_inference(model), autograph=False)
-    traced = infer.get_concrete_function(tf.TensorSpec([None, *config.image_size, config.channels], tf.float32), *_integers(("num_slots", "num_steps", "seed")))
+    traced = infer.get_concrete_function(tf.TensorSpec([None, *config.image_size, config.channels], tf.float32), *options)
     slot_size = traced.structured_outputs["slots"].shape[-1]
 
     root = tf.Module()
@@ -81,7 +82,6 @@ def serve(model, num_steps=None):
         setattr(root, function.__name__, tf.function(function, autograph=False))
 
     pictures = {dtype: tf.TensorSpec([None, None, None, config.channels], dtype, "image") for dtype in (tf.uint8, tf.float32)}
-    options = _integers(("num_slots", "num_steps", "seed"))
     for function in (root.decompose, root.segment, root.encode):
         for picture in pictures.values():
             function.get_concrete_function(picture, *options)

@@ -5,9 +5,11 @@ Machines drift: the same step can take half as long again a minute later. So wha
     A B C  A B C  A B C ...          one block of a few seconds each
 
 every row in a process of its own (its peak memory is its own, and nothing that another row compiled or cached
-helps it), which sleeps while it is another's turn. A matrix product is timed before every block, and a few convolutions
-once per round: medians over blocks then stand beside what this machine could do at that time. Tracing, compilation
-and warm-up come before the first block, and the clock of a block stops when its results are there.
+helps it), which sleeps while it is another's turn. A matrix product is timed before every block and a few convolutions
+once per round, so that times stand beside what the machine could do in the same minutes. Tracing, compilation and
+warm-up come before the first block, and the clock of a block stops when its results are there. Times are medians
+over blocks; the fraction of the convolution peak sets the fastest block against the fastest convolution, because on a
+machine with other tenants only the best of several is a property of the code.
 
     train       `TrainStep` on batches of `BatchStream`, as in a run
     inference   `Evaluator.forward` on one batch of the same size
@@ -16,9 +18,7 @@ and warm-up come before the first block, and the clock of a block stops when its
 
 import dataclasses
 import math
-import os
 import pathlib
-import platform
 import resource
 import statistics
 import sys
@@ -29,7 +29,7 @@ import tensorflow as tf
 
 from tfobj.data.pipeline import BatchStream
 from tfobj.errors import UserError, unknown_name
-from tfobj.training import workers
+from tfobj.training import machine, workers
 from tfobj.training.evaluation import Evaluator
 from tfobj.training.experiment import ExperimentConfig, build_model, open_scenes, resolve
 from tfobj.training.flops import count_flops
@@ -120,8 +120,7 @@ def run(rows, strategy="auto", seconds=2.0, blocks=5, data_dir=None):
             peaks.append(calibration.call())
             for worker, result in zip(started, results, strict=True):
                 result.append(worker.call())
-        convolution = {precision: max(statistics.median(peak[precision][shape] for peak in peaks) for shape in peaks[0][precision])
-                       for precision in precisions}
+        convolution = {precision: max(rate for peak in peaks for rate in peak[precision].values()) for precision in precisions}
         lines = [_summary(row, worker.facts, result, convolution[row.experiment.train.precision])
                  for row, worker, result in zip(rows, started, results, strict=True)]
         _compare_pipelines(lines)
@@ -145,7 +144,7 @@ def _summary(row, facts, blocks, convolution_gflops):
         "ms_per_step": median, "ms_per_step_min": min(times), "ms_per_step_spread": (max(times) - min(times)) / median,
         "ms_per_step_per_block": times, "images_per_second": 1000.0 * train.batch_size / median,
         "peak_memory_mb": max(block["peak_memory_mb"] for block in blocks),
-        "gflop_per_step": gflop, "fraction_of_conv_peak": gflop and gflop / median * 1000.0 / convolution_gflops,
+        "gflop_per_step": gflop, "fraction_of_conv_peak": gflop and gflop / min(times) * 1000.0 / convolution_gflops,
         "matmul_gflops_per_block": [block["matmul_gflops"] for block in blocks],
     }
 
@@ -174,12 +173,12 @@ def format_report(report):
             f"{name:<{width}}  {line['what']:<9} {line['batch_size']:>5}  {line['precision']:<9} {line['ms_per_step']:>9.4g} "
             f"{line['ms_per_step_min']:>9.4g} {line['ms_per_step_spread']:>6.0%} {line['images_per_second']:>9.4g} "
             f"{line['peak_memory_mb']:>6.0f} {gflop:>7} {fraction:>7}")
-    machine, calibration = report["machine"], report["calibration"]
+    calibration = report["calibration"]
     peaks = ", ".join(f"{value:.0f} in {name}" for name, value in calibration["convolution_gflops"].items())
     text += ["", f"{report['rows'][0]['dataset']}, {report['blocks']} blocks of {report['seconds']:g} s in turns: median, min, (max - min) / median. "
              f"Strategy {report['strategy']}.",
-             f"{machine['device']}, {machine['cores']} cores, TensorFlow {machine['tensorflow']}. GFLOP/s: matmul "
-             f"{calibration['matmul_gflops']:.0f}; best convolution forward + backward {peaks} (= peak)."]
+             f"{report['machine']['hardware']}; {report['machine']['software']}.",
+             f"GFLOP/s: matmul {calibration['matmul_gflops']:.0f}; best convolution forward + backward {peaks} (= peak)."]
     for name, line in zip(names, report["rows"], strict=True):
         if "pipeline_ratio" in line:
             verdict = "" if line["pipeline_ratio"] >= PIPELINE_RATIO else ": TOO SLOW"
@@ -259,26 +258,14 @@ class _Calibration:
             open_scenes(experiment, "train", data_dir)
         device = _device(make_strategy(strategy))
         self.kernels = {precision: {shape: _convolution(shape, precision, device) for shape in CONVOLUTIONS} for precision in precisions}
-        self.facts = machine_facts(device)
+        facts = machine.describe()
+        self.facts = {name: facts[name] for name in ("hardware", "software")}
 
     def __call__(self):
         """precision -> shape -> GFLOP/s."""
         return {precision: {f"{n}x{size}x{size}x{channels}, {k}x{k}": _gflops(6 * n * size**2 * channels**2 * k**2, kernel, 2)
                             for (n, size, channels, k), kernel in kernels.items()}
                 for precision, kernels in self.kernels.items()}
-
-
-def machine_facts(device):
-    """Returns where a `device` of TensorFlow is: names and versions."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        name = models[0] if models else name
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    gpus = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in tf.config.list_physical_devices("GPU")]
-    return {"device": gpus[0] if "GPU" in device and gpus else name, "cpu": name, "cores": cores, "gpus": gpus,
-            "tensorflow": tf.__version__, "python": platform.python_version()}
 
 
 def _device(strategy):

@@ -27,6 +27,9 @@ CHECKPOINTS = ("latest", "best")
 HARMLESS = ("train.steps_per_call", "train.log_every", "train.eval_every", "train.checkpoint_every", "train.keep_checkpoints", "eval.")
 """Settings (or groups) that do not change the weights of a run and may differ when it is continued."""
 
+_UNREADABLE = (tf.errors.OpError, AssertionError, ValueError, IndexError, RuntimeError)
+"""What TensorFlow raises for a checkpoint that is damaged (IndexError: cut short) or does not fit the model."""
+
 
 @contextlib.contextmanager
 def locked(workdir):
@@ -105,6 +108,18 @@ def read_config(workdir):
         raise UserError(f"`{path}` is damaged ({e}).") from e
 
 
+def by_path(variables):
+    """Returns the tf.Variables of Keras variables by their path, as something that a `tf.train.Checkpoint` tracks.
+
+    By name and not by following attributes: TensorFlow does not see layers that Keras 3 holds in a list, and
+    would leave their weights out without a word.
+    """
+    table = {variable.path: variable.value for variable in variables}
+    if len(table) != len(variables):
+        raise ValueError("Two variables have the same path; give their layers different names.")
+    return table
+
+
 class RunState:
     """Weights, optimizer (with the step) and best score, saved and restored together."""
 
@@ -112,7 +127,7 @@ class RunState:
         self.workdir = pathlib.Path(workdir)
         self.optimizer = optimizer
         self.best_score = tf.Variable(float("-inf"), dtype=tf.float64, trainable=False, name="best_score")
-        self._checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, best_score=self.best_score)
+        self._checkpoint = tf.train.Checkpoint(weights=by_path(model.variables), optimizer=by_path(optimizer.variables), best_score=self.best_score)
         self._recent = tf.train.CheckpointManager(self._checkpoint, os.fspath(self.workdir / "checkpoints"), keep, checkpoint_name="step")
         self._best = tf.train.CheckpointManager(self._checkpoint, os.fspath(self.workdir / "best"), 1, checkpoint_name="step")
 
@@ -132,7 +147,7 @@ class RunState:
             try:
                 self._checkpoint.restore(path).assert_existing_objects_matched()
                 return self.step
-            except (tf.errors.OpError, AssertionError, ValueError) as e:
+            except _UNREADABLE as e:
                 failures.append(f"{path} ({str(e).strip().splitlines()[0]})")
         if failures:
             raise UserError(f"No checkpoint of `{self.workdir}` can be read: {'; '.join(failures)}. Nothing was changed.")
@@ -192,7 +207,7 @@ def load_run(workdir, which="latest"):
         raise UserError(f"`{workdir}` has no {which} checkpoint yet.")
     model = build_model(experiment)
     try:
-        tf.train.Checkpoint(model=model).restore(path).assert_existing_objects_matched().expect_partial()
-    except (tf.errors.OpError, AssertionError, ValueError) as e:
+        tf.train.Checkpoint(weights=by_path(model.variables)).restore(path).assert_existing_objects_matched().expect_partial()
+    except _UNREADABLE as e:
         raise UserError(f"The checkpoint {path} cannot be read ({str(e).strip().splitlines()[0]}).") from e
     return LoadedRun(experiment, model, int(path.rpartition("-")[2]))

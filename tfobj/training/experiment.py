@@ -1,6 +1,7 @@
 """From what a user types (a model, a dataset, a preset, overrides) to one resolved, printable experiment."""
 
 import dataclasses
+import math
 from typing import Literal
 
 import keras
@@ -51,8 +52,11 @@ class TrainConfig(Config):
             require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
         for name in ("warmup_steps", "cooldown_steps"):
             require(getattr(self, name) >= 0, f"train.{name}", "at least 0", getattr(self, name))
-        require(self.learning_rate > 0, "train.learning_rate", "positive", self.learning_rate)
-        require(self.clip_norm is None or self.clip_norm > 0, "train.clip_norm", "positive, or none", self.clip_norm)
+        for name in ("learning_rate", "decay_rate", "adam_epsilon"):
+            require(0 < getattr(self, name) < math.inf, f"train.{name}", "positive", getattr(self, name))
+        for name in ("adam_beta_1", "adam_beta_2"):
+            require(0 <= getattr(self, name) < 1, f"train.{name}", "in [0, 1)", getattr(self, name))
+        require(self.clip_norm is None or 0 < self.clip_norm < math.inf, "train.clip_norm", "positive, or none", self.clip_norm)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -55,6 +55,8 @@ class SlotAutoencoderConfig(SceneConfig):
     """(h, w) that slots are broadcast to; empty: the image's own size."""
     decoder_pixel_shuffle: int = 1
     """Above 1: the output layer yields r x r pixels per position, the rest of the decoder runs at 1 / r of the resolution."""
+    decoder_coarse_masks: bool = False
+    """With a pixel shuffle: one mask logit per position, enlarged bilinearly, so that masks cannot follow single pixels."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -108,7 +110,8 @@ class SlotAutoencoder(SceneModel):
         self.tokens = ImageTokens(config, autocast=False, name="tokens")
         self.decoder = BroadcastDecoder(
             config.image_size, (*config.decoder_channels, config.channels + 1), config.decoder_kernels, config.decoder_strides,
-            grid_size=config.decoder_grid or None, pixel_shuffle=config.decoder_pixel_shuffle, positions="add", name="decoder")
+            grid_size=config.decoder_grid or None, pixel_shuffle=config.decoder_pixel_shuffle,
+            coarse_channels=int(config.decoder_coarse_masks), positions="add", name="decoder")
 
     def build(self, input_shape=None):
         self.tokens.build((None, *self.config.image_size, self.config.channels))

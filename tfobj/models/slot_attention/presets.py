@@ -18,6 +18,7 @@ CLEVR6 = {
 QUICK = {
     "encoder_channels": (32, 96, 96, 96), "encoder_kernels": (5, 5, 3, 3), "encoder_strides": (2, 2, 1, 1), "token_hidden": 128,
     "decoder_channels": (32, 32, 32), "decoder_kernels": (5, 5, 5, 3), "decoder_pixel_shuffle": 2,
+    "decoder_coarse_masks": True,
 }
 """Made for two CPU cores: a strided encoder (81 tokens on Tetris) and a decoder at half resolution."""
 
