@@ -47,4 +47,4 @@ def weights():
     """Returns a function from a run's folder to its weights, path within the model -> array."""
     from tfobj.training.checkpoint import load_run
 
-    return lambda workdir: {v.path.partition("/")[2]: v.numpy() for v in load_run(workdir).model.variables}
+    return lambda workdir: {v.path.partition("/")[2]: v.numpy() for v in load_run(workdir).model.weights}

@@ -127,7 +127,7 @@ class RunState:
         self.workdir = pathlib.Path(workdir)
         self.optimizer = optimizer
         self.best_score = tf.Variable(float("-inf"), dtype=tf.float64, trainable=False, name="best_score")
-        self._checkpoint = tf.train.Checkpoint(weights=by_path(model.variables), optimizer=by_path(optimizer.variables), best_score=self.best_score)
+        self._checkpoint = tf.train.Checkpoint(weights=by_path(model.weights), optimizer=by_path(optimizer.variables), best_score=self.best_score)
         self._recent = tf.train.CheckpointManager(self._checkpoint, os.fspath(self.workdir / "checkpoints"), keep, checkpoint_name="step")
         self._best = tf.train.CheckpointManager(self._checkpoint, os.fspath(self.workdir / "best"), 1, checkpoint_name="step")
 
@@ -207,7 +207,7 @@ def load_run(workdir, which="latest"):
         raise UserError(f"`{workdir}` has no {which} checkpoint yet.")
     model = build_model(experiment)
     try:
-        tf.train.Checkpoint(weights=by_path(model.variables)).restore(path).assert_existing_objects_matched().expect_partial()
+        tf.train.Checkpoint(weights=by_path(model.weights)).restore(path).assert_existing_objects_matched().expect_partial()
     except _UNREADABLE as e:
         raise UserError(f"The checkpoint {path} cannot be read ({str(e).strip().splitlines()[0]}).") from e
     return LoadedRun(experiment, model, int(path.rpartition("-")[2]))

@@ -50,4 +50,4 @@ def make_optimizer(config):
     schedule = WarmupDecay(config.learning_rate, config.warmup_steps, config.decay_rate, config.decay_steps,
                            min(config.cooldown_steps, config.steps), config.steps)
     return GlobalAdam(schedule, beta_1=config.adam_beta_1, beta_2=config.adam_beta_2, epsilon=config.adam_epsilon,
-                      global_clipnorm=config.clip_norm)
+                      global_clipnorm=config.clip_norm, name="adam")  # one name for every instance, as for models

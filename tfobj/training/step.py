@@ -48,7 +48,8 @@ class TrainStep:
 
     def _one_step(self, iterator):
         """One update; returns (terms, step before it)."""
-        step = tf.cast(self.optimizer.iterations.value, tf.int64)
+        # A tensor: Keras' `value` is the variable itself, tf.cast to its own type hands it through, and it would be read after the update.
+        step = tf.cast(tf.convert_to_tensor(self.optimizer.iterations.value), tf.int64)
         terms = self.strategy.run(self._replica_step, args=(next(iterator), step))
         terms = {name: self.strategy.reduce("MEAN", value, axis=None) for name, value in terms.items()}
         return terms, step
