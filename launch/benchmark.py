@@ -40,7 +40,7 @@ def main(argv):
     commands.load_tensorflow()
     from tfobj.config import parse_overrides
     from tfobj.training import benchmark, machine
-    from tfobj.training.checkpoint import write_atomically
+    from tfobj import files
 
     rows = benchmark.make_rows(_MODEL.value, _DATASET.value, _PRESET.value, parse_overrides(_SET.value),
                                [parse_overrides(shlex.split(text)) for text in _ALSO.value], _WHAT.value)
@@ -48,7 +48,7 @@ def main(argv):
     print(benchmark.format_report(report))
     if _JSON.value:
         report = {"command": machine.command_line(), **report}
-        write_atomically(_JSON.value, json.dumps(report, indent=2) + "\n")
+        files.write_text(_JSON.value, json.dumps(report, indent=2) + "\n")
     return 0
 
 

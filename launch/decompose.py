@@ -16,7 +16,6 @@ the agreement with the truth is printed. --saved_model is a folder, or a name th
 """
 
 import functools
-import os
 import pathlib
 import sys
 
@@ -141,25 +140,17 @@ def write_results(image, result, out, name, title):
     import numpy as np
     from PIL import Image
 
-    from tfobj import viz
+    from tfobj import files, viz
 
     figure = viz.decomposition_figure(image[None] / np.float32(255.0), result.recon, result.masks, result.slot_recons, title=title,
                                       scene_names=[""])
     viz.save_figure(figure, out / f"{name}_decomposition.png")
     colours = np.rint(255.0 * viz.render_segmentation(result.segmentation[0], viz.slot_colours(result.masks.shape[1])))
-    _write(out / f"{name}_segmentation.png", Image.fromarray(colours.astype(np.uint8)).save)
+    with files.whole(out / f"{name}_segmentation.png") as partial:
+        Image.fromarray(colours.astype(np.uint8)).save(partial)
     arrays = {"masks": result.masks, "slot_recons": result.slot_recons, "segmentation": result.segmentation, "slots": result.slots}
-    _write(out / f"{name}_masks.npz", functools.partial(np.savez_compressed, **{key: value[0] for key, value in arrays.items()}))
-
-
-def _write(path, save):
-    """Calls `save` with a temporary path that then takes the place of `path`."""
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
-        save(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with files.whole(out / f"{name}_masks.npz") as partial:
+        np.savez_compressed(partial, **{key: value[0] for key, value in arrays.items()})
 
 
 def _find_files(arguments):

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfobj import files
 from tfobj.errors import UserError
-from tfobj.training.checkpoint import RunState, load_run, locked, read_config, settle_config, write_atomically
+from tfobj.training.checkpoint import RunState, load_run, locked, read_config, settle_config
 from tfobj.training.optimizer import GlobalAdam
 
 
 def make_state(workdir, keep=3):
     """Returns (state, variable, optimizer) of a model with one weight."""
-    model = keras.Sequential([keras.layers.Dense(1, use_bias=False)])
+    model = keras.Sequential([keras.layers.Dense(1, use_bias=False, name="layer")], name="model")  # states go by names
     model.build((None, 1))
-    optimizer = GlobalAdam(0.1)
+    optimizer = GlobalAdam(0.1, name="adam")
     optimizer.build(model.trainable_variables)
     return RunState(workdir, model, optimizer, keep), model.trainable_variables[0], optimizer
 
@@ -146,12 +147,12 @@ def test_folder_that_cannot_be_made(tmp_path):
     with pytest.raises(UserError, match="`--workdir` must be a folder that can be written. Received: .*file/run"), locked(tmp_path / "file" / "run"):
         pass
     with pytest.raises(UserError, match="cannot be written"):
-        write_atomically(tmp_path / "file" / "config.json", "{}")
+        files.write_text(tmp_path / "file" / "config.json", "{}")
 
 
 def test_atomic_writing_leaves_no_partial_file(tmp_path):
-    write_atomically(tmp_path / "a.json", "old")
-    write_atomically(tmp_path / "a.json", "new")
+    files.write_text(tmp_path / "a.json", "old")
+    files.write_text(tmp_path / "a.json", "new")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.json", "new")]
 
 

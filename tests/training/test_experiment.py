@@ -65,6 +65,7 @@ def test_unknown_names(arguments, message):
     ({"train.adam_epsilon": -1.0}, "`train.adam_epsilon` must be"),
     ({"train.precision": "bfloat15"}, "Unknown value for `train.precision`: 'bfloat15'. Did you mean 'bfloat16'?"),
     ({"train.warmup_steps": -1}, "`train.warmup_steps` must be at least 0."),
+    ({"eval.best_metric": "fg_arj"}, "Unknown value for `eval.best_metric`: 'fg_arj'. Did you mean 'fg_ari'?"),
     ({"eval.num_scenes": 0}, "`eval.num_scenes` must be at least 1."),
     ({"data.num_train": 0}, "`data.num_train` must be at least 1, or none."),
     ({"seed": -1}, "`seed` must be in 0"),

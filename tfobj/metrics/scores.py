@@ -12,11 +12,10 @@ matter; scenes where a score is undefined are left out of its mean and counted.
 """
 
 import csv
-import os
-import pathlib
 
 import numpy as np
 
+from tfobj import files
 from tfobj.errors import UserError
 from tfobj.metrics import clustering, matching, overlap, reconstruction
 from tfobj.structs import IGNORE_LABEL
@@ -148,15 +147,11 @@ class SceneScorer:
     def write_csv(self, path):
         """Writes the table, one row per scene, first column `scene`. The file appears whole or not at all."""
         table = self.table()
-        path = pathlib.Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        with partial.open("w", newline="") as file:
+        with files.whole(path) as partial, partial.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["scene", *table])
             for i, row in enumerate(zip(*table.values(), strict=True)):
                 writer.writerow([i, *map(float, row)])
-        os.replace(partial, path)
 
 
 def bootstrap_interval(values, *, confidence=0.95, num_resamples=NUM_RESAMPLES, seed=0):

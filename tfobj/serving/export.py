@@ -22,9 +22,9 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 import tfobj
+from tfobj import files
 from tfobj.errors import UserError
 from tfobj.serving import card, signatures, warmup, zoo
-from tfobj.training.checkpoint import write_atomically
 
 _FORBIDDEN_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "XlaLaunch", "XlaLaunchV2"}
 
@@ -68,7 +68,7 @@ def export_model(model, directory, *, name=None, version=None, num_steps=None, e
         metadata = _metadata(model, served, name, version, experiment, evaluation)
         (partial / zoo.METADATA).write_text(json.dumps(metadata, indent=2) + "\n")
         warmup.write(partial, name, warmup_requests(metadata))
-    write_atomically(directory / "README.md", card.render(metadata))
+    files.write_text(directory / "README.md", card.render(metadata))
     return folder
 
 
@@ -96,7 +96,7 @@ def add_to_index(folder):
         "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
     }
     index = {**zoo.read_index(index_path), metadata["name"]: entry}
-    write_atomically(index_path, json.dumps(dict(sorted(index.items())), indent=2) + "\n")
+    files.write_text(index_path, json.dumps(dict(sorted(index.items())), indent=2) + "\n")
     return index_path
 
 

@@ -18,6 +18,7 @@ import pathlib
 
 import tensorflow as tf
 
+from tfobj import files
 from tfobj.config import differences
 from tfobj.errors import UserError, unknown_name
 from tfobj.training.experiment import ExperimentConfig, build_model
@@ -57,20 +58,6 @@ def locked(workdir):
         yield workdir
 
 
-def write_atomically(path, text):
-    """Writes `text` to `path` in one piece, making its folder if need be: a reader, or a kill, finds the old file or the new one."""
-    path = pathlib.Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text)
-        os.replace(partial, path)
-    except OSError as e:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise UserError(f"`{path}` cannot be written ({e.strerror}).") from e
-
-
 def settle_config(workdir, experiment):
     """Writes the run's config, or holds `experiment` against the one that is there.
 
@@ -84,7 +71,7 @@ def settle_config(workdir, experiment):
         if changed:
             raise UserError(f"`{workdir}` holds a run with other settings: {'; '.join(changed)}. "
                             "Repeat the old settings to continue it, or choose another --workdir.")
-    write_atomically(path, json.dumps(experiment.to_dict(), indent=2) + "\n")
+    files.write_text(path, json.dumps(experiment.to_dict(), indent=2) + "\n")
 
 
 def _is_harmless(difference, experiment):

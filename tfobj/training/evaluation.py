@@ -8,11 +8,10 @@ import numpy as np
 import tensorflow as tf
 from tqdm import auto as tqdm
 
-from tfobj import random
+from tfobj import files, random
 from tfobj.data.pipeline import evaluation_batches
 from tfobj.metrics.health import slot_health
 from tfobj.metrics.scores import SceneScorer
-from tfobj.training.checkpoint import write_atomically
 
 EVALUATION_SEED = 2_000_003
 """Noise of evaluations: the same for every run, so that two checkpoints are compared on equal noise."""
@@ -87,4 +86,4 @@ def validation_score(summary, metric):
 def write_evaluation(path, summary, **facts):
     """Writes `evaluation.json`: facts (protocol, seed, step, ...) and flat metric names; undefined numbers become null."""
     clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in {**facts, **summary}.items()}
-    write_atomically(pathlib.Path(path), json.dumps(clean, indent=2) + "\n")
+    files.write_text(pathlib.Path(path), json.dumps(clean, indent=2) + "\n")

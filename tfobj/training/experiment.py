@@ -68,7 +68,7 @@ class EvalConfig(Config):
     """Validation scenes while training (at most)."""
     num_steps: int | None = None
     """Refinement steps or attention iterations when scoring and in the exported model; none: as in training."""
-    best_metric: str = "fg_ari"
+    best_metric: Literal["fg_ari", "ari", "msc", "miou", "mse"] = "fg_ari"
     """Chooses the best checkpoint on the validation split; mse is used where there are no labels."""
 
     def __post_init__(self):

@@ -6,11 +6,12 @@ import signal
 import time
 from typing import Any
 
+from tfobj import files
 from tfobj.data.pipeline import BatchStream, evaluation_batches
 from tfobj.errors import UserError
 from tfobj.metrics.health import diagnose
 from tfobj.training import machine
-from tfobj.training.checkpoint import RunState, locked, settle_config, write_atomically
+from tfobj.training.checkpoint import RunState, locked, settle_config
 from tfobj.training.evaluation import Evaluator, validation_score
 from tfobj.training.experiment import build_model, open_scenes
 from tfobj.training.optimizer import make_optimizer
@@ -75,7 +76,7 @@ def train(experiment, workdir, strategy, data_dir=None, actions=()):
     with locked(workdir) as workdir, _Signals() as signals:
         settle_config(workdir, experiment)
         if not (workdir / MACHINE).exists():
-            write_atomically(workdir / MACHINE, json.dumps(machine.describe(), indent=2) + "\n")
+            files.write_text(workdir / MACHINE, json.dumps(machine.describe(), indent=2) + "\n")
         scenes, description = open_scenes(experiment, "train", data_dir)
         validation, _ = open_scenes(experiment, "validation", data_dir)
         validation = validation.take(min(experiment.eval.num_scenes, len(validation)))

@@ -9,8 +9,8 @@ import sys
 import tensorflow as tf
 from tqdm import auto as tqdm
 
+from tfobj import files
 from tfobj.errors import UserError
-from tfobj.training.checkpoint import write_atomically
 
 
 class MetricsWriter:
@@ -22,7 +22,7 @@ class MetricsWriter:
     def __init__(self, workdir, step=0):
         self.path = pathlib.Path(workdir) / "metrics.jsonl"
         rows = [row for row in read_metrics(workdir) if row["step"] <= step]
-        write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in rows))
+        files.write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
         self._events = {}
         self._logdir = pathlib.Path(workdir) / "tensorboard"
 

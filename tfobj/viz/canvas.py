@@ -5,11 +5,11 @@ a process that trains. Matplotlib is imported by the first figure, not with the 
 """
 
 import io
-import os
 import pathlib
 
 import numpy as np
 
+from tfobj import files
 from tfobj.viz import palette
 
 DPI = 150
@@ -138,11 +138,6 @@ def save_figure(figure, path):
       path: pathlib.Path.
     """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
+    with files.whole(path) as partial:
         figure.savefig(partial, dpi=DPI)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path

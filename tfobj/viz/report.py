@@ -12,6 +12,7 @@ import pathlib
 
 import numpy as np
 
+from tfobj import files
 from tfobj.errors import UserError
 from tfobj.viz import canvas, palette, panels
 
@@ -101,10 +102,7 @@ def write_report(
         f"<style>{_STYLE}</style></head>\n<body>\n" + "\n".join(filter(None, parts)) + "\n</body></html>\n"
     )
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(page, encoding="utf-8")
-    os.replace(partial, path)
+    files.write_text(path, page)
     return path
 
 
