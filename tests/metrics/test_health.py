@@ -89,16 +89,17 @@ def constant_ids(share):
 
 
 @pytest.mark.parametrize(
-    ("numbers", "sentences"),
+    ("sickness", "sentences"),  # masks, or numbers
     [
-        (health.slot_health(constant_ids(0.98)), ["One slot explains 98 % of every image", "the same for every image"]),
-        (health.slot_health(constant_ids(0.6)), ["the same for every image"]),
-        (health.slot_health(np.full((2, 4, 8, 8, 1), 0.25, np.float32)), ["Masks are nearly uniform"]),
+        (constant_ids(0.98), ["One slot explains 98 % of every image", "the same for every image"]),
+        (constant_ids(0.6), ["the same for every image"]),
+        (np.full((2, 4, 8, 8, 1), 0.25, np.float32), ["Masks are nearly uniform"]),
         ({"kl_slot_max": 0.003}, ["Posterior collapse: the most informative slot carries 0.003 nats"]),
         ({"attention_entropy_fraction": 0.97}, ["Attention over slots stays uniform"]),
     ],
 )
-def test_each_sickness_is_named_after_the_warm_up_only(numbers, sentences):
+def test_each_sickness_is_named_after_the_warm_up_only(sickness, sentences):
+    numbers = sickness if isinstance(sickness, dict) else health.slot_health(sickness)
     found = health.diagnose(numbers, num_slots=4, step=health.WARMUP_STEPS)
     assert len(found) == len(sentences)
     assert all(sentence in warning for sentence, warning in zip(sentences, found, strict=True))

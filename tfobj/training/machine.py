@@ -30,6 +30,7 @@ def cpu_name():
 
 
 def command_line():
-    """Returns the command as a user would type it from the checkout."""
+    """Returns the command as a user would type it from the checkout, without the flags that only say where files lie."""
     script = pathlib.Path(sys.argv[0])
-    return shlex.join(["python", f"{script.parent.name}/{script.name}", *sys.argv[1:]])
+    settings = [word for word in sys.argv[1:] if not word.startswith(("--workdir=", "--data_dir="))]
+    return shlex.join(["python", f"{script.parent.name}/{script.name}", *settings])
