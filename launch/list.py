@@ -37,14 +37,17 @@ def _overview():
     from tfobj import registry
     from tfobj.training import catalogue
 
+    datasets = _datasets()
     lines = ["Models (--model), their presets (--preset) and the datasets these are for (--dataset)"]
     for name, entry in registry.MODELS.items():
         others = [alias for alias, meant in registry.MODEL_ALIASES.items() if meant == name]
         lines += ["", *_item(f"{name}{''.join(f', {alias}' for alias in others)}", f"{entry.summary} ({entry.paper})", 2, 24)]
         for (preset, dataset), description in catalogue.preset_descriptions(name).items():
+            if dataset not in datasets:  # hyperparameters whose dataset is not in this version
+                continue
             lines += _item(f"{preset} {dataset}", description, 4, 30)
     lines += ["", "Datasets (--dataset): the name stands for its first protocol; a protocol can be named too"]
-    for dataset, protocols in _datasets().items():
+    for dataset, protocols in datasets.items():
         lines += ["", *_item(dataset, _first_sentence(_ROOT / "datasets" / dataset / "README.md"), 2, 24)]
         for protocol in protocols:
             size = "x".join(map(str, protocol.image_size))

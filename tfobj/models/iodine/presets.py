@@ -49,7 +49,7 @@ PRESETS = {
         "Small and fast, ours: about ten minutes on two CPU cores; README.md has its scores.",
         model={**TETRIS, **QUICK}, train=QUICK_TRAIN),
     ("quick", "multi_dsprites"): Preset(
-        "Small and fast, ours: under an hour on two CPU cores; settings of Tetris, not tuned.",
+        "The quick settings of Tetris at 64 x 64; not tuned.",
         model={**MULTI_DSPRITES, **QUICK}, train=QUICK_TRAIN),
     ("paper", "tetris"): Preset("Greff 2019 on Tetris: fg-ARI 0.992 +- 0.004 there; GPU-days.", model=TETRIS, train=PAPER_TRAIN),
     ("paper", "multi_dsprites"): Preset(

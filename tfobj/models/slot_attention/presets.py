@@ -32,7 +32,7 @@ PRESETS = {
         "Small and fast, ours: about ten minutes on two CPU cores; README.md has its scores.",
         model={"num_slots": 4, "initial_log_sigma": -2.0, "decoder_grid": (18, 18), **QUICK}, train=QUICK_TRAIN),
     ("quick", "multi_dsprites"): Preset(
-        "Small and fast, ours: under an hour on two CPU cores; settings of Tetris, not tuned.",
+        "The quick settings of Tetris at 64 x 64; not tuned.",
         model={"num_slots": 6, "initial_log_sigma": -2.0, "decoder_grid": (32, 32), **QUICK}, train=QUICK_TRAIN),
     ("paper", "tetris"): Preset(
         "Locatello 2020 on Tetrominoes (layers as in the re-implementations): fg-ARI 99.5 +- 0.2 there; GPU-days.",
