@@ -40,7 +40,7 @@ QUICK = {"num_steps": 3, "lstm_size": 0, "decoder_channels": (32, 32, 32), "deco
 mixture first explains pixels by one constant colour per slot and stays there: fg-ARI 0.00 after 1,500 steps against 0.52."""
 
 QUICK_TRAIN = {
-    "steps": 4_000, "batch_size": 8, "learning_rate": 1e-3, "warmup_steps": 200, "cooldown_steps": 1_000, "adam_epsilon": 1e-8, "clip_norm": 5.0,
+    "steps": 4_000, "batch_size": 8, "learning_rate": 1e-3, "warmup_steps": 200, "adam_epsilon": 1e-8, "clip_norm": 5.0,
     "eval_every": 500, "log_every": 100,
 }
 
