@@ -74,12 +74,14 @@ def train(experiment, workdir, strategy, data_dir=None, actions=()):
     if config.batch_size % strategy.num_replicas_in_sync:
         raise UserError(f"`train.batch_size` must be a multiple of the {strategy.num_replicas_in_sync} replicas. Received: {config.batch_size}.")
     with locked(workdir) as workdir, _Signals() as signals:
-        settle_config(workdir, experiment)
-        if not (workdir / MACHINE).exists():
-            files.write_text(workdir / MACHINE, json.dumps(machine.describe(), indent=2) + "\n")
+        if (workdir / "config.json").exists():
+            settle_config(workdir, experiment)  # refuse another configuration before any work
         scenes, description = open_scenes(experiment, "train", data_dir)
         validation, _ = open_scenes(experiment, "validation", data_dir)
         validation = validation.take(min(experiment.eval.num_scenes, len(validation)))
+        settle_config(workdir, experiment)  # after the data: a mistyped folder leaves no run behind
+        if not (workdir / MACHINE).exists():
+            files.write_text(workdir / MACHINE, json.dumps(machine.describe(), indent=2) + "\n")
         with strategy.scope():
             model = build_model(experiment)
             optimizer = make_optimizer(config)
