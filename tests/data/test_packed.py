@@ -65,7 +65,7 @@ def test_arrays_are_mapped_and_writing_does_not_reach_the_file(prepared_dir):
 
 def test_second_opening_reads_no_records(prepared_dir, monkeypatch):
     monkeypatch.setattr(packed, "_pack", lambda *arguments: pytest.fail("unpacked again"))
-    packed.open_split(SMALL, "train", prepared_dir)
+    assert len(packed.open_split(SMALL, "train", prepared_dir)) == 40
 
 
 def test_crop_and_resize(prepared_dir):
