@@ -40,6 +40,7 @@ def main(argv):
     from tfobj.training.checkpoint import load_run
     from tfobj.training.evaluation import EVALUATION_SEED, Evaluator, write_evaluation
     from tfobj.training.experiment import open_scenes
+    from tfobj.training.loop import MACHINE
     from tfobj.training.writers import read_metrics, training_minutes
     from tfobj.viz import evaluation_figures
 
@@ -54,7 +55,7 @@ def main(argv):
     evaluator = Evaluator(run.model, min(_BATCH_SIZE.value, len(scenes)), num_slots=_NUM_SLOTS.value, num_steps=num_steps, seed=seed)
     scorer = evaluator.score(scenes, f"Scoring {_SPLIT.value}")
     summary = scorer.summary()
-    machine = pathlib.Path(_WORKDIR.value) / "machine.json"
+    machine = pathlib.Path(_WORKDIR.value) / MACHINE
     facts = {
         "model": run.experiment.model_name, "preset": run.experiment.preset, "protocol": protocol, "split": _SPLIT.value,
         "step": run.step, "checkpoint": _CHECKPOINT.value, "seed": run.experiment.seed, "inference_seed": seed,

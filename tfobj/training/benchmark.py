@@ -35,7 +35,7 @@ from tfobj.training.experiment import ExperimentConfig, build_model, open_scenes
 from tfobj.training.flops import count_flops
 from tfobj.training.optimizer import make_optimizer
 from tfobj.training.step import TrainStep
-from tfobj.training.strategy import STRATEGIES, make_strategy, uses_xla
+from tfobj.training.strategy import STRATEGIES, check_batch_size, make_strategy, uses_xla
 
 MEASUREMENTS = ("train", "inference", "data")
 FEW_SCENES = {"data.num_train": 512, "data.num_test": 32}
@@ -216,9 +216,7 @@ class _MeasuredRow:
 
     def _train(self, experiment, stream):
         config, strategy = experiment.train, self.strategy
-        if config.batch_size % strategy.num_replicas_in_sync:
-            raise UserError(f"`train.batch_size` must be a multiple of the {strategy.num_replicas_in_sync} replicas. "
-                            f"Received: {config.batch_size}.")
+        check_batch_size(strategy, config.batch_size)
         with strategy.scope():
             model, optimizer = build_model(experiment), make_optimizer(config)
         step = TrainStep(strategy, model, optimizer, experiment.seed, uses_xla(strategy, config.compile))

@@ -2,7 +2,6 @@
 
 import json
 import math
-import pathlib
 
 import numpy as np
 import tensorflow as tf
@@ -53,10 +52,6 @@ class Evaluator:
         """Returns the concrete function of `forward`, whose graph can be looked at."""
         return self._forward.get_concrete_function(tf.convert_to_tensor(image), random.make_seed(self.seed))
 
-    def graph(self, image):
-        """Returns the graph of `forward` for images [B, H, W, C], for TensorBoard."""
-        return self._forward.get_concrete_function(tf.convert_to_tensor(image), random.make_seed(self.seed)).graph
-
     def health(self, image):
         """Returns `metrics.health.slot_health` of images [B, H, W, C] as floats."""
         health = self._health(tf.convert_to_tensor(image), random.make_seed(self.seed))
@@ -86,4 +81,4 @@ def validation_score(summary, metric):
 def write_evaluation(path, summary, **facts):
     """Writes `evaluation.json`: facts (protocol, seed, step, ...) and flat metric names; undefined numbers become null."""
     clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in {**facts, **summary}.items()}
-    files.write_text(pathlib.Path(path), json.dumps(clean, indent=2) + "\n")
+    files.write_text(path, json.dumps(clean, indent=2) + "\n")

@@ -87,6 +87,11 @@ class DataConfig(Config):
     """Build and use only the first scenes (a quick look); none: the protocol's split."""
     num_test: int | None = None
 
+    @property
+    def has_splits(self):
+        """Whether there are several splits; a folder of pictures is one."""
+        return not self.protocol.startswith(folder.PREFIX)
+
     def __post_init__(self):
         for name in ("num_train", "num_test"):
             value = getattr(self, name)
@@ -166,7 +171,7 @@ def open_scenes(experiment, split, data_dir=None):
       (arrays, description): `SceneArrays` and the line that says what they are.
     """
     name = experiment.data.protocol
-    if name.startswith(folder.PREFIX):
+    if not experiment.data.has_splits:
         size = (*experiment.model.image_size, experiment.model.channels)
         path = name.removeprefix(folder.PREFIX)
         arrays = folder.open_folder(path, size, skip_unreadable=True)

@@ -16,7 +16,7 @@ from tfobj.training.evaluation import Evaluator, validation_score
 from tfobj.training.experiment import build_model, open_scenes
 from tfobj.training.optimizer import make_optimizer
 from tfobj.training.step import TrainStep
-from tfobj.training.strategy import uses_xla
+from tfobj.training.strategy import check_batch_size, uses_xla
 from tfobj.training.writers import Console, MetricsWriter
 
 
@@ -71,13 +71,13 @@ def train(experiment, workdir, strategy, data_dir=None, actions=()):
       TrainingDiverged: with the step and the terms; the last checkpoint is from before.
     """
     config = experiment.train
-    if config.batch_size % strategy.num_replicas_in_sync:
-        raise UserError(f"`train.batch_size` must be a multiple of the {strategy.num_replicas_in_sync} replicas. Received: {config.batch_size}.")
+    check_batch_size(strategy, config.batch_size)
     with locked(workdir) as workdir, _Signals() as signals:
         if (workdir / "config.json").exists():
             settle_config(workdir, experiment)  # refuse another configuration before any work
         scenes, description = open_scenes(experiment, "train", data_dir)
-        validation, _ = open_scenes(experiment, "validation", data_dir)
+        # A folder of pictures has one split: read once, held once.
+        validation = open_scenes(experiment, "validation", data_dir)[0] if experiment.data.has_splits else scenes
         validation = validation.take(min(experiment.eval.num_scenes, len(validation)))
         settle_config(workdir, experiment)  # after the data: a mistyped folder leaves no run behind
         if not (workdir / MACHINE).exists():
@@ -97,7 +97,7 @@ def train(experiment, workdir, strategy, data_dir=None, actions=()):
         if first_step:
             console.say(f"Continuing at step {first_step:,} of {config.steps:,}.")
         else:
-            writer.graph(evaluator.graph(run.probe))
+            writer.graph(evaluator.trace(run.probe).graph)
         stream = BatchStream(scenes, config.batch_size, seed=experiment.seed)
         iterator = iter(strategy.experimental_distribute_dataset(stream.dataset(start_step=first_step)))
         try:

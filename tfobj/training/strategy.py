@@ -35,6 +35,12 @@ def make_strategy(name):
     return _tpu_strategy()
 
 
+def check_batch_size(strategy, batch_size):
+    """Raises a `UserError` unless the global batch can be divided among the replicas."""
+    if batch_size % strategy.num_replicas_in_sync:
+        raise UserError(f"`train.batch_size` must be a multiple of the {strategy.num_replicas_in_sync} replicas. Received: {batch_size}.")
+
+
 def uses_xla(strategy, compile_option):
     """Whether forward and backward are compiled by XLA under `TrainConfig.compile`."""
     if compile_option != "auto":

@@ -2,8 +2,9 @@
 
 import pathlib
 
-from tfobj.viz import canvas, curves, panels
+from tfobj.data.pipeline import evaluation_batches
 from tfobj.training.writers import read_metrics
+from tfobj.viz import canvas, curves, panels
 
 NUM_SCENES = 6
 
@@ -11,13 +12,13 @@ NUM_SCENES = 6
 def save_figures(evaluation):
     """Draws the first validation scenes and the learning curves to `<workdir>/figures` and TensorBoard."""
     figures = pathlib.Path(evaluation.workdir) / "figures"
-    batch = evaluation.scenes.take(min(evaluation.evaluator.batch_size, len(evaluation.scenes)))
-    image = batch.image.astype("float32") / 255.0
+    batch = next(evaluation_batches(evaluation.scenes, evaluation.evaluator.batch_size))
+    image, mask = batch["image"], batch.get("mask")
     outputs = evaluation.evaluator.forward(image)
     shown = slice(0, NUM_SCENES)
     figure = panels.decomposition_figure(
         image[shown], outputs.recon.numpy()[shown], outputs.masks.numpy()[shown], outputs.slot_recons.numpy()[shown],
-        None if batch.mask is None else batch.mask[shown], title=f"step {evaluation.step:,}")
+        None if mask is None else mask[shown], title=f"step {evaluation.step:,}")
     canvas.save_figure(figure, figures / "decomposition.png")
     evaluation.writer.image(evaluation.step, "validation", "decomposition", canvas.figure_to_array(figure))
     rows = read_metrics(evaluation.workdir)

@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 
 from tfobj import random
+from tfobj.data.pipeline import evaluation_batches
 from tfobj.metrics.health import diagnose
 from tfobj.viz import canvas, panels, report
 
@@ -35,7 +36,7 @@ def draw(out, split, suffix, evaluator, scenes, table, summary, facts, experimen
         canvas.save_figure(panels.refinement_strip(history, image=first["image"][:1], true_mask=true_mask, title=title), strip)
     order, _ = report.worst_first(table)
     worst = _decompose(evaluator, scenes, order[:num_shown])
-    health = evaluator.health(_first_images(evaluator, scenes))
+    health = evaluator.health(next(evaluation_batches(scenes, evaluator.batch_size))["image"])
     report.write_report(
         pathlib.Path(out) / f"report{suffix}.html", title=title, summary=summary, protocol=facts["protocol"], table=table, scenes=worst,
         figures=[("Refinement of the first scene.", strip)] if strip else [], config=experiment.to_dict(),
@@ -56,10 +57,6 @@ def refinement_history(evaluator, image):
         return None
     runs = [model(image, num_steps=r, seed=seed) for r in range(1, model.config.num_steps + 1)]
     return {"recon": np.stack([r.recon.numpy() for r in runs], 1), "masks": np.stack([r.masks.numpy() for r in runs], 1)}
-
-
-def _first_images(evaluator, scenes):
-    return scenes.take(min(evaluator.batch_size, len(scenes))).image.astype(np.float32) / np.float32(255)
 
 
 def _decompose(evaluator, scenes, rows):
