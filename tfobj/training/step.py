@@ -57,6 +57,16 @@ class TrainStep:
     def _replica_step(self, batch, step):
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         seed = random.make_seed(self.run_seed, step, replica * batch["image"].shape[0])
+        return self.update(batch, seed, step)
+
+    def update(self, batch, seed, step):
+        """One replica's part of an update, in a replica context; returns its terms.
+
+        Args:
+          batch: its share of the global batch.
+          seed: int32 [3] of `random.make_seed`, whose last entry is the number of its first scene in the global batch.
+          step: int64 scalar tensor, updates finished.
+        """
         terms, gradients = self._forward_backward(batch, seed, step)
         gradients = self.optimizer.sum_over_replicas(gradients)
         terms = {**terms, "grad_norm": tf.linalg.global_norm(gradients)}
