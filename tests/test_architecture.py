@@ -1,6 +1,6 @@
 """The plan of the house, read from the imports: they point only to the left of
 
-    structs, config, errors, files, random, registry -> data -> nn -> distributions -> inference -> models
+    structs, config, errors, execution, files, random, registry -> data -> nn -> distributions -> inference -> models
         -> metrics -> training -> serving -> viz -> commands -> launch
 """
 
@@ -12,7 +12,7 @@ import re
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-BASE = ("structs", "config", "errors", "files", "random", "registry")
+BASE = ("structs", "config", "errors", "execution", "files", "random", "registry")
 ORDER = ("base", "data", "nn", "distributions", "inference", "models", "metrics", "training", "serving", "viz", "commands", "launch")
 MAXIMUM_LINES = 400
 

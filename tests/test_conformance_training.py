@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfobj.execution import Execution
 from tfobj.serving.export import export_model
 from tfobj.training.experiment import TrainConfig
 from tfobj.training.optimizer import make_optimizer
@@ -28,7 +29,7 @@ def trainer(case, strategy, xla=False):
     config = TrainConfig(learning_rate=1e-3, clip_norm=1e-2, steps=STEPS, batch_size=BATCH)
     with strategy.scope():
         model, optimizer = build(case), make_optimizer(config)
-    return model, optimizer, TrainStep(strategy, model, optimizer, run_seed=3, xla=xla)
+    return model, optimizer, TrainStep(strategy, model, optimizer, run_seed=3, execution=Execution(xla=xla))
 
 
 def run(case, strategy, num_steps, xla=False):

@@ -24,6 +24,11 @@ def make_seed(run_seed=0, step=0, first_scene=0):
     return tf.stack([tf.cast(tf.convert_to_tensor(v), tf.int32) for v in (run_seed, step, first_scene)])
 
 
+def later_scenes(seed, offset):
+    """Returns the seed of a part of the batch whose first scene is scene `offset` of it."""
+    return seed + tf.stack([0, 0, tf.cast(offset, tf.int32)])
+
+
 def normal(seed, place, shape, index=0):
     """Draws standard normal noise of `shape` [B, ...], one independent stream per scene.
 

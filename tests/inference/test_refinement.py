@@ -8,18 +8,27 @@ from tfobj.errors import UserError
 from tfobj.inference.refinement import GateBias, RefinementNetwork
 from tfobj.inference.schedules import refinement_loss_weight
 
-ROWS, SPATIAL, FLAT = 6, (9, 11, 5), 8
+BATCH, SLOTS, SIZE, SHARED, PER_SLOT, FLAT = 2, 3, (9, 11), 2, 3, 8
+ROWS = BATCH * SLOTS
 
 
 def make(lstm_size, **kwargs):
     network = RefinementNetwork((4, 3), 3, (7,), lstm_size, 10, **kwargs)
-    network.build((None, *SPATIAL), (None, FLAT))
+    network.build(SHARED, PER_SLOT, FLAT)
     return network
 
 
 def inputs(seed=0):
+    """Returns (shared, per slot, flat)."""
     rng = np.random.default_rng(seed)
-    return tf.constant(rng.normal(size=(ROWS, *SPATIAL)), tf.float32), tf.constant(rng.normal(size=(ROWS, FLAT)), tf.float32)
+    shapes = (BATCH, 1, *SIZE, SHARED), (BATCH, SLOTS, *SIZE, PER_SLOT), (BATCH, SLOTS, FLAT)
+    return [tf.constant(rng.normal(size=shape), tf.float32) for shape in shapes]
+
+
+def rows_of(shared, per_slot, flat):
+    """Returns (spatial [N, H, W, channels], flat [N, F]): every slot with all that it sees."""
+    spatial = np.concatenate([np.repeat(shared, SLOTS, axis=1), per_slot], axis=-1)
+    return tf.constant(spatial.reshape(ROWS, *SIZE, -1)), tf.reshape(flat, [ROWS, FLAT])
 
 
 @pytest.mark.parametrize("lstm_size, count", [(0, 0), (12, 2)])
@@ -27,21 +36,31 @@ def test_shapes(lstm_size, count):
     network = make(lstm_size)
     memory = network.initial_memory(ROWS)
     update, new_memory = network(*inputs(), memory=memory)
-    assert update.shape == (ROWS, 10) and update.dtype == tf.float32
+    assert update.shape == (BATCH, SLOTS, 10) and update.dtype == tf.float32
     assert [tuple(m.shape) for m in new_memory] == [(ROWS, lstm_size)] * count == [tuple(m.shape) for m in memory]
     assert all((m.numpy() == 0).all() for m in memory)
 
 
 def test_parts_without_memory():
     """Convolutions -> mean over the map -> MLP -> concatenation -> linear layer."""
-    network, (spatial, flat) = make(0), inputs()
-    x = spatial
+    network, seen = make(0), inputs()
+    x, flat = rows_of(*seen)
     for stage in network.cnn.stages:
         x = tf.nn.elu(tf.nn.conv2d(x, stage.kernel.value, 2, "SAME") + stage.bias.value)
     dense = network.mlp.stages[0]
     x = tf.nn.elu(tf.reduce_mean(x, [1, 2]) @ dense.kernel.value + dense.bias.value)
     x = tf.concat([x, flat], -1) @ network.output_layer.kernel.value + network.output_layer.bias.value
-    np.testing.assert_allclose(network(spatial, flat)[0], x, atol=1e-5)
+    np.testing.assert_allclose(network(*seen)[0], tf.reshape(x, [BATCH, SLOTS, 10]), atol=1e-5)
+
+
+@pytest.mark.parametrize("shared, per_slot", [(0, PER_SLOT), (SHARED, 0)])
+def test_inputs_of_one_kind(shared, per_slot):
+    network = RefinementNetwork((4, 3), 3, (7,), 0, 10)
+    network.build(shared, per_slot, FLAT)
+    seen = inputs()
+    update, _ = network(seen[0] if shared else None, seen[1] if per_slot else None, seen[2])
+    assert update.shape == (BATCH, SLOTS, 10) and network.cnn.stages[0].kernel.shape[2] == shared + per_slot
+    assert (np.abs(update - update[:, :1]).max() > 0) and np.isfinite(update).all()
 
 
 @pytest.mark.parametrize("linear", [False, True])
@@ -51,7 +70,8 @@ def test_the_last_layer_of_the_mlp(linear):
 
 
 def test_memory_equals_a_hand_written_lstm():
-    network, (spatial, flat) = make(12), inputs()
+    network, seen = make(12), inputs()
+    spatial, flat = rows_of(*seen)
     rng = np.random.default_rng(3)
     h, c = (tf.constant(rng.normal(size=(ROWS, 12)), tf.float32) for _ in range(2))
     features = network.mlp(tf.reduce_mean(network.cnn(spatial), [1, 2]))
@@ -59,10 +79,11 @@ def test_memory_equals_a_hand_written_lstm():
     i, f, g, o = tf.split(x @ network.lstm.kernel.value + h @ network.lstm.recurrent_kernel.value + network.lstm.bias.value, 4, axis=-1)
     new_c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
     new_h = tf.sigmoid(o) * tf.tanh(new_c)
-    update, memory = network(spatial, flat, memory=(h, c))
+    update, memory = network(*seen, memory=(h, c))
     np.testing.assert_allclose(memory[0], new_h, atol=1e-5)
     np.testing.assert_allclose(memory[1], new_c, atol=1e-5)
-    np.testing.assert_allclose(update, new_h @ network.output_layer.kernel.value + network.output_layer.bias.value, atol=1e-5)
+    expected = new_h @ network.output_layer.kernel.value + network.output_layer.bias.value
+    np.testing.assert_allclose(update, tf.reshape(expected, [BATCH, SLOTS, 10]), atol=1e-5)
 
 
 def test_gate_bias_opens_the_forget_gate():
@@ -73,10 +94,10 @@ def test_gate_bias_opens_the_forget_gate():
 
 
 def test_rows_do_not_see_each_other():
-    network, (spatial, flat) = make(12), inputs()
-    all_rows, _ = network(spatial, flat, memory=network.initial_memory(ROWS))
-    one, _ = network(spatial[2:3], flat[2:3], memory=network.initial_memory(1))
-    np.testing.assert_allclose(all_rows[2:3], one, atol=1e-5)
+    network, (shared, per_slot, flat) = make(12), inputs()
+    all_rows, _ = network(shared, per_slot, flat, memory=network.initial_memory(ROWS))
+    one, _ = network(shared[1:], per_slot[1:, 2:], flat[1:, 2:], memory=network.initial_memory(1))
+    np.testing.assert_allclose(all_rows[1:, 2:], one, atol=1e-5)
 
 
 def test_linear_loss_weights():

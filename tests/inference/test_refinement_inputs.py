@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfobj.distributions.spatial_mixture import SpatialMixture
 from tfobj.errors import UserError
-from tfobj.inference.refinement_inputs import FLAT, NORMALISED, SPATIAL, RefinementInputs, RefinementInputsConfig
+from tfobj.inference.refinement_inputs import DECODED, FLAT, NORMALISED, SPATIAL, RefinementInputs, RefinementInputsConfig
 
 BATCH, SLOTS, SIZE, CHANNELS, LATENT = 2, 3, (4, 5), 3, 6
 WIDTHS = {"image": 3, "means": 3, "means_gradient": 3, "coordinates": 2}
@@ -36,8 +36,12 @@ def scene(channels=CHANNELS, seed=0):
 
 
 def assemble(layer, image, means, logits, posterior, gradient):
+    """Returns (all image-shaped inputs [B, K, H, W, channels], the shared ones first; flat inputs)."""
     mixture = SpatialMixture(means, logits)
-    return layer.assemble(image, mixture, mixture.pixel_terms(image), posterior, gradient)
+    shared, per_slot = layer.spatial(image, mixture, mixture.pixel_terms(image))
+    assert [0 if s is None else s.shape[-1] for s in (shared, per_slot)] == list(layer.num_channels()[:2])
+    stacks = [tf.broadcast_to(s, [BATCH, SLOTS, *SIZE, s.shape[-1]]) for s in (shared, per_slot) if s is not None]
+    return tf.concat(stacks, axis=-1), layer.flat(posterior, gradient)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +58,8 @@ def assemble(layer, image, means, logits, posterior, gradient):
 )
 def test_channel_counts(settings, channels, expected):
     layer = make(RefinementInputsConfig(**settings), channels)
-    assert layer.num_channels() == expected
+    num_shared, num_per_slot, num_flat = layer.num_channels()
+    assert (num_shared + num_per_slot, num_flat) == expected
     spatial, flat = assemble(layer, *scene(channels))
     assert spatial.shape == (BATCH, SLOTS, *SIZE, expected[0]) and flat.shape == (BATCH, SLOTS, expected[1])
 
@@ -101,10 +106,9 @@ def test_values():
     log_prob = tiled(terms.log_prob, (*shape, 1))
     rows, columns = np.meshgrid(np.linspace(-1, 1, SIZE[0]), np.linspace(-1, 1, SIZE[1]), indexing="ij")
     expected = [
-        tiled(image[:, None], (*shape, 3)), means, mixture.masks, logits, tf.nn.softmax(terms.component_log_prob, axis=1),
-        terms.means_gradient, mixture.masks - terms.responsibilities, log_prob,
-        log_prob - mixture.leave_one_out_log_prob(terms.component_log_prob),
-        tiled(np.stack([rows, columns], -1), (*shape, 2)), np.full((*shape, 1), 0.5)]
+        tiled(image[:, None], (*shape, 3)), log_prob, tiled(np.stack([rows, columns], -1), (*shape, 2)), np.full((*shape, 1), 0.5),
+        means, mixture.masks, logits, tf.nn.softmax(terms.component_log_prob, axis=1), terms.means_gradient,
+        mixture.masks - terms.responsibilities, log_prob - mixture.leave_one_out_log_prob(terms.component_log_prob)]
     np.testing.assert_allclose(spatial, np.concatenate(expected, -1), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(flat, np.concatenate([posterior, gradient, np.full((BATCH, SLOTS, 1), 0.5)], -1), rtol=1e-6)
 
@@ -120,9 +124,9 @@ def test_the_papers_literal_text():
     with tf.GradientTape() as tape:
         tape.watch(masks)
         nll = -tf.reduce_sum(tf.math.log(tf.reduce_sum(masks * tf.exp(density.component_log_prob(image)), axis=1)))
-    np.testing.assert_allclose(got[..., :1], 0.25 * tape.gradient(nll, masks), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(got[..., 1:2], 0.25 * tape.gradient(nll, masks), rtol=1e-3, atol=1e-4)
     log_prob = density.pixel_terms(image).log_prob
-    np.testing.assert_allclose(got[..., 1:2], np.broadcast_to(np.exp(log_prob), got[..., 1:2].shape), rtol=1e-4)
+    np.testing.assert_allclose(got[..., :1], np.broadcast_to(np.exp(log_prob), got[..., :1].shape), rtol=1e-4)
     without = density.leave_one_out_log_prob(density.component_log_prob(image))
     np.testing.assert_allclose(got[..., 2:], np.exp(without), rtol=1e-4)
 
@@ -168,3 +172,12 @@ def test_other_inputs_pass_gradients(name):
 def test_unknown_names_are_refused(field):
     with pytest.raises(UserError, match=f"Unknown refinement input in `{field}`: 'mean'. Did you mean 'means'"):
         RefinementInputsConfig(**{field: ("mean",)})
+
+
+@pytest.mark.parametrize("name", DECODED)
+def test_whether_the_decoder_is_stopped(name):
+    config = RefinementInputsConfig(stop_gradient=DECODED)
+    assert config.decoder_is_stopped() and not RefinementInputsConfig().decoder_is_stopped()
+    others = tuple(n for n in DECODED if n != name)
+    assert not config.override({"stop_gradient": others}).decoder_is_stopped()
+    assert config.override({"stop_gradient": others, name: False}).decoder_is_stopped()

@@ -23,11 +23,12 @@ class GateBias(keras.initializers.Initializer):
 
 
 class RefinementNetwork(keras.layers.Layer):
-    """(spatial [N, H, W, C], flat [N, F], memory) -> (update [N, 2 D], memory), one row per slot of each image.
+    """(shared [B, 1, H, W, .], per slot [B, K, H, W, .], flat [B, K, F], memory) -> (update [B, K, 2 D], memory).
 
     Strided convolutions (ELU: the signs of the gradients among the inputs carry information) -> average over
     the map -> MLP -> concatenation with the flat inputs -> LSTM or nothing -> one linear layer.
-    Everything behind the convolutions is small and stays in float32.
+    Everything behind the convolutions is small and stays in float32. The first convolution is linear: what it makes of
+    the inputs that all slots of an image share is computed once per image (a third of its channels on colour pictures).
 
     Args:
       channels, kernel_size: of the stride-2 convolutions.
@@ -44,10 +45,13 @@ class RefinementNetwork(keras.layers.Layer):
         self.feature_size, self.lstm_size = mlp_sizes[-1], lstm_size
         self.output_layer = keras.layers.Dense(update_size, kernel_initializer=initializer, dtype="float32", name="update")
 
-    def build(self, spatial_shape, flat_shape):
+    def build(self, num_shared, num_per_slot, num_flat):
+        """Makes the weights for that many channels of the image-shaped inputs and that many flat inputs."""
+        self.num_shared = num_shared
+        spatial_shape = (None, None, None, num_shared + num_per_slot)  # in this order along the kernel's channels
         self.cnn.build(spatial_shape)
         self.mlp.build((None, self.cnn.compute_output_shape(spatial_shape)[-1]))
-        size = self.feature_size + flat_shape[-1]
+        size = self.feature_size + num_flat
         if self.lstm_size:
             fan_in = size + self.lstm_size
             initializer = FanInTruncatedNormal(fan_in)
@@ -62,9 +66,29 @@ class RefinementNetwork(keras.layers.Layer):
         """Returns the memory before the first step: two zero tensors [N, lstm_size], or nothing without an LSTM."""
         return (tf.zeros([rows, self.lstm_size]),) * 2 if self.lstm_size else ()
 
-    def call(self, spatial, flat, memory=()):
-        features = tf.cast(tf.reduce_mean(tf.cast(self.cnn(spatial), tf.float32), axis=[1, 2]), tf.float32)
-        x = tf.concat([self.mlp(features), flat], axis=-1)
+    def call(self, shared, per_slot, flat, memory=()):
+        batch, num_slots, size = tf.shape(flat)[0], tf.shape(flat)[1], flat.shape[-1]
+        first, *others = self.cnn.stages
+        kernel = tf.cast(first.kernel, self.compute_dtype)
+        x = tf.cast(first.bias, self.compute_dtype)
+        if shared is not None:
+            x += _every_image(shared, kernel[:, :, : self.num_shared])
+        if per_slot is not None:
+            x += _every_image(per_slot, kernel[:, :, self.num_shared :])
+        x = first.activation(x)                                                   # [B, K or 1, h, w, channels]
+        x = tf.reshape(tf.broadcast_to(x, [batch, num_slots, *x.shape[2:]]), [-1, *x.shape[2:]])
+        for stage in others:
+            x = stage(x)
+        features = tf.reduce_mean(tf.cast(x, tf.float32), axis=[1, 2])
+        x = tf.concat([self.mlp(features), tf.reshape(flat, [-1, size])], axis=-1)
         if self.lstm_size:
             x, memory = self.lstm(x, list(memory))
-        return self.output_layer(x), tuple(memory)
+        update = tf.reshape(self.output_layer(x), [batch, num_slots, self.output_layer.units])
+        return tf.ensure_shape(update, [*flat.shape[:2], None]), tuple(memory)
+
+
+def _every_image(x, kernel):
+    """Strided convolution of [B, K, H, W, C] image by image."""
+    folded = tf.reshape(tf.cast(x, kernel.dtype), [-1, *x.shape[2:]])
+    y = tf.nn.conv2d(folded, kernel, 2, "SAME")
+    return tf.reshape(y, [*tf.unstack(tf.shape(x)[:2]), *y.shape[1:]])

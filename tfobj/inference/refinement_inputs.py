@@ -2,6 +2,9 @@
 
 Twelve inputs, every one with a switch for the paper's ablations (Figs. 33-40). Image-shaped inputs are
 stacked along channels, the posterior and its gradient are flat.
+
+Some inputs are the same for all slots of an image. They are kept apart as `shared` [B, 1, H, W, channels], so that the
+first convolution of the refinement network sees them once per image and not K times.
 """
 
 import dataclasses
@@ -14,11 +17,14 @@ from tfobj.config import Config
 from tfobj.errors import unknown_name
 from tfobj.nn import coordinates
 
-SPATIAL = ("image", "means", "mask", "mask_logits", "mask_posterior", "means_gradient", "mask_gradient",
-           "pixel_likelihood", "leave_one_out", "coordinates")
+SHARED = ("image", "pixel_likelihood", "coordinates")
+PER_SLOT = ("means", "mask", "mask_logits", "mask_posterior", "means_gradient", "mask_gradient", "leave_one_out")
+SPATIAL = SHARED + PER_SLOT
 FLAT = ("posterior", "posterior_gradient")
 NORMALISED = ("means_gradient", "mask_gradient", "pixel_likelihood", "leave_one_out", "posterior_gradient")
 """Inputs that get layer norm and stopped gradients by default (paper and released code agree)."""
+DECODED = (*PER_SLOT, "pixel_likelihood", "posterior_gradient")
+"""Inputs that depend on the decoder."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,6 +70,10 @@ class RefinementInputsConfig(Config):
         """Returns those of `names` that are switched on, in the table's order."""
         return [name for name in names if getattr(self, name)]
 
+    def decoder_is_stopped(self):
+        """Whether no gradient reaches the decoder through the inputs; then it reaches it through the likelihood alone."""
+        return set(self.enabled(DECODED)) <= set(self.stop_gradient)
+
 
 class RefinementInputs(keras.layers.Layer):
     """Assembles the refinement network's inputs from the state of inference.
@@ -102,11 +112,11 @@ class RefinementInputs(keras.layers.Layer):
         self.built = True
 
     def num_channels(self):
-        """Returns (channels of the image-shaped stack, size of the flat stack)."""
+        """Returns channels of (the shared image-shaped stack, that of each slot) and the size of the flat stack."""
         widths = self._widths()
+        count = lambda names: sum(widths.get(name, 1) for name in self.config.enabled(names))
         constant = int(self.config.legacy_constants)
-        return (sum(widths.get(name, 1) for name in self.config.enabled(SPATIAL)) + constant,
-                2 * self.latent_size * len(self.config.enabled(FLAT)) + constant)
+        return count(SHARED) + constant, count(PER_SLOT), 2 * self.latent_size * len(self.config.enabled(FLAT)) + constant
 
     def _widths(self):
         """Returns name -> channels of the image-shaped inputs that have more than one."""
@@ -114,15 +124,13 @@ class RefinementInputs(keras.layers.Layer):
         grid = {"linear": 2, "cosine": 8}[self.config.coordinate_type]
         return {"image": channels, "means": channels, "means_gradient": channels, "coordinates": grid}
 
-    def assemble(self, image, mixture, terms, posterior, posterior_gradient):
-        """Returns (spatial [B, K, H, W, channels], flat [B, K, size]).
+    def spatial(self, image, mixture, terms):
+        """Returns image-shaped inputs: (shared [B, 1, H, W, channels], per slot [B, K, H, W, channels]), None where there are none.
 
         Args:
           image: [B, H, W, C].
           mixture: `SpatialMixture` of the current decode.
           terms: its `PixelTerms` for `image`.
-          posterior: [B, K, 2 D], lambda.
-          posterior_gradient: [B, K, 2 D], gradient of the negative ELBO of a scene with respect to lambda.
         """
         makers = {
             "image": lambda: image[:, None],
@@ -136,17 +144,25 @@ class RefinementInputs(keras.layers.Layer):
             "leave_one_out": lambda: self._leave_one_out(mixture, terms),
             "coordinates": lambda: self.grid.value[None, None],
         }
-        batch, num_slots = tf.shape(posterior)[0], tf.shape(posterior)[1]
-        height, width, _ = self.image_shape
-        spatial = [self._finish(name, makers[name]()) for name in self.config.enabled(SPATIAL)]
-        flat = [self._finish(name, value) for name, value in
-                (("posterior", posterior), ("posterior_gradient", posterior_gradient * self.config.gradient_scale))
-                if getattr(self.config, name)]
+        stacks = [[self._finish(name, makers[name]()) for name in self.config.enabled(names)] for names in (SHARED, PER_SLOT)]
         if self.config.legacy_constants:
-            spatial.append(tf.fill([1, 1, 1, 1, 1], 0.5))
-            flat.append(tf.fill([batch, num_slots, 1], 0.5))
-        spatial = [tf.broadcast_to(x, [batch, num_slots, height, width, x.shape[-1]]) for x in spatial]
-        return tf.concat(spatial, axis=-1), tf.concat(flat, axis=-1)
+            stacks[0].append(tf.fill([1, 1, 1, 1, 1], 0.5))
+        lead = tf.shape(image)[0], *self.image_shape[:2]
+        shared = [tf.broadcast_to(x, [lead[0], 1, *lead[1:], x.shape[-1]]) for x in stacks[0]]
+        return tuple(tf.concat(stack, axis=-1) if stack else None for stack in (shared, stacks[1]))
+
+    def flat(self, posterior, posterior_gradient):
+        """Returns the flat inputs, [B, K, size].
+
+        Args:
+          posterior: [B, K, 2 D], lambda.
+          posterior_gradient: [B, K, 2 D], gradient of the negative ELBO of a scene with respect to lambda.
+        """
+        values = {"posterior": posterior, "posterior_gradient": posterior_gradient * self.config.gradient_scale}
+        flat = [self._finish(name, values[name]) for name in self.config.enabled(FLAT)]
+        if self.config.legacy_constants:
+            flat.append(tf.fill([*tf.unstack(tf.shape(posterior)[:2]), 1], 0.5))
+        return tf.concat(flat, axis=-1)
 
     def _mask_gradient(self, mixture, terms):
         if self.config.mask_gradient_of == "logits":

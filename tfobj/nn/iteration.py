@@ -1,20 +1,75 @@
-"""One loop for both kinds of step counts: known while tracing, or an input of a served model."""
+"""One loop for all kinds of iteration: unrolled, with a step count that is a tensor, and in the memory of one step."""
 
 import tensorflow as tf
 
+from tfobj import execution
 
-def iterate(body, state, num_steps):
-    """Returns `state` after `num_steps` applications of `state = body(t, state)`.
+
+def iterate(body, state, num_steps, constants=()):
+    """Returns `state` after `num_steps` applications of `state = body(t, state, constants)`.
 
     A Python integer is unrolled (the graph then has one straight line per step, which trains fastest for
     the few steps of these models); a tensor becomes a `tf.while_loop`, so that an exported model takes the
-    number of steps as an input. `state` is a tuple of tensors of constant shapes.
+    number of steps as an input. Under `Execution.rematerialise` a Python integer becomes a loop whose
+    gradient recomputes each step from the state before it: activations of one step instead of `num_steps`.
+
+    Args:
+      body: function of (t, state, constants); t is an integer, or an int32 tensor in loops.
+      state: tuple of tensors of constant shapes.
+      num_steps: at least 1.
+      constants: tuple (or nest) of tensors that the body reads in every step. Every tensor that needs a
+        gradient must come to the body through `state`, `constants` or weights; what a body captures otherwise has none
+        when it is rematerialised.
     """
-    if isinstance(num_steps, int):
-        for t in range(num_steps):
-            state = body(t, state)
-        return state
-    _, state = tf.while_loop(
-        lambda t, _: t < num_steps, lambda t, state: (t + 1, tuple(body(t, state))),
-        (tf.constant(0), tuple(state)))
+    if not isinstance(num_steps, int):
+        return _loop(body, state, num_steps, constants)
+    if execution.current().rematerialise:
+        return _rematerialised(body, state, num_steps, constants)
+    for t in range(num_steps):
+        state = body(t, state, constants)
     return state
+
+
+def _loop(body, state, num_steps, constants):
+    _, state = tf.while_loop(
+        lambda t, _: t < num_steps, lambda t, state: (t + 1, tuple(body(t, state, constants))), (tf.constant(0), tuple(state)))
+    return state
+
+
+def _rematerialised(body, state, num_steps, constants):
+    num_states = len(state)
+    flat_constants = tf.nest.flatten(constants)
+
+    def step(t, state, flat):
+        return tuple(body(t, state, tf.nest.pack_sequence_as(constants, flat)))
+
+    @tf.custom_gradient
+    def run(*inputs):
+        state, flat = inputs[:num_states], inputs[num_states:]
+        before = tuple(tf.TensorArray(s.dtype, num_steps, element_shape=s.shape, clear_after_read=False) for s in state)
+
+        def forward(t, state, before):
+            return t + 1, step(t, state, flat), tuple(array.write(t, s) for array, s in zip(before, state, strict=True))
+
+        _, last, before = tf.while_loop(lambda t, *_: t < num_steps, forward, (tf.constant(0), state, before), maximum_iterations=num_steps)
+
+        def gradient(*upstream, variables=()):
+            def backward(t, to_state, to_constants, to_variables):
+                state = tuple(array.read(t) for array in before)
+                with tf.GradientTape() as tape:
+                    tape.watch([state, flat])
+                    after = step(t, state, flat)
+                sources = [list(state), list(flat), list(variables)]
+                found = tape.gradient(after, sources, output_gradients=to_state, unconnected_gradients="zero")
+                add = lambda sums, more: tuple(a + b for a, b in zip(sums, more, strict=True))
+                return t - 1, tuple(found[0]), add(to_constants, found[1]), add(to_variables, found[2])
+
+            zeros = tuple(tf.zeros_like(c) for c in flat), tuple(tf.zeros(v.shape, v.dtype) for v in variables)
+            _, to_state, to_constants, to_variables = tf.while_loop(
+                lambda t, *_: t >= 0, backward, (tf.constant(num_steps - 1), tuple(upstream), *zeros), maximum_iterations=num_steps)
+            to_inputs = [*to_state, *to_constants]
+            return (to_inputs, list(to_variables)) if variables else to_inputs
+
+        return last, gradient
+
+    return run(*state, *flat_constants)

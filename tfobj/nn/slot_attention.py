@@ -61,7 +61,7 @@ class SlotAttention(keras.layers.Layer):
         tokens = self.norm_inputs(tokens)
         keys, values = self.project_key(tokens), self.project_value(tokens)      # [B, N, D]
         attention = tf.zeros([tf.shape(tokens)[0], tf.shape(tokens)[1], tf.shape(slots)[1]])
-        return iterate(lambda _, state: self.step(keys, values, state[0]), (slots, attention), num_steps)
+        return iterate(lambda _, state, tokens: self.step(*tokens, state[0]), (slots, attention), num_steps, (keys, values))
 
     def step(self, keys, values, slots):
         """One iteration; returns (new slots, attention before the normalisation over tokens)."""

@@ -34,7 +34,7 @@ from tfobj.training.evaluation import Evaluator
 from tfobj.training.experiment import ExperimentConfig, build_model, open_scenes, resolve
 from tfobj.training.flops import count_flops
 from tfobj.training.optimizer import make_optimizer
-from tfobj.training.step import TrainStep
+from tfobj.training.step import make_train_step
 from tfobj.training.strategy import STRATEGIES, check_batch_size, make_strategy, uses_xla
 
 MEASUREMENTS = ("train", "inference", "data")
@@ -219,7 +219,7 @@ class _MeasuredRow:
         check_batch_size(strategy, config.batch_size)
         with strategy.scope():
             model, optimizer = build_model(experiment), make_optimizer(config)
-        step = TrainStep(strategy, model, optimizer, experiment.seed, uses_xla(strategy, config.compile))
+        step = make_train_step(strategy, model, optimizer, experiment)
         iterator = iter(strategy.experimental_distribute_dataset(stream.dataset()))
         return lambda count: step.run(iterator, count), count_flops(step.trace(iterator))
 

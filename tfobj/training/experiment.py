@@ -38,8 +38,14 @@ class TrainConfig(Config):
     """Bound on the global norm of the gradient of the global batch; none: no clipping."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: layers compute in bfloat16; weights, likelihoods, KL and statistics stay in float32."""
-    compile: Literal["auto", "graph", "xla"] = "auto"
-    """How forward and backward run: auto is XLA on GPU and TPU and an ordinary graph on CPU, where XLA's convolutions are slower."""
+    compile: Literal["auto", "graph", "islands", "xla"] = "auto"
+    """How forward and backward run: graph is an ordinary graph; xla compiles all of it; islands compiles element-wise parts only.
+    auto is xla on GPU and TPU, and islands on CPU, where XLA's convolutions are slower than the graph's."""
+    micro_batches: int = 1
+    """Parts that every replica works its scenes off in, one after the other: the same update in less memory and more time."""
+    rematerialise: bool = False
+    """Keep only the state between refinement steps and recompute the rest for the gradient: memory that hardly grows with
+    the number of steps, for a third more time."""
     steps_per_call: int = 10
     """Updates between two looks of Python at the run (signals, progress bar)."""
     log_every: int = 100
@@ -48,7 +54,7 @@ class TrainConfig(Config):
     keep_checkpoints: int = 3
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "steps_per_call", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "decay_steps"):
+        for name in ("steps", "batch_size", "micro_batches", "steps_per_call", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "decay_steps"):
             require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
         for name in ("warmup_steps", "cooldown_steps"):
             require(getattr(self, name) >= 0, f"train.{name}", "at least 0", getattr(self, name))
@@ -121,7 +127,7 @@ class ExperimentConfig(Config):
         return super().from_dict(values, prefix)
 
 
-def resolve(model, dataset, preset=DEFAULT_PRESET, overrides=None, seed=0):
+def resolve(model, dataset, preset=DEFAULT_PRESET, overrides=None, seed=0, needs_data=True):
     """Returns the `ExperimentConfig` of a model on a dataset.
 
     Args:
@@ -130,12 +136,16 @@ def resolve(model, dataset, preset=DEFAULT_PRESET, overrides=None, seed=0):
       preset: "paper" or another preset of the model for that dataset.
       overrides: dotted setting -> value, e.g. {"train.steps": 3000, "model.num_slots": "11"}.
       seed: of weights, order of the scenes and noise.
+      needs_data: False also takes a dataset of which this version has presets but no scenes (for work on the program alone).
 
     Raises:
       UserError: an unknown name or a value out of range; names the nearest valid one.
     """
     name = registry.canonical_model_name(model)
-    image_size, protocol_name, preset_dataset = _scene_format(dataset)
+    if not needs_data and dataset in {d for _, d in registry.model_presets(name)}.difference(p.dataset for p in protocols.PROTOCOLS.values()):
+        image_size, protocol_name, preset_dataset = None, dataset, dataset
+    else:
+        image_size, protocol_name, preset_dataset = _scene_format(dataset)
     chosen = _preset(name, preset, preset_dataset)
     config = registry.model_class(name).config_class()
     config = config.override(chosen.model, prefix="model.")

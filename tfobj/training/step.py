@@ -7,7 +7,10 @@ then clipped, and scene b of the global batch gets the noise of scene b, whereve
 
 import tensorflow as tf
 
-from tfobj import random
+from tfobj import execution, random
+from tfobj.errors import UserError
+from tfobj.execution import Execution
+from tfobj.training.strategy import uses_xla
 
 
 class TrainStep:
@@ -18,17 +21,17 @@ class TrainStep:
       model: `SceneModel`.
       optimizer: `GlobalAdam`; its iteration counter is the step of the run.
       run_seed: seed of the noise.
-      xla: compile forward and backward with XLA. The update of the weights crosses devices and stays outside.
+      execution: `Execution`; of the update, XLA compiles forward and backward alone, since the reduction over replicas crosses devices.
+      micro_batches: parts that a replica's share of the batch is worked off in, one after the other; the gradient
+        is that of the whole batch, in the memory of one part.
     """
 
-    def __init__(self, strategy, model, optimizer, run_seed, xla=False):
+    def __init__(self, strategy, model, optimizer, run_seed, execution=Execution(), micro_batches=1):
         self.strategy, self.model, self.optimizer, self.run_seed = strategy, model, optimizer, run_seed
+        self.execution, self.micro_batches = execution, micro_batches
         with strategy.scope():
             optimizer.build(model.trainable_variables)
-        scale = 1.0 / strategy.num_replicas_in_sync
-        self._forward_backward = tf.function(
-            lambda batch, seed, step: model.loss_and_gradients(batch, seed, step, loss_scale=scale)[1:],
-            jit_compile=True if xla else None, autograph=False)
+        self._forward_backward = tf.function(self._mean_gradients, jit_compile=True if execution.xla else None, autograph=False)
         self._one = tf.function(self._one_step, autograph=False, reduce_retracing=False)
         self._many = tf.function(self._many_steps, autograph=False)
 
@@ -73,6 +76,30 @@ class TrainStep:
         self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
         return terms
 
+    def _mean_gradients(self, batch, seed, step):
+        """Returns (terms, gradients) of a replica's share of the batch: means over it, the gradients divided by the number of replicas."""
+        scale = 1.0 / (self.strategy.num_replicas_in_sync * self.micro_batches)
+
+        def mean_gradients(batch, seed):
+            with execution.using(self.execution):
+                return self.model.loss_and_gradients(batch, seed, step, loss_scale=scale)[1:]
+
+        if self.micro_batches == 1:
+            return mean_gradients(batch, seed)
+        size = batch["image"].shape[0] // self.micro_batches
+        of_part = tf.function(mean_gradients, autograph=False)
+
+        def part(i):
+            rows = {name: tf.slice(value, [i * size] + [0] * (value.shape.rank - 1), [size, *value.shape[1:]]) for name, value in batch.items()}
+            return rows, random.later_scenes(seed, i * size)
+
+        like = of_part.get_concrete_function(*part(0)).structured_outputs
+        sums = tf.nest.map_structure(lambda x: tf.zeros(x.shape, x.dtype), like)
+        _, (terms, gradients) = tf.while_loop(
+            lambda i, _: i < self.micro_batches, lambda i, sums: (i + 1, tf.nest.map_structure(tf.add, sums, of_part(*part(i)))),
+            (tf.constant(0), sums))
+        return {name: value / self.micro_batches for name, value in terms.items()}, gradients
+
     def _many_steps(self, iterator, num_steps):
         terms_like, _ = self.trace(iterator).structured_outputs
         zeros = {name: tf.zeros([], value.dtype) for name, value in terms_like.items()}
@@ -85,3 +112,19 @@ class TrainStep:
         _, sums, first_bad_step = tf.while_loop(
             lambda i, *_: i < num_steps, body, (tf.constant(0), zeros, tf.constant(-1, tf.int64)))
         return {name: value / tf.cast(num_steps, value.dtype) for name, value in sums.items()}, first_bad_step
+
+
+def make_train_step(strategy, model, optimizer, experiment, xla=None):
+    """Returns the `TrainStep` of an `ExperimentConfig`; `xla` overrides what its `train.compile` chooses for the strategy's devices.
+
+    Raises:
+      UserError: the batch cannot be divided by replicas and micro-batches.
+    """
+    config = experiment.train
+    parts = strategy.num_replicas_in_sync * config.micro_batches
+    if config.batch_size % parts:
+        raise UserError(f"`train.batch_size` must be a multiple of {parts}: {strategy.num_replicas_in_sync} replicas "
+                        f"x {config.micro_batches} micro-batches. Received: {config.batch_size}.")
+    xla = uses_xla(strategy, config.compile) if xla is None else xla
+    chosen = Execution(xla=xla, islands=config.compile in ("auto", "islands"), rematerialise=config.rematerialise)
+    return TrainStep(strategy, model, optimizer, experiment.seed, chosen, config.micro_batches)

@@ -42,7 +42,8 @@ class DeconvDecoder(keras.layers.Layer):
         self.built = True
 
     def operators(self):
-        """Returns None: nothing of this decoder depends on the weights alone."""
+        """Returns (): nothing of this decoder depends on the weights alone."""
+        return ()
 
     def call(self, latents, operators=None):
         x = self.stack(tf.reshape(self.mlp(latents), [-1, 8, 8, 8]))

@@ -13,8 +13,8 @@ R refinements need R + 1 decodes; the loss is sum_t (t / R) L_t with L_t = NLL_t
 talk to each other only through the softmax over masks and the likelihood, so the model is equivariant to
 their permutation; what tells them apart is the sampling noise.
 
-Cost: one autodiff pass through the decoder per refinement. Gradients with respect to means and mask logits
-are closed forms of the likelihood, those with respect to lambda a chain rule by hand.
+Cost: one autodiff pass through the decoder per refinement, on top of the outer one. Gradients with respect to means
+and mask logits are closed forms of the likelihood, those with respect to lambda a chain rule by hand.
 
 Axes: B batch, R refinement steps, K slots, H W C image, D latent. The `paper` reading is the default where the
 paper and the released code differ; the `release` preset selects the other.
@@ -26,13 +26,14 @@ from typing import Any, Literal, NamedTuple
 import keras
 import tensorflow as tf
 
-from tfobj import random
+from tfobj import execution, random
 from tfobj.config import require
 from tfobj.distributions.gaussian import diagonal_gaussian, isotropic_prior, negative_elbo_gradient
 from tfobj.distributions.spatial_mixture import SpatialMixture
 from tfobj.inference.refinement import RefinementNetwork
 from tfobj.inference.refinement_inputs import FLAT, SPATIAL, RefinementInputs, RefinementInputsConfig
 from tfobj.inference.schedules import refinement_loss_weight
+from tfobj.inference.score import decode_and_score
 from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, batch_size, fold_slots, unfold_slots
 from tfobj.models.iodine.decoders import make_decoder
 from tfobj.nn.iteration import iterate
@@ -85,10 +86,10 @@ class IodineConfig(SceneConfig):
 class Evidence(NamedTuple):
     """What one decode says about the image."""
 
-    mixture: Any
-    """`SpatialMixture`: p(x | z)."""
+    decoded: Any
+    """[B, K, H, W, 1 + C]: mask logits and means of p(x | z)."""
     terms: Any
-    """`PixelTerms`."""
+    """`PixelTerms` of the image."""
     nll: Any
     """[B], - log p(x | z), nats summed over pixels."""
     kl: Any
@@ -112,14 +113,14 @@ class Iodine(SceneModel):
         self.refinement = RefinementNetwork(
             config.refinement_channels, config.refinement_kernel, config.refinement_mlp, config.lstm_size, 2 * config.latent_size,
             mlp_linear_output=config.refinement_mlp_linear_output, name="refinement")
+        self._read, self._spatial_inputs = execution.island(self.read), execution.island(self.spatial_inputs)
         self.build()
 
     def build(self, input_shape=None):
         config = self.config
         self.decoder.build((None, config.latent_size + int(config.latent_constant)))
         self.refinement_inputs.build()
-        spatial, flat = self.refinement_inputs.num_channels()
-        self.refinement.build((None, *config.image_size, spatial), (None, flat))
+        self.refinement.build(*self.refinement_inputs.num_channels())
         if config.initial_posterior == "trained":
             # TF1's default for a vector of size 2 D: uniform within sqrt(6 / (4 D)).
             limit = (6.0 / (4 * config.latent_size)) ** 0.5
@@ -131,22 +132,22 @@ class Iodine(SceneModel):
         num_slots, num_steps, seed = self.resolve_call(image, num_slots, num_steps, seed)
         operators = self.decoder.operators()
         posterior = self.first_posterior(batch_size(image), num_slots)
-        history = []
+        history, kept = [], isinstance(num_steps, int) and not execution.current().rematerialise
 
-        def refine(t, state):
+        def refine(t, state, operators):
             posterior, weighted_loss, *memory = state
-            evidence = self.score(image, posterior, seed, t, operators)
+            evidence = self.score(image, posterior, seed, t, operators, training)
             history.append(evidence)
             posterior, memory = self.update(image, posterior, evidence, memory)
             return posterior, weighted_loss + self.loss_weight(t, num_steps) * self.negative_elbo(evidence), *memory
 
         memory = self.refinement.initial_memory(batch_size(image) * num_slots)
         state = (posterior, tf.zeros([batch_size(image)]), *memory)
-        posterior, weighted_loss, *_ = iterate(refine, state, num_steps)
-        evidence = self.score(image, posterior, seed, num_steps, operators, inner_gradient=False)
+        posterior, weighted_loss, *_ = iterate(refine, state, num_steps, operators)
+        evidence = self.score(image, posterior, seed, num_steps, operators)
         weighted_loss += self.loss_weight(num_steps, num_steps) * self.negative_elbo(evidence)
         history.append(evidence)
-        return self.outputs(image, posterior, evidence, weighted_loss, history if isinstance(num_steps, int) else None)
+        return self.outputs(image, posterior, evidence, weighted_loss, history if kept else None)
 
     def first_posterior(self, batch, num_slots):
         """Returns lambda before the first step, [B, K, 2 D]: one vector for all slots of all images."""
@@ -157,43 +158,46 @@ class Iodine(SceneModel):
             vector = tf.concat([tf.zeros([size]), tf.fill([size], tf.math.log(tf.math.expm1(self.config.prior_variance)))], axis=0)
         return tf.broadcast_to(vector, [batch, num_slots, 2 * size])
 
-    def score(self, image, posterior, seed, t, operators, inner_gradient=True):
-        """Draws z ~ q, decodes it and scores the image: the `Evidence` of decode t.
-
-        `inner_gradient=False` leaves out the gradient with respect to lambda (None), which the last decode does not need.
-        """
+    def score(self, image, posterior, seed, t, operators, training=False):
+        """Draws z ~ q, decodes it and scores the image: the `Evidence` of decode t."""
         q = diagonal_gaussian(posterior)
         loc, scale = q.distribution.loc, q.distribution.scale                     # [B, K, D]
         noise = random.normal(seed, "iodine/posterior", tf.unstack(tf.shape(loc)) if None in loc.shape else list(loc.shape), index=t)
-        latents = loc + scale * tf.ensure_shape(noise, loc.shape)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(latents)
-            means, mask_logits = self.render(latents, operators)
-        mixture = SpatialMixture(means, mask_logits, self.config.likelihood_scale, self.config.likelihood)
-        terms = mixture.pixel_terms(image)
-        nll = -tf.reduce_sum(terms.log_prob, axis=[1, 2, 3, 4])
-        prior = isotropic_prior(tf.shape(loc), self.config.prior_variance)
-        kl = q.kl_divergence(prior)
-        posterior_gradient = None
-        if inner_gradient:
-            latent_gradient = tape.gradient([means, mask_logits], latents, output_gradients=[terms.means_gradient, terms.logits_gradient])
-            posterior_gradient = negative_elbo_gradient(posterior, noise, latent_gradient, self.config.prior_variance)
-        return Evidence(mixture, terms, nll, kl, posterior_gradient)
+        decoded, nll, terms, latent_gradient = decode_and_score(
+            self.render, lambda decoded: self._read(decoded, image), loc + scale * tf.ensure_shape(noise, loc.shape), operators,
+            stopped=training and self.config.inputs.decoder_is_stopped())
+        kl = q.kl_divergence(isotropic_prior(tf.shape(loc), self.config.prior_variance))
+        posterior_gradient = negative_elbo_gradient(posterior, noise, latent_gradient, self.config.prior_variance)
+        return Evidence(decoded, terms, nll, kl, posterior_gradient)
+
+    def read(self, decoded, image):
+        """Returns (nll [B] in nats, `PixelTerms`, d nll / d decoded) of decoder outputs [B, K, H, W, 1 + C]."""
+        terms = self.mixture(decoded).pixel_terms(image)
+        return -tf.reduce_sum(terms.log_prob, axis=[1, 2, 3, 4]), terms, tf.concat([terms.logits_gradient, terms.means_gradient], axis=-1)
+
+    def spatial_inputs(self, image, decoded, terms):
+        """Returns the image-shaped inputs of the refinement network; see `RefinementInputs.spatial`."""
+        return self.refinement_inputs.spatial(image, self.mixture(decoded), terms)
 
     def update(self, image, posterior, evidence, memory):
         """One refinement: returns (new lambda [B, K, 2 D], new memory)."""
-        spatial, flat = self.refinement_inputs.assemble(image, evidence.mixture, evidence.terms, posterior, evidence.posterior_gradient)
-        delta, memory = self.refinement(fold_slots(spatial), fold_slots(flat), memory=tuple(memory))
-        return posterior + tf.ensure_shape(tf.reshape(delta, tf.shape(posterior)), posterior.shape), memory
+        shared, per_slot = self._spatial_inputs(image, evidence.decoded, evidence.terms)
+        flat = self.refinement_inputs.flat(posterior, evidence.posterior_gradient)
+        delta, memory = self.refinement(shared, per_slot, flat, memory=tuple(memory))
+        return posterior + tf.ensure_shape(delta, posterior.shape), memory
 
     def render(self, latents, operators=None):
-        """Latents [B, K, D] -> (means [B, K, H, W, C], mask logits [B, K, H, W, 1]); mask logit is channel 0."""
+        """Latents [B, K, D] -> decoder outputs [B, K, H, W, 1 + C], mask logit first."""
         batch, num_slots = [s if s is not None else tf.shape(latents)[i] for i, s in enumerate(latents.shape[:2])]
         flat = fold_slots(latents)
         if self.config.latent_constant:
             flat = tf.pad(flat, [[0, 0], [0, 1]], constant_values=5.0)
-        decoded = unfold_slots(self.decoder(flat, operators=operators), batch, num_slots)
-        return decoded[..., 1:], decoded[..., :1]
+        return unfold_slots(self.decoder(flat, operators=operators), batch, num_slots)
+
+    def mixture(self, decoded):
+        """Returns p(x | z), a `SpatialMixture`, from decoder outputs."""
+        mask_logits, means = tf.split(decoded, [1, self.config.channels], axis=-1)  # tf.split: the gradient of a slice costs ten times that
+        return SpatialMixture(means, mask_logits, self.config.likelihood_scale, self.config.likelihood)
 
     def negative_elbo(self, evidence):
         """L_t per scene, [B]: nll + sum over slots of kl."""
@@ -206,14 +210,15 @@ class Iodine(SceneModel):
     def outputs(self, image, posterior, evidence, weighted_loss, history):
         """Collects `SceneOutputs` from the last decode; `history` is a list of `Evidence` or None."""
         q = diagonal_gaussian(posterior)
-        mixture, kl = evidence.mixture, tf.reduce_sum(evidence.kl, axis=1)
+        mixture, kl = self.mixture(evidence.decoded), tf.reduce_sum(evidence.kl, axis=1)
         recon = mixture.mean()
         terms = {"nll": evidence.nll, "kl": kl, "elbo": -(evidence.nll + kl), "weighted_loss": weighted_loss,
                  "mse": tf.reduce_mean(tf.square(image - recon), axis=[1, 2, 3])}
         if history is not None:
+            mixtures = [self.mixture(h.decoded) for h in history]
             history = {
-                "recon": tf.stack([h.mixture.mean() for h in history], axis=1),
-                "masks": tf.stack([h.mixture.masks for h in history], axis=1),
+                "recon": tf.stack([m.mean() for m in mixtures], axis=1),
+                "masks": tf.stack([m.masks for m in mixtures], axis=1),
                 "loss": tf.stack([self.negative_elbo(h) for h in history], axis=1),
             }
         return SceneOutputs(
@@ -228,9 +233,8 @@ class Iodine(SceneModel):
 
     def decode(self, slots):
         """Renders latents [B, K, D] as a `DecodedScene`."""
-        means, mask_logits = self.render(slots)
-        mixture = SpatialMixture(means, mask_logits, self.config.likelihood_scale, self.config.likelihood)
-        return DecodedScene(mixture.mean(), mixture.masks, means)
+        mixture = self.mixture(self.render(slots))
+        return DecodedScene(mixture.mean(), mixture.masks, mixture.means)
 
     def sample(self, num, seed, num_slots=None):
         """Draws `num` scenes from the prior: z ~ N(0, prior variance) for every slot, decoded."""

@@ -1,0 +1,100 @@
+"""The battery of `test_conformance.py`, continued: every dial of `tfobj.execution` leaves values and gradients as they are."""
+
+from conformance import BATCH, MODELS, build, flat, gradients, scenes, seed
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfobj import execution, registry
+from tfobj.execution import Execution
+from tfobj.training.experiment import TrainConfig
+from tfobj.training.optimizer import make_optimizer
+from tfobj.training.step import TrainStep
+
+TOLERANCE = 1e-5
+"""Relative to the largest entry of the whole gradient."""
+
+each_model = pytest.mark.parametrize("case", MODELS, ids=lambda c: c.id)
+
+
+def assert_same(got, expected, tolerance=TOLERANCE):
+    (_, got_terms, got_gradients), (_, terms, grads) = got, expected
+    for name, value in terms.items():
+        np.testing.assert_allclose(got_terms[name], value, rtol=tolerance, atol=1e-6, err_msg=name)
+    assert np.abs(flat(got_gradients) - flat(grads)).max() < tolerance * np.abs(flat(grads)).max()
+
+
+@pytest.mark.parametrize("case", [c for c in MODELS if registry.model_class(c.model).has_steps], ids=lambda c: c.id)
+@pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
+def test_rematerialised(case, xla):
+    model, image = build(case, num_steps=3), scenes(case.config)
+    expected = gradients(model, image, compiled=xla)
+    with execution.using(Execution(xla=xla, rematerialise=True)):
+        got = gradients(model, image, compiled=xla)
+    assert_same(got, expected)
+
+
+@each_model
+def test_islands(case):
+    model, image = build(case), scenes(case.config)
+    expected = gradients(model, image, compiled=False)
+    with execution.using(Execution(islands=True)):
+        got = gradients(model, image, compiled=False)
+    assert_same(got, expected, 1e-4)
+
+
+def test_islands_are_compiled_and_only_where_asked_for():
+    @execution.island
+    def square(x):
+        return x * x
+
+    def compiled_calls(chosen):
+        with execution.using(chosen):
+            graph = tf.function(lambda x: square(x)).get_concrete_function(tf.TensorSpec([3])).graph
+        return sum("_XlaMustCompile" in op.node_def.attr and op.get_attr("_XlaMustCompile") for op in graph.get_operations())
+
+    assert compiled_calls(Execution(islands=True)) == 1
+    assert compiled_calls(Execution()) == compiled_calls(Execution(islands=True, xla=True)) == 0
+    assert execution.current() == Execution()
+
+
+def updates(case, strategy, chosen=Execution(), micro_batches=1, num_steps=2):
+    """Returns (weights, terms of the last call) after updates with clipping that is always active."""
+    config = TrainConfig(learning_rate=1e-3, clip_norm=1e-2, batch_size=BATCH)
+    with strategy.scope():
+        model, optimizer = build(case), make_optimizer(config)
+    step = TrainStep(strategy, model, optimizer, run_seed=3, execution=chosen, micro_batches=micro_batches)
+    images = np.stack([scenes(case.config, seed=s) for s in range(num_steps)])
+    iterator = iter(strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensor_slices({"image": images})))
+    terms, _ = step.run(iterator, num_steps)
+    return [np.asarray(v.numpy()) for v in model.trainable_variables], terms
+
+
+@pytest.mark.parametrize("case", [c for c in MODELS if not c.name], ids=lambda c: c.id)
+@pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
+def test_micro_batches_equal_the_batch(case, xla):
+    """Noise, the mean over scenes and clipping included."""
+    one_device = tf.distribute.OneDeviceStrategy("/cpu:0")
+    whole, terms = updates(case, one_device, Execution(xla=xla))
+    parts, parts_terms = updates(case, one_device, Execution(xla=xla), micro_batches=BATCH)
+    for name, value in terms.items():
+        np.testing.assert_allclose(parts_terms[name], value, rtol=1e-4, err_msg=name)
+    for a, b in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(b, a, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", [c for c in MODELS if not c.name], ids=lambda c: c.id)
+def test_two_replicas_with_every_dial_equal_one_without(case, two_replicas):
+    whole, terms = updates(case, tf.distribute.OneDeviceStrategy("/cpu:0"))
+    parts, parts_terms = updates(case, two_replicas, Execution(islands=True, rematerialise=True), micro_batches=2)
+    for name, value in terms.items():
+        np.testing.assert_allclose(parts_terms[name], value, rtol=1e-4, err_msg=name)
+    for a, b in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(b, a, atol=1e-5)
+
+
+def test_noise_of_a_part_is_that_of_its_scenes():
+    from tfobj import random
+
+    whole = random.normal(seed(), "place", [6, 5])
+    np.testing.assert_array_equal(random.normal(random.later_scenes(seed(), tf.constant(4)), "place", [2, 5]), whole[4:])
