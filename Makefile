@@ -1,21 +1,24 @@
 # make setup   makes .venv with the locked packages and tfobj itself
 # make demo    builds Tetris, trains Slot Attention, scores, draws, exports, decomposes fresh scenes: runs/demo
 # make test    the default tests; make test-slow the long ones
-# make readme  writes the tables of README.md from results/; make lock writes requirements.lock anew
+# make test-tf220  the default tests on TensorFlow 2.20, the newest that TPU VMs have, in .venv-tf220
+# make readme  writes the tables of README.md from results/; make lock writes both requirements*.lock anew
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DEMO := runs/demo
 
-.PHONY: setup demo test test-slow readme lock
+.PHONY: setup demo test test-slow test-tf220 readme lock
 
 setup: .venv/.ready
 
-.venv/.ready: requirements.lock setup.cfg pyproject.toml
+.venv/.ready: requirements.lock
+.venv-tf220/.ready: requirements-tf220.lock
+.venv/.ready .venv-tf220/.ready: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "tfobj needs Python 3.11 or newer; found: $$($(PYTHON) --version). Set PYTHON=/path/to/python3.11."; exit 1; }
-	@$(PYTHON) -m venv .venv || { echo "Python's venv module is incomplete. On Debian: apt-get install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@$(PYTHON) -m venv $(@D) || { echo "Python's venv module is incomplete. On Debian: apt-get install python3-venv"; exit 1; }
+	$(@D)/bin/python -m pip install --quiet --requirement $(filter %.lock,$^)
+	$(@D)/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
 demo: setup
@@ -32,6 +35,9 @@ test: setup
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
+test-tf220: .venv-tf220/.ready
+	.venv-tf220/bin/python -m pytest
+
 readme: setup
 	$(BIN)/python launch/readme.py
 
@@ -39,4 +45,7 @@ lock:
 	rm -rf .venv && $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	$(BIN)/python -m pip freeze --exclude-editable > requirements.lock
-	@touch .venv/.ready
+	rm -rf .venv-tf220 && $(PYTHON) -m venv .venv-tf220
+	.venv-tf220/bin/python -m pip install --quiet --editable '.[test]' 'tensorflow==2.20.*' 'tf-keras==2.20.*'
+	.venv-tf220/bin/python -m pip freeze --exclude-editable > requirements-tf220.lock
+	@touch .venv/.ready .venv-tf220/.ready

@@ -119,7 +119,7 @@ def test_engines_agree(case, xla):
 
 @each_model
 def test_bfloat16_is_close(case):
-    """Same weights, layers computing in bfloat16: loss within 2 %, gradient cosine as in the table, everything returned is float32."""
+    """Same weights, layers computing in bfloat16: loss within 1 %, gradient cosine above 0.999, everything returned is float32."""
     model, low = build(case), build(case, policy="mixed_bfloat16")
     low.set_weights(model.get_weights())
     image = scenes(case.config)
@@ -127,8 +127,8 @@ def test_bfloat16_is_close(case):
     low_outputs, low_terms, low_grads = gradients(low, image)
     assert all(w.dtype == "float32" for w in low.weights) and all(g.dtype == tf.float32 for g in low_grads)
     assert all(x.dtype == tf.float32 for x in low_outputs[:4])
-    np.testing.assert_allclose(low_terms["loss"], terms["loss"], rtol=0.02)
-    assert cosine(low_grads, grads) > case.bfloat16_cosine
+    np.testing.assert_allclose(low_terms["loss"], terms["loss"], rtol=0.01)
+    assert cosine(low_grads, grads) > 0.999
 
 
 @each_model

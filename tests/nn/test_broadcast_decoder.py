@@ -1,10 +1,13 @@
 """The factorised first layer of the broadcast decoder equals the plain convolution of the tiled latent, borders included."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfobj.errors import UserError
 from tfobj.nn import broadcast_decoder, coordinates
 from tfobj.nn.broadcast_decoder import BroadcastConv2D, BroadcastDecoder, BroadcastGrid
 
@@ -23,7 +26,9 @@ def positioned(layer, latents):
 
 
 def plain(layer, latents):
-    convolved = tf.nn.conv2d(positioned(layer, latents), layer.kernel.value, 1, "SAME")
+    p = layer.padding
+    padding = p.upper() if isinstance(p, str) else [[0, 0], [p, p], [p, p], [0, 0]]
+    convolved = tf.nn.conv2d(positioned(layer, latents), layer.kernel.value, 1, padding)
     return layer.activation(convolved + layer.bias.value)
 
 
@@ -44,48 +49,117 @@ def make_latents(count=2):
     return tf.constant(np.random.default_rng(1).normal(size=(count, LATENT)), tf.float32)
 
 
+def value_and_gradients(layer, function, latents, seed=2):
+    """Returns [output, gradients wrt latents and every trained weight] of a random linear function of the output."""
+    cotangent = tf.constant(np.random.default_rng(seed).normal(size=(latents.shape[0], *layer.output_size, 4)), tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(latents)
+        y = tf.cast(function(latents), tf.float32)
+        loss = tf.reduce_sum(y * cotangent)
+    return [y, *tape.gradient(loss, [latents, *(v.value for v in layer.trainable_weights)])]
+
+
+def assert_close(got, expected, tolerance=1e-5):
+    """Largest deviation relative to the largest value."""
+    for g, e in zip(got, expected, strict=True):
+        np.testing.assert_allclose(g, e, rtol=0, atol=tolerance * max(np.abs(e).max(), 1e-3))
+
+
 @pytest.mark.parametrize("positions", ["append", "add"])
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 3), (3, 5), (5, 4), (4, 6), (7, 12)], ids=str)
-def test_values_and_gradients_equal_the_plain_convolution(size, kernel_size, positions):
+def test_same_values_and_gradients_equal_the_plain_convolution(size, kernel_size, positions):
     """Sizes below, at and above 2 * (kernel_size // 2) + 1 = kernel_size, where border classes begin to overlap."""
     layer, latents = make_layer(size, kernel_size, positions), make_latents()
-    cotangent = np.random.default_rng(2).normal(size=(2, *size, 4)).astype(np.float32)
-    results = []
-    for function in (layer, lambda z: plain(layer, z)):
-        with tf.GradientTape() as tape:
-            tape.watch(latents)
-            y = function(latents)
-            loss = tf.reduce_sum(y * cotangent)
-        weights = [v.value for v in layer.trainable_weights]
-        results.append([y, *tape.gradient(loss, [latents, *weights])])
-    for got, expected in zip(*results, strict=True):
-        np.testing.assert_allclose(got, expected, atol=1e-5 * (1 + np.abs(expected).max()))
-
-
-def test_activation_and_precomputed_operators():
-    layer, latents = make_layer((6, 5), 3, "append", activation="elu"), make_latents()
-    np.testing.assert_allclose(layer(latents), plain(layer, latents), atol=1e-5)
-    np.testing.assert_array_equal(layer(latents, operators=layer.operators()), layer(latents))
+    assert layer.output_size == size and len(layer.trainable_weights) == (2 if positions == "append" else 4)
+    assert_close(value_and_gradients(layer, layer, latents), value_and_gradients(layer, lambda z: plain(layer, z), latents))
 
 
 @pytest.mark.parametrize("positions", ["append", "add"])
-def test_bfloat16_is_close(positions):
-    layer = make_layer((7, 8), 3, positions)
-    low = make_layer((7, 8), 3, positions, dtype="mixed_bfloat16")
-    got = low(make_latents())
-    assert got.dtype == tf.bfloat16
-    expected = layer(make_latents())
-    np.testing.assert_allclose(tf.cast(got, tf.float32), expected, atol=0.02 * np.abs(expected).max())
+@pytest.mark.parametrize("size, kernel_size, padding, output", [
+    ((3, 3), 3, "valid", (1, 1)), ((3, 9), 3, "valid", (1, 7)), ((8, 5), 3, "valid", (6, 3)), ((5, 5), 5, "valid", (1, 1)),
+    ((6, 11), 5, "valid", (2, 7)), ((4, 5), 4, "valid", (1, 2)), ((4, 6), 1, "valid", (4, 6)),
+    ((3, 4), 5, 1, (1, 2)), ((7, 9), 5, 1, (5, 7)), ((2, 3), 3, 2, (4, 5)), ((6, 4), 3, 0, (4, 2))], ids=str)
+def test_other_paddings_equal_the_plain_convolution(size, kernel_size, padding, output, positions):
+    """VALID at the smallest grid (that of the kernel) and above, an even kernel, zeros fewer and more than SAME has."""
+    layer, latents = make_layer(size, kernel_size, positions, padding=padding), make_latents()
+    assert layer.output_size == output
+    assert_close(value_and_gradients(layer, layer, latents), value_and_gradients(layer, lambda z: plain(layer, z), latents))
+
+
+def test_valid_padding_is_one_product():
+    border_sums, position_map = make_layer((9, 8), 3, "append", padding="valid").operators()
+    assert border_sums.shape == (1, 1, LATENT, 4) and position_map.shape == (1, 7, 6, 4)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid", 1])
+def test_activation_shape_and_precomputed_operators(padding):
+    layer, latents = make_layer((6, 7), 5, "append", activation="elu", padding=padding), make_latents()
+    got = layer(latents)
+    np.testing.assert_allclose(got, plain(layer, latents), atol=1e-5)
+    assert layer.compute_output_shape((None, LATENT))[1:] == got.shape[1:] and layer.compute_output_shape((2, LATENT)) == got.shape
+    np.testing.assert_array_equal(layer(latents, operators=layer.operators()), got)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_eager_graph_and_xla_agree_for_every_batch_size(padding, dtype):
+    layer = make_layer((6, 7), 3, "add", padding=padding, dtype=dtype)
+    signature = [tf.TensorSpec([None, LATENT])]
+    graph, xla = (tf.function(lambda z: tf.cast(layer(z), tf.float32), input_signature=signature, jit_compile=jit) for jit in (False, True))
+    for count in (1, 5):
+        latents = make_latents(count)
+        expected = plain(layer, latents) if dtype == "float32" else tf.cast(layer(latents), tf.float32)
+        for function in (layer, graph, xla):
+            assert_close([tf.cast(function(latents), tf.float32)], [expected], 1e-5 if dtype == "float32" else 0.01)
+
+
+@pytest.mark.parametrize("positions", ["append", "add"])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_bfloat16_is_within_rounding(padding, positions):
+    """Gradients too, which sum over 1,000 pixels; rounding is 2**-9 = 0.002 per operation."""
+    latents = make_latents(8)
+    results = []
+    for dtype in ("float32", "mixed_bfloat16"):
+        layer = make_layer((32, 36), 5, positions, padding=padding, dtype=dtype)
+        assert layer(latents).dtype == layer.compute_dtype
+        results.append(value_and_gradients(layer, layer, latents))
+    for expected, got in zip(*results, strict=True):
+        assert got.dtype == tf.float32
+        assert np.linalg.norm(got - expected) < 0.01 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_bfloat16_layers_expand_in_bfloat16(padding):
+    """Nothing that has a batch and pixels is float32: an expansion in float32 cost all that bfloat16 gained."""
+    layer = make_layer((6, 7), 3, "append", padding=padding, activation="relu", dtype="mixed_bfloat16")
+    graph = tf.function(lambda z, operators: layer(z, operators=operators)).get_concrete_function(
+        tf.TensorSpec([11, LATENT]), [tf.TensorSpec(t.shape, t.dtype) for t in layer.operators()]).graph
+    images = [t for op in graph.get_operations() for t in op.outputs if t.shape.rank == 4 and t.shape[0] == 11]
+    assert len(images) > 2 and {t.dtype for t in images} == {tf.bfloat16}
 
 
 def test_border_classes():
-    taps, repeats = broadcast_decoder._border_classes(7, 3)
+    taps, repeats = broadcast_decoder._border_classes(7, 3, 1)
     np.testing.assert_array_equal(taps, [[0, 1, 1], [1, 1, 1], [1, 1, 0]])
     assert repeats == [1, 5, 1]
-    assert broadcast_decoder._border_classes(2, 5)[1] == [1, 1]
-    with pytest.raises(ValueError, match="`kernel_size` must be odd. Received: kernel_size=4."):
-        broadcast_decoder._border_classes(7, 4)
+    assert broadcast_decoder._border_classes(2, 5, 2)[1] == [1, 1]
+    taps, repeats = broadcast_decoder._border_classes(9, 5, 1)
+    np.testing.assert_array_equal(taps, [[0, 1, 1, 1, 1], [1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])
+    assert repeats == [1, 5, 1]
+    taps, repeats = broadcast_decoder._border_classes(7, 3, 0)
+    assert taps.tolist() == [[1, 1, 1]] and repeats == [5]
+
+
+@pytest.mark.parametrize("kernel_size, settings, message", [
+    (4, {}, '`kernel_size` must be odd under padding="same". Received: kernel_size=4.'),
+    (5, {"padding": "valid"}, "A 5x5 kernel with padding='valid' does not fit into a grid of 4x6."),
+    (3, {"padding": "vaild"}, '`padding` must be "same", "valid" or a number from 0 to kernel_size - 1 = 2. Received: padding=\'vaild\'.'),
+    (3, {"padding": 3}, '`padding` must be "same", "valid" or a number from 0 to kernel_size - 1 = 2. Received: padding=3.'),
+    (3, {"positions": "apend"}, "Unknown `positions` 'apend'. Did you mean 'append'? Valid: add, append.")])
+def test_mistakes_are_named(kernel_size, settings, message):
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        BroadcastConv2D(4, kernel_size, (4, 6), **{"positions": "append", **settings})
 
 
 def plain_decoder(decoder, latents):
@@ -118,9 +192,62 @@ def test_size_of_the_sixteenfold_decoder(size, grid):
     assert decoder(tf.zeros([1, 2])).shape == (1, *size, 4)
 
 
-def test_decoder_refuses_a_grid_that_does_not_reach_the_image():
-    with pytest.raises(ValueError, match=r"grid \(2, 2\) with strides \(2, 1\) reaches 4x4 pixels; the image has 5x4"):
-        BroadcastDecoder((5, 4), (3, 3), 3, (2, 1), grid_size=(2, 2), positions="add")
+@pytest.mark.parametrize("positions", ["append", "add"])
+@pytest.mark.parametrize(
+    ("kernels", "padding", "strides", "grid", "expected_grid", "reached"),
+    [((3, 3, 3, 3, 1), "valid", 1, None, (14, 17), (6, 9)),            # MONet, GENESIS
+     ((3, 3, 3, 3, 3), "valid", 1, None, (16, 19), (6, 9)),            # EfficientMORL, "iodine"
+     ((5, 5, 5, 3), 1, 1, None, (12, 15), (6, 9)),                     # EfficientMORL, "small"
+     ((3, 3, 1), "valid", 1, (12, 13), (12, 13), (8, 9)),              # beyond the image: cropped
+     ((5, 3, 3), "valid", (2, 1, 1), None, (4, 5), (7, 9)),            # 2 * 4 + 3 - 4, 2 * 5 + 3 - 4
+     ((3, 5, 3), "same", (1, 2, 1), None, (3, 5), (6, 10))], ids=str)
+def test_decoders_of_enlarged_grids(kernels, padding, strides, grid, expected_grid, reached, positions):
+    channels = (5, 4, 4, 3)[: len(kernels) - 1] + (2,)
+    decoder = BroadcastDecoder((6, 9), channels, kernels, strides, padding=padding, grid_size=grid, positions=positions)
+    decoder.build((None, LATENT))
+    randomise(decoder)
+    assert decoder.first.size == expected_grid
+    assert decoder.stack(decoder.first(make_latents())).shape == (2, *reached, 2)
+    got = decoder(make_latents())
+    assert got.shape == (2, 6, 9, 2)
+    assert_close([got, decoder(make_latents(), operators=decoder.operators())], [plain_decoder(decoder, make_latents())] * 2)
+
+
+@pytest.mark.parametrize("latent, channels, kernels, padding, positions, parameters", [
+    (16, (32, 32, 32, 32, 4), (3, 3, 3, 3, 1), "valid", "append", 33_092),      # MONet
+    (64, (64, 64, 64, 64, 4), 3, "valid", "add", 150_340)])                     # EfficientMORL, "iodine"
+def test_published_decoders(latent, channels, kernels, padding, positions, parameters):
+    decoder = BroadcastDecoder((12, 16), channels, kernels, padding=padding, positions=positions)
+    decoder.build((None, latent))
+    assert sum(np.prod(w.shape) for w in decoder.trainable_weights) == parameters
+    assert decoder.stack(decoder.first(tf.zeros([1, latent]))).shape == (1, 12, 16, 4), "the default grid is exact"
+    assert decoder(tf.zeros([1, latent])).shape == (1, 12, 16, 4)
+
+
+def test_layers_that_share_an_initializer_differ():
+    """Keras gives layers of one shape the same values if they share an instance."""
+    shared = keras.initializers.VarianceScaling(4e-4, "fan_avg", "untruncated_normal")
+    decoder = BroadcastDecoder((4, 4), (3, 3, 3, 2), 3, positions="add", initializer=shared)
+    decoder.build((None, 3))
+    kernels = [decoder.first.kernel, decoder.stack.stages[0].kernel, decoder.stack.stages[1].kernel]
+    assert len({float(k[0, 0, 0, 0]) for k in kernels}) == 3
+    assert np.abs(decoder.first.projection.kernel).max() < 0.1, "the projection has the initializer too"
+
+
+@pytest.mark.parametrize("settings, message", [
+    ({"strides": (2, 1), "grid_size": (2, 2)},
+     "The decoder grid (2, 2) reaches 4x4 pixels (kernels (3, 3), strides (2, 1), padding='same', pixel_shuffle=1); "
+     "the image has 5x4. The smallest grid that does is (3, 2)."),
+    ({"padding": "valid", "grid_size": (9, 7)},
+     "The decoder grid (9, 7) reaches 5x3 pixels (kernels (3, 3), strides (1, 1), padding='valid', pixel_shuffle=1); "
+     "the image has 5x4. The smallest grid that does is (9, 8)."),
+    ({"padding": "valid", "grid_size": (4, 1)},
+     "The decoder grid (4, 1) reaches 0x0 pixels (kernels (3, 3), strides (1, 1), padding='valid', pixel_shuffle=1); "
+     "the image has 5x4. The smallest grid that does is (9, 8)."),
+    ({"padding": 1, "strides": (1, 2)}, '`padding` must be "same" or "valid" where a layer enlarges. Received: padding=1, stride=2.')])
+def test_decoder_refuses_a_grid_that_does_not_reach_the_image(settings, message):
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        BroadcastDecoder((5, 4), (3, 3), 3, positions="add", **settings)
 
 
 def test_grid_is_a_weight_but_not_trained():

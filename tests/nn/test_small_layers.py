@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfobj.nn import coordinates
-from tfobj.nn.convolution import ConvStack, FanInTruncatedNormal, as_tuple
+from tfobj.errors import UserError
+from tfobj.nn import coordinates, layers
+from tfobj.nn.convolution import ConvStack, FanInTruncatedNormal, as_tuple, output_size
 from tfobj.nn.coordinates import PositionEmbedding
 from tfobj.nn.iteration import iterate
 from tfobj.nn.mlp import MLP
@@ -52,12 +53,16 @@ def test_strided_stack_sizes(side, expected):
     assert stack(x).shape == (1, expected, expected, 2) == (1, *stack.compute_output_shape(x.shape)[1:])
 
 
-def test_stack_is_its_layers_in_order():
-    stack = ConvStack((4, 3), (5, 3), activation="relu", linear_output=True)
-    x = np.random.default_rng(0).normal(size=(2, 6, 7, 3)).astype(np.float32)
+@pytest.mark.parametrize("padding, strides, explicit", [
+    ("same", (1, 1), "SAME"), ("valid", (1, 2), "VALID"), (2, (1, 1), [[0, 0], [2, 2], [2, 2], [0, 0]]),
+    (1, (2, 1), [[0, 0], [1, 1], [1, 1], [0, 0]])], ids=str)
+def test_stack_is_its_layers_in_order(padding, strides, explicit):
+    stack = ConvStack((4, 3), (5, 3), strides, padding=padding, activation="relu", linear_output=True)
+    x = np.random.default_rng(0).normal(size=(2, 10, 11, 3)).astype(np.float32)
     y = stack(x)
+    assert stack.compute_output_shape((None, *x.shape[1:]))[1:] == y.shape[1:]
     for i, stage in enumerate(stack.stages):
-        x = tf.nn.conv2d(x, stage.kernel.value, 1, "SAME") + stage.bias.value
+        x = tf.nn.conv2d(x, stage.kernel.value, strides[i], explicit) + stage.bias.value
         x = tf.nn.relu(x) if i == 0 else x
     np.testing.assert_allclose(y, x, atol=1e-5)
     assert y.numpy().min() < 0
@@ -66,14 +71,64 @@ def test_stack_is_its_layers_in_order():
 def test_stack_enlarges_with_transposed_convolutions():
     stack = ConvStack((4, 4, 2), 5, (2, 2, 1), transposed=True)
     assert stack(tf.zeros([1, 3, 4, 2])).shape == (1, 12, 16, 2)
-    kinds = [type(stage) for stage in stack.stages]
-    assert kinds == [keras.layers.Conv2DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv2D]
+    assert [type(stage) for stage in stack.stages] == [layers.Conv2DTranspose, layers.Conv2DTranspose, layers.Conv2D]
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("padding", ["same", "valid", 0, 1])
+@pytest.mark.parametrize("kernel_size", [1, 3, 5])
+def test_output_size_is_that_of_the_stack(kernel_size, padding, transposed):
+    for stride, side in [(1, 5), (2, 5), (2, 6), (3, 7)]:
+        if (transposed and stride > 1 and padding in (0, 1)) or (padding == 1 and kernel_size == 1):
+            with pytest.raises(UserError, match="^`padding` must be"):
+                ConvStack((1,), kernel_size, stride, padding=padding, transposed=transposed)
+            continue
+        stack = ConvStack((1,), kernel_size, stride, padding=padding, transposed=transposed)
+        assert stack(tf.zeros([1, side, 9, 1])).shape[1] == output_size(side, kernel_size, stride, padding, transposed)
 
 
 def test_activation_after_the_last_layer_unless_linear():
     x = np.random.default_rng(0).normal(size=(4, 5, 5, 2)).astype(np.float32)
     assert ConvStack((3,), 3, linear_output=False)(x).numpy().min() == 0
     assert ConvStack((3,), 3, linear_output=True)(x).numpy().min() < 0
+
+
+@pytest.mark.parametrize("make, shape", [
+    (lambda **kwargs: layers.Dense(3, **kwargs), (5000, 4)),
+    (lambda **kwargs: layers.Dense(3, **kwargs), (2, 40, 50, 4)),
+    (lambda **kwargs: layers.Conv2D(3, 3, strides=2, padding="valid", **kwargs), (4, 81, 63, 4)),
+    (lambda **kwargs: layers.Conv2DTranspose(3, 5, strides=2, padding="same", **kwargs), (4, 20, 24, 4))],
+    ids=["dense", "dense of maps", "convolution", "transposed"])
+def test_bias_gradient_in_bfloat16(make, shape):
+    """Keras' own layers lose a third or more of the gradient of a bias that thousands of pixels share."""
+    rng = np.random.default_rng(0)
+    x = tf.constant(rng.normal(size=shape), tf.float32)
+    layer, low = make(activation="elu"), make(activation="elu", dtype="mixed_bfloat16")
+    for built in (layer, low):
+        built.build(shape)
+        for i, weight in enumerate(built.weights):
+            weight.assign(np.random.default_rng(i).normal(0, 0.3, weight.shape))
+
+    @tf.function
+    def gradient(built):
+        with tf.GradientTape() as tape:
+            y = built(x)
+            loss = tf.reduce_sum(tf.cast(y, tf.float32))
+        return y, tape.gradient(loss, built.bias.value)
+
+    (y, expected), (low_y, got) = gradient(layer), gradient(low)
+    assert low_y.dtype == tf.bfloat16 and got.dtype == tf.float32
+    np.testing.assert_allclose(tf.cast(low_y, tf.float32), y, atol=0.03 * np.abs(y).max())
+    np.testing.assert_allclose(got, expected, rtol=0.01)
+
+
+def test_layers_of_stacks_that_share_an_initializer_differ():
+    """Keras gives layers of one shape the same values if they share an instance."""
+    shared = keras.initializers.VarianceScaling(4e-4, "fan_avg", "untruncated_normal")
+    for stack, shape in [(ConvStack((3, 3), 3, initializer=shared), (None, 4, 4, 3)), (MLP((3, 3), initializer=shared), (None, 3))]:
+        stack.build(shape)
+        first, second = (np.asarray(stage.kernel) for stage in stack.stages)
+        assert not np.array_equal(first, second) and max(np.abs(first).max(), np.abs(second).max()) < 0.1
 
 
 def test_as_tuple():
@@ -95,7 +150,7 @@ def test_mlp(linear_output):
 
 def test_iterate_with_a_number_a_tensor_and_xla():
     def run(x, num_steps):
-        return iterate(lambda t, state: (state[0] * 2 + tf.cast(t, tf.float32), state[1] + 1), (x, tf.constant(0)), num_steps)
+        return iterate(lambda t, state, _: (state[0] * 2 + tf.cast(t, tf.float32), state[1] + 1), (x, tf.constant(0)), num_steps)
 
     expected = run(tf.constant(1.5), 4)
     assert float(expected[0]) == 1.5 * 16 + 11 and int(expected[1]) == 4

@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from tfobj.nn.layers import Dense
+
 
 def linear_grid(height, width):
     """Returns [H, W, 2] float32: (row, column), each linspace(-1, 1) inclusive (Watters 2019; Greff 2019)."""
@@ -43,7 +45,7 @@ class PositionEmbedding(keras.layers.Layer):
     def build(self, input_shape):
         _, height, width, channels = input_shape
         self.grid = grid_weight(self, border_grid(height, width))
-        self.projection = keras.layers.Dense(channels, dtype=self.dtype_policy, name="projection")
+        self.projection = Dense(channels, dtype=self.dtype_policy, name="projection")
         self.projection.build((None, height, width, 4))
         self.built = True
 

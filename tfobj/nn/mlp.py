@@ -2,6 +2,8 @@
 
 import keras
 
+from tfobj.nn.layers import Dense, own_initializer
+
 
 @keras.saving.register_keras_serializable("tfobj")
 class MLP(keras.layers.Layer):
@@ -10,8 +12,8 @@ class MLP(keras.layers.Layer):
     def __init__(self, sizes, *, activation="relu", linear_output=True, initializer="glorot_uniform", **kwargs):
         super().__init__(**kwargs)
         self.stages = [
-            keras.layers.Dense(size, activation=None if linear_output and i == len(sizes) - 1 else activation,
-                               kernel_initializer=initializer, dtype=self.dtype_policy, name=f"dense_{i}")
+            Dense(size, activation=None if linear_output and i == len(sizes) - 1 else activation,
+                  kernel_initializer=own_initializer(initializer), dtype=self.dtype_policy, name=f"dense_{i}")
             for i, size in enumerate(sizes)]
 
     def build(self, input_shape):

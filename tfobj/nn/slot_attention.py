@@ -66,11 +66,11 @@ class SlotAttention(keras.layers.Layer):
     def step(self, keys, values, slots):
         """One iteration; returns (new slots, attention before the normalisation over tokens)."""
         queries = self.project_query(self.norm_slots(slots)) * self.slot_size**-0.5
-        logits = tf.cast(tf.einsum("bnd,bkd->bnk", keys, queries), tf.float32)
+        logits = tf.cast(tf.matmul(keys, queries, transpose_b=True), tf.float32)  # [B, N, K]; an einsum would transpose the tokens first
         attention = tf.nn.softmax(logits, axis=-1)
         weights = attention + self.epsilon
         weights = weights / tf.reduce_sum(weights, axis=1, keepdims=True)        # a mean over tokens, not a sum
-        updates = tf.einsum("bnk,bnd->bkd", tf.cast(weights, values.dtype), values)
+        updates = tf.matmul(tf.cast(weights, values.dtype), values, transpose_a=True)  # [B, K, D]
         shape = tf.shape(slots)
         flat = [-1, self.slot_size]
         new_slots, _ = self.gru(tf.reshape(updates, flat), [tf.cast(tf.reshape(slots, flat), self.compute_dtype)])

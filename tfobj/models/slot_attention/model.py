@@ -142,7 +142,7 @@ class SlotAutoencoder(SceneModel):
     def decode(self, slots):
         """Slots [B, K, D] -> `DecodedScene`; the decoder works in [-1, 1], the result is in [0, 1] (not clipped)."""
         decoded = unfold_slots(self.decoder(fold_slots(slots)), batch_size(slots), tf.shape(slots)[1] if slots.shape[1] is None else slots.shape[1])
-        colours, mask_logits = decoded[..., :-1], decoded[..., -1:]
+        colours, mask_logits = tf.split(decoded, [self.config.channels, 1], axis=-1)
         masks = tf.nn.softmax(mask_logits, axis=1)
         slot_recons = 0.5 * (colours + 1.0)
         return DecodedScene(compose(masks, slot_recons), masks, slot_recons)
