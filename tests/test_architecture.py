@@ -1,7 +1,7 @@
 """The plan of the house, read from the imports: they point only to the left of
 
     structs, config, errors, execution, files, random, registry -> data -> nn -> distributions -> inference -> models
-        -> metrics -> training -> serving -> viz -> commands -> launch
+        -> metrics -> training -> portable -> serving -> viz -> commands -> launch
 """
 
 import ast
@@ -13,7 +13,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BASE = ("structs", "config", "errors", "execution", "files", "random", "registry")
-ORDER = ("base", "data", "nn", "distributions", "inference", "models", "metrics", "training", "serving", "viz", "commands", "launch")
+ORDER = ("base", "data", "nn", "distributions", "inference", "models", "metrics", "training", "portable", "serving", "viz", "commands", "launch")
 MAXIMUM_LINES = 400
 
 

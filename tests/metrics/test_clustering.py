@@ -7,7 +7,7 @@ import tensorflow as tf
 from sklearn.metrics import adjusted_rand_score
 
 from tfobj.errors import UserError
-from tfobj.metrics import clustering
+from tfobj.metrics import clustering, clustering_graph
 
 ONE_OBJECT = np.pad(np.ones((2, 2), np.uint8), ((0, 1), (0, 1)))  # a 2 x 2 object in 3 x 3
 
@@ -195,16 +195,16 @@ def test_segment_ids_break_ties_towards_the_first_slot():
     masks = np.zeros((1, 3, 1, 2, 1), np.float32)
     masks[0, 2, 0, 1] = 1.0
     assert clustering.segment_ids(masks).tolist() == [[[0, 2]]]
-    assert clustering.segment_ids_on_device(tf.constant(masks, tf.bfloat16)).numpy().tolist() == [[[0, 2]]]
+    assert clustering_graph.segment_ids_on_device(tf.constant(masks, tf.bfloat16)).numpy().tolist() == [[[0, 2]]]
     video = np.stack([masks, masks], axis=1)
-    assert clustering.segment_ids(video).shape == clustering.segment_ids_on_device(video).shape == (1, 2, 1, 2)
+    assert clustering.segment_ids(video).shape == clustering_graph.segment_ids_on_device(video).shape == (1, 2, 1, 2)
     with pytest.raises(UserError, match="`masks` must have shape"):
         clustering.segment_ids(masks[..., 0])
 
 
 def device_scores(true, predicted, num_true, num_predicted, foreground_only):
-    table = clustering.contingency_table_on_device(true, predicted, num_true, num_predicted)
-    return clustering.adjusted_rand_index_from_table_on_device(table, foreground_only=foreground_only)
+    table = clustering_graph.contingency_table_on_device(true, predicted, num_true, num_predicted)
+    return clustering_graph.adjusted_rand_index_from_table_on_device(table, foreground_only=foreground_only)
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph", "jit"])
@@ -242,8 +242,8 @@ def test_device_is_exact_under_a_bfloat16_policy():
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        predicted = clustering.segment_ids_on_device(masks)
-        table = clustering.contingency_table_on_device(tf.constant(true), predicted, 6, 5)
+        predicted = clustering_graph.segment_ids_on_device(masks)
+        table = clustering_graph.contingency_table_on_device(tf.constant(true), predicted, 6, 5)
     finally:
         keras.config.set_dtype_policy(before)
     expected = clustering.contingency_table(true, clustering.segment_ids(masks.numpy().astype(np.float32)))

@@ -19,13 +19,18 @@ def tiny():
     return lambda **changes: resolve("slot_attention", "tetris", overrides={**TINY, **{k.replace("__", "."): v for k, v in changes.items()}})
 
 
-@pytest.fixture
-def scenes():
-    """`SceneArrays` of eight pictures of noise with two objects each."""
+def noise_scenes():
+    """Returns `SceneArrays` of eight pictures of noise with two objects each."""
     from tfobj.data.packed import SceneArrays
 
     rng = np.random.default_rng(0)
     return SceneArrays(rng.integers(0, 256, (8, 10, 12, 3), dtype=np.uint8), rng.integers(0, 3, (8, 10, 12), dtype=np.uint8), num_objects=2)
+
+
+@pytest.fixture
+def scenes():
+    """`noise_scenes()`."""
+    return noise_scenes()
 
 
 @pytest.fixture

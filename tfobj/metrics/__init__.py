@@ -10,42 +10,42 @@
 
 Functions take plain arrays and know no model. True masks are integer ids [B, (T,) H, W] with
 0 = background and 255 = not scored; predicted masks are shares [B, (T,) K, H, W, 1].
+
+Nothing heavy is imported here; `clustering` and `reconstruction` need NumPy alone, so hosts without TensorFlow can score.
 """
 
-from tfobj.metrics.clustering import adjusted_rand_index, contingency_table, segment_ids
-from tfobj.metrics.health import diagnose, slot_health
-from tfobj.metrics.matching import match_objects, mean_matched_iou
-from tfobj.metrics.overlap import mean_best_overlap, segmentation_covering
-from tfobj.metrics.reconstruction import foreground_mean_squared_error, mean_squared_error, psnr
-from tfobj.metrics.scores import SceneScorer, bootstrap_interval
-from tfobj.metrics.streaming import (
-    AdjustedRandIndex,
-    ForegroundARI,
-    MeanMatchedIoU,
-    MeanSegmentationCovering,
-    ReconstructionError,
-    SceneMean,
-)
+import importlib
 
-__all__ = [
-    "AdjustedRandIndex",
-    "ForegroundARI",
-    "MeanMatchedIoU",
-    "MeanSegmentationCovering",
-    "ReconstructionError",
-    "SceneMean",
-    "SceneScorer",
-    "adjusted_rand_index",
-    "bootstrap_interval",
-    "contingency_table",
-    "diagnose",
-    "foreground_mean_squared_error",
-    "match_objects",
-    "mean_best_overlap",
-    "mean_matched_iou",
-    "mean_squared_error",
-    "psnr",
-    "segment_ids",
-    "segmentation_covering",
-    "slot_health",
-]
+_PUBLIC = {
+    "AdjustedRandIndex": "streaming",
+    "ForegroundARI": "streaming",
+    "MeanMatchedIoU": "streaming",
+    "MeanSegmentationCovering": "streaming",
+    "ReconstructionError": "streaming",
+    "SceneMean": "streaming",
+    "SceneScorer": "scores",
+    "adjusted_rand_index": "clustering",
+    "bootstrap_interval": "scores",
+    "contingency_table": "clustering",
+    "diagnose": "health",
+    "foreground_mean_squared_error": "reconstruction",
+    "match_objects": "matching",
+    "mean_best_overlap": "overlap",
+    "mean_matched_iou": "matching",
+    "mean_squared_error": "reconstruction",
+    "psnr": "reconstruction",
+    "segment_ids": "clustering",
+    "segmentation_covering": "overlap",
+    "slot_health": "health",
+}
+__all__ = list(_PUBLIC)
+
+
+def __getattr__(name):
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)

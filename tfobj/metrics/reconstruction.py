@@ -5,7 +5,6 @@ Images and reconstructions are in [0, 1]; the errors of a model that works in [-
 """
 
 import numpy as np
-import tensorflow as tf
 
 from tfobj.errors import UserError, unknown_name
 from tfobj.structs import IGNORE_LABEL
@@ -71,6 +70,8 @@ def psnr(mse):
 
 def mean_squared_error_on_device(image, recon):
     """`mean_squared_error` in the graph, in float32 whatever the inputs' precision: -> float32 [B]."""
+    import tensorflow as tf  # here: `mean_squared_error` serves hosts without it
+
     squared = tf.math.squared_difference(tf.cast(image, tf.float32), tf.cast(recon, tf.float32))
     return tf.reduce_mean(squared, axis=list(range(1, squared.shape.rank)))
 

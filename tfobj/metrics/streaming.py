@@ -8,7 +8,7 @@ scene. Scenes where the score is undefined (no objects) count in neither. Defaul
 import keras
 import tensorflow as tf
 
-from tfobj.metrics import clustering, matching, overlap, reconstruction
+from tfobj.metrics import clustering_graph, matching, overlap, reconstruction
 
 
 class SceneMean(keras.metrics.Metric):
@@ -51,8 +51,8 @@ class _MaskScore(SceneMean):
         self.num_true = num_true
 
     def score(self, y_true, y_pred):
-        predicted = clustering.segment_ids_on_device(y_pred)
-        table = clustering.contingency_table_on_device(y_true, predicted, self.num_true, y_pred.shape[-4])
+        predicted = clustering_graph.segment_ids_on_device(y_pred)
+        table = clustering_graph.contingency_table_on_device(y_true, predicted, self.num_true, y_pred.shape[-4])
         return self.score_of_table(table)
 
     def get_config(self):
@@ -66,7 +66,7 @@ class ForegroundARI(_MaskScore):
         super().__init__(num_true, name, dtype)
 
     def score_of_table(self, table):
-        return clustering.adjusted_rand_index_from_table_on_device(table, foreground_only=True)
+        return clustering_graph.adjusted_rand_index_from_table_on_device(table, foreground_only=True)
 
 
 class AdjustedRandIndex(_MaskScore):
@@ -76,7 +76,7 @@ class AdjustedRandIndex(_MaskScore):
         super().__init__(num_true, name, dtype)
 
     def score_of_table(self, table):
-        return clustering.adjusted_rand_index_from_table_on_device(table)
+        return clustering_graph.adjusted_rand_index_from_table_on_device(table)
 
 
 class MeanSegmentationCovering(_MaskScore):

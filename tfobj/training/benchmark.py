@@ -35,7 +35,7 @@ from tfobj.training.experiment import ExperimentConfig, build_model, open_scenes
 from tfobj.training.flops import count_flops
 from tfobj.training.optimizer import make_optimizer
 from tfobj.training.step import make_train_step
-from tfobj.training.strategy import STRATEGIES, check_batch_size, make_strategy, uses_xla
+from tfobj.training.strategy import STRATEGIES, make_strategy, refuse_multiworker, uses_xla
 
 MEASUREMENTS = ("train", "inference", "data")
 FEW_SCENES = {"data.num_train": 512, "data.num_test": 32}
@@ -105,6 +105,7 @@ def run(rows, strategy="auto", seconds=2.0, blocks=5, data_dir=None):
         raise UserError("`rows` must have at least one entry. Received: none.")
     if strategy not in STRATEGIES:
         raise unknown_name("strategy", strategy, STRATEGIES)
+    refuse_multiworker(strategy, "launch/benchmark.py")
     if not 0 < seconds < math.inf:
         raise UserError(f"`seconds` must be positive. Received: seconds={seconds}.")
     if blocks < 1:
@@ -216,7 +217,6 @@ class _MeasuredRow:
 
     def _train(self, experiment, stream):
         config, strategy = experiment.train, self.strategy
-        check_batch_size(strategy, config.batch_size)
         with strategy.scope():
             model, optimizer = build_model(experiment), make_optimizer(config)
         step = make_train_step(strategy, model, optimizer, experiment)

@@ -123,14 +123,15 @@ class RunState:
         """Number of finished updates."""
         return int(self.optimizer.iterations.numpy())
 
-    def restore(self):
-        """Restores the newest readable state; returns its step, 0 if there is none.
+    def restore(self, step=None):
+        """Restores the newest readable state, or that of `step`; returns its step, 0 if there is none.
 
         Raises:
           UserError: there are checkpoints, but none can be read.
         """
         failures = []
-        for path in reversed(self._recent.checkpoints):
+        paths = self._recent.checkpoints if step is None else [os.fspath(self.workdir / "checkpoints" / f"step-{step}")] if step else []
+        for path in reversed(paths):
             try:
                 self._checkpoint.restore(path).assert_existing_objects_matched()
                 return self.step

@@ -1,11 +1,23 @@
-"""The outer loop: run the inner loop, log, evaluate, save, act; start again where a killed run was."""
+"""The outer loop: run the inner loop, log, evaluate, save, act; start again where a killed run was.
 
+Several workers make the same steps and talk between the calls of the inner loop (`peers`): on whether to stop, and
+at the start on the settings, the data and the checkpoint. Only the chief evaluates and writes; the others
+wait for it at the next talk. Weights are mirrored, so those of the chief are those of all.
+"""
+
+import contextlib
 import dataclasses
 import json
+import pathlib
 import signal
 import time
 from typing import Any
+import zlib
 
+import keras
+import tensorflow as tf
+
+import tfobj
 from tfobj import files
 from tfobj.data.pipeline import BatchStream, evaluation_batches
 from tfobj.errors import UserError
@@ -15,11 +27,15 @@ from tfobj.training.checkpoint import RunState, locked, settle_config
 from tfobj.training.evaluation import Evaluator, validation_score
 from tfobj.training.experiment import build_model, open_scenes
 from tfobj.training.optimizer import make_optimizer
-from tfobj.training.step import TrainStep
-from tfobj.training.strategy import check_batch_size, uses_xla
+from tfobj.training.peers import agree
+from tfobj.training.step import make_train_step
+from tfobj.training.strategy import advice, check_batch_size, distribute, peers_of, uses_xla
 from tfobj.training.writers import Console, MetricsWriter
 
 
+SAME_COMMAND = "Run the same command, with the same version of tfobj, on every worker; --print_config shows the settings of each."
+SAME_DATA = "Every worker needs the same scenes under its --data_dir, or in its folder of pictures."
+SAME_FOLDER = "--workdir must be one folder that all workers see."
 MACHINE = "machine.json"
 """Hardware, software and command of the run's first process."""
 
@@ -59,7 +75,7 @@ def train(experiment, workdir, strategy, data_dir=None, actions=()):
     Args:
       experiment: `ExperimentConfig`.
       workdir: folder of the run.
-      strategy: `tf.distribute.Strategy`.
+      strategy: of `make_strategy`; one of several workers serves for one run.
       data_dir: TFDS data folder; None is its default.
       actions: callables of an `Evaluation`, called after each evaluation (figures, for example).
 
@@ -67,92 +83,160 @@ def train(experiment, workdir, strategy, data_dir=None, actions=()):
       `Finished`.
 
     Raises:
-      UserError: the folder is in use, holds another configuration, cannot be written, or the batch cannot be divided.
+      UserError: the folder is in use, holds another configuration, cannot be written, or the batch cannot be divided;
+        of several workers: they have not the same settings or scenes, or one of them is gone.
       TrainingDiverged: with the step and the terms; the last checkpoint is from before.
     """
+    with peers_of(strategy) as peers, _Signals() as signals:
+        try:
+            with locked(workdir) if peers.is_chief else contextlib.nullcontext(pathlib.Path(workdir)) as folder:
+                return _start(experiment, folder, strategy, peers, data_dir, actions).until_done(signals)
+        except tf.errors.OpError as e:
+            mistake = peers.explain(e)
+            if mistake is None:
+                raise
+            raise mistake from e
+
+
+def _start(experiment, workdir, strategy, peers, data_dir, actions):
+    """Returns the `_Run`, its weights restored, on all workers the same."""
     config = experiment.train
-    check_batch_size(strategy, config.batch_size)
-    with locked(workdir) as workdir, _Signals() as signals:
-        if (workdir / "config.json").exists():
-            settle_config(workdir, experiment)  # refuse another configuration before any work
-        scenes, description = open_scenes(experiment, "train", data_dir)
-        # A folder of pictures has one split: read once, held once.
-        validation = open_scenes(experiment, "validation", data_dir)[0] if experiment.data.has_splits else scenes
-        validation = validation.take(min(experiment.eval.num_scenes, len(validation)))
+    devices = len(strategy.extended.worker_devices)
+    agree(peers, {"tfobj": tfobj.__version__, "tensorflow": tf.__version__, "keras": keras.__version__, "devices": devices,
+                  **experiment.to_dict()}, SAME_COMMAND)
+    check_batch_size(strategy, config.batch_size, config.micro_batches)
+    if peers.is_chief and (workdir / "config.json").exists():
+        settle_config(workdir, experiment)  # refuse another configuration before any work
+    if not peers.is_chief:
+        peers.gather(None)  # the chief builds the dataset, if need be
+    scenes, description = open_scenes(experiment, "train", data_dir)
+    # A folder of pictures has one split: read once, held once.
+    validation = open_scenes(experiment, "validation", data_dir)[0] if experiment.data.has_splits else scenes
+    validation = validation.take(min(experiment.eval.num_scenes, len(validation)))
+    if peers.is_chief:
         settle_config(workdir, experiment)  # after the data: a mistyped folder leaves no run behind
         if not (workdir / MACHINE).exists():
             files.write_text(workdir / MACHINE, json.dumps(machine.describe(), indent=2) + "\n")
-        with strategy.scope():
-            model = build_model(experiment)
-            optimizer = make_optimizer(config)
-        xla = uses_xla(strategy, config.compile)
-        step_function = TrainStep(strategy, model, optimizer, experiment.seed, xla)
-        evaluator = Evaluator(model, min(experiment.eval.batch_size, len(validation)), num_steps=experiment.eval.num_steps, xla=xla)
-        state = RunState(workdir, model, optimizer, config.keep_checkpoints)
-        first_step = state.restore()
-        writer = MetricsWriter(workdir, first_step)
-        console = Console(config.steps, first_step, experiment.model_name)
-        console.say(f"{experiment.model_name}: {model.count_trainable():,} parameters; {description}")
-        run = _Run(experiment, workdir, model, step_function, evaluator, state, writer, console, validation, actions)
-        if first_step:
-            console.say(f"Continuing at step {first_step:,} of {config.steps:,}.")
-        else:
-            writer.graph(evaluator.trace(run.probe).graph)
-        stream = BatchStream(scenes, config.batch_size, seed=experiment.seed)
-        iterator = iter(strategy.experimental_distribute_dataset(stream.dataset(start_step=first_step)))
-        try:
-            return run.until_done(iterator, signals)
-        finally:
-            writer.flush()
-            console.close()
+        peers.gather(None)
+    agree(peers, {"training scenes": len(scenes), "checksum of the first": zlib.crc32(scenes.image[0].tobytes())}, SAME_DATA)
+    with strategy.scope():
+        model = build_model(experiment)
+        optimizer = make_optimizer(config)
+    step_function = make_train_step(strategy, model, optimizer, experiment)
+    state = RunState(workdir, model, optimizer, config.keep_checkpoints)
+    first_step = _restore(state, peers)
+    console = Console(config.steps, first_step, experiment.model_name, enabled=peers.is_chief)
+    console.say(f"{experiment.model_name}: {model.count_trainable():,} parameters; {description}")
+    if peers.size > 1:
+        console.say(f"{peers.size} workers with {devices} device{'s' * (devices > 1)} each; this one is the chief and reports.")
+    for line in advice(strategy, config.precision):
+        console.say(line)
+    if first_step:
+        console.say(f"Continuing at step {first_step:,} of {config.steps:,}.")
+    stream = BatchStream(scenes, config.batch_size, seed=experiment.seed)
+    iterator = iter(distribute(strategy, stream.dataset(start_step=first_step)))
+    observer = None
+    if peers.is_chief:
+        evaluator = Evaluator(model, min(experiment.eval.batch_size, len(validation)), num_steps=experiment.eval.num_steps,
+                              xla=uses_xla(strategy, config.compile))
+        observer = _Observer(experiment, workdir, model, optimizer, evaluator, state, MetricsWriter(workdir, first_step), console, validation,
+                             actions)
+        if not first_step:
+            observer.draw_graph()
+    return _Run(config, step_function, iterator, state, console, peers, observer)
+
+
+def _restore(state, peers):
+    """Restores on all workers the checkpoint that the chief can read; returns its step."""
+    chosen = peers.gather(state.restore() if peers.is_chief else None)[0]
+    if not peers.is_chief:
+        state.restore(chosen)
+    agree(peers, {"step of the checkpoint": state.step}, SAME_FOLDER)
+    return chosen
 
 
 class _Run:
     """One process's share of a run."""
 
-    def __init__(self, experiment, workdir, model, step_function, evaluator, state, writer, console, validation, actions):
-        self.experiment, self.config, self.workdir, self.model = experiment, experiment.train, workdir, model
-        self.step_function, self.evaluator, self.state, self.writer, self.console = step_function, evaluator, state, writer, console
-        self.validation, self.actions = validation, actions
-        self.probe = next(evaluation_batches(validation, evaluator.batch_size))["image"]
-        self.best_step, self.warned = state.step, set()
+    def __init__(self, config, step_function, iterator, state, console, peers, observer):
+        self.config, self.step_function, self.iterator, self.state = config, step_function, iterator, state
+        self.console, self.peers, self.observer = console, peers, observer
+        """`observer`: `_Observer` of the chief, None elsewhere."""
 
-    def until_done(self, iterator, signals):
-        """Runs to the last step or to a signal; saves in both cases."""
+    def until_done(self, signals):
+        """Runs to the last step or to a signal at any worker; saves in both cases."""
+        try:
+            step, stopped_by = self._steps(signals)
+            if self.observer:
+                self.state.save()
+            self.peers.gather(None)  # nobody leaves before the chief has saved
+            if stopped_by:
+                self.console.say(f"Stopped by {stopped_by} at step {step:,}; saved. The same command continues.")
+            return Finished(step, interrupted=bool(stopped_by))
+        finally:
+            if self.observer:
+                self.observer.writer.flush()
+            self.console.close()
+
+    def _steps(self, signals):
+        """Returns (step, what stopped the run or None)."""
         config, step = self.config, self.state.step
         sums, num_summed, seconds = {}, 0, 0.0
-        while step < config.steps and not signals.received:
+        stopped_by = self._signal_anywhere(signals)
+        while step < config.steps and not stopped_by:
             count = self._steps_to_next_event(step)
             start = time.perf_counter()
-            terms, bad_step = self.step_function.run(iterator, count)
+            terms, bad_step = self.step_function.run(self.iterator, count)
             seconds += time.perf_counter() - start
             step += count
-            if bad_step >= 0:
-                self._stop_diverged(bad_step, terms)
+            if bad_step >= 0:  # everywhere: terms are means over all workers
+                _stop_diverged(bad_step, terms)
             sums = {name: sums.get(name, 0.0) + value * count for name, value in terms.items()}
             num_summed += count
             self.console.advance(count, loss=terms["loss"])
-            if step % config.log_every == 0 or step == config.steps:
-                self._log(step, {name: total / num_summed for name, total in sums.items()}, num_summed / seconds)
+            last = step == config.steps
+            if step % config.log_every == 0 or last:
+                if self.observer:
+                    self.observer.log(step, {name: total / num_summed for name, total in sums.items()}, num_summed / seconds)
                 sums, num_summed, seconds = {}, 0, 0.0
-            if step % config.eval_every == 0 or step == config.steps:
-                self._evaluate(step)
-            if step % config.checkpoint_every == 0 or step == config.steps:
+            if self.observer and (step % config.eval_every == 0 or last):
+                self.observer.evaluate(step)
+            if self.observer and (step % config.checkpoint_every == 0 or last):
                 self.state.save()
-        self.state.save()
-        if signals.received:
-            self.console.say(f"Stopped by {signals.received} at step {step:,}; saved. The same command continues.")
-        return Finished(step, interrupted=bool(signals.received))
+            stopped_by = None if last else self._signal_anywhere(signals)
+        return step, stopped_by
+
+    def _signal_anywhere(self, signals):
+        """Returns the signal that any worker has received, with its number where there are several; None without."""
+        for index, received in enumerate(self.peers.gather(signals.received)):
+            if received:
+                return f"{received} at worker {index}" if self.peers.size > 1 else received
+        return None
 
     def _steps_to_next_event(self, step):
         config = self.config
         ends = [every - step % every for every in (config.log_every, config.eval_every, config.checkpoint_every)]
         return min(config.steps_per_call, config.steps - step, *ends)
 
-    def _log(self, step, terms, steps_per_second):
+
+class _Observer:
+    """What the chief does with a run beside its steps: numbers, warnings, scores, figures, the best state."""
+
+    def __init__(self, experiment, workdir, model, optimizer, evaluator, state, writer, console, validation, actions):
+        self.experiment, self.workdir, self.model, self.optimizer = experiment, workdir, model, optimizer
+        self.evaluator, self.state, self.writer, self.console = evaluator, state, writer, console
+        self.validation, self.actions = validation, actions
+        self.probe = next(evaluation_batches(validation, evaluator.batch_size))["image"]
+        self.best_step, self.warned = state.step, set()
+
+    def draw_graph(self):
+        """Writes the graph of the forward pass to TensorBoard."""
+        self.writer.graph(self.evaluator.trace(self.probe).graph)
+
+    def log(self, step, terms, steps_per_second):
         health = self.evaluator.health(self.probe)
-        rate = {"learning_rate": float(self.step_function.optimizer.learning_rate), "steps_per_second": steps_per_second,
-                "images_per_second": steps_per_second * self.config.batch_size}
+        rate = {"learning_rate": float(self.optimizer.learning_rate), "steps_per_second": steps_per_second,
+                "images_per_second": steps_per_second * self.experiment.train.batch_size}
         self.writer.write(step, "train", {**terms, **rate, **{f"health/{k}": v for k, v in health.items()}})
         self.console.say(f"step {step:>8,}  loss {terms['loss']:.5g}  grad norm {terms['grad_norm']:.3g}  "
                          f"{steps_per_second:.2f} steps/s  active slots {health['active_slots']:.2f}")
@@ -164,7 +248,7 @@ class _Run:
                 self.warned.add(kind)
                 self.console.say(f"warning: {warning}")
 
-    def _evaluate(self, step):
+    def evaluate(self, step):
         summary = self.evaluator.score(self.validation).summary()
         self.writer.write(step, "validation", summary)
         if self.state.save_best(validation_score(summary, self.experiment.eval.best_metric)):
@@ -174,11 +258,12 @@ class _Run:
         for action in self.actions:
             action(Evaluation(step, self.workdir, self.model, self.evaluator, self.validation, summary, self.writer))
 
-    def _stop_diverged(self, bad_step, terms):
-        broken = ", ".join(sorted(name for name, value in terms.items() if value != value or abs(value) == float("inf")))
-        raise TrainingDiverged(
-            f"The loss is not finite since step {bad_step:,} (not finite in these steps: {broken}). The last checkpoint, from before, is intact. "
-            "Look for NaN in the data; else try a lower train.learning_rate, train.clip_norm=1, or train.precision=float32.")
+
+def _stop_diverged(bad_step, terms):
+    broken = ", ".join(sorted(name for name, value in terms.items() if value != value or abs(value) == float("inf")))
+    raise TrainingDiverged(
+        f"The loss is not finite since step {bad_step:,} (not finite in these steps: {broken}). The last checkpoint, from before, is intact. "
+        "Look for NaN in the data; else try a lower train.learning_rate, train.clip_norm=1, or train.precision=float32.")
 
 
 class _Signals:

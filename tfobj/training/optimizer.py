@@ -3,27 +3,21 @@
 import keras
 import tensorflow as tf
 
+from tfobj.training.schedule import WarmupDecaySchedule, schedule_of
+
 
 @keras.saving.register_keras_serializable("tfobj")
 class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """rate * min(1, step / warmup) * decay_rate ** (step / decay_steps), falling linearly to zero over the last `cooldown_steps`."""
+    """`schedule.WarmupDecaySchedule` in the graph; the arguments are its fields."""
 
     def __init__(self, rate, warmup_steps=0, decay_rate=1.0, decay_steps=1, cooldown_steps=0, total_steps=0):
-        self.rate, self.warmup_steps, self.decay_rate, self.decay_steps = rate, warmup_steps, decay_rate, decay_steps
-        self.cooldown_steps, self.total_steps = cooldown_steps, total_steps
+        self.schedule = WarmupDecaySchedule(rate, warmup_steps, decay_rate, decay_steps, cooldown_steps, total_steps)
 
     def __call__(self, step):
-        step = tf.cast(step, tf.float32)
-        rate = self.rate * tf.pow(self.decay_rate, step / self.decay_steps)
-        if self.warmup_steps:
-            rate *= tf.minimum(1.0, step / self.warmup_steps)
-        if self.cooldown_steps:
-            rate *= tf.clip_by_value((self.total_steps - step) / self.cooldown_steps, 0.0, 1.0)
-        return rate
+        return self.schedule.at(tf.cast(step, tf.float32), tf.minimum, tf.maximum)
 
     def get_config(self):
-        return {"rate": self.rate, "warmup_steps": self.warmup_steps, "decay_rate": self.decay_rate, "decay_steps": self.decay_steps,
-                "cooldown_steps": self.cooldown_steps, "total_steps": self.total_steps}
+        return self.schedule._asdict()
 
 
 @keras.saving.register_keras_serializable("tfobj")
@@ -47,7 +41,6 @@ class GlobalAdam(keras.optimizers.Adam):
 
 def make_optimizer(config):
     """Returns the optimizer of a `TrainConfig`."""
-    schedule = WarmupDecay(config.learning_rate, config.warmup_steps, config.decay_rate, config.decay_steps,
-                           min(config.cooldown_steps, config.steps), config.steps)
+    schedule = WarmupDecay(*schedule_of(config))
     return GlobalAdam(schedule, beta_1=config.adam_beta_1, beta_2=config.adam_beta_2, epsilon=config.adam_epsilon,
                       global_clipnorm=config.clip_norm, name="adam")  # one name for every instance, as for models

@@ -8,9 +8,8 @@ then clipped, and scene b of the global batch gets the noise of scene b, whereve
 import tensorflow as tf
 
 from tfobj import execution, random
-from tfobj.errors import UserError
 from tfobj.execution import Execution
-from tfobj.training.strategy import uses_xla
+from tfobj.training.strategy import check_batch_size, uses_xla
 
 
 class TrainStep:
@@ -121,10 +120,7 @@ def make_train_step(strategy, model, optimizer, experiment, xla=None):
       UserError: the batch cannot be divided by replicas and micro-batches.
     """
     config = experiment.train
-    parts = strategy.num_replicas_in_sync * config.micro_batches
-    if config.batch_size % parts:
-        raise UserError(f"`train.batch_size` must be a multiple of {parts}: {strategy.num_replicas_in_sync} replicas "
-                        f"x {config.micro_batches} micro-batches. Received: {config.batch_size}.")
+    check_batch_size(strategy, config.batch_size, config.micro_batches)
     xla = uses_xla(strategy, config.compile) if xla is None else xla
-    chosen = Execution(xla=xla, islands=config.compile in ("auto", "islands"), rematerialise=config.rematerialise)
+    chosen = Execution(xla=xla, islands=config.compile == "islands", rematerialise=config.rematerialise)
     return TrainStep(strategy, model, optimizer, experiment.seed, chosen, config.micro_batches)

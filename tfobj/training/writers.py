@@ -82,19 +82,21 @@ def training_minutes(rows):
 
 
 class Console:
-    """Progress bar with rate and remaining time on a terminal; plain lines where output goes to a file."""
+    """Progress bar with rate and remaining time on a terminal; plain lines where output goes to a file. Silent unless `enabled`."""
 
-    def __init__(self, total, done, description):
+    def __init__(self, total, done, description, enabled=True):
+        self._enabled = enabled
         self._bar = tqdm.tqdm(total=total, initial=done, desc=description, unit=" steps", dynamic_ncols=True, smoothing=0.1,
-                              disable=not sys.stderr.isatty())
+                              disable=not (enabled and sys.stderr.isatty()))
 
     def advance(self, num_steps, **numbers):
         self._bar.set_postfix({k: f"{v:.4g}" for k, v in numbers.items()}, refresh=False)
         self._bar.update(num_steps)
 
     def say(self, text):
-        tqdm.tqdm.write(text, file=sys.stderr)
-        sys.stderr.flush()
+        if self._enabled:
+            tqdm.tqdm.write(text, file=sys.stderr)
+            sys.stderr.flush()
 
     def close(self):
         self._bar.close()

@@ -1,0 +1,35 @@
+"""Turns what a JAX host trained into an ordinary run folder; see docs/jax_hosts.md.
+
+    python launch/import_state.py --state=from_gpu/run --workdir=runs/iodine_tetris
+    python launch/evaluate.py --workdir=runs/iodine_tetris
+
+--state is the --workdir of launch/run_step.py; its newest state is taken. --workdir must be new. Afterwards the run can be
+evaluated, exported, and continued with launch/train.py, which trains on exactly the scenes that come next.
+"""
+
+import pathlib
+import sys
+
+if not __package__:  # `python launch/import_state.py` from a checkout
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from tfobj import commands
+from absl import flags
+
+_STATE = flags.DEFINE_string("state", None, "Folder of the run on the JAX host.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder to make.", required=True)
+
+
+def main(argv):
+    commands.refuse_arguments(argv)
+    commands.load_tensorflow()
+    from tfobj.portable import importing
+
+    imported = importing.import_state(_STATE.value, _WORKDIR.value)
+    print(f"Imported step {imported.step:,} of {imported.experiment.model_name} to {_WORKDIR.value}. "
+          f"Next: python launch/evaluate.py --workdir={_WORKDIR.value}")
+    return 0
+
+
+if __name__ == "__main__":
+    commands.run(main)

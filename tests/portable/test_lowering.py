@@ -1,0 +1,73 @@
+"""Steps as programs: every model lowers, its arrays are parameters, and only Philox draws numbers."""
+
+import conformance
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfobj.errors import UserError
+from tfobj.portable import lowering
+from tfobj.training.experiment import ExperimentConfig, TrainConfig, build_model
+from tfobj.training.optimizer import WarmupDecay
+from tfobj.training.schedule import WarmupDecaySchedule
+
+CASES = [pytest.param(case, id=case.id, marks=[pytest.mark.slow] if case.name else []) for case in conformance.MODELS]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_model_is_lowered(case):
+    experiment = ExperimentConfig(model_name=case.model, model=case.config, train=TrainConfig(batch_size=4, clip_norm=1.0))
+    step = lowering.lower_step(experiment)  # raises where an operation does not run everywhere
+    model = build_model(experiment)
+    params, outputs = step.manifest["params"], step.manifest["outputs"]
+
+    assert [(p["name"], p["dtype"]) for p in params if p["kind"] == "input"] == [
+        ("image", "uint8"), ("seed", "int32"), ("step", "int64"), ("learning_rate", "float32")]
+    assert params[0]["shape"] == [4, *case.config.image_size, case.config.channels]
+    assert not [p for p in params if p["kind"] == "const"]
+    names = {p["name"] for p in params if p["kind"] == "state"}
+    assert names == set(step.state) and {v.path for v in model.weights} <= names
+    assert all(list(step.state[p["key"]].shape) == p["shape"] and str(step.state[p["key"]].dtype) == p["dtype"] for p in params if p["kind"] == "state")
+
+    written = {params[o["param"]]["name"] for o in outputs if o["kind"] == "state"}
+    grids = {v.path for v in model.weights if not v.trainable}
+    assert grids and written == names - grids and step.manifest["counter"] in written
+    assert {"loss", "grad_norm"} <= set(step.manifest["metrics"]) == {o["name"] for o in outputs if o["kind"] == "metric"}
+
+
+def lowered_text(function):
+    return tf.function(function, jit_compile=True, autograph=False).experimental_get_compiler_ir(tf.TensorSpec([8], tf.float32))(stage="hlo")
+
+
+@pytest.mark.parametrize("function, operation", [
+    (lambda x: x + tf.random.normal([8]), "rng"),
+    (lambda x: x + tf.random.stateless_uniform([8], [1, 2], alg="threefry"), "rng-bit-generator"),
+], ids=["stateful", "threefry"])
+def test_other_random_numbers_are_refused(function, operation):
+    with pytest.raises(UserError, match=f"Received: `{operation}`, random numbers of another algorithm than Philox"):
+        lowering.check_runs_everywhere(lowered_text(function))
+
+
+def test_philox_is_accepted():
+    lowering.check_runs_everywhere(lowered_text(lambda x: x + tf.random.stateless_uniform([8], [1, 2], alg="philox")))
+
+
+def test_custom_calls_are_refused():
+    line = '  %custom-call.3 = f32[4,4]{1,0} custom-call(f32[4,4]{1,0} %p), custom_call_target="lapack"'
+    with pytest.raises(UserError, match="Received: `custom-call`, an operation of one device or host, in: %custom-call.3"):
+        lowering.check_runs_everywhere(f"HloModule m\n{line}\n")
+
+
+@pytest.mark.parametrize("settings", [
+    (4e-4, 10_000, 0.5, 100_000), (5e-4, 1_000, 1.0, 1, 24_000, 24_000), (3e-4,), (1e-3, 8, 0.9, 7, 5, 20)])
+def test_the_host_computes_the_rate_of_the_graph(settings):
+    host, graph = WarmupDecaySchedule(*settings), WarmupDecay(*settings)
+    for step in (0, 1, 7, 19, 20, 999, 12_345, 24_000, 500_000):
+        np.testing.assert_allclose(host.at(step), graph(tf.constant(step, tf.int64)), rtol=1e-5, atol=1e-12)
+
+
+def test_step_starts_from_a_checkpoint_and_refuses_an_empty_run(tmp_path):
+    case = conformance.MODELS[0]
+    experiment = ExperimentConfig(model_name=case.model, model=case.config, train=TrainConfig(batch_size=4))
+    with pytest.raises(UserError, match="has no checkpoint to start from"):
+        lowering.lower_step(experiment, tmp_path)

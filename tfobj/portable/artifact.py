@@ -1,0 +1,202 @@
+"""The folder in which a run travels, and how arrays lie in it. NumPy alone.
+
+    manifest.json                what it is: settings, programs with their parameters and outputs, names of the files
+    step_000000.stablehlo        the training step from step 0 on; a curriculum has one file per stage
+    forward_000000.stablehlo     images -> masks and reconstructions, for scoring; one per stage as well
+    state/                       weights and optimizer at the first step
+    data/                        scenes, if they travel with the run
+
+Arrays lie in numbered .npz files below `PART_BYTES`, since many ways into a closed host limit the size of a file.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import zipfile
+import zlib
+
+import numpy as np
+
+from tfobj import files
+from tfobj.errors import UserError
+
+FORMAT = 1
+"""Version of the manifest and of the files beside it; another version is refused."""
+
+PROGRAM = ".stablehlo"
+MANIFEST, STATE, DATA = "manifest.json", "state", "data"
+_SUMMARY = "state.json"
+
+PART_BYTES = 15_000_000
+"""Most bytes of arrays in a file; compression never adds the million that is left to 16 MB."""
+
+_KEYS = ("format", "tfobj", "seed", "image_shape", "protocol", "batch_size", "variables", "steps", "data")
+_STEP_KEYS = ("from_step", "file", "sha256", "model", "metrics", "schedule", "config", "counter", "params", "outputs", "forward")
+
+
+def write_manifest(folder, manifest):
+    """Writes `manifest.json`, whole or not at all; last, since it makes the folder valid."""
+    files.write_text(pathlib.Path(folder) / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+
+
+def read_manifest(folder):
+    """Reads and checks `manifest.json`.
+
+    Raises:
+      UserError: there is none, it is damaged, it is of another format, or a file that it names is missing.
+    """
+    path = pathlib.Path(folder) / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as e:
+        raise UserError(f"`{folder}` must be a folder made by launch/export_step.py. It has no {MANIFEST}.") from e
+    except (json.JSONDecodeError, UnicodeDecodeError) as e:
+        raise UserError(f"`{path}` is damaged ({e}). Copy it again.") from e
+    if not isinstance(manifest, dict) or "format" not in manifest:
+        raise UserError(f"`{path}` is damaged (no format). Copy it again.")
+    if manifest["format"] != FORMAT:
+        raise UserError(f"`{path}` must be of format {FORMAT}, which this tfobj reads. Received: format {manifest['format']!r}, written by "
+                        f"tfobj {manifest.get('tfobj', '?')}. Use one version of tfobj on both hosts.")
+    missing = [key for key in _KEYS if key not in manifest] or [key for entry in manifest["steps"] for key in _STEP_KEYS if key not in entry]
+    if missing or not manifest["steps"]:
+        raise UserError(f"`{path}` is damaged (without {', '.join(missing) or 'steps'}). Copy it again.")
+    return manifest
+
+
+def program_at(manifest, step):
+    """Returns (entry, end): the entry of `manifest["steps"]` in force after `step` updates, and the step at which the next takes over, or None."""
+    later = [entry["from_step"] for entry in manifest["steps"] if entry["from_step"] > step]
+    return [entry for entry in manifest["steps"] if entry["from_step"] <= step][-1], min(later, default=None)
+
+
+def read_program(folder, entry):
+    """Returns the bytes of the program that an entry of the manifest names; a `UserError` if it is missing or damaged."""
+    path = pathlib.Path(folder) / entry["file"]
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as e:
+        raise UserError(f"`{path}` is missing; copy the folder again, all of it.") from e
+    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        raise UserError(f"`{path}` is damaged (other bytes than were exported). Copy it again.")
+    return data
+
+
+def write_arrays(folder, stem, arrays):
+    """Writes named arrays to `<stem>_000.npz`, `<stem>_001.npz`, ... in an existing folder; returns the number of parts.
+
+    An array too large for one part is cut into pieces of its flat form, "name#0", "name#1", ...
+    """
+    parts, size = [{}], 0
+    for name, array in arrays.items():
+        flat, most = array.reshape(-1), PART_BYTES // array.itemsize
+        pieces = [flat[i : i + most] for i in range(0, max(flat.size, 1), most)]
+        for i, piece in enumerate(pieces):
+            if parts[-1] and size + piece.nbytes > PART_BYTES:
+                parts.append({})
+                size = 0
+            parts[-1][name if len(pieces) == 1 else f"{name}#{i}"] = piece if len(pieces) > 1 else array
+            size += piece.nbytes
+    for number, part in enumerate(parts):
+        write_npz(pathlib.Path(folder) / f"{stem}_{number:03d}.npz", part)
+    return len(parts)
+
+
+def read_arrays(folder, stem, num_parts, shapes):
+    """Reads what `write_arrays` wrote; `shapes` is name -> {"shape", "dtype"}.
+
+    Raises:
+      UserError: a part is missing or damaged, or an array is absent or of another shape.
+    """
+    pieces = {}
+    for number in range(num_parts):
+        pieces |= read_npz(pathlib.Path(folder) / f"{stem}_{number:03d}.npz")
+    arrays = {}
+    for name, expected in shapes.items():
+        if name in pieces:
+            array = pieces[name]
+        else:
+            cut = [pieces[f"{name}#{i}"] for i in range(len(pieces)) if f"{name}#{i}" in pieces]
+            if not cut:
+                raise UserError(f"`{folder}` has no array {name!r}; its files do not belong together.")
+            array = np.concatenate(cut)
+        if array.size != np.prod(expected["shape"], dtype=np.int64) or str(array.dtype) != expected["dtype"]:
+            raise UserError(f"`{folder}`: {name!r} must be {expected['dtype']} {expected['shape']}. Received: {array.dtype} {list(array.shape)}.")
+        arrays[name] = array.reshape(expected["shape"])
+    return arrays
+
+
+def write_npz(path, arrays):
+    """Writes a compressed .npz file, whole or not at all."""
+    with files.whole(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def read_npz(path):
+    """Returns the arrays of an .npz file as a dict; a `UserError` names a missing or damaged one."""
+    try:
+        with pathlib.Path(path).open("rb") as file:
+            with zipfile.ZipFile(file) as members:
+                if (bad := members.testzip()) is not None:  # before NumPy parses what may be anything
+                    raise zipfile.BadZipFile(f"bad checksum of {bad}")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
+    except FileNotFoundError as e:
+        raise UserError(f"`{path}` is missing; copy the folder again, all of it.") from e
+    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as e:
+        raise UserError(f"`{path}` is damaged ({e}). Copy it again.") from e
+
+
+def describe_variables(state):
+    """Returns name -> {"shape", "dtype"} of a dict of arrays, as manifests hold it."""
+    return {name: {"shape": list(array.shape), "dtype": str(array.dtype)} for name, array in state.items()}
+
+
+def write_state(folder, step, state, **facts):
+    """Writes a state, whole or not at all: arrays in parts, and `state.json` with step, shapes and `facts`."""
+    folder = pathlib.Path(folder)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        num_parts = write_arrays(partial, "part", state)
+        summary = {"format": FORMAT, "step": step, "num_parts": num_parts, **facts, "variables": describe_variables(state)}
+        files.write_text(partial / _SUMMARY, json.dumps(summary, indent=1) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    except OSError as e:
+        raise UserError(f"`{folder}` cannot be written ({e.strerror or e}).") from e
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def read_state(folder):
+    """Reads a state; returns (summary, arrays): the contents of `state.json`, and name -> array.
+
+    Raises:
+      UserError: a file is missing or damaged, or the state is of another format.
+    """
+    path = pathlib.Path(folder) / _SUMMARY
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        if summary["format"] != FORMAT:
+            raise UserError(f"`{path}` must be of format {FORMAT}. Received: format {summary['format']!r}; use one version of tfobj on both hosts.")
+        return summary, read_arrays(folder, "part", summary["num_parts"], summary["variables"])
+    except FileNotFoundError as e:
+        raise UserError(f"`{path}` is missing; copy the folder again, all of it.") from e
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as e:
+        raise UserError(f"`{path}` is damaged ({e!r}). Copy it again.") from e
+
+
+def check_same_variables(expected, received, where):
+    """Raises a `UserError` that names the first difference between two results of `describe_variables`."""
+    for name in sorted({*expected, *received}):
+        if name not in received:
+            raise UserError(f"{where} has no variable {name!r}, which the model has.")
+        if name not in expected:
+            raise UserError(f"{where} has a variable {name!r}, which the model does not have.")
+        if expected[name] != received[name]:
+            a, b = ("{dtype} {shape}".format(**table[name]) for table in (expected, received))
+            raise UserError(f"{where}: {name!r} must be {a}. Received: {b}.")

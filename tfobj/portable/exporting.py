@@ -1,0 +1,154 @@
+"""Writes the folder in which a run travels to a host with JAX and NumPy."""
+
+import hashlib
+import os
+import pathlib
+import shutil
+
+import tfobj
+from tfobj import files
+from tfobj.errors import UserError
+from tfobj.portable import artifact, lowering, scenes, stablehlo
+from tfobj.training.evaluation import EVALUATION_SEED
+from tfobj.training.experiment import open_scenes
+
+_README = """# {model} on {protocol}, to be trained with JAX
+
+The training step of tfobj {version} with its state: {num_variables} variables after {step:,} updates, batches of {batch_size}
+images of {shape}, products in {precision} precision. The host needs Python 3.11, JAX {jax} or later and NumPy, and a checkout of
+tfobj {version} that need not be installed. TensorFlow is not needed.
+
+First twenty steps, whose losses can be held against those of `launch/train.py` with the same settings; then the run itself:
+
+    python launch/run_step.py --artifact=FOLDER --workdir=check --steps=20 --log_every=1
+    python launch/run_step.py --artifact=FOLDER --workdir=run
+
+The same command continues a run that was stopped. Scenes: {scenes}. Back on a host with TensorFlow:
+
+    python launch/import_state.py --state=run --workdir=runs/imported
+
+`docs/jax_hosts.md` of tfobj says more.
+"""
+
+
+def export(experiment, to, workdir=None, precision="default", num_scenes=None, data_dir=None):
+    """Writes step, forward pass, state and description of an experiment to a new folder.
+
+    Args:
+      experiment: `ExperimentConfig`.
+      to: folder, which must not exist or be empty. It appears whole or not at all.
+      workdir: folder of a run whose newest checkpoint is the state; None starts from the seed's initial weights.
+      precision: "default" leaves the precision of products to the device (TF32 on NVIDIA GPUs); "highest" asks for float32.
+      num_scenes: training scenes to write beside it, with the test scenes; None writes none.
+      data_dir: TFDS data folder, for scenes that are not drawn from a seed.
+
+    Returns:
+      The manifest.
+
+    Raises:
+      UserError: the folder is in use, the step cannot run elsewhere, JAX is missing, or there are too few scenes.
+    """
+    to = pathlib.Path(to)
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise UserError(f"`--to` must be a new folder. Received: {to}, which is not empty; --append adds a stage to an exported run.")
+    if num_scenes is not None:
+        train, evaluation = _open(experiment, num_scenes, data_dir)
+        if experiment.data.has_splits:  # the run's config says which scenes were used, here and on its return
+            experiment = experiment.override({"data.num_train": num_scenes})
+    partial = to.with_name(f".{to.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir(parents=True)
+        step = lowering.lower_step(experiment, workdir)
+        entry = _write_stage(experiment, step, partial, 0, precision)
+        names = {"train": [], "evaluation": []}
+        if num_scenes is not None:
+            (partial / artifact.DATA).mkdir()
+            names = {"train": scenes.write(partial / artifact.DATA, "train", train),
+                     "evaluation": scenes.write(partial / artifact.DATA, "evaluation", evaluation)}
+        count = int(step.state[entry["counter"]])
+        artifact.write_state(partial / artifact.STATE, count, step.state)
+        manifest = {
+            "format": artifact.FORMAT, "tfobj": tfobj.__version__, "seed": experiment.seed, "protocol": experiment.data.protocol,
+            "image_shape": entry["image_shape"], "batch_size": entry["batch_size"], "precision": precision,
+            "counter": entry["counter"], "variables": artifact.describe_variables(step.state), "steps": [entry], "data": names,
+        }
+        files.write_text(partial / "README.md", _readme(manifest, count))
+        artifact.write_manifest(partial, manifest)
+        if to.exists():
+            to.rmdir()
+        partial.rename(to)
+    except OSError as e:
+        raise UserError(f"`{to}` cannot be written ({e.strerror or e}).") from e
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return manifest
+
+
+def append(experiment, to, from_step):
+    """Adds a stage to an exported run: from `from_step` on, the step of `experiment` advances the same state.
+
+    Raises:
+      UserError: the state, the batch size, the seed or the data differ, or `from_step` is not after the last stage.
+    """
+    manifest = artifact.read_manifest(to)
+    last = manifest["steps"][-1]["from_step"]
+    if from_step <= last:
+        raise UserError(f"`--from_step` must be after the last stage, which begins at step {last}. Received: {from_step}.")
+    if manifest["data"]["train"]:
+        experiment = experiment.override({"data.num_train": manifest["steps"][0]["config"]["data"]["num_train"]})
+    for name, value in {"batch_size": experiment.train.batch_size, "seed": experiment.seed, "protocol": experiment.data.protocol}.items():
+        if manifest[name] != value:
+            raise UserError(f"All stages must have one {name.replace('_', ' ')}, {manifest[name]!r}. Received: {value!r}.")
+    step = lowering.lower_step(experiment)
+    artifact.check_same_variables(manifest["variables"], artifact.describe_variables(step.state), "The new stage")
+    entry = _write_stage(experiment, step, pathlib.Path(to), from_step, manifest["precision"])
+    manifest["steps"].append(entry)
+    artifact.write_manifest(to, manifest)
+    return manifest
+
+
+def _write_stage(experiment, step, folder, from_step, precision):
+    """Writes the programs of a stage, its `LoweredStep` and the forward pass; returns its entry of the manifest."""
+    forward = lowering.lower_forward(experiment, min(experiment.eval.batch_size, scenes.NUM_EVALUATION))
+    written = _write_program(folder / f"forward_{from_step:06d}{artifact.PROGRAM}", forward, precision)
+    scored = {"seed": EVALUATION_SEED, **written, **{name: forward.manifest[name] for name in ("batch_size", "params", "outputs")}}
+    written = _write_program(folder / f"step_{from_step:06d}{artifact.PROGRAM}", step, precision)
+    return {"from_step": from_step, **written, **step.manifest, "forward": scored}
+
+
+def _write_program(path, lowered, precision):
+    """Writes a program; returns what the manifest says of its file."""
+    for param in lowered.manifest["params"]:
+        if param["kind"] == "const":
+            raise UserError(f"A step can be exported if all its arrays are weights. Received: an array {param['shape']} that the model holds as a "
+                            "constant; make it a weight with trainable=False.")
+    program = stablehlo.to_portable(lowered.hlo)
+    if precision != "default":
+        program = stablehlo.force_precision(program, precision.upper())
+    with files.whole(path) as partial:
+        partial.write_bytes(program)
+    import jax  # there is one, since the conversion worked
+
+    return {"file": path.name, "sha256": hashlib.sha256(program).hexdigest(), "jax": jax.__version__}
+
+
+def _open(experiment, num_scenes, data_dir):
+    """Returns (the first training scenes without masks, the test scenes)."""
+    protocol = scenes.protocol_of(experiment.data.to_dict())
+    if scenes.can_generate(protocol):  # the builder's scenes, without building it
+        train, evaluation = scenes.generate(protocol, "train", num_scenes, with_masks=False), scenes.generate(protocol, "test", scenes.NUM_EVALUATION)
+    else:
+        train, evaluation = (open_scenes(experiment, split, data_dir)[0] for split in ("train", "test"))
+        train = scenes.without_masks(train.take(num_scenes))
+        evaluation = evaluation.take(min(scenes.NUM_EVALUATION, len(evaluation)))
+    return train.take(num_scenes), evaluation
+
+
+def _readme(manifest, step):
+    entry = manifest["steps"][0]
+    count = entry["config"]["data"]["num_train"]
+    described = f"{count:,} of them, in data/" if manifest["data"]["train"] and count else \
+        "in data/" if manifest["data"]["train"] else "drawn from the seed when the run starts"
+    return _README.format(model=entry["model"], protocol=manifest["protocol"], version=manifest["tfobj"], num_variables=len(manifest["variables"]), step=step,
+                          batch_size=manifest["batch_size"], shape="x".join(map(str, manifest["image_shape"])), precision=manifest["precision"],
+                          jax=entry["jax"], scenes=described)

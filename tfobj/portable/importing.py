@@ -1,0 +1,75 @@
+"""Brings the state of a run on a JAX host back into an ordinary run folder."""
+
+import json
+import os
+import pathlib
+import shutil
+from typing import NamedTuple
+
+from tfobj import files
+from tfobj.errors import UserError
+from tfobj.portable import artifact, records
+from tfobj.training.checkpoint import RunState, by_path
+from tfobj.training.experiment import ExperimentConfig, build_model
+from tfobj.training.optimizer import make_optimizer
+
+
+class Imported(NamedTuple):
+    """What was imported."""
+
+    experiment: ExperimentConfig
+    step: int
+
+
+def import_state(state, workdir):
+    """Writes a run folder from what `launch/run_step.py` left behind.
+
+    The folder has the settings of the stage in force, one checkpoint with weights, optimizer and step, the metrics so
+    far and the hardware they came from; evaluating, exporting and continuing work as in any other run.
+
+    Args:
+      state: folder of the run on the JAX host (its newest readable state is taken).
+      workdir: folder to make; it must not exist or be empty, and appears whole or not at all.
+
+    Returns:
+      `Imported`.
+
+    Raises:
+      UserError: no readable state, one that does not fit the model, or a `workdir` in use.
+    """
+    state, workdir = pathlib.Path(state), pathlib.Path(workdir)
+    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+        raise UserError(f"`--workdir` must be a new folder. Received: {workdir}, which is not empty; its files stay as they are.")
+    manifest = artifact.read_manifest(state)
+    found = records.newest_state(state)
+    if found is None:
+        raise UserError(f"`--state` must be the folder of a run of launch/run_step.py. Received: {state}, which holds no state.")
+    summary, arrays = found
+    entry, _ = artifact.program_at(manifest, max(summary["step"] - 1, 0))
+    experiment = ExperimentConfig.from_dict(entry["config"])
+    model, optimizer = build_model(experiment), make_optimizer(experiment.train)
+    optimizer.build(model.trainable_variables)
+    variables = by_path([*model.weights, *optimizer.variables])
+    expected = artifact.describe_variables({name: variable.numpy() for name, variable in variables.items()})
+    artifact.check_same_variables(expected, summary["variables"], f"The state of `{state}`")
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+    if int(optimizer.iterations.numpy()) != summary["step"]:
+        raise UserError(f"The state of `{state}` is damaged: step {summary['step']} in its summary, {int(optimizer.iterations.numpy())} in the optimizer.")
+
+    partial = workdir.with_name(f".{workdir.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir(parents=True)
+        files.write_text(partial / "config.json", json.dumps(experiment.to_dict(), indent=2) + "\n")
+        for name in (records.METRICS, "machine.json"):
+            if (state / name).exists():
+                shutil.copyfile(state / name, partial / name)
+        RunState(partial, model, optimizer, experiment.train.keep_checkpoints).save()
+        if workdir.exists():
+            workdir.rmdir()
+        partial.rename(workdir)
+    except OSError as e:
+        raise UserError(f"`{workdir}` cannot be written ({e.strerror or e}).") from e
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Imported(experiment, summary["step"])

@@ -1,0 +1,48 @@
+"""ARI, FG-ARI and MSE of a forward pass on a host without TensorFlow; the other scores need the run's return. NumPy alone."""
+
+import json
+import math
+
+import numpy as np
+
+from tfobj import files
+from tfobj.data.pipeline import evaluation_batches
+from tfobj.metrics import clustering, reconstruction
+
+
+def score(forward, scenes, batch_size, seed):
+    """Scores all scenes, each by itself, and averages; the numbers of `launch/evaluate.py` under the same names.
+
+    Args:
+      forward: function of (image float32 [B, H, W, C], seed int32 [3]) that returns (masks [B, K, H, W, 1], recon).
+      scenes: `SceneArrays`; without masks there is the reconstruction error alone.
+      batch_size: B.
+      seed: of the inference noise; scene i draws the same noise whatever the batch size.
+
+    Returns:
+      dict: num_scenes, and for mse, fg_ari and ari the mean, `<name>_std` over scenes, and `undefined_<name>` if some are left out.
+    """
+    columns = []
+    for number, batch in enumerate(evaluation_batches(scenes, batch_size)):
+        masks, recon = forward(batch["image"], np.array([seed, 0, number * batch_size], np.int32))
+        scores = {"mse": reconstruction.mean_squared_error(batch["image"], recon)}
+        if "mask" in batch:
+            table = clustering.contingency_table(batch["mask"], clustering.segment_ids(masks), num_predicted=masks.shape[1])
+            scores["fg_ari"] = clustering.adjusted_rand_index_from_table(table, foreground_only=True)
+            scores["ari"] = clustering.adjusted_rand_index_from_table(table)
+        columns.append({name: values[batch["valid"]] for name, values in scores.items()})
+    summary = {"num_scenes": len(scenes)}
+    for name in columns[0]:
+        values = np.concatenate([column[name] for column in columns])
+        defined = values[~np.isnan(values)]
+        summary[name] = float(defined.mean()) if defined.size else math.nan
+        summary[f"{name}_std"] = float(defined.std()) if defined.size else math.nan
+        if defined.size < values.size:
+            summary[f"undefined_{name}"] = int(values.size - defined.size)
+    return summary
+
+
+def write_evaluation(path, summary, **facts):
+    """Writes `evaluation.json`: facts and flat metric names; undefined numbers become null."""
+    clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in {**facts, **summary}.items()}
+    files.write_text(path, json.dumps(clean, indent=2) + "\n")

@@ -1,0 +1,34 @@
+"""The learning rate as a function of the step, in plain arithmetic: the same lines serve TensorFlow and hosts without it."""
+
+from typing import NamedTuple
+
+
+class WarmupDecaySchedule(NamedTuple):
+    """rate * min(1, step / warmup) * decay_rate ** (step / decay_steps), falling linearly to zero over the last `cooldown_steps`."""
+
+    rate: float
+    warmup_steps: int = 0
+    decay_rate: float = 1.0
+    decay_steps: int = 1
+    cooldown_steps: int = 0
+    total_steps: int = 0
+
+    def at(self, step, minimum=min, maximum=max):
+        """Returns the rate of the update that follows `step` finished ones.
+
+        Args:
+          step: a number, or a float tensor with its engine's `minimum` and `maximum`.
+          minimum, maximum: functions of two numbers or tensors.
+        """
+        rate = self.rate * self.decay_rate ** (step / self.decay_steps)
+        if self.warmup_steps:
+            rate = rate * minimum(1.0, step / self.warmup_steps)
+        if self.cooldown_steps:
+            rate = rate * maximum(minimum((self.total_steps - step) / self.cooldown_steps, 1.0), 0.0)
+        return rate
+
+
+def schedule_of(config):
+    """Returns the `WarmupDecaySchedule` of a `TrainConfig`."""
+    return WarmupDecaySchedule(config.learning_rate, config.warmup_steps, config.decay_rate, config.decay_steps,
+                               min(config.cooldown_steps, config.steps), config.steps)
