@@ -3,6 +3,7 @@
     python launch/benchmark.py --model=iodine --dataset=tetris --set train.batch_size=8
     python launch/benchmark.py --model=iodine --model=slot_attention --what=train,inference,data --json=benchmark.json
     python launch/benchmark.py --model=slot_attention --also="train.precision=bfloat16" --also="train.compile=xla"
+    python launch/benchmark.py --write_docs            # the tables of docs/performance.md, from results/benchmarks/
 
 Every row runs in a process of its own; the rows take turns in blocks of --seconds, --blocks times, and the table shows
 the median over blocks. --also measures every model once more with the settings it names (several, separated by
@@ -19,7 +20,7 @@ import sys
 if not __package__:  # `python launch/benchmark.py` from a checkout
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tfobj import commands
+from tfobj import commands, files
 from absl import flags
 
 _MODEL = flags.DEFINE_multi_string("model", ["slot_attention"], "Model, repeatable; `python launch/list.py` shows all.")
@@ -33,14 +34,23 @@ _SECONDS = flags.DEFINE_float("seconds", 2.0, "Length of a block.")
 _BLOCKS = flags.DEFINE_integer("blocks", 5, "Blocks of every row.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS data folder; default: a temporary one.")
 _JSON = flags.DEFINE_string("json", None, "File for all numbers.")
+_WRITE_DOCS = flags.DEFINE_bool("write_docs", False, "Measure nothing; write the tables of docs/performance.md from results/benchmarks/.")
+_CHECK = flags.DEFINE_bool("check", False, "With --write_docs: change nothing; exit with status 2 if the tables are not up to date.")
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def main(argv):
     commands.refuse_arguments(argv)
+    if _WRITE_DOCS.value:
+        from tfobj.training import benchmark_tables
+
+        changed = benchmark_tables.write_page(ROOT / "docs" / "performance.md", ROOT / "results", _CHECK.value)
+        print(f"docs/performance.md {'rewritten' if changed else 'is up to date'}.")
+        return 0
     commands.load_tensorflow()
     from tfobj.config import parse_overrides
     from tfobj.training import benchmark, machine
-    from tfobj import files
 
     rows = benchmark.make_rows(_MODEL.value, _DATASET.value, _PRESET.value, parse_overrides(_SET.value),
                                [parse_overrides(shlex.split(text)) for text in _ALSO.value], _WHAT.value)

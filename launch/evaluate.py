@@ -38,10 +38,9 @@ def main(argv):
     commands.load_tensorflow()
     from tfobj.structs import check_num_slots, check_num_steps
     from tfobj.training.checkpoint import load_run
-    from tfobj.training.evaluation import EVALUATION_SEED, Evaluator, write_evaluation
+    from tfobj.training.evaluation import EVALUATION_SEED, Evaluator
     from tfobj.training.experiment import open_scenes
-    from tfobj.training.loop import MACHINE
-    from tfobj.training.writers import read_metrics, training_minutes
+    from tfobj.training.workdir import MACHINE, read_metrics, training_minutes, write_evaluation
     from tfobj.viz import evaluation_figures
 
     check_num_slots(_NUM_SLOTS.value)

@@ -17,7 +17,7 @@ import sys
 if not __package__:  # `python launch/readme.py` from a checkout
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tfobj import commands
+from tfobj import commands, files
 from absl import flags
 
 _CHECK = flags.DEFINE_bool("check", False, "Change nothing; exit with status 2 if README.md is not up to date.")
@@ -28,21 +28,11 @@ BEGIN, END = "<!-- results: written by `make readme` -->", "<!-- end of results 
 
 
 def main(argv):
-    from tfobj.errors import UserError
-
     commands.refuse_arguments(argv)
     if _RECORD.value:
         record(pathlib.Path(_RECORD.value), ROOT / "results")
-    readme = ROOT / "README.md"
-    old = readme.read_text()
-    new = fill(old, results_table(ROOT / "results"))
-    if new == old:
-        print("README.md is up to date.")
-    elif _CHECK.value:
-        raise UserError("README.md is not up to date with results/; run `make readme`.")
-    else:
-        readme.write_text(new)
-        print("README.md rewritten.")
+    changed = files.fill_between(ROOT / "README.md", BEGIN, END, results_table(ROOT / "results"), _CHECK.value, "make readme")
+    print("README.md rewritten." if changed else "README.md is up to date.")
     return 0
 
 
@@ -91,17 +81,6 @@ def spread(rows, name, form):
     values = [row[name] for row in rows]
     text = form.format(statistics.mean(values))
     return text if len(values) == 1 else f"{text} ({form.format(min(values))}–{form.format(max(values))})"
-
-
-def fill(text, table):
-    """Returns `text` with what stands between the markers replaced by `table`."""
-    from tfobj.errors import UserError
-
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise UserError(f"README.md must have the lines {BEGIN!r} and {END!r}.")
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
 if __name__ == "__main__":

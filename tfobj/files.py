@@ -34,3 +34,34 @@ def write_text(path, text):
     """Writes `text` to `path`, whole or not at all."""
     with whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def fill_between(path, begin, end, text, check=False, command=""):
+    """Replaces what stands between two marker lines of a document by generated `text`.
+
+    Args:
+      path: the document.
+      begin, end: the marker lines, which stay.
+      text: what to put there.
+      check: change nothing.
+      command: what makes `text`, for the messages.
+
+    Returns:
+      Whether the document was changed.
+
+    Raises:
+      UserError: a marker is missing; or `check`, and the document is not up to date.
+    """
+    path = pathlib.Path(path)
+    old = path.read_text(encoding="utf-8")
+    before, found_begin, rest = old.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        raise UserError(f"{path.name} must have the lines {begin!r} and {end!r}.")
+    new = f"{before}{begin}\n{text}\n{end}{after}"
+    if new == old:
+        return False
+    if check:
+        raise UserError(f"{path.name} is not up to date; run `{command}`.")
+    write_text(path, new)
+    return True

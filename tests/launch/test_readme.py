@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from tfobj import files
 from tfobj.errors import UserError
 from tfobj.launch import readme
 
@@ -37,16 +38,8 @@ def test_record_names_the_file_by_its_content(tmp_path):
         readme.record(tmp_path, tmp_path / "results")
 
 
-def test_fill_replaces_only_what_stands_between_the_markers():
-    text = f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter"
-    assert readme.fill(text, "new") == f"before\n{readme.BEGIN}\nnew\n{readme.END}\nafter"
-    with pytest.raises(UserError, match="must have the lines"):
-        readme.fill("no markers", "new")
-
-
 def test_readme_is_up_to_date_with_the_results():
-    text = (ROOT / "README.md").read_text()
-    assert readme.fill(text, readme.results_table(ROOT / "results")) == text
+    assert not files.fill_between(ROOT / "README.md", readme.BEGIN, readme.END, readme.results_table(ROOT / "results"), check=True)
 
 
 def test_readme_names_only_files_that_exist():

@@ -11,6 +11,7 @@ import pytest
 from portable_host import jax_only, rows, run_step, small
 from tfobj.errors import UserError
 from tfobj.portable import artifact, program, records, runner
+from tfobj.training.workdir import locked
 
 
 def tensorflow_run(model, steps):
@@ -135,7 +136,7 @@ def test_other_scenes_than_before(folder, finished, tmp_path, monkeypatch):
 
 
 def test_one_process_per_folder(folder, tmp_path):
-    with records.locked(tmp_path / "run"):
+    with locked(tmp_path / "run"):
         fails(folder, tmp_path / "run", "in use by another run")
 
 

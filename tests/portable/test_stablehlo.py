@@ -125,6 +125,16 @@ def test_one_step_equals_tensorflow(converted):
 
 
 @needs_jax
+def test_a_finished_program_needs_no_private_parts(monkeypatch):
+    """A host that only runs it may have a newer JAX, where they have moved."""
+    monkeypatch.setattr(stablehlo, "_jax_parts", lambda: pytest.fail("private parts of JAX"))
+    arrays = [{"shape": [3], "dtype": "float32"}, {"shape": [], "dtype": "int64"}]
+    exported = stablehlo.to_exported({"params": arrays, "outputs": arrays[:1]}, b"program", ("cpu",))
+    assert exported.mlir_module_serialized == b"program"
+    assert [str(aval.dtype) for aval in (*exported.in_avals, *exported.out_avals)] == ["float32", "int64", "float32"]
+
+
+@needs_jax
 def test_unknown_precision():
     with pytest.raises(UserError, match="Unknown precision 'HIGHER'. Did you mean 'HIGH"):
         stablehlo.force_precision(b"", "HIGHER")
@@ -141,6 +151,8 @@ def test_missing_jax_is_one_line(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", no_jax)
     with pytest.raises(UserError, match=r"needs JAX.*pip install 'tfobj\[tpu-aot\]'"):
         stablehlo.to_portable(b"")
+    with pytest.raises(UserError, match="needs JAX"):
+        stablehlo.to_exported({}, b"", ("cpu",))
 
 
 def test_moved_private_parts_are_named(monkeypatch):

@@ -1,8 +1,7 @@
-"""The run folder: one process, one configuration, checkpoints that survive damage and full disks."""
+"""The run folder: one configuration, checkpoints that survive damage and full disks."""
 
 import errno
 import json
-import multiprocessing
 
 import keras
 import numpy as np
@@ -11,7 +10,7 @@ import tensorflow as tf
 
 from tfobj import files
 from tfobj.errors import UserError
-from tfobj.training.checkpoint import RunState, load_run, locked, read_config, settle_config
+from tfobj.training.checkpoint import RunState, load_run, read_config, settle_config
 from tfobj.training.optimizer import GlobalAdam
 
 
@@ -114,40 +113,6 @@ def test_best_is_the_highest_score_so_far_and_survives_a_restart(tmp_path):
     again, _, _ = make_state(tmp_path)
     again.restore()
     assert not again.save_best(0.6) and float(again.best_score.numpy()) == 0.7
-
-
-def test_two_runs_in_one_folder(tmp_path):
-    with locked(tmp_path), pytest.raises(UserError, match=r"`--workdir` .* is in use by another run \(process \d+\)"), locked(tmp_path):
-        pass
-    with locked(tmp_path):  # free again
-        pass
-
-
-def hold(workdir, connection):
-    with locked(workdir):
-        connection.send("held")
-        connection.recv()
-
-
-def test_lock_of_a_killed_process_is_gone(tmp_path):
-    here, there = multiprocessing.get_context("spawn").Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=hold, args=(tmp_path, there))
-    process.start()
-    assert here.recv() == "held"
-    with pytest.raises(UserError, match=f"process {process.pid}"), locked(tmp_path):
-        pass
-    process.kill()
-    process.join()
-    with locked(tmp_path):
-        pass
-
-
-def test_folder_that_cannot_be_made(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="`--workdir` must be a folder that can be written. Received: .*file/run"), locked(tmp_path / "file" / "run"):
-        pass
-    with pytest.raises(UserError, match="cannot be written"):
-        files.write_text(tmp_path / "file" / "config.json", "{}")
 
 
 def test_atomic_writing_leaves_no_partial_file(tmp_path):

@@ -1,11 +1,9 @@
 """Scoring a split: independent of the batch size, comparable between checkpoints."""
 
-import json
-
 import numpy as np
 import pytest
 
-from tfobj.training.evaluation import Evaluator, validation_score, write_evaluation
+from tfobj.training.evaluation import Evaluator, validation_score
 from tfobj.training.experiment import build_model
 
 
@@ -48,8 +46,3 @@ def test_graph_of_the_forward_pass(model, scenes):
     ({"fg_ari": 0.7, "mse": 0.1}, "mse", -0.1)])
 def test_number_that_chooses_the_best(summary, metric, expected):
     assert validation_score(summary, metric) == expected
-
-
-def test_file_of_an_evaluation(tmp_path):
-    write_evaluation(tmp_path / "evaluation.json", {"mse": 0.5, "fg_ari": float("nan")}, protocol="p", step=3)
-    assert json.loads((tmp_path / "evaluation.json").read_text()) == {"protocol": "p", "step": 3, "mse": 0.5, "fg_ari": None}

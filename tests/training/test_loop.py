@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tfobj.errors import UserError
-from tfobj.training.checkpoint import load_run, locked
+from tfobj.training.checkpoint import load_run
 from tfobj.training.loop import TrainingDiverged
-from tfobj.training.writers import read_metrics
+from tfobj.training.workdir import locked, read_metrics
 
 
 def steps_on_disk(workdir, folder="checkpoints"):

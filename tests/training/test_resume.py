@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tfobj.training.checkpoint import load_run
-from tfobj.training.writers import read_metrics
+from tfobj.training.workdir import read_metrics
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY = {

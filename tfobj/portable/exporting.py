@@ -1,9 +1,7 @@
 """Writes the folder in which a run travels to a host with JAX and NumPy."""
 
 import hashlib
-import os
 import pathlib
-import shutil
 
 import tfobj
 from tfobj import files
@@ -55,9 +53,7 @@ def export(experiment, to, workdir=None, precision="default", num_scenes=None, d
         train, evaluation = _open(experiment, num_scenes, data_dir)
         if experiment.data.has_splits:  # the run's config says which scenes were used, here and on its return
             experiment = experiment.override({"data.num_train": num_scenes})
-    partial = to.with_name(f".{to.name}.{os.getpid()}.partial")
-    try:
-        partial.mkdir(parents=True)
+    with artifact.whole_folder(to) as partial:
         step = lowering.lower_step(experiment, workdir)
         entry = _write_stage(experiment, step, partial, 0, precision)
         names = {"train": [], "evaluation": []}
@@ -74,13 +70,6 @@ def export(experiment, to, workdir=None, precision="default", num_scenes=None, d
         }
         files.write_text(partial / "README.md", _readme(manifest, count))
         artifact.write_manifest(partial, manifest)
-        if to.exists():
-            to.rmdir()
-        partial.rename(to)
-    except OSError as e:
-        raise UserError(f"`{to}` cannot be written ({e.strerror or e}).") from e
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return manifest
 
 

@@ -1,7 +1,6 @@
 """Brings the state of a run on a JAX host back into an ordinary run folder."""
 
 import json
-import os
 import pathlib
 import shutil
 from typing import NamedTuple
@@ -12,6 +11,7 @@ from tfobj.portable import artifact, records
 from tfobj.training.checkpoint import RunState, by_path
 from tfobj.training.experiment import ExperimentConfig, build_model
 from tfobj.training.optimizer import make_optimizer
+from tfobj.training.workdir import MACHINE, METRICS
 
 
 class Imported(NamedTuple):
@@ -57,19 +57,10 @@ def import_state(state, workdir):
     if int(optimizer.iterations.numpy()) != summary["step"]:
         raise UserError(f"The state of `{state}` is damaged: step {summary['step']} in its summary, {int(optimizer.iterations.numpy())} in the optimizer.")
 
-    partial = workdir.with_name(f".{workdir.name}.{os.getpid()}.partial")
-    try:
-        partial.mkdir(parents=True)
+    with artifact.whole_folder(workdir) as partial:
         files.write_text(partial / "config.json", json.dumps(experiment.to_dict(), indent=2) + "\n")
-        for name in (records.METRICS, "machine.json"):
+        for name in (METRICS, MACHINE):
             if (state / name).exists():
                 shutil.copyfile(state / name, partial / name)
         RunState(partial, model, optimizer, experiment.train.keep_checkpoints).save()
-        if workdir.exists():
-            workdir.rmdir()
-        partial.rename(workdir)
-    except OSError as e:
-        raise UserError(f"`{workdir}` cannot be written ({e.strerror or e}).") from e
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return Imported(experiment, summary["step"])

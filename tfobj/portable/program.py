@@ -2,7 +2,6 @@
 
 import collections
 import os
-import platform
 
 import numpy as np
 
@@ -60,11 +59,8 @@ def check_version(version):
 
 def describe_host(jax):
     """Returns {"hardware", "software"} as `training.machine.describe` does; no host names or paths."""
-    devices = jax.devices()
-    hardware = f"{len(os.sched_getaffinity(0))} cores of {machine.cpu_name()}"
-    if devices[0].platform != "cpu":
-        hardware += f", 1 x {devices[0].device_kind}"
-    return {"hardware": hardware, "software": f"Python {platform.python_version()}, JAX {jax.__version__}, NumPy {np.__version__}"}
+    used = jax.devices()[0]
+    return machine.report([] if used.platform == "cpu" else [used.device_kind], JAX=jax.__version__, NumPy=np.__version__)
 
 
 def load(jax, folder, entry):

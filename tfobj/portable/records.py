@@ -1,40 +1,15 @@
-"""What a run without TensorFlow writes down: JSON lines, states, and a line on the console. The standard library and NumPy alone."""
+"""What a run without TensorFlow writes down: states, and a line on the console. The standard library and NumPy alone."""
 
-import contextlib
-import fcntl
-import json
-import math
 import pathlib
 import shutil
 import sys
 import time
 
-from tfobj import files
 from tfobj.errors import UserError
 from tfobj.portable import artifact
 
 KEPT_STATES = 2
-METRICS, STATES = "metrics.jsonl", "state"
-
-
-class Rows:
-    """Appends to `<workdir>/metrics.jsonl`, one object per line: step, split, numbers; first drops the rows after `step`."""
-
-    def __init__(self, workdir, step):
-        self.path = pathlib.Path(workdir) / METRICS
-        self.kept = []
-        for line in self.path.read_text().splitlines() if self.path.exists() else []:
-            with contextlib.suppress(json.JSONDecodeError):  # a last line cut short by a kill
-                row = json.loads(line)
-                if row["step"] <= step:
-                    self.kept.append(row)
-        files.write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.kept))
-
-    def write(self, step, split, numbers):
-        """Writes one row; numbers that are not finite become null."""
-        row = {"step": step, "split": split, **{k: v if math.isfinite(v) else None for k, v in numbers.items()}}
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+STATES = "state"
 
 
 def save_state(workdir, step, state, **facts):
@@ -61,23 +36,6 @@ def newest_state(workdir):
     if failures:
         raise UserError(f"No state of `{workdir}` can be read. Nothing was changed.")
     return None
-
-
-@contextlib.contextmanager
-def locked(workdir):
-    """Holds a folder for one process, and makes it if need be; a second process gets a `UserError`."""
-    workdir = pathlib.Path(workdir)
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        lock = (workdir / ".lock").open("a")
-    except OSError as e:
-        raise UserError(f"`--workdir` must be a folder that can be written. Received: {workdir} ({e.strerror}).") from e
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
-            raise UserError(f"`--workdir` {workdir} is in use by another run. Wait for it, or choose another folder.") from e
-        yield workdir
 
 
 class Progress:

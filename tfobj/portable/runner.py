@@ -11,22 +11,20 @@ step, so the step is their state.
 """
 
 import dataclasses
-import json
 import math
 import pathlib
 import queue
-import signal
 import threading
 import time
 import zlib
 
 import numpy as np
 
-from tfobj import files
 from tfobj.config import differences
 from tfobj.data.pipeline import BatchStream
 from tfobj.errors import UserError
 from tfobj.portable import artifact, program, records, scenes, scoring
+from tfobj.training.workdir import Rows, Signals, locked, write_evaluation, write_machine
 
 PREFETCHED = 4
 """Batches on the device before they are needed."""
@@ -65,7 +63,7 @@ def run(folder, workdir, options=Options()):
     """
     started = time.monotonic()
     manifest = artifact.read_manifest(folder)
-    with records.locked(workdir) as workdir, _Signals() as signals:
+    with locked(workdir) as workdir, Signals() as signals:
         _check_same_run(workdir, manifest)
         resumed = records.newest_state(workdir)
         summary, state = resumed or artifact.read_state(pathlib.Path(folder) / artifact.STATE)
@@ -77,8 +75,7 @@ def run(folder, workdir, options=Options()):
             raise UserError(f"`{workdir}` was trained on other scenes: {summary['data']}. Received: {data}. Repeat the old --data to continue it.")
         artifact.write_manifest(workdir, manifest)
         host = {**program.describe_host(jax), "command": options.command}
-        if not (workdir / "machine.json").exists():
-            files.write_text(workdir / "machine.json", json.dumps(host, indent=2) + "\n")
+        write_machine(workdir, host)
         return _Loop(jax, folder, workdir, manifest, options, state, bool(resumed), train, evaluation, data, host, started).until_done(signals)
 
 
@@ -123,7 +120,7 @@ class _Loop:
         self.stream = BatchStream(train, manifest["batch_size"], seed=manifest["seed"])
         first = int(state[manifest["counter"]])
         self.saved_at, self.save_seconds, self.step_seconds, self.evaluate_seconds = first if resumed else None, 1.0, 0.0, 0.0
-        self.rows = records.Rows(workdir, first)
+        self.rows = Rows(workdir, first)
         self.progress = records.Progress(first, self.last_step)
         self.progress.say(f"{manifest['steps'][0]['model']}: {len(train):,} scenes, batches of {manifest['batch_size']}; {host['hardware']}; "
                           f"{host['software']}")
@@ -210,10 +207,10 @@ class _Loop:
         variables, protocol = self.trainer.variables, scenes.protocol_of(self.entry["config"]["data"])
         summary = scoring.score(lambda image, seed: self.forward(variables, image, seed), self.evaluation, forward["batch_size"], forward["seed"])
         self.rows.write(step, "test", summary)
-        scoring.write_evaluation(self.workdir / "evaluation.json", summary, model=self.entry["model"], preset=self.entry["config"]["preset"],
-                                 protocol=protocol.describe("test") if protocol else self.manifest["protocol"], split="test", step=step, checkpoint="latest", seed=self.manifest["seed"],
-                                 inference_seed=forward["seed"], num_slots=self.entry["num_slots"], config_fingerprint=self.entry["fingerprint"],
-                                 **self.host)
+        write_evaluation(self.workdir / "evaluation.json", summary, model=self.entry["model"], preset=self.entry["config"]["preset"],
+                         protocol=protocol.describe("test") if protocol else self.manifest["protocol"], split="test", step=step,
+                         checkpoint="latest", seed=self.manifest["seed"], inference_seed=forward["seed"], num_slots=self.entry["num_slots"],
+                         config_fingerprint=self.entry["fingerprint"], **self.host)
         scores = "  ".join(f"{name} {summary[name]:.4f}" for name in ("fg_ari", "ari", "mse") if name in summary)
         self.progress.say(f"step {step:>8,}  test  {scores}")
         self.evaluate_seconds = time.monotonic() - start
@@ -258,28 +255,6 @@ class _Batches:
             except queue.Full:
                 continue
         return False
-
-
-class _Signals:
-    """Turns SIGTERM and the first Ctrl-C into a request to save and leave; a second Ctrl-C acts at once."""
-
-    def __init__(self):
-        self.received = None
-        self._before = {}
-
-    def __enter__(self):
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._receive)
-        return self
-
-    def __exit__(self, *exception):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _receive(self, number, frame):
-        if self.received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
 
 
 def _check_same_run(workdir, manifest):

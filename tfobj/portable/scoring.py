@@ -1,11 +1,9 @@
 """ARI, FG-ARI and MSE of a forward pass on a host without TensorFlow; the other scores need the run's return. NumPy alone."""
 
-import json
 import math
 
 import numpy as np
 
-from tfobj import files
 from tfobj.data.pipeline import evaluation_batches
 from tfobj.metrics import clustering, reconstruction
 
@@ -40,9 +38,3 @@ def score(forward, scenes, batch_size, seed):
         if defined.size < values.size:
             summary[f"undefined_{name}"] = int(values.size - defined.size)
     return summary
-
-
-def write_evaluation(path, summary, **facts):
-    """Writes `evaluation.json`: facts and flat metric names; undefined numbers become null."""
-    clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in {**facts, **summary}.items()}
-    files.write_text(path, json.dumps(clean, indent=2) + "\n")

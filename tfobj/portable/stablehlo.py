@@ -99,10 +99,9 @@ def to_exported(manifest, artifact, platforms):
         step belongs to one platform, JAX's check of the platform is switched off, and the artifact runs on all.
 
     Raises:
-      UserError: JAX is missing, or its private parts have moved.
+      UserError: JAX is missing.
     """
-    _jax_parts()
-    import jax
+    jax = _import_jax()
     from jax import export
 
     def stub(*_):
@@ -138,12 +137,17 @@ class _JaxParts(NamedTuple):
     """Makes an MLIR context that knows the dialects."""
 
 
-def _jax_parts():
+def _import_jax():
     try:
         import jax
     except ImportError as e:
         raise UserError("Converting a step needs JAX: pip install 'tfobj[jax]', or in an environment of its own, with the compiler for TPUs, "
                         "pip install 'tfobj[tpu-aot]'.") from e
+    return jax
+
+
+def _jax_parts():
+    jax = _import_jax()
     with contextlib.suppress(ImportError, AttributeError):
         mlir = importlib.import_module("jax._src.lib").xla_client._xla.mlir
         if all(hasattr(mlir, name) for name in ("hlo_to_stablehlo", "serialize_portable_artifact", "deserialize_portable_artifact")):

@@ -25,8 +25,11 @@ import sys
 import tempfile
 import time
 
+import numpy as np
 import tensorflow as tf
 
+from tfobj.data import folder, protocols
+from tfobj.data.packed import SceneArrays
 from tfobj.data.pipeline import BatchStream
 from tfobj.errors import UserError, unknown_name
 from tfobj.training import machine, workers
@@ -64,7 +67,8 @@ def make_rows(models, dataset, preset="paper", overrides=None, also=(), what=("t
     """Returns the `Row`s of models on a dataset.
 
     Args:
-      models, dataset, preset, overrides: as in `resolve`; the overrides hold for every model.
+      models, dataset, preset, overrides: as in `resolve`; the overrides hold for every model. A dataset that has presets
+        but no scenes yet is stood for by noise: times do not depend on what is in the pictures.
       also: dicts of further overrides; with each of them every model is measured once more.
       what: entries of `MEASUREMENTS`. Batches of one size from one dataset are measured once, whoever wants them.
 
@@ -77,7 +81,7 @@ def make_rows(models, dataset, preset="paper", overrides=None, also=(), what=("t
     rows, pipelines = [], set()
     for model in models:
         for changes in ({}, *also):
-            experiment = resolve(model, dataset, preset, {**FEW_SCENES, **(overrides or {}), **changes})
+            experiment = resolve(model, dataset, preset, {**FEW_SCENES, **(overrides or {}), **changes}, needs_data=False)
             settings = " ".join(f"{name}={value}" for name, value in changes.items())
             pipeline = (experiment.data, experiment.train.batch_size)
             rows += [Row(experiment, name, settings) for name in what if name != "data" or pipeline not in pipelines]
@@ -194,7 +198,7 @@ class _MeasuredRow:
     def __init__(self, row, strategy, data_dir, seconds):
         self.strategy = make_strategy(strategy)
         self.device = _device(self.strategy)
-        scenes, _ = open_scenes(row.experiment, "train", data_dir)
+        scenes = _scenes(row.experiment, data_dir)
         stream = BatchStream(scenes, row.experiment.train.batch_size, seed=row.experiment.seed)
         self.steps, flops = {"train": self._train, "inference": self._inference, "data": self._data}[row.what](row.experiment, stream)
         self.facts = {"gflop": flops and flops / 1e9}
@@ -253,7 +257,7 @@ class _Calibration:
 
     def __init__(self, precisions, experiments, strategy, data_dir):
         for experiment in experiments:
-            open_scenes(experiment, "train", data_dir)
+            _scenes(experiment, data_dir)
         device = _device(make_strategy(strategy))
         self.kernels = {precision: {shape: _convolution(shape, precision, device) for shape in CONVOLUTIONS} for precision in precisions}
         facts = machine.describe()
@@ -264,6 +268,15 @@ class _Calibration:
         return {precision: {f"{n}x{size}x{size}x{channels}, {k}x{k}": _gflops(6 * n * size**2 * channels**2 * k**2, kernel, 2)
                             for (n, size, channels, k), kernel in kernels.items()}
                 for precision, kernels in self.kernels.items()}
+
+
+def _scenes(experiment, data_dir):
+    """Returns the training scenes, built if need be; noise for a dataset of which there are presets alone."""
+    name = experiment.data.protocol
+    if name in protocols.PROTOCOLS or name.startswith(folder.PREFIX):
+        return open_scenes(experiment, "train", data_dir)[0]
+    shape = (experiment.data.num_train, *experiment.model.image_size, experiment.model.channels)
+    return SceneArrays(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
 
 
 def _device(strategy):

@@ -1,17 +1,15 @@
-"""The run folder: one run at a time, one configuration for ever, and checkpoints that survive a kill.
+"""The run folder: one configuration for ever, and checkpoints that survive a kill.
 
     <workdir>/config.json        the resolved experiment
     <workdir>/checkpoints/       the last few states: weights, optimizer, step, best score
     <workdir>/best/              the state with the best validation score
-    <workdir>/metrics.jsonl      see `writers`
+    <workdir>/...                see `workdir`
 
 A state holds everything that a restart needs. The order of the data and the noise are functions of (seed,
 step), so the step, kept by the optimizer, is their state as well.
 """
 
-import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import pathlib
@@ -30,32 +28,6 @@ HARMLESS = ("train.steps_per_call", "train.log_every", "train.eval_every", "trai
 
 _UNREADABLE = (tf.errors.OpError, AssertionError, ValueError, IndexError, RuntimeError)
 """What TensorFlow raises for a checkpoint that is damaged (IndexError: cut short) or does not fit the model."""
-
-
-@contextlib.contextmanager
-def locked(workdir):
-    """Holds `workdir` for one process; makes it if need be.
-
-    Raises:
-      UserError: another process holds it, or it cannot be written.
-    """
-    workdir = pathlib.Path(workdir)
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        lock = open(workdir / ".lock", "a+")
-    except OSError as e:
-        raise UserError(f"`--workdir` must be a folder that can be written. Received: {workdir} ({e.strerror}).") from e
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # freed by the kernel when the process ends, however it ends
-        except OSError as e:
-            lock.seek(0)
-            raise UserError(f"`--workdir` {workdir} is in use by another run (process {lock.read().strip() or 'unknown'}). "
-                            "Wait for it, or choose another folder.") from e
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield workdir
 
 
 def settle_config(workdir, experiment):

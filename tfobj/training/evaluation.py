@@ -1,13 +1,12 @@
 """Scoring a model on a split, and looking at its health; used while training and by `launch/evaluate.py`."""
 
-import json
 import math
 
 import numpy as np
 import tensorflow as tf
 from tqdm import auto as tqdm
 
-from tfobj import files, random
+from tfobj import random
 from tfobj.data.pipeline import evaluation_batches
 from tfobj.metrics.health import slot_health
 from tfobj.metrics.scores import SceneScorer
@@ -76,9 +75,3 @@ def validation_score(summary, metric):
     if metric == "mse" or not np.isfinite(value):
         return -summary["mse"]
     return value
-
-
-def write_evaluation(path, summary, **facts):
-    """Writes `evaluation.json`: facts (protocol, seed, step, ...) and flat metric names; undefined numbers become null."""
-    clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in {**facts, **summary}.items()}
-    files.write_text(path, json.dumps(clean, indent=2) + "\n")

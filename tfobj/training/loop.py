@@ -7,9 +7,7 @@ wait for it at the next talk. Weights are mirrored, so those of the chief are th
 
 import contextlib
 import dataclasses
-import json
 import pathlib
-import signal
 import time
 from typing import Any
 import zlib
@@ -18,26 +16,24 @@ import keras
 import tensorflow as tf
 
 import tfobj
-from tfobj import files
 from tfobj.data.pipeline import BatchStream, evaluation_batches
 from tfobj.errors import UserError
 from tfobj.metrics.health import diagnose
 from tfobj.training import machine
-from tfobj.training.checkpoint import RunState, locked, settle_config
+from tfobj.training.checkpoint import RunState, settle_config
 from tfobj.training.evaluation import Evaluator, validation_score
 from tfobj.training.experiment import build_model, open_scenes
 from tfobj.training.optimizer import make_optimizer
 from tfobj.training.peers import agree
 from tfobj.training.step import make_train_step
 from tfobj.training.strategy import advice, check_batch_size, distribute, peers_of, uses_xla
+from tfobj.training.workdir import Signals, locked, write_machine
 from tfobj.training.writers import Console, MetricsWriter
 
 
 SAME_COMMAND = "Run the same command, with the same version of tfobj, on every worker; --print_config shows the settings of each."
 SAME_DATA = "Every worker needs the same scenes under its --data_dir, or in its folder of pictures."
 SAME_FOLDER = "--workdir must be one folder that all workers see."
-MACHINE = "machine.json"
-"""Hardware, software and command of the run's first process."""
 
 
 class TrainingDiverged(UserError):
@@ -87,7 +83,7 @@ def train(experiment, workdir, strategy, data_dir=None, actions=()):
         of several workers: they have not the same settings or scenes, or one of them is gone.
       TrainingDiverged: with the step and the terms; the last checkpoint is from before.
     """
-    with peers_of(strategy) as peers, _Signals() as signals:
+    with peers_of(strategy) as peers, Signals() as signals:
         try:
             with locked(workdir) if peers.is_chief else contextlib.nullcontext(pathlib.Path(workdir)) as folder:
                 return _start(experiment, folder, strategy, peers, data_dir, actions).until_done(signals)
@@ -115,8 +111,7 @@ def _start(experiment, workdir, strategy, peers, data_dir, actions):
     validation = validation.take(min(experiment.eval.num_scenes, len(validation)))
     if peers.is_chief:
         settle_config(workdir, experiment)  # after the data: a mistyped folder leaves no run behind
-        if not (workdir / MACHINE).exists():
-            files.write_text(workdir / MACHINE, json.dumps(machine.describe(), indent=2) + "\n")
+        write_machine(workdir, machine.describe())
         peers.gather(None)
     agree(peers, {"training scenes": len(scenes), "checksum of the first": zlib.crc32(scenes.image[0].tobytes())}, SAME_DATA)
     with strategy.scope():
@@ -264,25 +259,3 @@ def _stop_diverged(bad_step, terms):
     raise TrainingDiverged(
         f"The loss is not finite since step {bad_step:,} (not finite in these steps: {broken}). The last checkpoint, from before, is intact. "
         "Look for NaN in the data; else try a lower train.learning_rate, train.clip_norm=1, or train.precision=float32.")
-
-
-class _Signals:
-    """Turns SIGTERM and the first Ctrl-C into a request to save and leave; a second Ctrl-C acts at once."""
-
-    def __init__(self):
-        self.received = None
-        self._before = {}
-
-    def __enter__(self):
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._receive)
-        return self
-
-    def __exit__(self, *exception):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _receive(self, number, frame):
-        if self.received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = signal.Signals(number).name

@@ -13,12 +13,17 @@ def describe():
     import tensorflow as tf
 
     gpus = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in tf.config.list_physical_devices("GPU")]
-    hardware = f"{len(os.sched_getaffinity(0))} cores of {cpu_name()}" + (f", {len(gpus)} x {gpus[0]}" if gpus else "")
-    software = f"Python {platform.python_version()}, TensorFlow {tf.__version__}, Keras {keras.__version__}"
-    return {"hardware": hardware, "software": software, "command": command_line()}
+    return {**report(gpus, TensorFlow=tf.__version__, Keras=keras.__version__), "command": command_line()}
 
 
-def cpu_name():
+def report(accelerators, **versions):
+    """Returns {"hardware", "software"} of this process with these accelerators (names) and libraries (name=version)."""
+    hardware = f"{len(os.sched_getaffinity(0))} cores of {_cpu_name()}" + (f", {len(accelerators)} x {accelerators[0]}" if accelerators else "")
+    software = ", ".join(f"{name} {version}" for name, version in {"Python": platform.python_version(), **versions}.items())
+    return {"hardware": hardware, "software": software}
+
+
+def _cpu_name():
     """Returns the processor's marketing name, or its architecture where the system does not tell."""
     try:
         for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():

@@ -1,7 +1,5 @@
-"""What a run writes down while it goes: JSON lines, TensorBoard events, and a line on the console."""
+"""What a run of TensorFlow writes down while it goes: JSON lines, TensorBoard events, and a line on the console."""
 
-import json
-import math
 import os
 import pathlib
 import sys
@@ -9,33 +7,22 @@ import sys
 import tensorflow as tf
 from tqdm import auto as tqdm
 
-from tfobj import files
-from tfobj.errors import UserError
+from tfobj.training.workdir import Rows
 
 
-class MetricsWriter:
-    """Appends to `<workdir>/metrics.jsonl` (one object per line: step, split, numbers) and to TensorBoard events.
-
-    A run that continues from step s first drops the rows after s, which it is about to write again.
-    """
+class MetricsWriter(Rows):
+    """Appends to `<workdir>/metrics.jsonl` and to TensorBoard events."""
 
     def __init__(self, workdir, step=0):
-        self.path = pathlib.Path(workdir) / "metrics.jsonl"
-        rows = [row for row in read_metrics(workdir) if row["step"] <= step]
-        files.write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
+        super().__init__(workdir, step)
         self._events = {}
         self._logdir = pathlib.Path(workdir) / "tensorboard"
 
-    def write(self, step, split, scalars):
-        """Writes one row; numbers that are not finite become null in JSON."""
-        row = {"step": step, "split": split, **{k: v if math.isfinite(v) else None for k, v in scalars.items()}}
-        try:
-            with self.path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-        except OSError as e:
-            raise UserError(f"`{self.path}` cannot be written ({e.strerror}).") from e
+    def write(self, step, split, numbers):
+        """Writes one row, and its numbers as scalars."""
+        super().write(step, split, numbers)
         with self._writer(split).as_default(step=step):
-            for name, value in scalars.items():
+            for name, value in numbers.items():
                 tf.summary.scalar(name, value)
 
     def image(self, step, split, name, array):
@@ -56,29 +43,6 @@ class MetricsWriter:
         if split not in self._events:
             self._events[split] = tf.summary.create_file_writer(os.fspath(self._logdir / split))
         return self._events[split]
-
-
-def read_metrics(workdir):
-    """Returns the rows of `<workdir>/metrics.jsonl`; a last line cut short by a kill is left out."""
-    path = pathlib.Path(workdir) / "metrics.jsonl"
-    rows = []
-    if path.exists():
-        for line in path.read_text().splitlines():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-    return rows
-
-
-def training_minutes(rows):
-    """Returns the minutes of training that the rows of `read_metrics` tell of, without evaluation and start-up."""
-    minutes, last = 0.0, 0
-    for row in rows:
-        if row["split"] == "train":
-            minutes += (row["step"] - last) / row["steps_per_second"] / 60.0
-            last = row["step"]
-    return minutes
 
 
 class Console:

@@ -3,7 +3,7 @@
 import pathlib
 
 from tfobj.data.pipeline import evaluation_batches
-from tfobj.training.writers import read_metrics
+from tfobj.training.workdir import read_metrics
 from tfobj.viz import canvas, curves, panels
 
 NUM_SCENES = 6

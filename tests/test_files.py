@@ -1,0 +1,34 @@
+"""Files appear whole or not at all, and generated text goes between its markers."""
+
+import pytest
+
+from tfobj import files
+from tfobj.errors import UserError
+
+
+def test_a_mistake_leaves_the_old_file(tmp_path):
+    path = tmp_path / "new folder" / "a.txt"
+    files.write_text(path, "old")
+    with pytest.raises(RuntimeError), files.whole(path) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old" and [p.name for p in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_fill_replaces_only_what_stands_between_the_markers(tmp_path):
+    path = tmp_path / "page.md"
+    path.write_text("before\n<!-- a -->\nold\n<!-- b -->\nafter\n")
+    with pytest.raises(UserError, match="page.md is not up to date; run `make page`"):
+        files.fill_between(path, "<!-- a -->", "<!-- b -->", "new", check=True, command="make page")
+    assert "old" in path.read_text()
+    assert files.fill_between(path, "<!-- a -->", "<!-- b -->", "new")
+    assert path.read_text() == "before\n<!-- a -->\nnew\n<!-- b -->\nafter\n"
+    assert not files.fill_between(path, "<!-- a -->", "<!-- b -->", "new", check=True)
+
+
+@pytest.mark.parametrize("text", ["no markers", "<!-- a -->\n", "<!-- b -->\n<!-- a -->"])
+def test_fill_needs_both_markers_in_order(text, tmp_path):
+    path = tmp_path / "page.md"
+    path.write_text(text)
+    with pytest.raises(UserError, match="page.md must have the lines"):
+        files.fill_between(path, "<!-- a -->", "<!-- b -->", "new")

@@ -1,0 +1,128 @@
+"""What every run keeps in its folder, whether TensorFlow or JAX makes the steps; the standard library alone.
+
+    <workdir>/.lock          held by the process that runs
+    <workdir>/metrics.jsonl  one object per line: step, split, numbers
+    <workdir>/machine.json   hardware, software and command of the run's first process
+
+`checkpoint` has the state of a run of TensorFlow, `tfobj.portable.records` that of a run of JAX.
+"""
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+import pathlib
+import signal
+
+from tfobj import files
+from tfobj.errors import UserError
+
+METRICS, MACHINE = "metrics.jsonl", "machine.json"
+
+
+@contextlib.contextmanager
+def locked(workdir):
+    """Holds `workdir` for one process; makes it if need be.
+
+    Raises:
+      UserError: another process holds it, or it cannot be written.
+    """
+    workdir = pathlib.Path(workdir)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = open(workdir / ".lock", "a+")
+    except OSError as e:
+        raise UserError(f"`--workdir` must be a folder that can be written. Received: {workdir} ({e.strerror}).") from e
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # freed by the kernel when the process ends, however it ends
+        except OSError as e:
+            lock.seek(0)
+            raise UserError(f"`--workdir` {workdir} is in use by another run (process {lock.read().strip() or 'unknown'}). "
+                            "Wait for it, or choose another folder.") from e
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield workdir
+
+
+class Signals:
+    """Turns SIGTERM and the first Ctrl-C into a request to save and leave; a second Ctrl-C acts at once.
+
+    Attributes:
+      received: name of the signal, None without.
+    """
+
+    def __init__(self):
+        self.received = None
+        self._before = {}
+
+    def __enter__(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *exception):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number, frame):
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number).name
+
+
+class Rows:
+    """Appends to `<workdir>/metrics.jsonl`.
+
+    A run that continues from step s first drops the rows after s, which it is about to write again.
+    """
+
+    def __init__(self, workdir, step=0):
+        self.path = pathlib.Path(workdir) / METRICS
+        files.write_text(self.path, "".join(json.dumps(row) + "\n" for row in read_metrics(workdir) if row["step"] <= step))
+
+    def write(self, step, split, numbers):
+        """Writes one row; numbers that are not finite become null."""
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"step": step, "split": split, **_finite(numbers)}) + "\n")
+        except OSError as e:
+            raise UserError(f"`{self.path}` cannot be written ({e.strerror}).") from e
+
+
+def read_metrics(workdir):
+    """Returns the rows of `<workdir>/metrics.jsonl`; a last line cut short by a kill is left out."""
+    path = pathlib.Path(workdir) / METRICS
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        with contextlib.suppress(json.JSONDecodeError):
+            rows.append(json.loads(line))
+    return rows
+
+
+def training_minutes(rows):
+    """Returns the minutes of training that the rows of `read_metrics` tell of, without evaluation and start-up."""
+    minutes, last = 0.0, 0
+    for row in rows:
+        if row["split"] == "train":
+            minutes += (row["step"] - last) / row["steps_per_second"] / 60.0
+            last = row["step"]
+    return minutes
+
+
+def write_evaluation(path, summary, **facts):
+    """Writes `evaluation.json`: facts (protocol, seed, step, ...) and flat metric names; undefined numbers become null."""
+    files.write_text(path, json.dumps(_finite({**facts, **summary}), indent=2) + "\n")
+
+
+def write_machine(workdir, description):
+    """Writes `<workdir>/machine.json`, a result of `training.machine`, unless the run's first process has."""
+    path = pathlib.Path(workdir) / MACHINE
+    if not path.exists():
+        files.write_text(path, json.dumps(description, indent=2) + "\n")
+
+
+def _finite(values):
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
