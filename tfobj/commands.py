@@ -17,6 +17,9 @@ def quiet_start():
     On a machine with an NVIDIA driver the text is shown after all if no GPU was found: it then says why.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if not any(pathlib.Path("/dev").glob("accel*")) and not pathlib.Path("/dev/vfio").exists():
+        # No TPU here: tensorflow-tpu would ask a cloud's metadata service for one, for many minutes, while it is imported.
+        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as captured:

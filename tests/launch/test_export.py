@@ -11,6 +11,7 @@ import pytest
 from tfobj import random
 from tfobj.serving import zoo
 from tfobj.training import checkpoint, experiment, optimizer
+from tfobj.training.workdir import locked
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY = {"model.image_size": (16, 16), "model.num_slots": 3, "model.slot_size": 8, "model.encoder_channels": (8,), "model.encoder_kernels": (3,),
@@ -28,7 +29,7 @@ def run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("project") / "runs" / "tiny"
     chosen = experiment.resolve("slot_attention", "tetris", overrides=TINY)
     model = experiment.build_model(chosen)
-    with checkpoint.locked(workdir):
+    with locked(workdir):
         checkpoint.settle_config(workdir, chosen)
         adam = optimizer.make_optimizer(chosen.train)
         adam.build(model.trainable_variables)

@@ -56,7 +56,7 @@ def test_folder_that_cannot_be_made(tmp_path):
         files.write_text(tmp_path / "file" / "config.json", "{}")
 
 
-def test_first_signal_asks_and_a_second_interrupt_acts(tmp_path):
+def test_first_signal_asks_and_a_second_interrupt_acts():
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     with Signals() as signals:
         assert signals.received is None
