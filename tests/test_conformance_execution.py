@@ -15,6 +15,8 @@ TOLERANCE = 1e-5
 """Relative to the largest entry of the whole gradient."""
 
 each_model = pytest.mark.parametrize("case", MODELS, ids=lambda c: c.id)
+on_both = pytest.mark.parametrize("xla", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["graph", "xla"])
+"""Compiling a loop and its gradient takes XLA ten seconds and more."""
 
 
 def assert_same(got, expected, tolerance=TOLERANCE):
@@ -25,7 +27,7 @@ def assert_same(got, expected, tolerance=TOLERANCE):
 
 
 @pytest.mark.parametrize("case", [c for c in MODELS if registry.model_class(c.model).has_steps], ids=lambda c: c.id)
-@pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
+@on_both
 def test_rematerialised(case, xla):
     model, image = build(case, num_steps=3), scenes(case.config)
     expected = gradients(model, image, compiled=xla)
@@ -71,7 +73,7 @@ def updates(case, strategy, chosen=Execution(), micro_batches=1, num_steps=2):
 
 
 @pytest.mark.parametrize("case", [c for c in MODELS if not c.name], ids=lambda c: c.id)
-@pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
+@on_both
 def test_micro_batches_equal_the_batch(case, xla):
     """Noise, the mean over scenes and clipping included."""
     one_device = tf.distribute.OneDeviceStrategy("/cpu:0")

@@ -20,7 +20,7 @@ def naive(monkeypatch):
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
-@pytest.mark.parametrize("compiled", [None, False, True], ids=["eager", "graph", "xla"])
+@pytest.mark.parametrize("compiled", [None, False, pytest.param(True, marks=pytest.mark.slow)], ids=["eager", "graph", "xla"])
 def test_equals_the_plain_unroll(case, compiled, monkeypatch):
     model, image = stopped(case, num_steps=3), conformance.scenes(case.config)
     _, terms, once = conformance.gradients(model, image, compiled=compiled)
