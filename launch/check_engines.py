@@ -8,7 +8,7 @@ processes of its own, with the batches, the noise and the update of `launch/trai
 
     steps/s     of the steps after the first
     last loss   of the whole batch at the last step
-    difference  the largest difference of any weight from the first row, absolute
+    difference  the largest difference of any weight from one device (with XLA, from one device with XLA), absolute
     replicas    whether all copies of weights and optimizer are the same, bit for bit
     clipped     share of the steps in which clipping was active; it must be, for gradients have to be summed before
 

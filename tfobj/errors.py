@@ -16,3 +16,8 @@ def unknown_name(kind, name, valid):
     nearest = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     return UserError(f"Unknown {kind} {name!r}.{hint} Valid: {', '.join(valid)}.")
+
+
+def first_line(error):
+    """Returns the first line of what another library's error says, or its kind if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import shutil
 
 from tfobj.errors import UserError
 
@@ -28,6 +29,33 @@ def whole(path):
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+@contextlib.contextmanager
+def whole_folder(folder, replace=False):
+    """Yields a temporary folder beside `folder` to fill, which then takes its place; makes the folders above if need be.
+
+    Args:
+      folder: its place.
+      replace: take the place of a folder that is there; otherwise one that is not empty stays.
+
+    Raises:
+      UserError: it cannot be written, or `folder` is there and stays.
+    """
+    folder = pathlib.Path(folder)
+    partial, replaced = (folder.with_name(f".incomplete_{folder.name}_{os.getpid()}{suffix}") for suffix in ("", "_replaced"))
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if replace and folder.exists():
+            folder.rename(replaced)
+        partial.rename(folder)
+    except OSError as e:
+        raise UserError(f"`{folder}` cannot be written ({e.strerror or e}).") from e
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def write_text(path, text):

@@ -93,13 +93,3 @@ def test_a_failed_save_leaves_the_old_state(tmp_path, state, monkeypatch):
     assert artifact.read_state(tmp_path / "state")[0]["step"] == 7
     assert [p.name for p in tmp_path.iterdir()] == ["state"]
     assert json.loads((tmp_path / "state" / "state.json").read_text())["num_parts"] == 1
-
-
-def test_a_folder_appears_whole_and_replaces_nothing_but_an_empty_one(tmp_path):
-    (tmp_path / "new").mkdir()
-    with artifact.whole_folder(tmp_path / "new") as partial:
-        (partial / "file").write_text("first")
-        assert not list((tmp_path / "new").iterdir())
-    with pytest.raises(UserError, match="new` cannot be written .Directory not empty"), artifact.whole_folder(tmp_path / "new") as partial:
-        (partial / "file").write_text("second")
-    assert (tmp_path / "new" / "file").read_text() == "first" and [p.name for p in tmp_path.iterdir()] == ["new"]

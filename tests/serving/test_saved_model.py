@@ -142,7 +142,7 @@ def test_a_failed_export_leaves_the_old_version(exported_attention, tmp_path, mo
 
 def test_a_directory_that_cannot_be_written_is_named(exported_attention, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="file` must be a folder that can be written"):
+    with pytest.raises(UserError, match="cannot be written"):
         export.export_model(exported_attention.model, tmp_path / "file")
 
 

@@ -12,7 +12,7 @@ FACTS = {"steps_per_second": 10.0, "loss": 0.5, "num_replicas": 2, "replicas_ide
 def compare(tiny, monkeypatch):
     """Returns a function that compares made-up results: compare([(facts, weight), ...])."""
 
-    def run(results):
+    def run(results, also_xla=False):
         answers = iter(results)
 
         def train(engine, task):
@@ -20,7 +20,7 @@ def compare(tiny, monkeypatch):
             return {**FACTS, **facts}, {"w": np.array([1.0, weight])}
 
         monkeypatch.setattr(engines, "_train", train)
-        return engines.compare(tiny(**{"train.clip_norm": 0.1}), steps=2)
+        return engines.compare(tiny(**{"train.clip_norm": 0.1}), steps=2, also_xla=also_xla)
 
     return run
 
@@ -37,6 +37,13 @@ def test_one_that_differs_is_marked(compare, facts, weight, shown):
     assert not report["equal"] and [row["equal"] for row in report["rows"]] == [True, False, True]
     lines = engines.format_report(report).splitlines()
     assert lines[2].endswith("NOT EQUAL") and shown in lines[2] and lines[-1] == "NOT all engines make the same run."
+
+
+def test_compilers_are_not_engines(compare):
+    """Rows with XLA are held against one device with XLA; how far that is from the graph is told."""
+    report = compare([({}, 2.0), ({}, 2.0), ({}, 2.0), ({}, 2.5), ({}, 2.5), ({}, 2.0)], also_xla=True)
+    assert [row["equal"] for row in report["rows"]] == [True] * 5 + [False]
+    assert "One device with XLA differs from one with the graph by 5.0e-01" in engines.format_report(report)
 
 
 def test_preset_is_made_to_tell_engines_apart():

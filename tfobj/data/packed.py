@@ -22,7 +22,7 @@ import tempfile
 import numpy as np
 
 from tfobj.data import transforms
-from tfobj.errors import UserError
+from tfobj.errors import UserError, first_line
 
 _BATCH = 256
 _SUMMARY = "packed.json"
@@ -214,7 +214,7 @@ def _read(builder, source):
                     yield batch
                     bar.update(len(batch["image"]))
             except (tf.errors.OpError, AssertionError) as error:
-                reason = str(getattr(error, "message", error)).strip().splitlines()[0]
+                reason = first_line(getattr(error, "message", error))
                 raise UserError(
                     f"`{path}` is damaged ({reason}). Delete the folder {builder.data_path} to have it built again."
                 ) from error

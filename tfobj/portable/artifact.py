@@ -9,10 +9,8 @@
 Arrays lie in numbered .npz files below `PART_BYTES`, since many ways into a closed host limit the size of a file.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 import pathlib
 import shutil
 import zipfile
@@ -155,29 +153,9 @@ def describe_variables(state):
     return {name: {"shape": list(array.shape), "dtype": str(array.dtype)} for name, array in state.items()}
 
 
-@contextlib.contextmanager
-def whole_folder(folder):
-    """Yields a temporary folder beside `folder` to fill, which then takes its place: it appears whole or not at all.
-
-    Raises:
-      UserError: it cannot be written, or `folder` exists by then and is not empty.
-    """
-    folder = pathlib.Path(folder)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        partial.rename(folder)
-    except OSError as e:
-        raise UserError(f"`{folder}` cannot be written ({e.strerror or e}).") from e
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
 def write_state(folder, step, state, **facts):
     """Writes a state, whole or not at all: arrays in parts, and `state.json` with step, shapes and `facts`."""
-    with whole_folder(folder) as partial:
+    with files.whole_folder(folder) as partial:
         num_parts = write_arrays(partial, "part", state)
         summary = {"format": FORMAT, "step": step, "num_parts": num_parts, **facts, "variables": describe_variables(state)}
         files.write_text(partial / _SUMMARY, json.dumps(summary, indent=1) + "\n")

@@ -53,7 +53,7 @@ def export(experiment, to, workdir=None, precision="default", num_scenes=None, d
         train, evaluation = _open(experiment, num_scenes, data_dir)
         if experiment.data.has_splits:  # the run's config says which scenes were used, here and on its return
             experiment = experiment.override({"data.num_train": num_scenes})
-    with artifact.whole_folder(to) as partial:
+    with files.whole_folder(to) as partial:
         step = lowering.lower_step(experiment, workdir)
         entry = _write_stage(experiment, step, partial, 0, precision)
         names = {"train": [], "evaluation": []}

@@ -57,7 +57,7 @@ def import_state(state, workdir):
     if int(optimizer.iterations.numpy()) != summary["step"]:
         raise UserError(f"The state of `{state}` is damaged: step {summary['step']} in its summary, {int(optimizer.iterations.numpy())} in the optimizer.")
 
-    with artifact.whole_folder(workdir) as partial:
+    with files.whole_folder(workdir) as partial:
         files.write_text(partial / "config.json", json.dumps(experiment.to_dict(), indent=2) + "\n")
         for name in (METRICS, MACHINE):
             if (state / name).exists():

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from tfobj.errors import UserError
+from tfobj.errors import UserError, first_line
 from tfobj.portable import artifact, stablehlo
 from tfobj.training import machine
 from tfobj.training.schedule import WarmupDecaySchedule
@@ -46,7 +46,7 @@ def start_jax(platform_name=None):
         jax.devices()
     except RuntimeError as e:
         raise UserError(f"JAX finds no device for `--platform={platform_name or os.environ.get('JAX_PLATFORMS')}` "
-                        f"({str(e).strip().splitlines()[0]}).") from e
+                        f"({first_line(e)}).") from e
     return jax
 
 
@@ -109,7 +109,7 @@ class Trainer:
             self._update = jax.jit(update, donate_argnums=0).lower(self._written, self._read, *inputs).compile()
         except (RuntimeError, ValueError) as e:
             raise UserError(f"`{entry['file']}` cannot be compiled by JAX {jax.__version__}; it was made with JAX {entry['jax']}, and that or a newer "
-                            f"one is needed. ({str(e).strip().splitlines()[0]})") from e
+                            f"one is needed. ({first_line(e)})") from e
         self._in_flight = collections.deque()
 
     def advance(self, image):

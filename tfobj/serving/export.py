@@ -9,12 +9,9 @@ The layout is that of TensorFlow Serving: versions are numbers, the greatest is 
 appears in one piece, so a server that watches the directory never loads half a model.
 """
 
-import contextlib
 import json
 import os
 import pathlib
-import shutil
-import tempfile
 
 import keras
 import numpy as np
@@ -62,7 +59,7 @@ def export_model(model, directory, *, name=None, version=None, num_steps=None, e
     if num_steps is not None and not least <= num_steps <= greatest:
         raise UserError(f"`num_steps` must be in {least} ... {greatest} for this model. Received: num_steps={num_steps}.")
     served = signatures.serve(model, num_steps)
-    with _whole(folder) as partial:
+    with files.whole_folder(folder, replace=True) as partial:
         tf.saved_model.save(served.root, os.fspath(partial), signatures=served.signatures)
         check_portable(partial)
         metadata = _metadata(model, served, name, version, experiment, evaluation)
@@ -163,22 +160,3 @@ def _describe(function):
 
 def _spec(tensor):
     return {"dtype": tensor.dtype.name, "shape": tensor.shape.as_list()}
-
-
-@contextlib.contextmanager
-def _whole(folder):
-    """Yields a folder to fill, which takes the place of `folder` if all goes well and disappears if not."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = pathlib.Path(tempfile.mkdtemp(prefix=f".incomplete_{folder.name}_", dir=folder.parent))
-    except OSError as e:
-        raise UserError(f"`{folder.parent}` must be a folder that can be written ({e.strerror}).") from e
-    try:
-        yield partial
-        partial.chmod(folder.parent.stat().st_mode)  # temporary folders are closed to other users, and so to servers
-        if folder.exists():
-            folder.rename(partial.with_name(f"{partial.name}_replaced"))
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(partial.with_name(f"{partial.name}_replaced"), ignore_errors=True)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfobj.errors import UserError, unknown_name
+from tfobj.errors import UserError, first_line, unknown_name
 
 INDEX = "index.json"
 METADATA = "metadata.json"
@@ -65,7 +65,7 @@ class Decomposer:
         try:
             self._loaded = tf.saved_model.load(str(self.folder))
         except (OSError, ValueError, tf.errors.OpError) as e:
-            raise UserError(f"`{self.folder}` is damaged ({_first_line(e)}).") from e
+            raise UserError(f"`{self.folder}` is damaged ({first_line(e)}).") from e
 
     def decompose(self, images, num_slots=None, num_steps=None, seed=0):
         """Takes pictures apart.
@@ -207,7 +207,3 @@ def _integer(name, value):
 
 def _seed(value):
     return _integer("seed", value)
-
-
-def _first_line(error):
-    return str(error).strip().splitlines()[0]

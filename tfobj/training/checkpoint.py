@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from tfobj import files
 from tfobj.config import differences
-from tfobj.errors import UserError, unknown_name
+from tfobj.errors import UserError, first_line, unknown_name
 from tfobj.training.experiment import ExperimentConfig, build_model
 
 CHECKPOINTS = ("latest", "best")
@@ -108,7 +108,7 @@ class RunState:
                 self._checkpoint.restore(path).assert_existing_objects_matched()
                 return self.step
             except _UNREADABLE as e:
-                failures.append(f"{path} ({str(e).strip().splitlines()[0]})")
+                failures.append(f"{path} ({first_line(e)})")
         if failures:
             raise UserError(f"No checkpoint of `{self.workdir}` can be read: {'; '.join(failures)}. Nothing was changed.")
         return 0
@@ -131,7 +131,7 @@ class RunState:
         try:
             manager.save(checkpoint_number=self.step)
         except (tf.errors.OpError, OSError) as e:
-            reason = str(e).strip().splitlines()[0]
+            reason = first_line(e)
             raise UserError(f"The checkpoint of step {self.step} could not be written to `{manager.directory}` ({reason}). "
                             f"The last complete one is {manager.latest_checkpoint}.") from e
 
@@ -169,5 +169,5 @@ def load_run(workdir, which="latest"):
     try:
         tf.train.Checkpoint(weights=by_path(model.weights)).restore(path).assert_existing_objects_matched().expect_partial()
     except _UNREADABLE as e:
-        raise UserError(f"The checkpoint {path} cannot be read ({str(e).strip().splitlines()[0]}).") from e
+        raise UserError(f"The checkpoint {path} cannot be read ({first_line(e)}).") from e
     return LoadedRun(experiment, model, int(path.rpartition("-")[2]))

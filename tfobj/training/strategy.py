@@ -6,7 +6,7 @@ import weakref
 
 import tensorflow as tf
 
-from tfobj.errors import UserError, unknown_name
+from tfobj.errors import UserError, first_line, unknown_name
 from tfobj.training import cluster, peers
 
 STRATEGIES = ("auto", "cpu", "gpu", "mirrored", "multiworker", "tpu")
@@ -108,7 +108,7 @@ def _multiworker_strategy(patience):
     except RuntimeError as e:  # e.g. "Collective ops must be configured at program startup"
         raise RuntimeError("`make_strategy('multiworker')` must come before the first operation of TensorFlow.") from e
     except tf.errors.OpError as e:
-        raise UserError(f"TensorFlow cannot connect the workers from {members.name(members.index)} ({_first_line(e)}).") from e
+        raise UserError(f"TensorFlow cannot connect the workers from {members.name(members.index)} ({first_line(e)}).") from e
     _peers[strategy] = line
     return strategy
 
@@ -136,10 +136,10 @@ def _tpu_reason(name, error):
     if "RET_CHECK" in text or "TPUs not found" in text:
         return "this machine has no TPU"
     if name.startswith("grpc://") and isinstance(error, OSError | ValueError):
-        return f"nothing answers at TPU_NAME={name} ({_first_line(error)})"
+        return f"nothing answers at TPU_NAME={name} ({first_line(error)})"
     if name != "local":
-        return f"no TPU called TPU_NAME={name} is known here ({_first_line(error)})"
-    return f"there is none ({_first_line(error)})"
+        return f"no TPU called TPU_NAME={name} is known here ({first_line(error)})"
+    return f"there is none ({first_line(error)})"
 
 
 def _missing(name, what, reason="there is none"):
@@ -149,7 +149,3 @@ def _missing(name, what, reason="there is none"):
 def _working():
     gpus = len(tf.config.list_logical_devices("GPU"))
     return ["auto", "cpu"] + (["gpu"] if gpus else []) + (["mirrored"] if gpus > 1 else [])
-
-
-def _first_line(error):
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
