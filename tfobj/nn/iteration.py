@@ -38,6 +38,8 @@ def _loop(body, state, num_steps, constants):
 
 def _rematerialised(body, state, num_steps, constants):
     num_states = len(state)
+    # Recomputing a step needs nothing of the step after it, so TensorFlow would recompute ten of them at a time.
+    one_at_a_time = {"maximum_iterations": num_steps, "parallel_iterations": 1}
     flat_constants = tf.nest.flatten(constants)
 
     def step(t, state, flat):
@@ -51,7 +53,7 @@ def _rematerialised(body, state, num_steps, constants):
         def forward(t, state, before):
             return t + 1, step(t, state, flat), tuple(array.write(t, s) for array, s in zip(before, state, strict=True))
 
-        _, last, before = tf.while_loop(lambda t, *_: t < num_steps, forward, (tf.constant(0), state, before), maximum_iterations=num_steps)
+        _, last, before = tf.while_loop(lambda t, *_: t < num_steps, forward, (tf.constant(0), state, before), **one_at_a_time)
 
         def gradient(*upstream, variables=()):
             def backward(t, to_state, to_constants, to_variables):
@@ -66,7 +68,7 @@ def _rematerialised(body, state, num_steps, constants):
 
             zeros = tuple(tf.zeros_like(c) for c in flat), tuple(tf.zeros(v.shape, v.dtype) for v in variables)
             _, to_state, to_constants, to_variables = tf.while_loop(
-                lambda t, *_: t >= 0, backward, (tf.constant(num_steps - 1), tuple(upstream), *zeros), maximum_iterations=num_steps)
+                lambda t, *_: t >= 0, backward, (tf.constant(num_steps - 1), tuple(upstream), *zeros), **one_at_a_time)
             to_inputs = [*to_state, *to_constants]
             return (to_inputs, list(to_variables)) if variables else to_inputs
 

@@ -5,7 +5,7 @@ import pathlib
 
 from tfobj import files
 
-SMALL_PICTURES = {"tetris": 35, "multi_dsprites": 64, "clevr_with_masks": 128}
+PICTURE_SIZE = {"tetris": 35, "multi_dsprites": 64, "clevr_with_masks": 128}
 """Height of the pictures, by which the convolution is chosen that a time is set against."""
 
 
@@ -38,8 +38,8 @@ def speed_table(reports, public):
       public: content of results/public_times.json. Its times are from another machine. What they would be on this one is
         estimated twice: from the rates of a matrix product, and of a convolution of the same size, on both.
     """
-    lines = ["| model | dataset | batch | precision | ms per step | images/s | peak MB | GFLOP | of conv peak | public, ms there | "
-             "ratio by matmul | ratio by convolution | pipeline / step |", "|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
+    lines = ["| model | dataset | batch | precision | ms per step | images/s | peak MB | GFLOP | of conv peak | of conv of its size | public, ms there | "
+             "ratio by matmul | ratio by convolution | pipeline / step |", "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
     for report in reports:
         for row in report["rows"]:
             if row["what"] == "train":
@@ -49,22 +49,26 @@ def speed_table(reports, public):
 
 def _speed_cells(report, row, public):
     peak = "–" if row["fraction_of_conv_peak"] is None else f"{row['fraction_of_conv_peak']:.0%}"
+    own = "–"
+    if row["gflop_per_step"] is not None and row["dataset"] in PICTURE_SIZE:
+        rate = _convolution_rate(report["calibration"], PICTURE_SIZE[row["dataset"]], row["precision"])
+        own = f"{1000.0 * row['gflop_per_step'] / row['ms_per_step_min'] / rate:.0%}"
     cells = [f"`{row['model']}`", row["dataset"], str(row["batch_size"]), row["precision"], f"{row['ms_per_step']:.0f}", f"{row['images_per_second']:.0f}",
-             f"{row['peak_memory_mb']:.0f}", "–" if row["gflop_per_step"] is None else f"{row['gflop_per_step']:.0f}", peak]
+             f"{row['peak_memory_mb']:.0f}", "–" if row["gflop_per_step"] is None else f"{row['gflop_per_step']:.0f}", peak, own]
     known = [p for p in public["rows"] if all(p[name] == row[name] for name in ("model", "dataset", "batch_size"))]
     pipeline = f"{row['pipeline_ratio']:.0f}" if "pipeline_ratio" in row else "–"
     if not known or row["preset"] != "paper" or row["settings"].replace("train.precision=bfloat16", ""):
         return [*cells, "–", "–", "–", pipeline]
-    size = SMALL_PICTURES[row["dataset"]]
+    size = PICTURE_SIZE[row["dataset"]]
     here = {"matmul": report["calibration"]["matmul_gflops"], "convolution": _convolution_rate(report["calibration"], size)}
     there = {"matmul": public["matmul_gflops"], "convolution": public["convolution_gflops"][str(size)]}
     ratios = [row["ms_per_step"] * here[name] / there[name] / known[0]["ms"] for name in ("matmul", "convolution")]
     return [*cells, f"{known[0]['ms']:,} ({known[0]['source']})", *(f"{ratio:.2f}" for ratio in ratios), pipeline]
 
 
-def _convolution_rate(calibration, size):
-    """Best float32 rate of the convolution whose pictures have that size, over the rounds."""
-    return max(rate for peak in calibration["convolution_gflops_per_round"] for shape, rate in peak["float32"].items() if f"x{size}x{size}x" in shape)
+def _convolution_rate(calibration, size, precision="float32"):
+    """Best rate of the convolution whose pictures have that size, over the rounds."""
+    return max(rate for peak in calibration["convolution_gflops_per_round"] for shape, rate in peak[precision].items() if f"x{size}x{size}x" in shape)
 
 
 def dials_table(reports):

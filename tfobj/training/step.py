@@ -96,7 +96,7 @@ class TrainStep:
         sums = tf.nest.map_structure(lambda x: tf.zeros(x.shape, x.dtype), like)
         _, (terms, gradients) = tf.while_loop(
             lambda i, _: i < self.micro_batches, lambda i, sums: (i + 1, tf.nest.map_structure(tf.add, sums, of_part(*part(i)))),
-            (tf.constant(0), sums))
+            (tf.constant(0), sums), maximum_iterations=self.micro_batches, parallel_iterations=1)
         return {name: value / self.micro_batches for name, value in terms.items()}, gradients
 
     def _many_steps(self, iterator, num_steps):
