@@ -62,7 +62,7 @@ def test_parameters_do_not_depend_on_slots_and_steps():
 )
 def test_iodine_refinement_channels(preset, dataset, channels):
     model = build("iodine", preset, dataset)
-    assert model.refinement_inputs.num_channels()[0] == channels == model.refinement.cnn.stages[0].kernel.shape[2]
+    assert sum(model.refinement_inputs.num_channels()[:2]) == channels == model.refinement.cnn.stages[0].kernel.shape[2]
 
 
 @pytest.mark.parametrize("dataset, size", [("tetris", 5), ("multi_dsprites", 8), ("clevr_with_masks", 8)])
