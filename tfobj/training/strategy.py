@@ -71,7 +71,7 @@ def check_batch_size(strategy, batch_size, micro_batches=1):
     if batch_size % (replicas * micro_batches):
         where = f" ({workers} workers with {replicas // workers} each)" if workers > 1 else ""
         parts = f", times `train.micro_batches`={micro_batches}" if micro_batches > 1 else ""
-        raise UserError(f"`train.batch_size` must be a multiple of the {replicas} replicas{where}{parts}. Received: {batch_size}.")
+        raise UserError(f"`train.batch_size` must be a multiple of the {replicas} replica{'s' if replicas > 1 else ''}{where}{parts}. Received: {batch_size}.")
 
 
 def distribute(strategy, dataset):
