@@ -109,10 +109,11 @@ class Peers:
     def __exit__(self, kind, error, traceback):
         self._closed.set()
         reason = None if error is None else str(error) if isinstance(error, UserError) else f"{kind.__name__}: {error}".rstrip(": ")
-        if self._loss is None:
-            for index in self._lines:
-                text = reason and f"{_capital(self.cluster.name(self.index))} stopped. {reason}"
-                self._send(index, {"left": text})
+        with self._lock:  # the others must hear of a loss before these lines close, or they take this worker for the lost one
+            if self._loss is None:
+                for index in self._lines:
+                    text = reason and f"{_capital(self.cluster.name(self.index))} stopped. {reason}"
+                    self._send(index, {"left": text})
         for line in self._lines.values():
             line.close()
 
@@ -147,10 +148,11 @@ class Peers:
             if self._loss is not None:
                 return
             self._loss = loss
+            for index in self._lines:
+                self._send(index, {"left": loss})  # the chief tells the others
         self._lost.set()
-        for index in self._lines:
-            self._send(index, {"left": loss})  # the chief tells the others
-            self._inbox[index].put(None)
+        for inbox in self._inbox.values():
+            inbox.put(None)
         if not self._closed.wait(_GRACE):
             print(f"error: {loss}", file=sys.stderr, flush=True)
             os._exit(_LOST)  # the main thread waits for a sum that will not come
