@@ -37,5 +37,5 @@ def _cpu_name():
 def command_line():
     """Returns the command as a user would type it from the checkout, without the flags that only say where files lie."""
     script = pathlib.Path(sys.argv[0])
-    settings = [word for word in sys.argv[1:] if not word.startswith(("--workdir=", "--data_dir="))]
+    settings = [word for word in sys.argv[1:] if not word.startswith(("--workdir=", "--data_dir=", "--json="))]
     return shlex.join(["python", f"{script.parent.name}/{script.name}", *settings])
