@@ -168,6 +168,14 @@ def get(name):
     return PROTOCOLS[name]
 
 
+def sized(name, num_train=None, num_test=None):
+    """Returns the protocol called `name`, cut to the first scenes where a number is given; raises as `get` does."""
+    protocol = get(name)
+    if num_train is None and num_test is None:
+        return protocol
+    return protocol.with_sizes(num_train or 60_000, num_test or 10_000)
+
+
 def default_protocol(dataset):
     """Returns the protocol that the papers use on a dataset, generated offline.
 

@@ -29,10 +29,7 @@ def protocol_of(data):
     """Returns the `Protocol` of a `DataConfig` as a dict, or None for a folder of pictures."""
     if data["protocol"] not in protocols.PROTOCOLS:
         return None
-    protocol = protocols.get(data["protocol"])
-    if data["num_train"] is not None or data["num_test"] is not None:
-        protocol = protocol.with_sizes(data["num_train"] or 60_000, data["num_test"] or 10_000)
-    return protocol
+    return protocols.sized(data["protocol"], data["num_train"], data["num_test"])
 
 
 def can_generate(protocol):

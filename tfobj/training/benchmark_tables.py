@@ -9,6 +9,8 @@ PICTURE_SIZE = {"tetris": 35, "multi_dsprites": 64, "clevr_with_masks": 128}
 """Height of the pictures, by which the convolution is chosen that a time is set against."""
 
 
+START_MB = 700
+"""What a process has taken when TensorFlow is imported and nothing was computed, in MB."""
 COMMAND = "python launch/benchmark.py --write_docs"
 
 
@@ -82,10 +84,6 @@ def dials_table(reports):
             lines.append(f"| `{row['model']}` | {row['dataset']} | {row['batch_size']} | {row['settings'] or 'as in the preset'} | {row['peak_memory_mb']:.0f} | "
                          f"{row['ms_per_step']:.0f} | {memory:.2f} | {row['ms_per_step'] / first['ms_per_step']:.2f} |")
     return "\n".join([*lines, "", _where(reports)])
-
-
-START_MB = 700
-"""What a process has taken when TensorFlow is imported and nothing was computed, in MB."""
 
 
 def _where(reports):

@@ -186,9 +186,7 @@ def open_scenes(experiment, split, data_dir=None):
         path = name.removeprefix(folder.PREFIX)
         arrays = folder.open_folder(path, size, skip_unreadable=True)
         return arrays, f"{len(arrays)} pictures of {path}, centre-cropped to {'x'.join(map(str, size))}, without labels"
-    protocol = protocols.get(name)
-    if experiment.data.num_train is not None or experiment.data.num_test is not None:
-        protocol = protocol.with_sizes(experiment.data.num_train or 60_000, experiment.data.num_test or 10_000)
+    protocol = protocols.sized(name, experiment.data.num_train, experiment.data.num_test)
     if protocol.image_size != (*experiment.model.image_size, experiment.model.channels):
         raise UserError(f"`model.image_size` must be that of the data, {protocol.image_size[:2]}, and `model.channels` {protocol.image_size[2]}. "
                         f"Received: {experiment.model.image_size} and {experiment.model.channels}.")
