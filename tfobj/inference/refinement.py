@@ -40,7 +40,8 @@ class RefinementNetwork(keras.layers.Layer):
     def __init__(self, channels, kernel_size, mlp_sizes, lstm_size, update_size, *, mlp_linear_output=False, **kwargs):
         super().__init__(autocast=False, **kwargs)
         initializer = FanInTruncatedNormal()
-        self.cnn = ConvStack(channels, kernel_size, 2, activation="elu", initializer=initializer, dtype=self.dtype_policy, name="cnn")
+        # Not "cnn", as in 0.1.0, whose kernels have the same shape and another order of channels: their checkpoints are refused.
+        self.cnn = ConvStack(channels, kernel_size, 2, activation="elu", initializer=initializer, dtype=self.dtype_policy, name="convolutions")
         self.mlp = MLP(mlp_sizes, activation="elu", linear_output=mlp_linear_output, initializer=initializer, dtype="float32", name="mlp")
         self.feature_size, self.lstm_size = mlp_sizes[-1], lstm_size
         self.output_layer = keras.layers.Dense(update_size, kernel_initializer=initializer, dtype="float32", name="update")
