@@ -1,6 +1,7 @@
 """Configurations: what goes in comes out, types are kept, and errors name the setting and the nearest one."""
 
 import dataclasses
+import json
 from typing import Literal
 
 import pytest
@@ -163,3 +164,23 @@ def test_fingerprint_changes_with_any_setting():
 def test_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Outer().steps = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pairs(Config):
+    curriculum: tuple[tuple[int, int], ...] = ()
+
+
+@pytest.mark.parametrize("text, pairs", [
+    ("(100, 1)", ((100, 1),)), ("(100, 1), (200, 0)", ((100, 1), (200, 0))), ("((100, 1), (200, 0))", ((100, 1), (200, 0))),
+    ("[[100, 1]]", ((100, 1),)), ("", ()), ("()", ()),
+])
+def test_pairs_from_text(text, pairs):
+    config = Pairs().override({"curriculum": text})
+    assert config.curriculum == pairs and Pairs.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize("text", ["100, 1", "(100,)", "(100, 1, 2)", "(a, 1)"])
+def test_what_is_no_list_of_pairs(text):
+    with pytest.raises(UserError, match="`curriculum` must "):
+        Pairs().override({"curriculum": text})

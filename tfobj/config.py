@@ -143,9 +143,14 @@ def _convert_tuple(value, args, name):
     if isinstance(value, str) and args and args[0] is str:
         value = [part.strip(" '\"") for part in value.strip("()[] ").split(",") if part.strip(" '\"")]
     if isinstance(value, str):
+        nested = bool(args) and typing.get_origin(args[0]) is tuple  # pairs: (100000, 1), (200000, 0)
+        text = value.strip() if nested else value.strip("()[] ")
         try:
-            value = ast.literal_eval(f"({value.strip('()[] ')},)" if value.strip("()[] ") else "()")
-        except (ValueError, SyntaxError) as e:
+            value = ast.literal_eval(f"({text},)" if text else "()")
+            while nested and len(value) == 1 and value[0] and isinstance(value[0][0], (tuple, list)):
+                value = value[0]
+            value = () if nested and value == ((),) else value
+        except (ValueError, SyntaxError, TypeError) as e:
             raise UserError(f"`{name}` must be a list such as 64,64. Received: {value!r}.") from e
     if not isinstance(value, (tuple, list)):
         value = (value,)
