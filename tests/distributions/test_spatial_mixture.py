@@ -185,3 +185,58 @@ def test_unknown_component():
     _, means, logits, _ = make()
     with pytest.raises(ValueError, match="`component` must be 'normal' or 'logistic'. Received: component='cauchy'."):
         SpatialMixture(means, logits, component="cauchy")
+
+
+def make_by_channel(seed=0):
+    """One scale per slot, a mixture per channel."""
+    image, means, logits, _ = make(seed=seed)
+    return image, means, logits, np.array([0.09, 0.11, 0.2], np.float32)[:, None, None, None]
+
+
+def test_mixture_per_channel_equals_tfp():
+    image, means, logits, scale = make_by_channel()
+    mixture = SpatialMixture(means, logits, scale, reduce="channel")
+    weights = tfd.Categorical(logits=np.moveaxis(np.broadcast_to(logits, means.shape), 1, -1))
+    twin = tfd.MixtureSameFamily(weights, tfd.Normal(np.moveaxis(means, 1, -1), scale[:, 0, 0, 0]))
+    np.testing.assert_allclose(mixture.pixel_terms(image).log_prob[:, 0], twin.log_prob(image), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(mixture.log_prob(image), tf.reduce_sum(twin.log_prob(image), [1, 2, 3]), rtol=1e-5)
+    np.testing.assert_allclose(mixture.mean(), twin.mean(), atol=1e-5)
+
+
+def test_gradients_per_channel_equal_autodiff():
+    image, means, logits, scale = make_by_channel()
+    means, logits = tf.constant(means), tf.constant(logits)
+    with tf.GradientTape() as tape:
+        tape.watch([means, logits])
+        nll = -tf.reduce_sum(SpatialMixture(means, logits, scale, reduce="channel").log_prob(image))
+    d_means, d_logits = tape.gradient(nll, [means, logits])
+    terms = SpatialMixture(means, logits, scale, reduce="channel").pixel_terms(image)
+    np.testing.assert_allclose(terms.means_gradient, d_means, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(terms.logits_gradient, d_logits, atol=1e-4)
+    np.testing.assert_allclose(tf.reduce_sum(terms.responsibilities, 1), np.ones((2, 3, 3, 3)), atol=1e-5)
+
+
+def test_both_kinds_agree_where_all_slots_do():
+    image, means, logits, scale = make()
+    means = np.repeat(means[:, :1], 3, axis=1)
+    values = [SpatialMixture(means, logits, scale, reduce=kind).log_prob(image) for kind in ("pixel", "channel")]
+    np.testing.assert_allclose(*values, rtol=1e-5)
+
+
+def test_log_masks_serve_as_logits():
+    image, means, logits, scale = make_by_channel()
+    log_masks = tf.nn.log_softmax(logits, axis=1)
+    values = [SpatialMixture(means, x, scale, reduce="channel").log_prob(image) for x in (logits, log_masks)]
+    np.testing.assert_allclose(*values, rtol=1e-6)
+
+
+def test_channels_of_a_sample_may_come_from_several_components():
+    means = np.stack([np.zeros((1, 4, 4, 3)), np.ones((1, 4, 4, 3))], 1).astype(np.float32)
+    near_one = SpatialMixture(means, np.zeros((1, 2, 4, 4, 1), np.float32), 0.01, reduce="channel").sample(50, seed=(0, 0)).numpy() > 0.5
+    assert 0.7 < np.mean(near_one.any(-1) & ~near_one.all(-1)) < 0.8  # 1 - 2 / 8
+
+
+def test_unknown_reduction():
+    _, means, logits, _ = make()
+    with pytest.raises(ValueError, match="`reduce` must be 'pixel' or 'channel'. Received: reduce='image'."):
+        SpatialMixture(means, logits, reduce="image")

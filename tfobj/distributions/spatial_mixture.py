@@ -2,8 +2,12 @@
 
     log p(x) = sum_pixels logsumexp_k [ log m_k + sum_c log f(x_c; mu_kc, scale) ],   m = softmax_k(mask logits)
 
-The colour channels of a pixel are joint within a component. f is Normal(sigma = 0.1) in the paper and
-Logistic(scale = 0.03) in the released configurations.
+The colour channels of a pixel are joint within a component ("pixel"). MONet, GENESIS and EfficientMORL take a mixture of
+every pixel and channel instead ("channel"), in which the channels of a pixel may come from different slots:
+
+    log p(x) = sum_pixels sum_c logsumexp_k [ log m_k + log f(x_c; mu_kc, scale) ]
+
+f is Normal(sigma = 0.1) in Greff 2019 and Logistic(scale = 0.03) in its released configurations.
 """
 
 from typing import Any, NamedTuple
@@ -17,18 +21,18 @@ _HUGE = 1e30  # stands for infinity where inf - inf would make NaN
 
 
 class PixelTerms(NamedTuple):
-    """Everything that inference asks about an image under a mixture, from one pass. Trailing axis 1 unless stated."""
+    """Everything that inference asks about an image under a mixture, from one pass. M is 1, or C where channels have mixtures of their own."""
 
     log_prob: Any
-    """[B, 1, H, W, 1], nats per pixel."""
+    """[B, 1, H, W, M], nats."""
     component_log_prob: Any
-    """[B, K, H, W, 1], l_k = sum_c log f(x_c; mu_kc)."""
+    """[B, K, H, W, M], l_k = log f(x_c; mu_kc), summed over channels if M = 1."""
     responsibilities: Any
-    """[B, K, H, W, 1], r_k = p(k | x): sums to one over K."""
+    """[B, K, H, W, M], r_k = p(k | x): sums to one over K."""
     means_gradient: Any
     """[B, K, H, W, C], d NLL / d mu_k."""
     logits_gradient: Any
-    """[B, K, H, W, 1], d NLL / d mask logit_k = m_k - r_k."""
+    """[B, K, H, W, 1], d NLL / d mask logit_k = sum_M (m_k - r_k)."""
 
 
 class SpatialMixture(tfd.Distribution):
@@ -36,18 +40,23 @@ class SpatialMixture(tfd.Distribution):
 
     Args:
       means: [B, K, H, W, C], slot appearances in image units.
-      mask_logits: [B, K, H, W, 1], unnormalised log mixing weights.
-      scale: scale of the component density, in image units.
+      mask_logits: [B, K, H, W, 1], unnormalised log mixing weights (log masks are such).
+      scale: scale of the component density, in image units: a number, or a tensor that broadcasts to `means`, [K, 1, 1, 1] for one per slot.
       component: "normal" or "logistic".
+      reduce: "pixel" or "channel": what comes from one slot.
 
     Raises:
-      ValueError: unknown `component`.
+      ValueError: unknown `component` or `reduce`.
     """
 
-    def __init__(self, means, mask_logits, scale=0.1, component="normal", validate_args=False, allow_nan_stats=True, name="SpatialMixture"):
+    def __init__(self, means, mask_logits, scale=0.1, component="normal", reduce="pixel", validate_args=False, allow_nan_stats=True,
+                 name="SpatialMixture"):
         parameters = dict(locals())
         if component not in ("normal", "logistic"):
             raise ValueError(f"`component` must be 'normal' or 'logistic'. Received: component={component!r}.")
+        if reduce not in ("pixel", "channel"):
+            raise ValueError(f"`reduce` must be 'pixel' or 'channel'. Received: reduce={reduce!r}.")
+        self.reduce = reduce
         with tf.name_scope(name):
             self.means = tf.cast(means, tf.float32)
             self.mask_logits = tf.cast(mask_logits, tf.float32)
@@ -67,8 +76,9 @@ class SpatialMixture(tfd.Distribution):
         return tf.nn.softmax(self.mask_logits, axis=1)
 
     def component_log_prob(self, image):
-        """Returns l_k = sum_c log f(x_c; mu_kc), [(n,) B, K, H, W, 1], of `image` [(n,) B, H, W, C]."""
-        return tf.reduce_sum(self.density.log_prob(tf.expand_dims(image, -4)), axis=-1, keepdims=True)
+        """Returns l_k = log f(x_c; mu_kc), summed over c or not, [(n,) B, K, H, W, M], of `image` [(n,) B, H, W, C]."""
+        log_prob = self.density.log_prob(tf.expand_dims(image, -4))
+        return tf.reduce_sum(log_prob, axis=-1, keepdims=True) if self.reduce == "pixel" else log_prob
 
     def pixel_terms(self, image):
         """Returns the `PixelTerms` of `image` [B, H, W, C]; the gradients are closed forms, checked against autodiff."""
@@ -78,11 +88,11 @@ class SpatialMixture(tfd.Distribution):
         responsibilities = tf.exp(joint - log_prob)
         error, scale = image[:, None] - self.means, self.density.scale
         pull = error / scale**2 if self.component == "normal" else tf.tanh(0.5 * error / scale) / scale
-        return PixelTerms(log_prob, component_log_prob, responsibilities,
-                          means_gradient=-responsibilities * pull, logits_gradient=self.masks - responsibilities)
+        logits_gradient = tf.reduce_sum(self.masks - responsibilities, axis=-1, keepdims=True)
+        return PixelTerms(log_prob, component_log_prob, responsibilities, -responsibilities * pull, logits_gradient)
 
     def leave_one_out_log_prob(self, component_log_prob):
-        """Returns log p(x | z without slot k) [B, K, H, W, 1], the masks renormalised over the other slots.
+        """Returns log p(x | z without slot k) [B, K, H, W, M], the masks renormalised over the other slots.
 
         `component_log_prob` is that of `pixel_terms`. Not defined for K = 1 (returns zeros).
         """
@@ -102,9 +112,11 @@ class SpatialMixture(tfd.Distribution):
 
     def _sample_n(self, n, seed=None):
         choice_seed, noise_seed = tfp.random.split_seed(seed, salt="spatial_mixture")
-        logits = tf.transpose(self.mask_logits[..., 0], [0, 2, 3, 1])             # [B, H, W, K]
+        shape = tf.shape(self.means)
+        logits = tf.broadcast_to(self.mask_logits, tf.concat([shape[:-1], [1 if self.reduce == "pixel" else shape[-1]]], axis=0))
+        logits = tf.transpose(logits, [0, 2, 3, 4, 1])                            # [B, H, W, M, K]
         chosen = tfd.OneHotCategorical(logits, dtype=tf.float32).sample(n, seed=choice_seed)
-        chosen = tf.transpose(chosen, [0, 1, 4, 2, 3])[..., None]                 # [n, B, K, H, W, 1]
+        chosen = tf.transpose(chosen, [0, 1, 5, 2, 3, 4])                         # [n, B, K, H, W, M]
         return tf.reduce_sum(chosen * self.density.sample(n, seed=noise_seed), axis=2)
 
     def _batch_shape_tensor(self, **parameters):
