@@ -1,4 +1,4 @@
-"""One loop for all kinds of iteration: unrolled, with a step count that is a tensor, and in the memory of one step."""
+"""Loops for all kinds of iteration: unrolled, with a step count that is a tensor, and in the memory of one step."""
 
 import tensorflow as tf
 
@@ -16,18 +16,45 @@ def iterate(body, state, num_steps, constants=()):
     Args:
       body: function of (t, state, constants); t is an integer, or an int32 tensor in loops.
       state: tuple of tensors of constant shapes.
-      num_steps: at least 1.
+      num_steps: at least 0.
       constants: tuple (or nest) of tensors that the body reads in every step. Every tensor that needs a
         gradient must come to the body through `state`, `constants` or weights; what a body captures otherwise has none
         when it is rematerialised.
     """
     if not isinstance(num_steps, int):
         return _loop(body, state, num_steps, constants)
-    if execution.current().rematerialise:
+    if execution.current().rematerialise and num_steps:
         return _rematerialised(body, state, num_steps, constants)
     for t in range(num_steps):
         state = body(t, state, constants)
     return state
+
+
+def scan(body, state, num_steps):
+    """Returns (last state, outputs stacked on a new first axis) of `state, outputs = body(t, state)` for t = 0 ... num_steps - 1.
+
+    A Python integer is unrolled, a tensor becomes a `tf.while_loop`.
+
+    Args:
+      body: function of (t, state); the outputs are a tensor or a nest of them, of the same shapes at every step.
+      state: tuple of tensors of constant shapes.
+      num_steps: at least 1.
+    """
+    if isinstance(num_steps, int):
+        outputs = []
+        for t in range(num_steps):
+            state, output = body(t, state)
+            outputs.append(output)
+        return state, tf.nest.map_structure(lambda *steps: tf.stack(steps), *outputs)
+    like = tf.function(lambda: body(tf.constant(0), state)[1], autograph=False).get_concrete_function().structured_outputs
+    arrays = tf.nest.map_structure(lambda x: tf.TensorArray(x.dtype, num_steps, element_shape=x.shape), like)
+
+    def step(t, state, arrays):
+        state, output = body(t, state)
+        return t + 1, tuple(state), tf.nest.map_structure(lambda array, x: array.write(t, x), arrays, output)
+
+    _, state, arrays = tf.while_loop(lambda t, *_: t < num_steps, step, (tf.constant(0), tuple(state), arrays))
+    return state, tf.nest.map_structure(lambda array: array.stack(), arrays)
 
 
 def _loop(body, state, num_steps, constants):
