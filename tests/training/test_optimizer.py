@@ -1,4 +1,4 @@
-"""The learning rate over the steps, and Adam against Keras' own."""
+"""The learning rate over the steps, and Adam and RMSprop against Keras' own."""
 
 import keras
 import numpy as np
@@ -14,6 +14,13 @@ def test_rate_of_slot_attention(step, rate):
     """Locatello 2020, official training code: linear warm-up over 10,000 steps times continuous halving per 100,000."""
     schedule = make_optimizer(resolve("slot_attention", "tetris").train)._learning_rate
     np.testing.assert_allclose(schedule(tf.constant(step, tf.int64)), rate, rtol=2e-4)
+
+
+@pytest.mark.parametrize("step, rate", [(0, 0.0), (5_000, 2e-4), (10_000, 4e-4), (110_000, 2e-4), (210_000, 1e-4), (300_000, 5.36e-5)])
+def test_rate_that_decays_after_the_warm_up(step, rate):
+    """Emami 2021, released code."""
+    config = TrainConfig(learning_rate=4e-4, warmup_steps=10_000, decay_start=10_000, decay_rate=0.5, decay_steps=100_000)
+    np.testing.assert_allclose(make_optimizer(config)._learning_rate(tf.constant(step, tf.int64)), rate, rtol=1e-3, atol=1e-12)
 
 
 def test_cooldown_ends_at_zero():

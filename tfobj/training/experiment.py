@@ -28,12 +28,17 @@ class TrainConfig(Config):
     """The rate rises linearly from zero over these steps."""
     decay_rate: float = 1.0
     decay_steps: int = 100_000
-    """The rate is multiplied by decay_rate ** (step / decay_steps), continuously, from step 0 on."""
+    """The rate is multiplied by decay_rate ** ((step - decay_start) / decay_steps), continuously, from step decay_start on."""
+    decay_start: int = 0
     cooldown_steps: int = 0
     """The rate falls linearly to zero over the last steps; 0: it does not."""
+    optimizer: Literal["adam", "rmsprop"] = "adam"
     adam_beta_1: float = 0.9
     adam_beta_2: float = 0.999
     adam_epsilon: float = 1e-8
+    rmsprop_rho: float = 0.99
+    rmsprop_epsilon: float = 1e-8
+    """Keras adds it inside the root, where it acts like its own root outside."""
     clip_norm: float | None = None
     """Bound on the global norm of the gradient of the global batch; none: no clipping."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -56,11 +61,11 @@ class TrainConfig(Config):
     def __post_init__(self):
         for name in ("steps", "batch_size", "micro_batches", "steps_per_call", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "decay_steps"):
             require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
-        for name in ("warmup_steps", "cooldown_steps"):
+        for name in ("warmup_steps", "cooldown_steps", "decay_start"):
             require(getattr(self, name) >= 0, f"train.{name}", "at least 0", getattr(self, name))
-        for name in ("learning_rate", "decay_rate", "adam_epsilon"):
+        for name in ("learning_rate", "decay_rate", "adam_epsilon", "rmsprop_epsilon"):
             require(0 < getattr(self, name) < math.inf, f"train.{name}", "positive", getattr(self, name))
-        for name in ("adam_beta_1", "adam_beta_2"):
+        for name in ("adam_beta_1", "adam_beta_2", "rmsprop_rho"):
             require(0 <= getattr(self, name) < 1, f"train.{name}", "in [0, 1)", getattr(self, name))
         require(self.clip_norm is None or 0 < self.clip_norm < math.inf, "train.clip_norm", "positive, or none", self.clip_norm)
 
@@ -80,7 +85,7 @@ class EvalConfig(Config):
     def __post_init__(self):
         require(self.batch_size >= 1, "eval.batch_size", "at least 1", self.batch_size)
         require(self.num_scenes >= 1, "eval.num_scenes", "at least 1", self.num_scenes)
-        require(self.num_steps is None or self.num_steps >= 1, "eval.num_steps", "at least 1, or none", self.num_steps)
+        require(self.num_steps is None or self.num_steps >= 0, "eval.num_steps", "at least 0, or none", self.num_steps)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,6 +123,8 @@ class ExperimentConfig(Config):
 
     def __post_init__(self):
         require(0 <= self.seed < 2**31, "seed", "in 0 ... 2**31 - 1", self.seed)
+        least = self.model.minimum_steps
+        require(self.eval.num_steps is None or self.eval.num_steps >= least, "eval.num_steps", f"at least {least}, or none", self.eval.num_steps)
 
     @classmethod
     def from_dict(cls, values, prefix=""):

@@ -1,4 +1,4 @@
-"""Adam with the schedule and the clipping that these papers share."""
+"""Adam and RMSprop with the schedule and the clipping that these papers share."""
 
 import keras
 import tensorflow as tf
@@ -10,8 +10,8 @@ from tfobj.training.schedule import WarmupDecaySchedule, schedule_of
 class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
     """`schedule.WarmupDecaySchedule` in the graph; the arguments are its fields."""
 
-    def __init__(self, rate, warmup_steps=0, decay_rate=1.0, decay_steps=1, cooldown_steps=0, total_steps=0):
-        self.schedule = WarmupDecaySchedule(rate, warmup_steps, decay_rate, decay_steps, cooldown_steps, total_steps)
+    def __init__(self, *args, **kwargs):
+        self.schedule = WarmupDecaySchedule(*args, **kwargs)
 
     def __call__(self, step):
         return self.schedule.at(tf.cast(step, tf.float32), tf.minimum, tf.maximum)
@@ -20,12 +20,11 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         return self.schedule._asdict()
 
 
-@keras.saving.register_keras_serializable("tfobj")
-class GlobalAdam(keras.optimizers.Adam):
-    """Adam that is handed gradients already summed over the replicas, so that `global_clipnorm` bounds the global gradient.
+class _Global:
+    """Mixin for optimizers that are handed gradients already summed over the replicas, so that `global_clipnorm` bounds the global gradient.
 
     Keras sums after clipping: each replica's share is clipped by itself, and two replicas then differ from
-    one on the joined batch (5e-3 in the weights after 16 steps, clipping active). Call `sum_over_replicas` first.
+    one on the joined batch (5e-3 in the weights after 16 steps of Adam, clipping active). Call `sum_over_replicas` first.
     """
 
     def sum_over_replicas(self, gradients):
@@ -39,8 +38,20 @@ class GlobalAdam(keras.optimizers.Adam):
         return grads_and_vars
 
 
+@keras.saving.register_keras_serializable("tfobj")
+class GlobalAdam(_Global, keras.optimizers.Adam):
+    """Adam on gradients summed over replicas before they are clipped."""
+
+
+@keras.saving.register_keras_serializable("tfobj")
+class GlobalRMSprop(_Global, keras.optimizers.RMSprop):
+    """RMSprop on gradients summed over replicas before they are clipped."""
+
+
 def make_optimizer(config):
     """Returns the optimizer of a `TrainConfig`."""
-    schedule = WarmupDecay(*schedule_of(config))
+    schedule, name = WarmupDecay(*schedule_of(config)), config.optimizer  # one name for every instance, as for models
+    if name == "rmsprop":
+        return GlobalRMSprop(schedule, rho=config.rmsprop_rho, epsilon=config.rmsprop_epsilon, global_clipnorm=config.clip_norm, name=name)
     return GlobalAdam(schedule, beta_1=config.adam_beta_1, beta_2=config.adam_beta_2, epsilon=config.adam_epsilon,
-                      global_clipnorm=config.clip_norm, name="adam")  # one name for every instance, as for models
+                      global_clipnorm=config.clip_norm, name=name)

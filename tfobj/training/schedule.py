@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class WarmupDecaySchedule(NamedTuple):
-    """rate * min(1, step / warmup) * decay_rate ** (step / decay_steps), falling linearly to zero over the last `cooldown_steps`."""
+    """rate * min(1, step / warmup) * decay_rate ** (max(0, step - decay_start) / decay_steps); to zero, linearly, over the last `cooldown_steps`."""
 
     rate: float
     warmup_steps: int = 0
@@ -12,6 +12,7 @@ class WarmupDecaySchedule(NamedTuple):
     decay_steps: int = 1
     cooldown_steps: int = 0
     total_steps: int = 0
+    decay_start: int = 0
 
     def at(self, step, minimum=min, maximum=max):
         """Returns the rate of the update that follows `step` finished ones.
@@ -20,7 +21,8 @@ class WarmupDecaySchedule(NamedTuple):
           step: a number, or a float tensor with its engine's `minimum` and `maximum`.
           minimum, maximum: functions of two numbers or tensors.
         """
-        rate = self.rate * self.decay_rate ** (step / self.decay_steps)
+        decayed = maximum(step - self.decay_start, 0.0) if self.decay_start else step
+        rate = self.rate * self.decay_rate ** (decayed / self.decay_steps)
         if self.warmup_steps:
             rate = rate * minimum(1.0, step / self.warmup_steps)
         if self.cooldown_steps:
@@ -31,4 +33,4 @@ class WarmupDecaySchedule(NamedTuple):
 def schedule_of(config):
     """Returns the `WarmupDecaySchedule` of a `TrainConfig`."""
     return WarmupDecaySchedule(config.learning_rate, config.warmup_steps, config.decay_rate, config.decay_steps,
-                               min(config.cooldown_steps, config.steps), config.steps)
+                               min(config.cooldown_steps, config.steps), config.steps, config.decay_start)
