@@ -43,14 +43,14 @@ def main(argv):
     from tfobj.training.workdir import MACHINE, read_metrics, training_minutes, write_evaluation
     from tfobj.viz import evaluation_figures
 
-    check_num_slots(_NUM_SLOTS.value)
-    check_num_steps(_NUM_STEPS.value)
     run = load_run(_WORKDIR.value, _CHECKPOINT.value)
+    check_num_slots(_NUM_SLOTS.value, run.experiment.model.minimum_slots)
+    check_num_steps(_NUM_STEPS.value, run.experiment.model.minimum_steps)
     scenes, protocol = open_scenes(run.experiment, _SPLIT.value, _DATA_DIR.value)
     if _NUM_SCENES.value:
         scenes = scenes.take(_NUM_SCENES.value)
     seed = EVALUATION_SEED if _SEED.value is None else _SEED.value
-    num_steps = _NUM_STEPS.value or run.experiment.eval.num_steps
+    num_steps = run.experiment.eval.num_steps if _NUM_STEPS.value is None else _NUM_STEPS.value
     evaluator = Evaluator(run.model, min(_BATCH_SIZE.value, len(scenes)), num_slots=_NUM_SLOTS.value, num_steps=num_steps, seed=seed)
     scorer = evaluator.score(scenes, f"Scoring {_SPLIT.value}")
     summary = scorer.summary()
@@ -58,7 +58,7 @@ def main(argv):
     facts = {
         "model": run.experiment.model_name, "preset": run.experiment.preset, "protocol": protocol, "split": _SPLIT.value,
         "step": run.step, "checkpoint": _CHECKPOINT.value, "seed": run.experiment.seed, "inference_seed": seed,
-        "num_slots": _NUM_SLOTS.value or run.experiment.model.num_slots, "num_steps": num_steps or run.experiment.model.num_steps,
+        "num_slots": _NUM_SLOTS.value or run.experiment.model.num_slots, "num_steps": run.experiment.model.num_steps if num_steps is None else num_steps,
         "config_fingerprint": run.experiment.fingerprint(), "training_minutes": round(training_minutes(read_metrics(_WORKDIR.value)), 1),
         **(json.loads(machine.read_text()) if machine.exists() else {}),
     }

@@ -20,6 +20,8 @@ GRADIENT_TOLERANCE = 2e-3
 
 each_model = pytest.mark.parametrize("case", MODELS, ids=lambda c: c.id)
 with_exchangeable_slots = pytest.mark.parametrize(
+    "case", [c for c in MODELS if conformance.registry.model_class(c.model).slots_are_exchangeable], ids=lambda c: c.id)
+with_free_slots = pytest.mark.parametrize(
     "case", [c for c in MODELS if not conformance.registry.model_class(c.model).slots_are_fixed], ids=lambda c: c.id)
 
 
@@ -76,11 +78,12 @@ def test_prior_samples(case):
         with pytest.raises(NotImplementedError, match=f"{type(model).__name__} has no prior to sample from."):
             model.sample(2, seed())
         return
-    scene = model.sample(3, seed(), num_slots=5)
-    assert scene.recon.shape == (3, *case.config.image_size, case.config.channels) and scene.masks.shape[1] == 5
+    num_slots = case.config.num_slots if model.slots_are_fixed else 5
+    scene = model.sample(3, seed(), num_slots=num_slots)
+    assert scene.recon.shape == (3, *case.config.image_size, case.config.channels) and scene.masks.shape[1] == num_slots
     np.testing.assert_allclose(tf.reduce_sum(scene.masks, 1), np.ones((3, *case.config.image_size, 1)), atol=1e-5)
-    np.testing.assert_array_equal(model.sample(3, seed(), num_slots=5).recon, scene.recon)
-    assert not np.allclose(model.sample(3, seed(step=6), num_slots=5).recon, scene.recon)
+    np.testing.assert_array_equal(model.sample(3, seed(), num_slots=num_slots).recon, scene.recon)
+    assert not np.array_equal(model.sample(3, seed(step=6), num_slots=num_slots).recon, scene.recon)
 
 
 @each_model
@@ -89,18 +92,19 @@ def test_wrong_calls_are_refused(case):
     height, width = config.image_size
     with pytest.raises(ValueError, match=rf"`image` must have shape \[B, {height}, {width}, 3\]. Received: \(2, {width}, {height}, 3\)."):
         model(tf.zeros([2, width, height, 3]))
-    with pytest.raises(UserError, match="`num_steps` must be at least 1. Received: num_steps=0."):
-        model(scenes(config), num_steps=0)
+    few_steps, few_slots = config.minimum_steps - 1, config.minimum_slots - 1
+    with pytest.raises(UserError, match=f"`num_steps` must be at least {few_steps + 1}. Received: num_steps={few_steps}."):
+        model(scenes(config), num_steps=few_steps)
     with pytest.raises(ValueError, match="`num_slots` "):
-        model(scenes(config), num_slots=1)
-    for changes in ({"num_steps": 0}, {"num_slots": 1}, {"channels": 2}, {"image_size": (0, 4)}):
+        model(scenes(config), num_slots=few_slots)
+    for changes in ({"num_steps": few_steps}, {"num_slots": few_slots}, {"channels": 2}, {"image_size": (0, 4)}):
         with pytest.raises(UserError, match=f"`(model.)?{next(iter(changes))}` must be"):
             config.override(changes)
 
 
 @each_model
 def test_grey_pictures_and_another_size(case):
-    model = build(case, channels=1, image_size=(9, 7))
+    model = build(case, channels=1, image_size=case.another_size)
     image = scenes(model.config)
     check_outputs(model(image), image)
 
@@ -177,18 +181,19 @@ def test_slots_differ_by_their_noise_only(case, monkeypatch):
     np.testing.assert_allclose(masks, np.full(masks.shape, 1 / 3), atol=1e-5)
 
 
-@with_exchangeable_slots
+@with_free_slots
 def test_slots_and_steps_change_at_call_time(case):
     model, image = build(case), scenes(case.config)
     count = len(model.weights)
-    outputs = model(image, num_slots=5, num_steps=case.config.num_steps + 1, seed=seed())
+    changes = {"num_slots": 5, **({"num_steps": case.config.num_steps + 1} if model.has_steps else {})}
+    outputs = model(image, seed=seed(), **changes)
     check_outputs(outputs, image)
     assert outputs.masks.shape[1] == 5 and len(model.weights) == count
-    another = build(case, num_slots=5, num_steps=case.config.num_steps + 1)
+    another = build(case, **changes)
     assert_same_outputs(another(image, seed=seed()), outputs, 1e-6)
 
 
-@with_exchangeable_slots
+@with_free_slots
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_slots_and_steps_as_inputs_of_a_graph(case, policy):
     """What a served model does: one trace for any B, K and R."""
@@ -202,6 +207,7 @@ def test_slots_and_steps_as_inputs_of_a_graph(case, policy):
         return {name: getattr(outputs, name) for name in ("recon", "masks", "slot_recons", "slots")}
 
     for batch, num_slots, num_steps in ((2, 3, 1), (3, 4, 3)):
+        num_steps = num_steps if model.has_steps else config.num_steps
         image = scenes(config, batch)
         got, expected = infer(image, num_slots, num_steps), model(image, num_slots=num_slots, num_steps=num_steps, seed=seed())
         for name, value in image_like(expected).items():
@@ -214,8 +220,10 @@ def test_seed_decides(case):
     model, image = build(case), scenes(case.config)
     first, again = model(image, seed=seed()).masks, model(image, seed=seed()).masks
     np.testing.assert_array_equal(first, again)
-    if not model.slots_are_fixed:
+    if model.slots_are_exchangeable:
         assert not np.allclose(model(image, seed=seed(run=1)).masks, first)
+    elif model.has_prior:  # the masks of MONet are no random variables, its latents are
+        assert not np.array_equal(model(image, seed=seed(run=1)).slot_recons, model(image, seed=seed()).slot_recons)
 
 
 @each_model

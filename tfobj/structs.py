@@ -51,6 +51,8 @@ class SceneOutputs(NamedTuple):
     """name -> [B]."""
     history: dict | None = None
     """On request: name -> [B, R, ...], one entry per refinement step or attention iteration."""
+    statistics: dict = {}
+    """In training: name -> tensor, means over the batch that the model's own state follows (moments of batch norms)."""
 
 
 def check_outputs(outputs, image):

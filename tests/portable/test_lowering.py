@@ -59,7 +59,7 @@ def test_custom_calls_are_refused():
 
 
 @pytest.mark.parametrize("settings", [
-    (4e-4, 10_000, 0.5, 100_000), (5e-4, 1_000, 1.0, 1, 24_000, 24_000), (3e-4,), (1e-3, 8, 0.9, 7, 5, 20)])
+    (4e-4, 10_000, 0.5, 100_000), (5e-4, 1_000, 1.0, 1, 24_000, 24_000), (3e-4,), (1e-3, 8, 0.9, 7, 5, 20), (1e-3, 8, 0.5, 100, 0, 0, 10)])
 def test_the_host_computes_the_rate_of_the_graph(settings):
     host, graph = WarmupDecaySchedule(*settings), WarmupDecay(*settings)
     for step in (0, 1, 7, 19, 20, 999, 12_345, 24_000, 500_000):

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from tfobj.data.pipeline import BatchStream
-from tfobj.training.experiment import build_model
+from tfobj.structs import SceneOutputs
+from tfobj.training.experiment import TrainConfig, build_model
 from tfobj.training.optimizer import make_optimizer
 from tfobj.training.step import TrainStep
 
@@ -51,13 +52,18 @@ def test_gradient_norm_is_that_before_clipping(tiny, scenes):
 class FailsAtStepThree(keras.Model):
     """One weight, and a loss that is infinite from step 3 on."""
 
+    has_state = False
+
     def __init__(self):
         super().__init__()
         self.weight = self.add_weight(shape=(), initializer="ones")
 
-    def loss_and_gradients(self, batch, seed, step, loss_scale=1.0):
+    def refinement_schedule(self):
+        return ((0, 1),)
+
+    def loss_and_gradients(self, batch, seed, step, loss_scale=1.0, num_steps=None):
         loss = tf.where(step >= 3, float("inf"), tf.reduce_mean(batch["image"]))
-        return None, {"loss": loss}, [tf.zeros([])]
+        return SceneOutputs(None, None, None, None), {"loss": loss}, [tf.zeros([])]
 
 
 @pytest.mark.parametrize("calls, expected", [([3], -1), ([5], 3), ([3, 2], 3), ([4, 1], 4)])
@@ -90,3 +96,54 @@ def test_the_graph_can_be_looked_at(tiny, scenes):
     iterator = iter(strategy.experimental_distribute_dataset(BatchStream(scenes, 4).dataset()))
     assert any(op.type == "IteratorGetNext" for op in step.trace(iterator).graph.get_operations())
     assert int(optimizer.iterations.numpy()) == 0
+
+
+class Recorder(keras.Model):
+    """Remembers what it was trained with: refinement steps per trace, and as state the sum of (term, statistic, step) over updates."""
+
+    has_state = True
+
+    def __init__(self, schedule):
+        super().__init__()
+        self.schedule, self.traced = schedule, []
+        self.weight = self.add_weight(shape=(), initializer="ones")
+        self.seen = self.add_weight(name="seen", shape=(3,), initializer="zeros", trainable=False, aggregation="only_first_replica")
+
+    def refinement_schedule(self):
+        return self.schedule
+
+    def loss_and_gradients(self, batch, seed, step, loss_scale=1.0, num_steps=None):
+        self.traced.append(num_steps)
+        loss = tf.reduce_mean(batch["image"])
+        outputs = SceneOutputs(None, None, None, None, statistics={"square": tf.reduce_mean(batch["image"] ** 2)})
+        return outputs, {"loss": loss, "refinements": tf.constant(float(num_steps))}, [tf.constant(loss_scale)]
+
+    def update_state(self, terms, statistics, step):
+        self.seen.assign_add(tf.stack([terms["loss"], statistics["square"], tf.cast(step, tf.float32)]))
+
+
+def recorded(images, calls, schedule=((0, 1),), strategy=None, micro_batches=1):
+    """Returns (model, results of `run`) after `calls` updates on `images` [steps, B, ...]."""
+    strategy = strategy or tf.distribute.OneDeviceStrategy("/cpu:0")
+    with strategy.scope():
+        model, optimizer = Recorder(schedule), make_optimizer(TrainConfig())
+    step = TrainStep(strategy, model, optimizer, 0, micro_batches=micro_batches)
+    iterator = iter(strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensor_slices({"image": images})))
+    return model, [step.run(iterator, count) for count in calls]
+
+
+def test_refinement_steps_follow_the_schedule_with_one_trace_each():
+    images = np.random.default_rng(0).random((9, 4, 2, 2, 1)).astype(np.float32)
+    model, results = recorded(images, [2, 4, 3], ((0, 3), (3, 1), (7, 3)))
+    assert sorted(model.traced) == [1, 3]
+    means = [terms["refinements"] for terms, _ in results]
+    np.testing.assert_allclose(means, [3.0, (3 + 1 + 1 + 1) / 4, (1 + 3 + 3) / 3], rtol=1e-6)
+    np.testing.assert_allclose(results[1][0]["loss"], images[2:6].mean(), rtol=1e-5)  # weighted by the number of steps
+
+
+@pytest.mark.parametrize("engine", ["one", "two_replicas", "micro_batches"])
+def test_state_follows_means_over_the_global_batch(engine, two_replicas):
+    images = np.random.default_rng(0).random((5, 4, 2, 2, 1)).astype(np.float32)
+    options = {"one": {}, "two_replicas": {"strategy": two_replicas}, "micro_batches": {"micro_batches": 2}}[engine]
+    model, _ = recorded(images, [2, 3], **options)
+    np.testing.assert_allclose(model.seen.numpy(), [images.mean((1, 2, 3, 4)).sum(), (images**2).mean((1, 2, 3, 4)).sum(), 10.0], rtol=1e-5)

@@ -1,8 +1,28 @@
-"""Step weights of losses over refinement steps."""
+"""Refinement steps over training, and the weights of their losses."""
 
 import tensorflow as tf
 
 from tfobj.errors import UserError
+
+
+def check_schedule(first, changes, field, minimum=0):
+    """Returns ((0, first), *changes), the refinement steps in training: (finished updates, steps from there on).
+
+    Raises:
+      UserError: numbers of updates that do not rise, or numbers of steps below `minimum`.
+    """
+    starts = [0, *(start for start, _ in changes)]
+    if any(later <= earlier for earlier, later in zip(starts, starts[1:], strict=False)) or any(steps < minimum for _, steps in changes):
+        raise UserError(f"`{field}` must be pairs (step, number), the steps rising from above 0, the numbers at least {minimum}. "
+                        f"Received: {field}={changes}.")
+    return ((0, first), *changes)
+
+
+def steps_at(schedule, step):
+    """Returns the number of refinement steps of the update that follows `step` finished ones, and where it changes next (None: nowhere)."""
+    number = [steps for start, steps in schedule if start <= step][-1]
+    later = [start for start, _ in schedule if start > step]
+    return number, min(later, default=None)
 
 
 def refinement_loss_weight(t, num_steps, kind="linear", values=()):

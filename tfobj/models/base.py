@@ -7,7 +7,8 @@ A model is a `keras.Model` built from a frozen config. It answers four questions
     scene = model.decode(slots)                                                         # render edited latents
     image = model.sample(num, seed)                                                     # where there is a prior
 
-(Keras owns the attribute `loss`, which is why the training loss is called `objective`.)
+(Keras owns the attribute `loss`, which is why the training loss is called `objective`.) Some have state that no gradient
+trains, a constraint's multiplier or running moments: it is kept in weights and follows each update in `update_state`.
 """
 
 from typing import Any, NamedTuple
@@ -36,6 +37,10 @@ class SceneConfig(Config):
         require(self.channels in (1, 3), "model.channels", "1 or 3", self.channels)
         check_num_slots(self.num_slots, self.minimum_slots)
         check_num_steps(self.num_steps, self.minimum_steps)
+
+    def warnings(self):
+        """Returns sentences about settings that are allowed but rarely meant; printed when a run starts."""
+        return []
 
 
 class DecodedScene(NamedTuple):
@@ -74,7 +79,11 @@ class SceneModel(keras.Model):
     has_prior = False
     """Whether `sample` exists."""
     slots_are_fixed = False
-    """Whether K is fixed at construction (ordered slots)."""
+    """Whether K is fixed at construction."""
+    slots_are_exchangeable = True
+    """Whether nothing but noise tells slots apart, so that permuted noise permutes them."""
+    has_state = False
+    """Whether `update_state` does something."""
     has_steps = True
     """Whether `num_steps` means anything."""
 
@@ -92,6 +101,19 @@ class SceneModel(keras.Model):
           step: int64 scalar tensor, number of finished updates (curricula are functions of it).
         """
         raise NotImplementedError
+
+    def refinement_schedule(self):
+        """Returns the number of refinement steps in training, ((0, R), (step, R), ...): each from that many finished updates on."""
+        return ((0, self.config.num_steps),)
+
+    def update_state(self, terms, statistics, step):
+        """Follows an update; only where `has_state`. In a replica context, the same on all replicas.
+
+        Args:
+          terms: those of `objective`, means over the global batch.
+          statistics: `SceneOutputs.statistics`, means over replicas and micro-batches.
+          step: int64 scalar tensor, updates finished before this one.
+        """
 
     def decode(self, slots):
         """Renders slots [B, K, D] as a `DecodedScene`."""
@@ -115,7 +137,7 @@ class SceneModel(keras.Model):
             raise ValueError(f"`image` must have shape [B, {', '.join(map(str, expected))}]. Received: {tuple(image.shape)}.")
         return num_slots, num_steps, random.make_seed() if seed is None else seed
 
-    def loss_and_gradients(self, batch, seed, step, loss_scale=1.0):
+    def loss_and_gradients(self, batch, seed, step, loss_scale=1.0, num_steps=None):
         """One forward and backward pass; reads variables only, so it may be compiled for each device.
 
         Args:
@@ -123,12 +145,13 @@ class SceneModel(keras.Model):
           seed: int32 [3] of `random.make_seed`.
           step: int64 scalar.
           loss_scale: multiplies the gradients; 1 / replicas makes their sum the gradient of the global mean.
+          num_steps: of `call`; a Python integer.
 
         Returns:
           (outputs, terms, gradients): `SceneOutputs`; dict of scalars with "loss"; one gradient per trainable weight.
         """
         with tf.GradientTape() as tape:
-            outputs = self(batch["image"], seed=seed, training=True)
+            outputs = self(batch["image"], num_steps=num_steps, seed=seed, training=True)
             check_outputs(outputs, batch["image"])
             loss, terms = self.objective(outputs, step)
             scaled = loss * loss_scale
@@ -136,10 +159,14 @@ class SceneModel(keras.Model):
         return outputs, {"loss": loss, **terms}, gradients
 
     def train_step(self, data):
-        """One update for `compile` + `fit` on one device; the package's own loop makes the same update."""
-        step = self.optimizer.iterations
-        _, terms, gradients = self.loss_and_gradients(data, random.make_seed(self.run_seed, step.value), tf.cast(step.value, tf.int64))
+        """One update for `compile` + `fit` on one device; the package's own loop makes the same update.
+
+        A schedule of refinement steps is not followed: `fit` traces once.
+        """
+        step = tf.cast(tf.convert_to_tensor(self.optimizer.iterations.value), tf.int64)
+        outputs, terms, gradients = self.loss_and_gradients(data, random.make_seed(self.run_seed, step), step)
         self.optimizer.apply(gradients, self.trainable_variables)
+        self.update_state(terms, outputs.statistics, step)
         return terms
 
     def test_step(self, data):

@@ -55,7 +55,8 @@ def export(experiment, to, workdir=None, precision="default", num_scenes=None, d
             experiment = experiment.override({"data.num_train": num_scenes})
     with files.whole_folder(to) as partial:
         step = lowering.lower_step(experiment, workdir)
-        entry = _write_stage(experiment, step, partial, 0, precision)
+        entries = _write_stages(experiment, step, partial, 0, precision)
+        entry = entries[0]
         names = {"train": [], "evaluation": []}
         if num_scenes is not None:
             (partial / artifact.DATA).mkdir()
@@ -66,7 +67,7 @@ def export(experiment, to, workdir=None, precision="default", num_scenes=None, d
         manifest = {
             "format": artifact.FORMAT, "tfobj": tfobj.__version__, "seed": experiment.seed, "protocol": experiment.data.protocol,
             "image_shape": entry["image_shape"], "batch_size": entry["batch_size"], "precision": precision,
-            "counter": entry["counter"], "variables": artifact.describe_variables(step.state), "steps": [entry], "data": names,
+            "counter": entry["counter"], "variables": artifact.describe_variables(step.state), "steps": entries, "data": names,
         }
         files.write_text(partial / "README.md", _readme(manifest, count))
         artifact.write_manifest(partial, manifest)
@@ -88,12 +89,22 @@ def append(experiment, to, from_step):
     for name, value in {"batch_size": experiment.train.batch_size, "seed": experiment.seed, "protocol": experiment.data.protocol}.items():
         if manifest[name] != value:
             raise UserError(f"All stages must have one {name.replace('_', ' ')}, {manifest[name]!r}. Received: {value!r}.")
-    step = lowering.lower_step(experiment)
+    step = lowering.lower_step(experiment, from_step=from_step)
     artifact.check_same_variables(manifest["variables"], artifact.describe_variables(step.state), "The new stage")
-    entry = _write_stage(experiment, step, pathlib.Path(to), from_step, manifest["precision"])
-    manifest["steps"].append(entry)
+    manifest["steps"] += _write_stages(experiment, step, pathlib.Path(to), from_step, manifest["precision"])
     artifact.write_manifest(to, manifest)
     return manifest
+
+
+def _write_stages(experiment, step, folder, from_step, precision):
+    """Writes a stage, and those after it if the number of refinement steps changes while training; returns their entries."""
+    entries = [_write_stage(experiment, step, folder, from_step, precision)]
+    until_step = step.manifest["until_step"]
+    while until_step is not None and until_step < experiment.train.steps:
+        step = lowering.lower_step(experiment, from_step=until_step)
+        entries.append(_write_stage(experiment, step, folder, until_step, precision))
+        until_step = step.manifest["until_step"]
+    return entries
 
 
 def _write_stage(experiment, step, folder, from_step, precision):

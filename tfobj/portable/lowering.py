@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfobj.errors import UserError
+from tfobj.inference.schedules import steps_at
 from tfobj.training.checkpoint import RunState, by_path
 from tfobj.training.experiment import build_model
 from tfobj.training.optimizer import make_optimizer
@@ -56,7 +57,7 @@ class _FedRate(keras.optimizers.schedules.LearningRateSchedule):
         return {}
 
 
-def lower_step(experiment, workdir=None):
+def lower_step(experiment, workdir=None, from_step=0):
     """Lowers the training step of an experiment.
 
     Its inputs are `image` uint8 [B, H, W, C], `seed` int32 [3] of `tfobj.random.make_seed`, `step` int64 (updates
@@ -65,9 +66,10 @@ def lower_step(experiment, workdir=None):
     Args:
       experiment: `ExperimentConfig`; B is `train.batch_size`.
       workdir: folder of a run whose newest checkpoint is the state; None starts from the seed's initial weights.
+      from_step: what is lowered is the step after that many updates, where the number of refinement steps changes while training.
 
     Returns:
-      `LoweredStep`.
+      `LoweredStep`; its manifest has the updates after which another program is needed as `until_step`, or None there.
 
     Raises:
       UserError: the step holds an operation that does not run everywhere, or the run has no readable checkpoint.
@@ -76,17 +78,18 @@ def lower_step(experiment, workdir=None):
         model, optimizer, rate = _build(experiment, workdir)
         train_step = make_train_step(tf.distribute.get_strategy(), model, optimizer, experiment, xla=True)
         names = []
+        refinements, until_step = steps_at(model.refinement_schedule(), from_step)
 
         def step(image, seed, step, learning_rate):
             rate.tensor = learning_rate
-            terms = train_step.update({"image": _as_float(image)}, seed, step)
+            terms = train_step.update({"image": _as_float(image)}, seed, step, refinements)
             names[:] = sorted(terms)
             return [terms[name] for name in names]
 
         inputs = _image_spec(experiment, experiment.train.batch_size, tf.uint8), tf.TensorSpec([3], tf.int32, "seed"), \
             tf.TensorSpec([], tf.int64, "step"), tf.TensorSpec([], tf.float32, "learning_rate")
         lowered = _lower(experiment, step, inputs, names, model.weights, optimizer.variables)
-        return lowered._replace(manifest={**lowered.manifest, "counter": optimizer.iterations.path})
+        return lowered._replace(manifest={**lowered.manifest, "counter": optimizer.iterations.path, "until_step": until_step})
 
 
 def lower_forward(experiment, batch_size):

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfobj import execution, random
 from tfobj.execution import Execution
+from tfobj.inference.schedules import steps_at
 from tfobj.training.strategy import check_batch_size, uses_xla
 
 
@@ -18,7 +19,7 @@ class TrainStep:
     Args:
       strategy: `tf.distribute.Strategy` in whose scope model and optimizer were made.
       model: `SceneModel`.
-      optimizer: `GlobalAdam`; its iteration counter is the step of the run.
+      optimizer: of `make_optimizer`; its iteration counter is the step of the run.
       run_seed: seed of the noise.
       execution: `Execution`; of the update, XLA compiles forward and backward alone, since the reduction over replicas crosses devices.
       micro_batches: parts that a replica's share of the batch is worked off in, one after the other; the gradient
@@ -30,6 +31,8 @@ class TrainStep:
         self.execution, self.micro_batches = execution, micro_batches
         with strategy.scope():
             optimizer.build(model.trainable_variables)
+        self._schedule = model.refinement_schedule()
+        # One trace for every number of refinement steps, a Python integer.
         self._forward_backward = tf.function(self._mean_gradients, jit_compile=True if execution.xla else None, autograph=False)
         self._one = tf.function(self._one_step, autograph=False, reduce_retracing=False)
         self._many = tf.function(self._many_steps, autograph=False)
@@ -41,47 +44,59 @@ class TrainStep:
           (terms, first_bad_step): dict of scalar means over these steps ("loss", "grad_norm" before clipping,
           the model's terms), and the number of the first step whose loss was not finite, or -1.
         """
-        terms, first_bad_step = self._many(iterator, tf.constant(num_steps, tf.int32))
-        return {name: float(value) for name, value in terms.items()}, int(first_bad_step)
+        done, means, first_bad_step = 0, {}, -1
+        while done < num_steps:
+            step = int(self.optimizer.iterations.numpy())
+            refinements, change = steps_at(self._schedule, step)
+            count = num_steps - done if change is None else min(num_steps - done, change - step)
+            terms, bad_step = self._many(iterator, tf.constant(count, tf.int32), refinements)
+            means = {name: means.get(name, 0.0) + float(value) * count / num_steps for name, value in terms.items()}
+            first_bad_step = int(bad_step) if first_bad_step < 0 else first_bad_step
+            done += count
+        return means, first_bad_step
 
     def trace(self, iterator):
-        """Returns the concrete function of one update, whose graph can be looked at."""
-        return self._one.get_concrete_function(iterator)
+        """Returns the concrete function of the first update, whose graph can be looked at."""
+        return self._one.get_concrete_function(iterator, steps_at(self._schedule, 0)[0])
 
-    def _one_step(self, iterator):
+    def _one_step(self, iterator, refinements):
         """One update; returns (terms, step before it)."""
         # A tensor: Keras' `value` is the variable itself, tf.cast to its own type hands it through, and it would be read after the update.
         step = tf.cast(tf.convert_to_tensor(self.optimizer.iterations.value), tf.int64)
-        terms = self.strategy.run(self._replica_step, args=(next(iterator), step))
+        terms = self.strategy.run(self._replica_step, args=(next(iterator), step), kwargs={"refinements": refinements})
         terms = {name: self.strategy.reduce("MEAN", value, axis=None) for name, value in terms.items()}
         return terms, step
 
-    def _replica_step(self, batch, step):
+    def _replica_step(self, batch, step, refinements):
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         seed = random.make_seed(self.run_seed, step, replica * batch["image"].shape[0])
-        return self.update(batch, seed, step)
+        return self.update(batch, seed, step, refinements)
 
-    def update(self, batch, seed, step):
+    def update(self, batch, seed, step, refinements):
         """One replica's part of an update, in a replica context; returns its terms.
 
         Args:
           batch: its share of the global batch.
           seed: int32 [3] of `random.make_seed`, whose last entry is the number of its first scene in the global batch.
           step: int64 scalar tensor, updates finished.
+          refinements: number of refinement steps, a Python integer.
         """
-        terms, gradients = self._forward_backward(batch, seed, step)
+        terms, statistics, gradients = self._forward_backward(batch, seed, step, refinements)
         gradients = self.optimizer.sum_over_replicas(gradients)
         terms = {**terms, "grad_norm": tf.linalg.global_norm(gradients)}
         self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
+        if self.model.has_state:
+            self.model.update_state(*_mean_over_replicas((terms, statistics)), step)
         return terms
 
-    def _mean_gradients(self, batch, seed, step):
-        """Returns (terms, gradients) of a replica's share of the batch: means over it, the gradients divided by the number of replicas."""
+    def _mean_gradients(self, batch, seed, step, refinements):
+        """Returns (terms, statistics, gradients) of a replica's share of the batch: means over it, gradients divided by the number of replicas."""
         scale = 1.0 / (self.strategy.num_replicas_in_sync * self.micro_batches)
 
         def mean_gradients(batch, seed):
             with execution.using(self.execution):
-                return self.model.loss_and_gradients(batch, seed, step, loss_scale=scale)[1:]
+                outputs, terms, gradients = self.model.loss_and_gradients(batch, seed, step, loss_scale=scale, num_steps=refinements)
+            return terms, outputs.statistics, gradients
 
         if self.micro_batches == 1:
             return mean_gradients(batch, seed)
@@ -94,23 +109,32 @@ class TrainStep:
 
         like = of_part.get_concrete_function(*part(0)).structured_outputs
         sums = tf.nest.map_structure(lambda x: tf.zeros(x.shape, x.dtype), like)
-        _, (terms, gradients) = tf.while_loop(
+        _, (terms, statistics, gradients) = tf.while_loop(
             lambda i, _: i < self.micro_batches, lambda i, sums: (i + 1, tf.nest.map_structure(tf.add, sums, of_part(*part(i)))),
             (tf.constant(0), sums), maximum_iterations=self.micro_batches, parallel_iterations=1)
-        return {name: value / self.micro_batches for name, value in terms.items()}, gradients
+        mean = lambda values: {name: value / self.micro_batches for name, value in values.items()}
+        return mean(terms), mean(statistics), gradients
 
-    def _many_steps(self, iterator, num_steps):
-        terms_like, _ = self.trace(iterator).structured_outputs
+    def _many_steps(self, iterator, num_steps, refinements):
+        terms_like, _ = self._one.get_concrete_function(iterator, refinements).structured_outputs
         zeros = {name: tf.zeros([], value.dtype) for name, value in terms_like.items()}
 
         def body(i, sums, first_bad_step):
-            terms, step = self._one(iterator)
+            terms, step = self._one(iterator, refinements)
             bad = tf.logical_not(tf.math.is_finite(terms["loss"])) & (first_bad_step < 0)
             return i + 1, {name: sums[name] + terms[name] for name in sums}, tf.where(bad, step, first_bad_step)
 
         _, sums, first_bad_step = tf.while_loop(
             lambda i, *_: i < num_steps, body, (tf.constant(0), zeros, tf.constant(-1, tf.int64)))
         return {name: value / tf.cast(num_steps, value.dtype) for name, value in sums.items()}, first_bad_step
+
+
+def _mean_over_replicas(values):
+    """Returns a nest of tensors of the current replica context as its mean over all replicas."""
+    context, flat = tf.distribute.get_replica_context(), tf.nest.flatten(values)
+    if context.num_replicas_in_sync > 1 and flat:
+        flat = context.all_reduce(tf.distribute.ReduceOp.MEAN, flat)
+    return tf.nest.pack_sequence_as(values, flat)
 
 
 def make_train_step(strategy, model, optimizer, experiment, xla=None):

@@ -39,6 +39,7 @@ class SlotMLPAutoencoder(SlotAutoencoder):
 
     config_class = SlotMLPConfig
     slots_are_fixed = True
+    slots_are_exchangeable = False
     has_steps = False
 
     def __init__(self, config, **kwargs):
