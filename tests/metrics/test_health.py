@@ -64,6 +64,12 @@ def test_kl_and_attention():
     assert summed["kl_slot_max"] == 2.0 and "active_latents" not in summed
 
 
+def test_kl_of_every_layer():
+    layer_kl = np.array([[1.0, 0.0, 6.0], [3.0, 0.2, 8.0]], np.float32)
+    got = read(health.slot_health(healthy_masks(), layer_kl=layer_kl))
+    np.testing.assert_allclose([got[f"layer_kl_{i}"] for i in (1, 2, 3)], [2.0, 0.1, 7.0], rtol=1e-6)
+
+
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_graph_equals_eager_and_bfloat16_is_close(jit_compile):
     masks = tf.nn.softmax(tf.constant(np.random.default_rng(1).normal(size=(4, 5, 16, 16, 1)), tf.float32), axis=1)
@@ -96,6 +102,11 @@ def constant_ids(share):
         (np.full((2, 4, 8, 8, 1), 0.25, np.float32), ["Masks are nearly uniform"]),
         ({"kl_slot_max": 0.003}, ["Posterior collapse: the most informative slot carries 0.003 nats"]),
         ({"attention_entropy_fraction": 0.97}, ["Attention over slots stays uniform"]),
+        ({"layer_kl_1": 0.004, "layer_kl_2": 0.05, "layer_kl_3": 90.0, "kl_slot_max": 40.0},
+         ["Posterior collapse in layers 1 and 2 of 3: KL 0.004, 0.05 nats. The reversed++ prior and GECO"]),
+        ({"layer_kl_1": 9.0, "layer_kl_2": 0.01}, ["Posterior collapse in layer 2 of 2"]),
+        ({"layer_kl_1": 0.01, "layer_kl_2": 0.01, "kl_slot_max": 0.02}, ["Posterior collapse: the most informative slot"]),
+        ({"geco_multiplier": 2e9, "geco_constraint": 40.0}, ["GECO target too easy: it is met by 40 nats"]),
     ],
 )
 def test_each_sickness_is_named_after_the_warm_up_only(sickness, sentences):
@@ -104,6 +115,19 @@ def test_each_sickness_is_named_after_the_warm_up_only(sickness, sentences):
     assert len(found) == len(sentences)
     assert all(sentence in warning for sentence, warning in zip(sentences, found, strict=True))
     assert health.diagnose(numbers, num_slots=4, step=health.WARMUP_STEPS - 1) == []
+
+
+@pytest.mark.parametrize("multiplier, sentence", [
+    (14.8, "73.6 nats are missing, and the weight of the likelihood has grown to 14.8 and grows on"),
+    (1e-10, "73.6 nats are missing, and the weight of the KL has fallen to 1e-10, so that nothing regularises the latents")])
+def test_a_constraint_that_stays_unmet_is_named(multiplier, sentence):
+    """EfficientMORL's multiplier of the likelihood (at least 1) grows, GENESIS' of the KL falls to its lower bound."""
+    numbers = {"geco_multiplier": multiplier, "geco_constraint": -73.6}
+    (found,) = health.diagnose(numbers, num_slots=4, step=50_000, constraint_missed=0.26)
+    assert found.startswith("GECO target not met for 26 % of the run") and sentence in found
+    # A long phase of almost pure reconstruction comes first, and the average swings about the target later.
+    assert health.diagnose(numbers, num_slots=4, step=50_000, constraint_missed=0.2) == []
+    assert health.diagnose({**numbers, "geco_constraint": 3.0}, num_slots=4, step=50_000, constraint_missed=0.0) == []
 
 
 def test_non_finite_numbers_are_named_at_once():

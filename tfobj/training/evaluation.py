@@ -34,11 +34,11 @@ class Evaluator:
 
         def health(image, seed):
             outputs = forward(image, seed)
-            kl = (outputs.posterior or {}).get("kl")
+            posterior = outputs.posterior or {}
             attention = (outputs.history or {}).get("attention")
             if attention is not None:
                 attention = tf.transpose(attention[:, -1], [0, 2, 1])  # [B, K, N]
-            return slot_health(outputs.masks, kl, attention)
+            return slot_health(outputs.masks, posterior.get("kl"), attention, posterior.get("layer_kl"))
 
         self._forward = tf.function(forward, jit_compile=xla or None, autograph=False)
         self._health = tf.function(health, jit_compile=xla or None, autograph=False)

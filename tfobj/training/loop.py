@@ -8,6 +8,7 @@ wait for it at the next talk. Weights are mirrored, so those of the chief are th
 import contextlib
 import dataclasses
 import pathlib
+import re
 import time
 from typing import Any
 import zlib
@@ -124,7 +125,7 @@ def _start(experiment, workdir, strategy, peers, data_dir, actions):
     console.say(f"{experiment.model_name}: {model.count_trainable():,} parameters; {description}")
     if peers.size > 1:
         console.say(f"{peers.size} workers with {devices} device{'s' * (devices > 1)} each; this one is the chief and reports.")
-    for line in advice(strategy, config.precision):
+    for line in (*advice(strategy, config.precision), *(f"warning: {text}" for text in experiment.model.warnings())):
         console.say(line)
     if first_step:
         console.say(f"Continuing at step {first_step:,} of {config.steps:,}.")
@@ -222,7 +223,7 @@ class _Observer:
         self.evaluator, self.state, self.writer, self.console = evaluator, state, writer, console
         self.validation, self.actions = validation, actions
         self.probe = next(evaluation_batches(validation, evaluator.batch_size))["image"]
-        self.best_step, self.warned = state.step, set()
+        self.best_step, self.met_step, self.warned = state.step, state.step, set()
 
     def draw_graph(self):
         """Writes the graph of the forward pass to TensorBoard."""
@@ -235,10 +236,14 @@ class _Observer:
         self.writer.write(step, "train", {**terms, **rate, **{f"health/{k}": v for k, v in health.items()}})
         self.console.say(f"step {step:>8,}  loss {terms['loss']:.5g}  grad norm {terms['grad_norm']:.3g}  "
                          f"{steps_per_second:.2f} steps/s  active slots {health['active_slots']:.2f}")
-        warnings = diagnose({**health, "loss": terms["loss"]}, num_slots=self.experiment.model.num_slots, step=step,
-                            steps_without_improvement=step - self.best_step)
+        geco = {name: value for name, value in terms.items() if name.startswith("geco_")}
+        if geco.get("geco_constraint", 0.0) >= 0.0:
+            self.met_step = step
+        warnings = diagnose({**health, **geco, "loss": terms["loss"]}, num_slots=self.experiment.model.num_slots, step=step,
+                            steps_without_improvement=step - self.best_step,
+                            constraint_missed=(step - self.met_step) / self.experiment.train.steps)
         for warning in warnings:
-            kind = warning.split(":")[0].rstrip("0123456789., %")
+            kind = re.sub("[0-9., %]+", " ", warning.split(":")[0])
             if kind not in self.warned:  # once per run: the numbers go on in metrics.jsonl
                 self.warned.add(kind)
                 self.console.say(f"warning: {warning}")
