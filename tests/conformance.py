@@ -21,6 +21,8 @@ class Case(NamedTuple):
     overrides: dict
     name: str = ""
     """Tells several lines of one model apart; lines with a name are left out where a graph takes many seconds to trace."""
+    another_size: tuple = (9, 7)
+    """(H, W) of other pictures that the model can be built for."""
 
     @property
     def id(self):
@@ -35,6 +37,21 @@ SLOT_AUTOENCODER = {"image_size": (10, 12), "num_slots": 3, "slot_size": 6, "enc
                     "decoder_channels": (6, 6), "decoder_kernels": (3,)}
 IODINE = {"image_size": (10, 12), "num_slots": 3, "num_steps": 2, "latent_size": 4, "decoder_channels": (6, 6), "decoder_kernel": 3,
           "refinement_channels": (6, 6), "refinement_kernel": 3, "refinement_mlp": (8,), "lstm_size": 8}
+MONET = {"image_size": (10, 12), "num_slots": 3, "latent_size": 4, "background_scale": 0.2, "foreground_scale": 0.25, "unet_filters": 4,
+         "unet_mlp": (8, 8), "encoder_channels": (6, 6), "encoder_mlp": (8,), "decoder_channels": (6, 6)}
+
+# A gain of 1: from the published 0.02 all slots are equal to eight digits, and nothing could be told apart.
+EFFICIENT_MORL = {"image_size": (10, 12), "num_slots": 3, "num_steps": 2, "latent_size": 4, "encoder_channels": (6, 6), "encoder_kernels": (3,),
+                  "decoder": "iodine", "decoder_channels": (6, 6, 6, 6), "initial_gain": 1.0}
+
+GENESIS = {"image_size": (10, 12), "num_slots": 3, "mask_latent_size": 5, "component_latent_size": 4, "norm": "none", "mask_strides": (1, 2),
+           "mask_encoder_channels": (6, 6), "mask_decoder_channels": (6, 6, 6), "mask_features": 8, "posterior_units": 8, "prior_units": 8,
+           "component_prior_hidden": (8,), "component_encoder_channels": (6, 6), "component_encoder_hidden": 8,
+           "component_decoder_channels": (6, 6)}
+VAE = {"image_size": (10, 12), "latent_size": 4, "likelihood_scale": 0.2, "encoder_channels": (6, 6), "encoder_mlp": (8,), "decoder_channels": (6, 6),
+       "kernel_size": 3}
+CONV_VAE = {"architecture": "conv", "image_size": (16, 32), "latent_size": 4, "conv_filters": 8, "likelihood_scale": 0.5, "later_scale": 0.4,
+            "later_scale_from_step": 5}
 
 MODELS = [
     Case("slot_attention", {**SLOT_AUTOENCODER, "num_steps": 2, "mlp_hidden": 8}),
@@ -42,6 +59,16 @@ MODELS = [
     Case("iodine", IODINE),
     Case("iodine", {**IODINE, "decoder": "deconv", "likelihood": "logistic", "likelihood_scale": 0.1, "prior_variance": 0.7, "lstm_size": 0,
                     "latent_constant": True, "inputs.legacy_constants": True, "inputs.coordinate_type": "cosine"}, name="ablations"),
+    Case("monet", MONET),
+    Case("efficient_morl", {**EFFICIENT_MORL, "geco_target": -0.5, "geco_warm_steps": 0}),
+    Case("efficient_morl", {**EFFICIENT_MORL, "decoder": "small", "decoder_channels": (6, 6, 6), "prior": "bottom_up", "likelihood": "mixture",
+                            "dual_gru": False, "refinement_weighting": "released"}, name="ablations"),
+    Case("genesis", GENESIS),
+    Case("genesis", {**GENESIS, "variant": "genesis_s", "norm": "batch", "likelihood": "gaussian", "likelihood_scale": 0.3, "kl": "analytic",
+                     "autoregressive_prior": False, "geco_goal": None}, name="ablations"),
+    Case("genesis", {**GENESIS, "variant": "genesis_v2", "v2_features": 16, "v2_embedding_gain": 0.5}, name="v2"),
+    Case("vae", VAE),
+    Case("vae", CONV_VAE, name="conv", another_size=(32, 16)),
 ]
 
 BATCH = 4

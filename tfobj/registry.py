@@ -25,9 +25,20 @@ MODELS = {
                            "the same autoencoder with ordered slots from an MLP (baseline)", "Locatello et al. 2020"),
     "iodine": ModelEntry("tfobj.models.iodine", "Iodine",
                          "iterative amortised inference of a spatial mixture", "Greff et al. 2019"),
+    "efficient_morl": ModelEntry("tfobj.models.efficient_morl", "EfficientMORL",
+                                 "bottom-up hierarchical inference, then a few light refinements", "Emami et al. 2021"),
+    "monet": ModelEntry("tfobj.models.monet", "Monet",
+                        "recurrent attention breaks masks off the image, a VAE per slot", "Burgess et al. 2019"),
+    "genesis": ModelEntry("tfobj.models.genesis", "Genesis",
+                          "ordered slots by stick breaking, a prior that scenes can be drawn from", "Engelcke et al. 2020"),
+    "vae": ModelEntry("tfobj.models.vae", "VAE",
+                      "one latent vector per scene (baseline), broadcast or convolutional decoder", "Greff et al. 2019, Anciukevicius et al. 2020"),
 }
 
-MODEL_ALIASES = {}
+MODEL_ALIASES = {
+    "genesis-style": "genesis",
+    "genesis_style": "genesis",
+}
 """Other spellings that users type -> the name in `MODELS`."""
 
 

@@ -155,7 +155,7 @@ class SceneModel(keras.Model):
             check_outputs(outputs, batch["image"])
             loss, terms = self.objective(outputs, step)
             scaled = loss * loss_scale
-        gradients = tape.gradient(scaled, self.trainable_variables, unconnected_gradients="zero")
+        gradients = tape.gradient(scaled, [v.value for v in self.trainable_variables], unconnected_gradients="zero")
         return outputs, {"loss": loss, **terms}, gradients
 
     def train_step(self, data):

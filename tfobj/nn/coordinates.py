@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from tfobj.nn.layers import Dense
+from tfobj.nn.layers import Dense, own_initializer
 
 
 def linear_grid(height, width):
@@ -42,10 +42,15 @@ def grid_weight(layer, grid, name="grid"):
 class PositionEmbedding(keras.layers.Layer):
     """Adds a learned projection of `border_grid` to feature maps [B, H, W, C] (Locatello 2020, soft position embedding)."""
 
+    def __init__(self, initializer="glorot_uniform", bias_initializer="zeros", **kwargs):
+        super().__init__(**kwargs)
+        self.initializer, self.bias_initializer = initializer, bias_initializer
+
     def build(self, input_shape):
         _, height, width, channels = input_shape
         self.grid = grid_weight(self, border_grid(height, width))
-        self.projection = Dense(channels, dtype=self.dtype_policy, name="projection")
+        self.projection = Dense(channels, kernel_initializer=own_initializer(self.initializer),
+                                bias_initializer=own_initializer(self.bias_initializer), dtype=self.dtype_policy, name="projection")
         self.projection.build((None, height, width, 4))
         self.built = True
 

@@ -1,0 +1,451 @@
+"""EfficientMORL: the one backward pass per decode against a plain unroll, losses, refinement, what has no gradient, settings."""
+
+import conformance
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfobj import execution, random
+from tfobj.errors import UserError
+from tfobj.inference import score
+from tfobj.inference.schedules import steps_at
+from tfobj.models.efficient_morl import EfficientMORL, EfficientMORLConfig
+from tfobj.models.efficient_morl import model as morl
+from tfobj.models.efficient_morl.priors import draw, gaussian
+from tfobj.training.experiment import resolve
+from tfobj.training.schedule import schedule_of
+
+TINY = {"image_size": (10, 12), "num_slots": 3, "num_steps": 2, "latent_size": 4, "encoder_channels": (6, 6), "encoder_kernels": (3,),
+        "decoder": "iodine", "decoder_channels": (6, 6, 6, 6), "initial_gain": 1.0}
+
+
+def make(**overrides):
+    model = conformance.build(conformance.Case("efficient_morl", TINY), **overrides)
+    return model, tf.constant(conformance.scenes(model.config))
+
+
+def outputs_of(model, image, **kwargs):
+    return model(image, seed=conformance.seed(), **kwargs)
+
+
+def naive_gradients(model, image):
+    """Gradients of the loss with nested tapes: the decoder differentiated once for the refinement and once more for the loss."""
+    with tf.GradientTape() as tape:
+        outputs = outputs_of(model, image, training=False)
+        loss, _ = model.objective(outputs, tf.constant(0, tf.int64))
+    variables = [v.value for v in model.trainable_variables]
+    return loss, tape.gradient(loss, variables, unconnected_gradients="zero")
+
+
+@pytest.mark.parametrize("changes", [
+    {"num_layers": 3, "num_steps": 3},
+    {"num_layers": 2, "num_steps": 1, "likelihood": "mixture", "prior": "bottom_up", "decoder": "small", "decoder_channels": (6, 6, 6)},
+    {"num_layers": 1, "num_steps": 2, "prior": "reversed", "likelihood": "mixture", "mixture_reduce": "pixel"},
+    {"num_layers": 0, "num_steps": 2, "dual_gru": False},
+    {"num_layers": 2, "num_steps": 0, "geco_target": -0.5, "geco_warm_steps": 0},
+    {"num_layers": 3, "num_steps": 1, "geco_target": -0.5, "geco_warm_steps": 0, "kl_weight": 2.0},
+], ids=str)
+def test_one_decoder_backward_equals_the_plain_unroll(changes):
+    model, image = make(**changes)
+    if model.geco is not None:
+        model.update_state({"nll": tf.constant(500.0)}, {}, tf.constant(0, tf.int64))
+        model.geco.beta.assign(3.0)
+    _, terms, got = conformance.gradients(model, image, compiled=False)
+    loss, expected = naive_gradients(model, image)
+    np.testing.assert_allclose(terms["loss"], loss, rtol=1e-5)
+    largest = max(np.abs(g).max() for g in expected)
+    for variable, a, b in zip(model.trainable_variables, got, expected, strict=True):
+        if variable.path.endswith("norm_query/beta"):  # the softmax over slots takes no notice of it: rounding
+            assert max(np.abs(a).max(), np.abs(b).max()) < 1e-5 * largest
+        else:
+            np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max() + 1e-7 * largest, err_msg=variable.path)
+
+
+def test_first_gradient_has_all_paths():
+    """Through z^L, through KL(q^L || N(0, 1)) and through the sample of q^L that the prior of layer L - 1 depends on."""
+    model, image = make(num_steps=0, geco_target=-0.5, geco_warm_steps=0)
+    model.geco.beta.assign(2.0)
+    posteriors, _ = model.bottom_up(image, 3, conformance.seed())
+    kept, evidence = [], model.evidence
+    model.evidence = lambda *args: kept.append(evidence(*args)) or kept[-1]
+    outputs_of(model, image)
+    posterior = posteriors[-1]
+
+    def gradient_of(divergence):
+        with tf.GradientTape() as tape:
+            tape.watch(posterior)
+            latents = draw(posterior, conformance.seed(), "efficient_morl/posterior")
+            nll = model.negative_log_likelihood(model.render(latents), image)
+            loss = tf.reduce_sum(model.multiplier() * nll) + tf.reduce_sum(divergence(posterior))
+        return tape.gradient(loss, posterior)
+
+    expected = gradient_of(lambda posterior: tf.add_n(model.priors.divergences([*posteriors[:-1], posterior], conformance.seed())[0]))
+    np.testing.assert_allclose(kept[0].gradient, expected, atol=1e-5 * np.abs(expected).max())
+    assert np.abs(gradient_of(model.priors.divergence) - expected).max() > 1e-3 * np.abs(expected).max()  # the prior's path counts
+
+
+@pytest.mark.parametrize("likelihood, reduce", [("gaussian", "channel"), ("mixture", "channel"), ("mixture", "pixel")])
+def test_read_equals_the_closed_form(likelihood, reduce):
+    model, image = make(likelihood=likelihood, mixture_reduce=reduce, likelihood_scale=0.2)
+    decoded = tf.constant(np.random.default_rng(0).normal(size=(4, 3, 10, 12, 4)), tf.float32)
+    nll, _, gradient = model.read(decoded, image)
+    x, y, logits = image.numpy()[:, None].astype(np.float64), np.asarray(tf.sigmoid(decoded[..., :3]), np.float64), decoded.numpy()[..., 3:].astype(np.float64)
+    masks = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    if likelihood == "gaussian":
+        error = x - (masks * y).sum(1, keepdims=True)
+        expected = (np.log(0.2) + error**2 / (2 * 0.04)).sum((1, 2, 3, 4))
+        to_colours = -masks * error / 0.04
+        pull = (to_colours / masks * y).sum(-1, keepdims=True)
+        to_logits = masks * (pull - (masks * pull).sum(1, keepdims=True))
+    else:
+        component = -np.log(0.2) - (x - y) ** 2 / (2 * 0.04)
+        component = component.sum(-1, keepdims=True) if reduce == "pixel" else component
+        joint = np.log(masks) + component
+        log_prob = np.log(np.exp(joint).sum(1, keepdims=True))
+        share = np.exp(joint - log_prob)
+        expected = -log_prob.sum((1, 2, 3, 4))
+        to_colours, to_logits = -share * (x - y) / 0.04, (masks - share).sum(-1, keepdims=True)
+    np.testing.assert_allclose(nll, expected, rtol=1e-5)
+    np.testing.assert_allclose(gradient, np.concatenate([to_colours * y * (1 - y), to_logits], axis=-1), atol=1e-4)
+
+
+def perfect(image, num_slots=3):
+    """Decoder outputs whose colours and mixed mean are the image, masks one-hot."""
+    inside = np.clip(image.numpy(), 1e-6, 1 - 1e-6)
+    colours = np.repeat(np.log(inside / (1 - inside))[:, None], num_slots, axis=1)
+    logits = np.full((*colours.shape[:-1], 1), -40.0)
+    logits[:, 0] = 40.0
+    return tf.constant(np.concatenate([colours, logits], axis=-1), tf.float32)
+
+
+@pytest.mark.parametrize("size, scale, floor", [((96, 96), 0.1, -63661.9), ((35, 35), 0.3, -4424.6), ((64, 64), 0.1, -28294.2)])
+@pytest.mark.parametrize("likelihood", ["gaussian", "mixture"])
+def test_floors_of_the_likelihood(size, scale, floor, likelihood):
+    model, _ = make(image_size=size, likelihood=likelihood, likelihood_scale=scale)
+    image = tf.constant(np.random.default_rng(0).uniform(0.2, 0.8, (1, *size, 3)), tf.float32)
+    np.testing.assert_allclose(model.negative_log_likelihood(perfect(image), image), [floor], rtol=1e-5)
+
+
+def test_likelihoods_of_equal_components_agree():
+    """A mixture of equal slots is the normal around them, whatever is reduced."""
+    decoded = tf.repeat(tf.constant(np.random.default_rng(0).normal(size=(4, 1, 10, 12, 4)), tf.float32), 3, axis=1)
+    values = []
+    for changes in ({"likelihood": "gaussian"}, {"likelihood": "mixture"}, {"likelihood": "mixture", "mixture_reduce": "pixel"}):
+        model, image = make(**changes)
+        values.append(model.negative_log_likelihood(decoded, image))
+    np.testing.assert_allclose(values[1], values[0], rtol=1e-5)
+    np.testing.assert_allclose(values[2], values[0], rtol=1e-5)
+
+
+def test_slots_may_be_permuted_in_the_image():
+    for likelihood in ("gaussian", "mixture"):
+        model, image = make(likelihood=likelihood)
+        decoded = tf.constant(np.random.default_rng(0).normal(size=(4, 3, 10, 12, 4)), tf.float32)
+        permuted = tf.gather(decoded, [2, 0, 1], axis=1)
+        np.testing.assert_allclose(model.scene(permuted).recon, model.scene(decoded).recon, atol=1e-6)
+        np.testing.assert_allclose(model.negative_log_likelihood(permuted, image), model.negative_log_likelihood(decoded, image), rtol=1e-5)
+
+
+@pytest.mark.parametrize("num_steps, eq8, released", [
+    (0, [1], [3]), (1, [1, 1 / 2], [2, 1.5]), (2, [1, 2 / 3, 1 / 3], [5 / 3, 4 / 3, 1]), (3, [1, 0.75, 0.5, 0.25], [1.5, 1.25, 1, 0.75])])
+def test_weights_of_the_losses(num_steps, eq8, released):
+    for kind, expected in (("eq8", eq8), ("released", released)):
+        model, _ = make(refinement_weighting=kind)
+        np.testing.assert_allclose([model.loss_weight(i, num_steps) for i in range(num_steps + 1)], expected)
+        tensors = [model.loss_weight(tf.constant(i), tf.constant(num_steps)) for i in range(num_steps + 1)]
+        np.testing.assert_allclose(tensors, expected, rtol=1e-6)
+
+
+def test_loss_is_the_weighted_sum_over_the_iterations():
+    model, image = make(num_steps=3)
+    outputs = outputs_of(model, image)
+    history = outputs.history["loss"].numpy()
+    np.testing.assert_allclose(outputs.loss_terms["weighted_loss"], history @ [1, 0.75, 0.5, 0.25], rtol=1e-5)
+    np.testing.assert_allclose(outputs.loss_terms["elbo"], -history[:, -1], rtol=1e-5)
+    none = outputs_of(model, image, num_steps=0)
+    np.testing.assert_allclose(none.loss_terms["weighted_loss"], history[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(none.loss_terms["kl"], tf.reduce_sum(none.posterior["layer_kl"], 1), rtol=1e-5)
+    np.testing.assert_allclose(outputs.loss_terms["kl"], tf.reduce_sum(outputs.posterior["kl"], [1, 2]), rtol=1e-5)
+    np.testing.assert_array_equal(outputs.posterior["layer_kl"], none.posterior["layer_kl"])
+
+
+def test_objective_under_geco():
+    """Value: KL - multiplier * average slack; gradient: that of KL + multiplier * NLL (sheet of Emami 2021, appendix F.2)."""
+    model, image = make(num_steps=1, geco_target=-0.5, geco_warm_steps=2)
+    loss = lambda: float(model.objective(outputs_of(model, image), tf.constant(0, tf.int64))[0])
+    outputs = outputs_of(model, image)
+    history = np.mean(outputs.history["loss"], axis=0)
+    np.testing.assert_allclose(loss(), history @ [1, 0.5], rtol=1e-5)  # warm start: NLL + KL
+    for step in range(3):
+        model.update_state({"nll": tf.constant(100.0)}, {}, tf.constant(step, tf.int64))
+    model.geco.beta.assign(2.0)
+    multiplier, slack = np.log1p(np.exp(2.0)), -0.5 * 360 - 100.0
+    kl = [np.mean(tf.reduce_sum(outputs.posterior["layer_kl"], 1)), np.mean(outputs.loss_terms["kl"])]
+    np.testing.assert_allclose(loss(), np.dot([1, 0.5], np.array(kl) - multiplier * slack), rtol=1e-4)
+    _, terms, got = conformance.gradients(model, image)
+    np.testing.assert_allclose(terms["geco_multiplier"], multiplier, rtol=1e-5)
+    np.testing.assert_allclose(terms["geco_constraint"], slack, rtol=1e-5)
+    with tf.GradientTape() as tape:
+        outputs = outputs_of(model, image, num_steps=0)
+        plain = tf.reduce_mean(multiplier * outputs.loss_terms["nll"] + outputs.loss_terms["kl"])
+    expected = tape.gradient(plain, model.tokens.trainable_variables)
+    model_zero, _ = make(num_steps=0, geco_target=-0.5, geco_warm_steps=2)
+    model_zero.set_weights(model.get_weights())
+    _, _, got = conformance.gradients(model_zero, image)
+    by_path = {v.path: g for v, g in zip(model_zero.trainable_variables, got, strict=True)}
+    for variable, g in zip(model.tokens.trainable_variables, expected, strict=True):
+        np.testing.assert_allclose(by_path[variable.path], g, atol=2e-4 * np.abs(g).max(), err_msg=variable.path)
+
+
+def test_the_refinement_gradient_is_a_constant():
+    """With it replaced by a constant copy, all gradients stay; and those of L_1 reach the encoder through lambda_0."""
+    model, image = make(num_steps=1)
+    _, _, expected = conformance.gradients(model, image)
+    kept, evidence = [], model.evidence
+
+    def keep(*args):
+        found = evidence(*args)
+        kept.append(tf.constant(found.gradient.numpy()))
+        return found
+
+    def replace(*args):
+        return evidence(*args)._replace(gradient=kept.pop(0))
+
+    model.evidence = keep
+    conformance.gradients(model, image)
+    model.evidence = replace
+    _, _, got = conformance.gradients(model, image)
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6 * np.abs(b).max() + 1e-9)
+    model.evidence = evidence
+    with tf.GradientTape() as tape:
+        last = tf.reduce_sum(outputs_of(model, image, training=True).loss_terms["nll"])
+    assert all(np.abs(g).max() > 0 for g in tape.gradient(last, model.tokens.trainable_variables))
+
+
+def test_number_of_decoder_passes():
+    """Training differentiates the decoder once per decode, for inputs and weights together."""
+    model, image = make()
+    num_convolutions = len(model.decoder.stack.stages)
+
+    def count(num_steps):
+        changed, _ = make(num_steps=num_steps)
+        update = tf.function(lambda x: changed.loss_and_gradients({"image": x}, conformance.seed(), tf.constant(0, tf.int64))[2], autograph=False)
+        graph = update.get_concrete_function(image).graph
+        ops = [op.type for op in graph.get_operations()]
+        return sum(op == "Conv2DBackpropInput" for op in ops), sum(op == "Conv2DBackpropFilter" for op in ops)
+
+    assert tuple(np.subtract(count(2), count(1))) == (num_convolutions,) * 2
+
+
+@pytest.mark.parametrize("num_layers", [0, 1, 3])
+@pytest.mark.parametrize("num_steps", [0, 1, 3])
+def test_layers_and_refinements(num_layers, num_steps):
+    if num_layers == num_steps == 0:
+        with pytest.raises(UserError, match="`num_steps` must be at least 1. Received: num_steps=0."):
+            make(num_layers=0, num_steps=0)
+        model, image = make(num_layers=0)
+        with pytest.raises(UserError, match="`num_steps` must be at least 1. Received: num_steps=0."):
+            outputs_of(model, image, num_steps=0)
+        return
+    model, image = make(num_layers=num_layers, num_steps=num_steps)
+    outputs = outputs_of(model, image)
+    assert outputs.history["masks"].shape == (4, num_steps + 1, 3, 10, 12, 1) and outputs.history["recon"].shape[1] == num_steps + 1
+    assert outputs.posterior["layer_kl"].shape == (4, num_layers) and outputs.posterior["kl"].shape == (4, 3, 4)
+    assert outputs.history["posterior_loc"].shape == (4, max(num_layers, 1) + num_steps, 3, 4)
+    np.testing.assert_array_equal(outputs.history["posterior_loc"][:, -1], outputs.slots)
+    if num_layers:
+        assert outputs.history["attention"].shape == (4, num_layers, 120, 3)
+        np.testing.assert_allclose(tf.reduce_sum(outputs.history["attention"], -1), np.ones((4, num_layers, 120)), atol=1e-5)
+    else:
+        assert "attention" not in outputs.history
+    assert all(np.isfinite(term).all() for term in outputs.loss_terms.values())
+
+
+@pytest.mark.parametrize("chosen", [execution.Execution(), execution.Execution(rematerialise=True)], ids=["plain", "rematerialised"])
+def test_training_without_refinement(chosen):
+    model, image = make(num_steps=0)
+    with execution.using(chosen):
+        _, terms, grads = conformance.gradients(model, image, compiled=False)
+    _, expected = naive_gradients(model, image)
+    assert np.isfinite(terms["loss"]) and conformance.cosine(grads, expected) > 1 - 1e-6
+
+
+def test_step_count_of_zero_as_a_tensor():
+    model, image = make()
+    infer = tf.function(lambda n: outputs_of(model, image, num_steps=n).recon, autograph=False)
+    for num_steps in (0, 2):
+        np.testing.assert_allclose(infer(tf.constant(num_steps)), outputs_of(model, image, num_steps=num_steps).recon, atol=1e-4)
+
+
+def test_permuted_tokens_change_nothing(monkeypatch):
+    """Emami 2021, appendix A.2."""
+    model, image = make()
+    before = outputs_of(model, image)
+    encode, order = model.tokens.call, np.random.default_rng(0).permutation(120)
+    monkeypatch.setattr(model.tokens, "call", lambda image: tuple(tf.gather(x, order, axis=1) for x in encode(image)))
+    after = outputs_of(model, image)
+    np.testing.assert_allclose(after.posterior["loc"], before.posterior["loc"], atol=1e-4)
+    np.testing.assert_allclose(after.posterior["layer_kl"], before.posterior["layer_kl"], rtol=1e-3)
+    np.testing.assert_allclose(after.history["loss"][:, 0], before.history["loss"][:, 0], rtol=1e-4)
+
+
+def test_decode_and_score_may_be_exchanged(monkeypatch):
+    """Training takes the one-backward form, inference the plain one."""
+    calls, plain = [], score.decode_and_score
+    monkeypatch.setattr(morl, "decode_and_score", lambda *args, stopped: calls.append(stopped) or plain(*args, stopped=stopped))
+    model, image = make()
+    outputs_of(model, image)
+    conformance.gradients(model, image)
+    assert calls == [False] * 3 + [True] * 3
+
+
+def test_initial_values():
+    """At first the tokens are positions alone, colours are grey, masks uniform (released initial values)."""
+    model = EfficientMORL(EfficientMORLConfig())
+    image = tf.constant(np.random.default_rng(0).uniform(0, 1, (2, 35, 35, 3)), tf.float32)
+    outputs = outputs_of(model, image, num_steps=1)
+    np.testing.assert_allclose(outputs.slot_recons, np.full(outputs.slot_recons.shape, 0.5), atol=1e-3)
+    np.testing.assert_allclose(outputs.history["attention"], np.full((2, 3, 1225, 4), 0.25), atol=0.01)
+    std = {v.path.split("/", 1)[1]: float(np.std(v)) for v in model.trainable_variables}
+    xavier = lambda fan_in, fan_out: 0.02 * (2 / (fan_in + fan_out)) ** 0.5
+    for path, expected in {
+        "tokens/cnn/conv_1/kernel": xavier(1600, 1600), "layer/mlp_raw/dense_0/kernel": xavier(32, 64), "decoder/stack/conv_0/kernel": xavier(800, 800),
+        "priors/hidden/kernel": xavier(32, 128), "refinement/mlp/dense_0/kernel": xavier(128, 128), "refinement/loc/kernel": xavier(32, 32),
+        "tokens/positions/projection/kernel": 0.5 / 3**0.5, "layer/gru/kernel": 1.0, "layer/gru/bias": 1.0, "refinement/gru/kernel": 32**-0.5 / 3**0.5,
+    }.items():
+        np.testing.assert_allclose(std[path], expected, rtol=0.15, err_msg=path)
+    np.testing.assert_allclose(model.initial_loc, np.zeros(32))
+    np.testing.assert_allclose(model.initial_raw, np.ones(32))
+    first = draw(tf.broadcast_to(tf.concat([model.initial_loc.value, model.initial_raw.value], 0), [50, 40, 64]), random.make_seed(), "x")
+    np.testing.assert_allclose(np.std(first), 1.146, rtol=0.02)
+
+
+@pytest.mark.parametrize("decoder, sizes", [("iodine", [(35, 35), (9, 7)]), ("small", [(35, 35), (9, 7)]), ("big", [(16, 32), (96, 96)])])
+def test_decoders_reach_the_image(decoder, sizes):
+    for size in sizes:
+        model = EfficientMORL(EfficientMORLConfig(image_size=size, decoder=decoder, latent_size=4, encoder_channels=(2,)))
+        assert model.decode(tf.zeros([1, 2, 4])).recon.shape == (1, *size, 3)
+
+
+@pytest.mark.parametrize("kwargs, count", [
+    ({}, 467_236),
+    ({"latent_size": 64, "decoder": "iodine", "image_size": (64, 64)}, 666_500),
+    ({"latent_size": 64, "decoder": "big", "image_size": (96, 96)}, 1_031_108),
+    ({"latent_size": 64, "decoder": "iodine", "image_size": (64, 64), "dual_gru": False}, 723_972),
+], ids=str)
+def test_parameters(kwargs, count):
+    """Emami 2021, appendix E.3 (666 K) and the sums of the sheet."""
+    assert EfficientMORL(EfficientMORLConfig(**kwargs)).count_trainable() == count
+
+
+@pytest.mark.parametrize("kind", ["bottom_up", "reversed", "reversed++"])
+def test_priors_of_the_layers(kind):
+    """Who is held against whom: with a transition to N(5, softplus(1)) whatever it is given, posteriors equal to their priors have no KL."""
+    model, _ = make(prior=kind)
+    for head, value in zip(model.priors.heads, (5.0, 1.0), strict=True):
+        head.kernel.assign(tf.zeros_like(head.kernel))
+        head.bias.assign(tf.fill(head.bias.shape, value))
+    normal = tf.concat([tf.zeros([2, 3, 4]), tf.fill([2, 3, 4], np.log(np.expm1(1.0 - 1e-5)).astype(np.float32))], axis=-1)
+    moved = tf.concat([tf.fill([2, 3, 4], 5.0), tf.ones([2, 3, 4])], axis=-1)
+    first_is_free = kind == "bottom_up"
+    posteriors = [normal, moved, moved] if first_is_free else [moved, moved, normal]
+    kl, prior = model.priors.divergences(posteriors, conformance.seed())
+    np.testing.assert_allclose(kl, np.zeros((3, 2, 3, 4)), atol=1e-5)
+    wrong, _ = model.priors.divergences(posteriors[::-1], conformance.seed())
+    assert np.min(wrong[0]) > 1 and np.min(wrong[2]) > 1 and np.abs(wrong[1]).max() < 1e-5
+    refined = model.priors.divergence(moved, *prior)
+    if kind == "reversed":
+        assert prior == () and np.min(refined) > 1
+    else:
+        np.testing.assert_allclose(refined, np.zeros((2, 3, 4)), atol=1e-5)
+    latents = model.priors.sample(200, 3, conformance.seed())
+    np.testing.assert_allclose(np.mean(latents), 5.0 if first_is_free else 0.0, atol=0.1)
+    np.testing.assert_allclose(np.var(latents), np.log1p(np.e) if first_is_free else 1.0, rtol=0.1)
+
+
+def test_refined_posteriors_meet_one_prior(monkeypatch):
+    """reversed++: p(z^1 | z^2) with the sample z^2 of stage 1, the same tensor in every refinement."""
+    model, image = make(num_steps=3)
+    drawn, met = [], []
+    divergences, divergence = model.priors.divergences, model.priors.divergence
+    monkeypatch.setattr(model.priors, "divergences", lambda *args: drawn.append(divergences(*args)) or met.clear() or drawn[0])
+    monkeypatch.setattr(model.priors, "divergence", lambda posterior, *prior: met.append(prior) or divergence(posterior, *prior))
+    outputs_of(model, image)
+    assert len(met) == 3 and all(prior[0] is drawn[0][1][0] for prior in met)
+
+
+def test_divergence_is_that_of_two_normals():
+    """sum ln(p / q) + (q^2 + (a - b)^2) / (2 p^2) - 1/2, never negative, nothing for equal ones."""
+    model, _ = make()
+    rng = np.random.default_rng(0)
+    q, p = (tf.constant(rng.normal(0, 2, (5, 3, 8)), tf.float32) for _ in range(2))
+    (a, s), (b, t) = (np.split(x.numpy().astype(np.float64), 2, axis=-1) for x in (q, p))
+    s, t = (np.sqrt(np.log1p(np.exp(x)) + 1e-5) for x in (s, t))
+    expected = np.log(t / s) + (s**2 + (a - b) ** 2) / (2 * t**2) - 0.5
+    np.testing.assert_allclose(model.priors.divergence(q, p), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(model.priors.divergence(q, q), np.zeros((5, 3, 4)), atol=1e-6)
+    assert expected.min() >= 0 and np.min(model.priors.divergence(q)) >= 0
+
+
+def test_variance_is_capped():
+    q = gaussian(tf.constant([[0.0, 0.0, 200.0, -200.0]]))
+    np.testing.assert_allclose(q.variance(), [[80.0, 1e-5]], rtol=1e-4)
+
+
+def test_learning_rate_and_refinements_of_the_paper():
+    train, model = resolve("efficient_morl", "multi_dsprites").train, resolve("efficient_morl", "multi_dsprites").model
+    rate = schedule_of(train).at
+    np.testing.assert_allclose([rate(step) for step in (0, 5_000, 10_000, 110_000, 210_000)], [0, 2e-4, 4e-4, 2e-4, 1e-4])
+    schedule = ((0, model.num_steps), *model.curriculum)
+    assert [steps_at(schedule, step)[0] for step in (0, 99_999, 100_000, 300_000)] == [3, 3, 1, 1]
+
+
+def test_schedule_of_the_refinements():
+    assert EfficientMORL(EfficientMORLConfig(encoder_channels=(2,), decoder_channels=(2, 2, 2))).refinement_schedule() == ((0, 3),)
+    model, _ = make(curriculum=((100_000, 1),))
+    assert model.refinement_schedule() == ((0, 2), (100_000, 1))
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"decoder": "big", "image_size": (35, 35)},
+     ('`model.image_size` must be sides of 16, 32, 48, 64, ... pixels for model.decoder="big", which doubles its grid four times. '
+      "Received: model.image_size=(35, 35).")),
+    ({"num_steps": -1}, "`num_steps` must be at least 0. Received: num_steps=-1."),
+    ({"num_layers": 0, "num_steps": 0}, "`num_steps` must be at least 1. Received: num_steps=0."),
+    ({"num_layers": 0, "curriculum": ((10, 0),)}, "`num_steps` must be at least 1. Received: num_steps=0."),
+    ({"num_layers": -1}, "`model.num_layers` must be at least 0. Received: model.num_layers=-1."),
+    ({"curriculum": ((5, 2), (5, 1))},
+     "`model.curriculum` must be pairs (step, refinements) with rising steps above 0. Received: model.curriculum=((5, 2), (5, 1))."),
+    ({"likelihood_scale": 0.0}, "`model.likelihood_scale` must be positive. Received: model.likelihood_scale=0.0."),
+    ({"prior": "reverse"}, "Unknown value for `prior`: 'reverse'. Did you mean 'reversed'? Valid: bottom_up, reversed, reversed++."),
+])
+def test_wrong_settings(changes, message):
+    with pytest.raises(UserError) as error:
+        EfficientMORL(EfficientMORLConfig().override(changes))
+    assert str(error.value) == message
+
+
+def test_negative_number_of_refinements_is_refused():
+    model, image = make()
+    with pytest.raises(UserError, match="`num_steps` must be at least 0. Received: num_steps=-1."):
+        outputs_of(model, image, num_steps=-1)
+
+
+def test_warning_about_a_target_below_the_floor():
+    (text,) = EfficientMORLConfig(geco_target=-1.224).warnings()
+    assert "-1.224" in text and "-1.204" in text
+    assert not EfficientMORLConfig(geco_target=-2.206, likelihood_scale=0.1).warnings() and not EfficientMORLConfig().warnings()
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_extreme_posteriors_are_finite(scale):
+    model, image = make()
+    posterior = scale * tf.constant(np.random.default_rng(0).normal(size=(4, 3, 8)), tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(posterior)
+        latents, kl = draw(posterior, conformance.seed(), "x"), model.priors.divergence(posterior)
+    evidence = model.evidence(image, tape, posterior, latents, kl, model.decoder.operators(), False)
+    assert all(np.isfinite(x).all() for x in evidence)
+    refined, _ = model.refinement(posterior, evidence.gradient, tf.zeros([12, 4]))
+    assert np.isfinite(refined).all()

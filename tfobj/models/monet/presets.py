@@ -1,0 +1,39 @@
+"""Hyperparameters of MONet: (preset, dataset) -> `Preset`."""
+
+from tfobj.models.base import Preset
+
+PAPER_TRAIN = {
+    "steps": 1_000_000, "batch_size": 64, "learning_rate": 1e-4, "optimizer": "rmsprop", "rmsprop_rho": 0.99, "rmsprop_epsilon": 1e-8,
+    "clip_norm": None,
+}
+"""Burgess 2019, appendix B: RMSProp 1e-4, batch 64. Its decay and epsilon are not given: those of PyTorch's default."""
+
+TETRIS_TRAIN = {"steps": 500_000, "batch_size": 64, "learning_rate": 1e-4, "decay_rate": 0.5, "decay_steps": 500_000, "clip_norm": None}
+
+CLEVR6 = {"image_size": (128, 128), "num_slots": 7, "background_scale": 0.06, "foreground_scale": 0.1}
+"""Greff 2019, the baseline of its Table 1: 1,788,293 parameters."""
+
+QUICK = {"background_scale": 0.3, "foreground_scale": 0.36, "unet_filters": 16}
+
+QUICK_TRAIN = {
+    "steps": 8_000, "batch_size": 16, "learning_rate": 1e-3, "warmup_steps": 200, "clip_norm": None,
+    "eval_every": 500, "log_every": 100,
+}
+
+PRESETS = {
+    ("quick", "tetris"): Preset(
+        "Small and fast, ours: about ten minutes on two CPU cores; README.md has its scores.",
+        model={"num_slots": 4, **QUICK}, train=QUICK_TRAIN),
+    ("quick", "multi_dsprites"): Preset(
+        "The quick settings of Tetris at 64 x 64; not tuned.",
+        model={"num_slots": 6, **QUICK}, train=QUICK_TRAIN),
+    ("paper", "clevr_with_masks"): Preset(
+        "MONet on CLEVR6 as in Greff 2019 (K = 7, sigma 0.06 and 0.1): fg-ARI 0.962 +- 0.006 there; days on a GPU.",
+        model=CLEVR6, train=PAPER_TRAIN),
+    ("paper", "multi_dsprites"): Preset(
+        "MONet on Multi-dSprites, unmodified: fg-ARI 0.904 +- 0.008 in Greff 2019 (whose K is not given; 6 here); days on a GPU.",
+        model={"num_slots": 6, "background_scale": 0.09, "foreground_scale": 0.11}, train=PAPER_TRAIN),
+    ("paper", "tetris"): Preset(
+        "MONet on Tetrominoes with the settings of a public library (sigma 0.3 and 0.36, Adam); not in the papers; GPU-days.",
+        model={"num_slots": 4, "background_scale": 0.3, "foreground_scale": 0.36}, train=TETRIS_TRAIN),
+}

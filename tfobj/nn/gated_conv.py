@@ -1,0 +1,147 @@
+"""Gated convolutions (Dauphin et al. 2017; van den Berg et al. 2018): h * sigmoid(g), both halves from one convolution.
+
+No other activation. Everything here that can hold batch norms is called with `training` and returns (outputs, statistics);
+see `tfobj.nn.batch_norm`.
+"""
+
+import keras
+import tensorflow as tf
+
+from tfobj.errors import unknown_name
+from tfobj.nn.batch_norm import BatchNorm
+from tfobj.nn.convolution import as_tuple
+from tfobj.nn.layers import Conv2D, Conv2DTranspose, own_initializer
+
+NORMS = ("batch", "instance", "none")
+
+
+def gate(x):
+    """Returns h * sigmoid(g) of [h, g] = the halves of `x` along its last axis."""
+    h, g = tf.split(x, 2, axis=-1)
+    return h * tf.sigmoid(g)
+
+
+@keras.saving.register_keras_serializable("tfobj")
+class GatedConv2D(keras.layers.Layer):
+    """One gated convolution with SAME padding: [B, H, W, C] -> [B, H / stride, W / stride, filters].
+
+    The norm acts on every channel of both halves by itself, so norming them together before the split is norming each.
+
+    Args:
+      filters: channels of each half.
+      norm: "batch", "instance" or "none".
+      transposed: a transposed convolution, whose stride enlarges.
+      initializer: kernel initializer.
+
+    Raises:
+      UserError: unknown `norm`.
+    """
+
+    def __init__(self, filters, kernel_size, strides=1, *, norm="batch", transposed=False, initializer="glorot_uniform", **kwargs):
+        super().__init__(**kwargs)
+        if norm not in NORMS:
+            raise unknown_name("`norm`", norm, NORMS)
+        common = {"dtype": self.dtype_policy}
+        self.convolution = (Conv2DTranspose if transposed else Conv2D)(
+            2 * filters, kernel_size, strides=strides, padding="same", kernel_initializer=own_initializer(initializer), name="conv", **common)
+        self.norm = None
+        if norm == "batch":
+            self.norm = BatchNorm(name="norm", **common)
+        elif norm == "instance":  # a group per channel
+            self.norm = keras.layers.GroupNormalization(groups=-1, epsilon=1e-5, dtype="float32", name="norm")
+
+    def build(self, input_shape):
+        self.convolution.build(input_shape)
+        if self.norm is not None:
+            self.norm.build(self.convolution.compute_output_shape(input_shape))
+        self.built = True
+
+    def compute_output_shape(self, input_shape):
+        *space, channels = self.convolution.compute_output_shape(input_shape)
+        return (*space, channels // 2)
+
+    def call(self, x, training=False):
+        x, statistics = self.convolution(x), {}
+        if isinstance(self.norm, BatchNorm):
+            x, statistics = self.norm(x, training=training)
+        elif self.norm is not None:
+            x = tf.cast(self.norm(x), self.compute_dtype)
+        return gate(x), statistics
+
+
+@keras.saving.register_keras_serializable("tfobj")
+class GatedConvStack(keras.layers.Layer):
+    """Gated convolutions one after the other; the arguments are those of `GatedConv2D`, one entry per layer or one for all."""
+
+    def __init__(self, filters, kernel_sizes, strides=1, *, norm="batch", transposed=False, initializer="glorot_uniform", **kwargs):
+        super().__init__(**kwargs)
+        count = len(filters)
+        sizes = zip(filters, as_tuple(kernel_sizes, count), as_tuple(strides, count), strict=True)
+        self.stages = [GatedConv2D(*size, norm=norm, transposed=transposed, initializer=initializer, dtype=self.dtype_policy, name=f"gated_{i}")
+                       for i, size in enumerate(sizes)]
+
+    def build(self, input_shape):
+        for stage in self.stages:
+            stage.build(input_shape)
+            input_shape = stage.compute_output_shape(input_shape)
+        self.built = True
+
+    def compute_output_shape(self, input_shape):
+        for stage in self.stages:
+            input_shape = stage.compute_output_shape(input_shape)
+        return input_shape
+
+    def batch_norms(self):
+        """Returns the `BatchNorm` layers, whose averages the owner of this stack updates."""
+        return [stage.norm for stage in self.stages if isinstance(stage.norm, BatchNorm)]
+
+    def call(self, x, training=False):
+        statistics = {}
+        for stage in self.stages:
+            x, more = stage(x, training=training)
+            statistics |= more
+        return x, statistics
+
+
+@keras.saving.register_keras_serializable("tfobj")
+class GatedMapToVector(keras.layers.Layer):
+    """Gated convolution by a kernel as large as the map, no padding: [B, H, W, C] -> [B, filters]. Computed as one matrix product."""
+
+    def __init__(self, filters, *, initializer="glorot_uniform", **kwargs):
+        super().__init__(**kwargs)
+        self.filters, self.initializer = filters, own_initializer(initializer)
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(name="kernel", shape=(*input_shape[1:], 2 * self.filters), initializer=self.initializer)
+        self.bias = self.add_weight(name="bias", shape=(2 * self.filters,), initializer="zeros")
+        self.built = True
+
+    def call(self, x):
+        kernel = tf.reshape(tf.cast(self.kernel, x.dtype), [-1, 2 * self.filters])
+        return gate(tf.reshape(x, [-1, kernel.shape[0]]) @ kernel + tf.cast(self.bias, x.dtype))
+
+
+@keras.saving.register_keras_serializable("tfobj")
+class GatedVectorToMap(keras.layers.Layer):
+    """Gated transposed convolution of a 1 x 1 map by a kernel of `size`, no padding: [B, D] -> [B, H, W, filters].
+
+    One matrix product; the bias is per channel, shared by all positions.
+    """
+
+    def __init__(self, filters, size, *, initializer="glorot_uniform", **kwargs):
+        super().__init__(**kwargs)
+        self.filters, self.size, self.initializer = filters, tuple(size), own_initializer(initializer)
+
+    def build(self, input_shape):
+        # The order of axes of a transposed convolution's kernel: [H, W, outputs, inputs].
+        self.kernel = self.add_weight(name="kernel", shape=(*self.size, 2 * self.filters, input_shape[-1]), initializer=self.initializer)
+        self.bias = self.add_weight(name="bias", shape=(2 * self.filters,), initializer="zeros")
+        self.built = True
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], *self.size, self.filters)
+
+    def call(self, x):
+        kernel = tf.reshape(tf.cast(self.kernel, x.dtype), [-1, x.shape[-1]])
+        maps = tf.reshape(tf.matmul(x, kernel, transpose_b=True), [-1, *self.size, 2 * self.filters])
+        return gate(maps + tf.cast(self.bias, x.dtype))

@@ -1,0 +1,136 @@
+"""U-Net of MONet's attention network (Burgess 2019, appendix B.2): instance norms, nearest-neighbour resizing, an MLP at the bottom.
+
+    down path   block 1 -> half -> block 2 -> half -> ... -> block n          the output of every block is kept as its skip
+    bottom      skip n, flattened -> Dense -> Dense -> Dense(size of skip n), all ReLU -> reshaped
+    up path     [x, skip n] -> block -> double -> [x, skip n - 1] -> block -> double -> ... -> [x, skip 1] -> block
+    output      1 x 1 convolution
+
+A block is a 3 x 3 convolution without bias, an instance norm with learned gain and bias, and a ReLU. Images of any size: halving
+takes every second pixel, the first one included, so it rounds up (35 -> 18 -> 9 -> 5); doubling repeats pixels and crops to the size
+of the skip that comes next.
+"""
+
+import keras
+import tensorflow as tf
+
+from tfobj.errors import UserError
+from tfobj.nn.layers import Conv2D, own_initializer
+from tfobj.nn.mlp import MLP
+
+
+def default_blocks(size):
+    """Returns the blocks per path for an image of `size` (H, W): 4 for 32 to 63 pixels on the shorter side, 5 for 64, 6 for 128; at least 2.
+
+    Burgess 2019 gives 5 for 64 x 64 and 6 for 128 x 128, which leaves 4 x 4 pixels at the bottom.
+    """
+    return max(2, min(size).bit_length() - 2)
+
+
+def block_widths(num_blocks, filters):
+    """Returns (down, up) channels of the blocks: the lowest three of the down path and the lowest two of the up path have twice `filters`.
+
+    The paper gives no widths. For 4, 5 and 6 blocks these are those of a public re-implementation (Engelcke 2020's code); with fewer,
+    the first and the last block stay narrow.
+    """
+    wide_down, wide_up = min(3, num_blocks - 1), min(2, num_blocks - 1)
+    down = (filters,) * (num_blocks - wide_down) + (2 * filters,) * wide_down
+    return down, (2 * filters,) * wide_up + (filters,) * (num_blocks - wide_up)
+
+
+@keras.saving.register_keras_serializable("tfobj")
+class UNetBlock(keras.layers.Layer):
+    """3 x 3 convolution without bias, group norm (in float32; -1: instance norm, a group per channel), ReLU: [B, H, W, C] -> [B, H, W, filters]."""
+
+    def __init__(self, filters, initializer="glorot_uniform", groups=-1, **kwargs):
+        super().__init__(**kwargs)
+        # Without bias there is no bias gradient to lose in bfloat16 (`nn.layers`).
+        self.convolution = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer=own_initializer(initializer),
+                                               dtype=self.dtype_policy, name="conv")
+        self.norm = keras.layers.GroupNormalization(groups=groups, epsilon=1e-5, dtype="float32", name="norm")
+
+    def build(self, input_shape):
+        self.convolution.build(input_shape)
+        self.norm.build((*input_shape[:-1], self.convolution.filters))
+        self.built = True
+
+    def call(self, x):
+        return tf.nn.relu(tf.cast(self.norm(self.convolution(x)), self.compute_dtype))
+
+
+@keras.saving.register_keras_serializable("tfobj")
+class UNet(keras.layers.Layer):
+    """Image-shaped inputs [B, H, W, C] -> [B, H, W, channels] float32; see the module's docstring.
+
+    Args:
+      num_blocks: blocks per path; the lowest map has H / 2**(num_blocks - 1) pixels, rounded up.
+      filters: `c` of `block_widths`.
+      mlp_hidden: hidden units of the MLP at the bottom (128, 128 in the paper).
+      channels: of the output.
+      pixel_shuffle: r > 1 (ours) treats cells of r x r pixels as channels of one position, on the way in and on the way out (Shi 2016):
+        everything runs at 1 / r of the resolution, with the default blocks of that.
+      initializer: of all kernels.
+      groups: of the norms; -1 for instance norms (MONet), 8 in GENESIS-V2.
+
+    Raises:
+      UserError: fewer than two blocks, or so many that a single pixel would be left at the bottom, which an instance norm makes zero.
+    """
+
+    def __init__(self, num_blocks, filters, mlp_hidden=(128, 128), channels=1, *, pixel_shuffle=1, initializer="glorot_uniform", groups=-1, **kwargs):
+        super().__init__(**kwargs)
+        if num_blocks < 2:
+            raise UserError(f"`num_blocks` must be at least 2. Received: num_blocks={num_blocks}.")
+        self.mlp_hidden, self.pixel_shuffle, self.initializer = tuple(mlp_hidden), pixel_shuffle, initializer
+        common = {"initializer": initializer, "groups": groups, "dtype": self.dtype_policy}
+        down, up = block_widths(num_blocks, filters)
+        self.down = [UNetBlock(width, name=f"down_{i}", **common) for i, width in enumerate(down)]
+        self.up = [UNetBlock(width, name=f"up_{i}", **common) for i, width in enumerate(up)]
+        self.output_layer = Conv2D(channels * pixel_shuffle**2, 1, kernel_initializer=own_initializer(initializer), dtype=self.dtype_policy, name="output")
+
+    def build(self, input_shape):
+        _, height, width, channels = input_shape
+        self.size, r = (height, width), self.pixel_shuffle
+        height, width, channels = -(-height // r), -(-width // r), channels * r**2
+        shapes = []
+        for block in self.down:
+            block.build((None, height, width, channels))
+            channels = block.convolution.filters
+            shapes.append((height, width, channels))
+            height, width = -(-height // 2), -(-width // 2)
+        height, width, channels = self.bottom = shapes[-1]
+        if min(height, width) < 2:
+            raise UserError(f"`num_blocks` must leave at least two pixels at the bottom of {self.size[0]}x{self.size[1]}"
+                            f"{f' (pixel_shuffle={r})' if r > 1 else ''}. Received: num_blocks={len(self.down)}.")
+        size = height * width * channels
+        self.mlp = MLP((*self.mlp_hidden, size), linear_output=False, initializer=self.initializer, dtype=self.dtype_policy, name="mlp")
+        self.mlp.build((None, size))
+        for block, (height, width, skip_channels) in zip(self.up, reversed(shapes), strict=True):
+            block.build((None, height, width, channels + skip_channels))
+            channels = block.convolution.filters
+        self.output_layer.build((None, height, width, channels))
+        self.built = True
+
+    def call(self, x):
+        x = tf.cast(x, self.compute_dtype)
+        if self.pixel_shuffle > 1:
+            x = tf.nn.space_to_depth(tf.pad(x, [[0, 0], *([0, -side % self.pixel_shuffle] for side in self.size), [0, 0]]), self.pixel_shuffle)
+        skips = []
+        for block in self.down:
+            x = block(x if not skips else halve(x))
+            skips.append(x)
+        x = tf.reshape(self.mlp(tf.reshape(x, [-1, self.mlp.stages[-1].units])), [-1, *self.bottom])
+        for block, skip in zip(self.up, reversed(skips), strict=True):
+            x = block(tf.concat([double(x, skip.shape[1:3]) if x.shape[1:3] != skip.shape[1:3] else x, skip], axis=-1))
+        x = self.output_layer(x)
+        if self.pixel_shuffle > 1:
+            x = tf.nn.depth_to_space(x, self.pixel_shuffle)[:, : self.size[0], : self.size[1]]
+        return tf.cast(x, tf.float32)
+
+
+def halve(x):
+    """[B, H, W, C] -> every second pixel, [B, ceil(H / 2), ceil(W / 2), C]: nearest-neighbour resizing by one half."""
+    return x[:, ::2, ::2]
+
+
+def double(x, size):
+    """[B, h, w, C] -> every pixel twice along both axes, cropped to `size` (H, W): nearest-neighbour resizing by two."""
+    return tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2)[:, : size[0], : size[1]]
