@@ -3,12 +3,13 @@
     python launch/benchmark.py --model=iodine --dataset=tetris --set train.batch_size=8
     python launch/benchmark.py --model=iodine --model=slot_attention --what=train,inference,data --json=benchmark.json
     python launch/benchmark.py --model=slot_attention --also="train.precision=bfloat16" --also="train.compile=xla"
+    python launch/benchmark.py --model=iodine --model=efficient_morl --also="model=efficient_morl model.num_steps=0"
     python launch/benchmark.py --write_docs            # the tables of docs/performance.md, from results/benchmarks/
 
 Every row runs in a process of its own; the rows take turns in blocks of --seconds, --blocks times, and the table shows
 the median over blocks. --also measures every model once more with the settings it names (several, separated by
-spaces), so that two ways are compared on the same minutes of the same machine. A few hundred scenes
-are built for the purpose. GFLOP are 2 x multiply-accumulates of the convolutions and matrix products that the graph
+spaces; model=NAME restricts it to that model), so that two ways are compared on the same minutes of the same machine. A few
+hundred scenes are built for the purpose. GFLOP are 2 x multiply-accumulates of the convolutions and matrix products that the graph
 really runs; "of peak" is their rate in the fastest block over the fastest convolution (forward and backward) of the run.
 """
 

@@ -6,7 +6,8 @@
 
 The test split of the run's protocol is used unless --split says otherwise; the line "protocol" says which
 scenes that are. Files, in the run's folder (or --out): evaluation.json, evaluation.csv (one row per scene), report.html and
-figures/decomposition_<split>.png, figures/refinement_<split>.png. Other splits than test get their name in the file names.
+figures/decomposition_<split>.png, and by model figures/refinement_, stick_breaking_ and traversal_<split>.png. Other splits than
+test get their name in the file names.
 Standard deviations (`_std`) are over scenes, not over seeds; `fg_ari_low` and `fg_ari_high` bound the mean (95 %, bootstrap).
 """
 

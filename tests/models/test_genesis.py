@@ -40,8 +40,10 @@ def test_strides_by_size():
     assert [default_strides((s, s)) for s in (32, 64, 96, 128, 256)] == [
         (1, 2, 1, 2, 1), (1, 2, 1, 2, 1), (2, 2, 2, 1, 1), (2, 2, 2, 1, 1), (2, 2, 2, 2, 1)]
     assert default_strides((35, 35)) == default_strides((64, 128)) == (1, 2, 1, 2, 1)
-    model = Genesis(GenesisConfig(image_size=(35, 35), mask_encoder_channels=(4,) * 5, mask_decoder_channels=(4,) * 6, mask_features=4))
-    assert model.network.mask_decoder.first.size == (9, 9) and model.network.mask_encoder.output_layer.kernel.shape[:2] == (9, 9)
+    for size, last in (((35, 35), (9, 9)), ((96, 96), (12, 12)), ((20, 37), (5, 10))):
+        model = Genesis(GenesisConfig(image_size=size, mask_encoder_channels=(4,) * 5, mask_decoder_channels=(4,) * 6, mask_features=4))
+        assert model.network.mask_decoder.first.size == model.network.mask_encoder.output_layer.kernel.shape[:2] == last
+        assert model(tf.zeros([1, *size, 3]), num_slots=2).masks.shape == (1, 2, *size, 1)
 
 
 def test_initial_values():
@@ -97,7 +99,7 @@ def test_last_mask_latent_draws_nothing(training):
 
 
 def test_posterior_of_a_slot_reads_the_samples_before_it():
-    model, image = tiny()
+    model, _ = tiny()
     posterior, features = model.network.mask_posterior, tf.constant(conformance.scenes(model.config)[:, 0, :8, 0])
     noise = random.normal(random.make_seed(), "test", [4, 3, 5])
     changed = noise + tf.reshape(tf.one_hot(1, 3), [1, 3, 1])
@@ -110,7 +112,7 @@ def test_posterior_of_a_slot_reads_the_samples_before_it():
 def test_prior_samples_have_the_density_that_is_trained():
     """Standardised by the conditionals of the KL, ancestral samples are the noise they were made of."""
     model, _ = tiny()
-    z, p = model.network.sample_prior(3, 4, conformance.seed()), None
+    z = model.network.sample_prior(3, 4, conformance.seed())
     p = model.network.prior(z)
     noise = tf.concat([random.normal(conformance.seed(), f"genesis/prior_{name}_latents", [3, 4, size])
                        for name, size in (("mask", 5), ("component", 4))], axis=-1)
@@ -151,11 +153,16 @@ def test_likelihoods_of_every_kind_against_tfp():
     """Per pixel and channel a mixture over slots; or one normal around the composed image."""
     model, image = tiny()
     gaussian, _ = tiny(likelihood="gaussian", likelihood_scale=0.1, geco_goal=None)
+    joint, _ = tiny(likelihood="joint_mixture")
     outputs = model(image, seed=conformance.seed())
     masks = np.broadcast_to(outputs.masks, outputs.slot_recons.shape)
     mixture = tfd.MixtureSameFamily(tfd.Categorical(probs=np.moveaxis(masks, 1, -1)), tfd.Normal(np.moveaxis(outputs.slot_recons, 1, -1), 0.7))
     np.testing.assert_allclose(outputs.loss_terms["nll"], -tf.reduce_sum(mixture.log_prob(image), [1, 2, 3]), rtol=1e-5)
     log_masks = tf.math.log(outputs.masks)
+    components = tfd.Independent(tfd.Normal(np.moveaxis(outputs.slot_recons, 1, 3), 0.7), 1)
+    mixture = tfd.MixtureSameFamily(tfd.Categorical(probs=np.moveaxis(outputs.masks[..., 0], 1, 3)), components)
+    np.testing.assert_allclose(joint.negative_log_likelihood(image, log_masks, outputs.slot_recons),
+                               -tf.reduce_sum(mixture.log_prob(image), [1, 2]), rtol=1e-5)
     expected = -tf.reduce_sum(tfd.Normal(outputs.recon, 0.1).log_prob(image), [1, 2, 3])
     np.testing.assert_allclose(gaussian.negative_log_likelihood(image, log_masks, outputs.slot_recons), expected, rtol=1e-4)
 
@@ -229,6 +236,24 @@ def test_batch_norms_follow_training_and_serve_evaluation():
     assert all(norm.moving_mean.aggregation == "only_first_replica" and not norm.moving_mean.trainable for norm in norms)
 
 
+def test_replicas_and_micro_batches_follow_the_moments_of_all_scenes(two_replicas):
+    """Each part is normed by itself; the averages are of all, exactly so in front of the first norm."""
+    def averages(strategy, micro_batches):
+        with strategy.scope():
+            model, image = tiny(norm="batch")
+            optimizer = make_optimizer(TrainConfig())
+        step = TrainStep(strategy, model, optimizer, run_seed=3, micro_batches=micro_batches)
+        step.run(iter(strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensors({"image": image}))), 1)
+        return [np.stack([norm.moving_mean.numpy(), norm.moving_variance.numpy()]) for norm in model.network.batch_norms()]
+
+    one_device = tf.distribute.OneDeviceStrategy("/cpu:0")
+    whole, parts, replicas = averages(one_device, 1), averages(one_device, 2), averages(two_replicas, 1)
+    for part, replica in zip(parts, replicas, strict=True):
+        np.testing.assert_allclose(replica, part, atol=1e-5)
+        assert np.abs(part - [[0.0], [1.0]]).max() > 1e-3
+    np.testing.assert_allclose(parts[0], whole[0], atol=1e-5)
+
+
 def test_another_number_of_slots_and_one_stage():
     for changes in ({}, {"variant": "genesis_s", "norm": "instance"}):
         model, image = tiny(**changes)
@@ -237,7 +262,7 @@ def test_another_number_of_slots_and_one_stage():
         assert model.sample(2, conformance.seed(), num_slots=2).masks.shape == (2, 2, 10, 12, 1)
 
 
-def test_large_kernels_and_clamped_masks_do_not_see_far():
+def test_clamp_of_log_masks():
     """The component encoder sees log masks down to -14 alone; the likelihood has them as they are."""
     model, image = tiny()
     encoder = model.network.component_encoder

@@ -170,7 +170,7 @@ def test_wrong_settings(changes, message):
 @pytest.mark.slow
 def test_sixteen_pictures_are_overfitted():
     keras.utils.set_random_seed(0)
-    model = preset("paper", "multi_dsprites", likelihood_scale=0.02)
+    model = preset("quick", "multi_dsprites", likelihood_scale=0.02)
     image = conformance.scenes(model.config, 16)
     schedule = keras.optimizers.schedules.CosineDecay(1e-3, 500)
     optimizer = keras.optimizers.Adam(schedule, global_clipnorm=1e3)

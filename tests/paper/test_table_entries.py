@@ -17,6 +17,23 @@ PARAMETERS = {
     ("iodine", "release", "tetris"): 199_568,
     ("iodine", "release", "multi_dsprites"): 339_152,
     ("iodine", "release", "clevr_with_masks"): 1_177_168,
+    # Burgess 2019, appendix B, with the U-Net widths of Engelcke 2020's code.
+    ("monet", "paper", "multi_dsprites"): 974_085,
+    ("monet", "paper", "clevr_with_masks"): 1_788_293,
+    # The VAE of Greff 2019 by our layers; Anciukevicius 2020, Table 6, with 26 and 163 latents.
+    ("vae", "paper", "tetris"): 271_011,
+    ("vae", "paper", "multi_dsprites"): 464_611,
+    ("vae", "paper", "clevr_with_masks"): 1_344_899,
+    ("vae", "conv", "multi_dsprites"): 1_941_655,
+    ("vae", "conv", "clevr_with_masks"): 5_433_769,
+    # Emami 2021, appendix E.3 ("approximately 666 K"); Tetrominoes summed from appendix F.
+    **{("efficient_morl", preset, dataset): count for preset in ("paper", "released")
+       for dataset, count in (("tetris", 467_236), ("multi_dsprites", 666_500), ("clevr_with_masks", 666_500))},
+    ("efficient_morl", "paper_128", "clevr_with_masks"): 666_500,
+    ("efficient_morl", "clevr10", "clevr_with_masks"): 666_500,
+    # Engelcke 2020, released code, with one LSTM bias (PyTorch has two: 1,536 more).
+    ("genesis", "paper", "multi_dsprites"): 12_619_012,
+    ("genesis", "paper", "clevr_with_masks"): 13_405_444,
 }
 
 SIZES = {"tetris": (35, 35), "multi_dsprites": (64, 64), "clevr_with_masks": (128, 128)}

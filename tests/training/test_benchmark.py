@@ -19,6 +19,13 @@ def test_rows_are_models_times_settings_times_measurements():
     assert {row.experiment.train.batch_size for row in rows} == {2} and {row.experiment.data.num_train for row in rows} == {512}
 
 
+def test_settings_of_one_model():
+    rows = benchmark.make_rows(["iodine", "slot_attention"], "tetris", also=[{"model": "iodine", "model.num_steps": 1}])
+    assert list(map(str, rows)) == ["iodine train", "iodine train model.num_steps=1", "slot_attention train"]
+    with pytest.raises(UserError, match="Unknown model of `also` 'iodin'. Did you mean 'iodine'"):
+        benchmark.make_rows(["iodine", "slot_attention"], "tetris", also=[{"model": "iodin", "model.num_steps": 1}])
+
+
 def test_equal_pipelines_are_measured_once():
     rows = benchmark.make_rows(["iodine", "slot_attention"], "tetris", overrides={"train.batch_size": 2}, also=[{"train.batch_size": 4}],
                                what=("data",))

@@ -45,6 +45,19 @@ def test_other_configurations_are_not_compared(changes):
     assert dict(zip(cells(table, 0), cells(table, 2), strict=True))["ratio by matmul"] == "–"
 
 
+def test_speed_against_iodine():
+    rows = [row(image_size=[35, 35]), row(image_size=[35, 35], model="efficient_morl", settings="model.num_steps=0", ms_per_step=100.0),
+            row(image_size=[35, 35], what="inference", ms_per_step=120.0),
+            row(image_size=[35, 35], model="efficient_morl", what="inference", ms_per_step=40.0)]
+    table = benchmark_tables.refinement_table([report(*rows)], PUBLIC)
+    assert [cells(table, line)[-3:] for line in range(2, 6)] == [["1.0", "1.7", "1.7"], ["3.0", "5.0", "5.0"], ["1.0", "–", "–"], ["3.0", "–", "–"]]
+
+
+@pytest.mark.parametrize("height, size", [(35, 35), (64, 64), (96, 128), (128, 128), (32, 35)])
+def test_convolution_of_the_nearest_size(height, size):
+    assert benchmark_tables._convolution_size({"image_size": [height, height]}) == size
+
+
 def test_dials_are_set_against_the_first_row():
     table = benchmark_tables.dials_table([report(row(), row(settings="train.rematerialise=True", peak_memory_mb=1000.0, ms_per_step=400.0))])
     assert cells(table, 2)[-2:] == ["1.00", "1.00"] and cells(table, 3)[3:] == ["train.rematerialise=True", "1000", "400", "0.50", "1.33"]

@@ -127,8 +127,12 @@ class UNet(keras.layers.Layer):
 
 
 def halve(x):
-    """[B, H, W, C] -> every second pixel, [B, ceil(H / 2), ceil(W / 2), C]: nearest-neighbour resizing by one half."""
-    return x[:, ::2, ::2]
+    """[B, H, W, C] -> every second pixel, [B, ceil(H / 2), ceil(W / 2), C]: nearest-neighbour resizing by one half.
+
+    As a pooling of single pixels: the gradient of `x[:, ::2, ::2]` takes six times as long on a CPU (2.1 against 0.35 ms both ways
+    for [8, 64, 64, 32]).
+    """
+    return tf.nn.avg_pool2d(x, 1, 2, "VALID")
 
 
 def double(x, size):

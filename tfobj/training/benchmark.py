@@ -69,7 +69,7 @@ def make_rows(models, dataset, preset="paper", overrides=None, also=(), what=("t
     Args:
       models, dataset, preset, overrides: as in `resolve`; the overrides hold for every model. A dataset that has presets
         but no scenes yet is stood for by noise: times do not depend on what is in the pictures.
-      also: dicts of further overrides; with each of them every model is measured once more.
+      also: dicts of further overrides; with each of them every model is measured once more, or that one alone which "model" names.
       what: entries of `MEASUREMENTS`. Batches of one size from one dataset are measured once, whoever wants them.
 
     Raises:
@@ -78,9 +78,15 @@ def make_rows(models, dataset, preset="paper", overrides=None, also=(), what=("t
     for name in what:
         if name not in MEASUREMENTS:
             raise unknown_name("measurement", name, MEASUREMENTS)
+    for changes in also:
+        if changes.get("model", models[0]) not in models:
+            raise unknown_name("model of `also`", changes["model"], models)
     rows, pipelines = [], set()
     for model in models:
         for changes in ({}, *also):
+            if changes.get("model", model) != model:
+                continue
+            changes = {name: value for name, value in changes.items() if name != "model"}
             experiment = resolve(model, dataset, preset, {**FEW_SCENES, **(overrides or {}), **changes}, needs_data=False)
             settings = " ".join(f"{name}={value}" for name, value in changes.items())
             pipeline = (experiment.data, experiment.train.batch_size)
@@ -145,7 +151,7 @@ def _summary(row, facts, blocks, convolution_gflops):
     gflop = facts["gflop"]
     return {
         "model": row.experiment.model_name, "dataset": row.experiment.data.protocol, "preset": row.experiment.preset, "what": row.what,
-        "settings": row.settings, "batch_size": train.batch_size, "precision": train.precision,
+        "settings": row.settings, "image_size": list(row.experiment.model.image_size), "batch_size": train.batch_size, "precision": train.precision,
         "ms_per_step": median, "ms_per_step_min": min(times), "ms_per_step_spread": (max(times) - min(times)) / median,
         "ms_per_step_per_block": times, "images_per_second": 1000.0 * train.batch_size / median,
         "peak_memory_mb": max(block["peak_memory_mb"] for block in blocks),

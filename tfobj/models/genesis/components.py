@@ -1,4 +1,4 @@
-"""The parts of GENESIS (Engelcke et al. 2020), in the order in which the data meets them.
+"""The parts of GENESIS (Engelcke et al. 2020; released code), in the order in which the data meets them.
 
 Convolutions compute in the policy's type; recurrent networks, heads and the prior are small and stay in float32.
 """

@@ -7,15 +7,16 @@
 
 Inference mirrors it: h = CNN(x), q(zm_k | zm_<k, h) from an LSTM that reads the samples, all masks decoded at once, then
 q(zc_k | m, x) from every log mask and the whole image. One pass, no refinement. Slots are ordered; K is free at call time.
+`slots` are posterior means [zm_k, zc_k], of later slots given the samples of earlier ones; masks and appearances are decoded samples.
 
     loss = NLL + beta KL        summed over pixels, channels, slots and latents, in nats
 
 with beta from GECO (Rezende & Viola 2018): it falls while the NLL is above a goal. Variants: GENESIS-S has one latent per slot
 for mask and appearance; GENESIS-V2 (Engelcke et al. 2021) finds its slots by clustering pixels (`genesis_v2`).
 
-Where they differ, the released code is followed but for one thing: it samples mask latents without the tanh of the density that it
-trains. The paper's own tables were not at hand. `performance`: the first layer of the component decoder is a matrix product,
-and the convolutions by kernels as large as the map are such, too.
+Sizes and constants are those of the released code; the paper's own tables were not at hand. One thing is mended: that code samples
+mask latents without the tanh of the density that it trains. Images of any size: gated convolutions with stride 2 pad as
+TensorFlow does, one zero fewer before the first pixel of an even side than PyTorch's two on each side.
 """
 
 import dataclasses
@@ -121,8 +122,8 @@ class GenesisConfig(SceneConfig):
         if self.geco_goal is None or mean_squared_error_at(self.geco_goal, self.likelihood_scale) < 0.05:
             return []
         error = mean_squared_error_at(self.geco_goal, self.likelihood_scale)
-        return [f"`model.geco_goal` = {self.geco_goal:g} at likelihood_scale = {self.likelihood_scale:g} asks for a mean squared error of {error:.2g} only: "
-                f"a picture of one colour may do. The floor is {gaussian_floor(self.likelihood_scale):.5f}; add MSE / (2 scale^2)."]
+        return [(f"`model.geco_goal` = {self.geco_goal:g} at likelihood_scale = {self.likelihood_scale:g} asks for a mean squared error of {error:.2g} only: "
+                 f"a picture of one colour may do. The floor is {gaussian_floor(self.likelihood_scale):.5f}; add MSE / (2 scale^2).")]
 
     def strides(self):
         """Returns the strides of the mask encoder."""

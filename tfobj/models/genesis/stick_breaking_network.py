@@ -8,8 +8,8 @@ from tfobj import random
 from tfobj.distributions.autoregressive import bounded_gaussian
 from tfobj.distributions.stick_breaking import stick_breaking
 from tfobj.models.base import batch_size, fold_slots, unfold_slots
-from tfobj.models.genesis.components import (
-    ComponentEncoder, Inference, MaskDecoder, MaskEncoder, RecurrentPosterior, RecurrentPrior, draw, posterior_gaussian)
+from tfobj.models.genesis import components as parts
+from tfobj.models.genesis.components import Inference, draw, posterior_gaussian
 from tfobj.nn.broadcast_decoder import BroadcastDecoder
 from tfobj.nn.mlp import MLP
 
@@ -27,13 +27,13 @@ class StickBreakingNetwork(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.config = config
         self.two_stages = config.variant == "genesis"
-        self.mask_encoder = MaskEncoder(config, dtype=self.dtype_policy, name="mask_encoder")
-        self.mask_posterior = RecurrentPosterior(config.mask_latent_size, config.posterior_units, name="mask_posterior")
-        self.mask_prior = RecurrentPrior(config.mask_latent_size, config.prior_units, name="mask_prior") if config.autoregressive_prior else None
-        self.mask_decoder = MaskDecoder(config, dtype=self.dtype_policy, name="mask_decoder")
+        self.mask_encoder = parts.MaskEncoder(config, dtype=self.dtype_policy, name="mask_encoder")
+        self.mask_posterior = parts.RecurrentPosterior(config.mask_latent_size, config.posterior_units, name="mask_posterior")
+        self.mask_prior = parts.RecurrentPrior(config.mask_latent_size, config.prior_units, name="mask_prior") if config.autoregressive_prior else None
+        self.mask_decoder = parts.MaskDecoder(config, dtype=self.dtype_policy, name="mask_decoder")
         self.component_encoder, self.component_prior = None, None
         if self.two_stages:
-            self.component_encoder = ComponentEncoder(config, dtype=self.dtype_policy, name="component_encoder")
+            self.component_encoder = parts.ComponentEncoder(config, dtype=self.dtype_policy, name="component_encoder")
             if config.component_prior:
                 self.component_prior = MLP((*config.component_prior_hidden, 2 * config.component_latent_size), activation="elu",
                                            dtype="float32", name="component_prior")
@@ -108,13 +108,13 @@ class StickBreakingNetwork(keras.layers.Layer):
 
     def prior(self, latents):
         """Returns p of every latent [B, K, D] given those that it depends on, a `tfd.Normal` [B, K, D]."""
-        parts = tf.split(latents, self.latent_sizes(), axis=-1)
+        mask_latents, *others = tf.split(latents, self.latent_sizes(), axis=-1)
         if self.mask_prior is None:
-            priors = [_standard_normal(parts[0])]
+            priors = [_standard_normal(mask_latents)]
         else:
-            priors = [self.mask_prior.distribution(_lead(latents)[1]).conditionals(parts[0])]
+            priors = [self.mask_prior.distribution(_lead(latents)[1]).conditionals(mask_latents)]
         if self.two_stages:
-            priors.append(_standard_normal(parts[1]) if self.component_prior is None else bounded_gaussian(self.component_prior(parts[0])))
+            priors.append(_standard_normal(others[0]) if self.component_prior is None else bounded_gaussian(self.component_prior(mask_latents)))
         return tfd.Normal(*[tf.concat(values, axis=-1) for values in zip(*((p.loc, p.scale) for p in priors), strict=True)])
 
     def sample_prior(self, num, num_slots, seed):

@@ -13,11 +13,18 @@ TETRIS_TRAIN = {"steps": 500_000, "batch_size": 64, "learning_rate": 1e-4, "deca
 CLEVR6 = {"image_size": (128, 128), "num_slots": 7, "background_scale": 0.06, "foreground_scale": 0.1}
 """Greff 2019, the baseline of its Table 1: 1,788,293 parameters."""
 
-QUICK = {"background_scale": 0.3, "foreground_scale": 0.36, "unet_filters": 16}
+QUICK = {
+    "background_scale": 0.08, "foreground_scale": 0.3, "mixture": "pixel", "initial_gain": 2.45, "unet_filters": 16, "unet_pixel_shuffle": 2,
+    "decoder_channels": (32, 32, 32), "decoder_pixel_shuffle": 2,
+}
+"""Made for two CPU cores: attention and decoder at half resolution. What lets a few thousand steps suffice (one run each, of which a part
+was stopped early): a wide foreground, since at 0.12 every slot keeps one constant colour (fg-ARI below 0.1 at 1,500 steps); whole pixels
+instead of channels, since otherwise slots mix their colours channel by channel (0.46 against 0.32 at 4,000 steps); a narrow background, since at 0.3
+the dark pixels of an object cost least as background (0.46 against 0.60); and He's initial kernels, with which colours are read at once."""
 
 QUICK_TRAIN = {
-    "steps": 8_000, "batch_size": 16, "learning_rate": 1e-3, "warmup_steps": 200, "clip_norm": None,
-    "eval_every": 500, "log_every": 100,
+    "steps": 12_000, "batch_size": 8, "learning_rate": 1e-3, "warmup_steps": 100, "cooldown_steps": 4_000, "clip_norm": None,
+    "eval_every": 1_000, "log_every": 200,
 }
 
 PRESETS = {
