@@ -33,7 +33,7 @@ import tensorflow_probability as tfp
 from tfobj import execution
 from tfobj.config import require
 from tfobj.distributions.spatial_mixture import SpatialMixture
-from tfobj.inference.geco import HALF_LOG_2_PI, ErrorMultiplier, gaussian_floor
+from tfobj.inference.geco import HALF_LOG_2_PI, ErrorMultiplier, gaussian_floor, mean_squared_error_at
 from tfobj.inference.score import decode_and_score
 from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, batch_size, compose, fold_slots, unfold_slots
 from tfobj.models.efficient_morl.bottom_up import StochasticLayer, TokenEncoder
@@ -44,6 +44,11 @@ from tfobj.nn.iteration import iterate
 from tfobj.structs import SceneOutputs, check_num_steps
 
 tfd = tfp.distributions
+
+FURTHEST_BELOW = 0.1
+"""GECO targets may lie so far below the least NLL, nats per pixel and channel; the published one for Tetrominoes does by 0.02."""
+EASY_ERROR = 0.05
+"""Mean squared error above which a target is warned about."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,6 +96,8 @@ class EfficientMORLConfig(SceneConfig):
     """Updates before the multiplier moves (released code)."""
     initial_gain: float = 0.02
     """Of the initial values of all but the GRUs and the encoder's position embedding (released code)."""
+    gru_stddev: float = 1.0
+    """Standard deviation of the initial weights and biases of the DualGRU (released code)."""
 
     @property
     def minimum_steps(self):
@@ -105,13 +112,23 @@ class EfficientMORLConfig(SceneConfig):
             check_num_steps(num_steps, self.minimum_steps)
         for name in ("latent_size", "decoder_pixel_shuffle"):
             require(getattr(self, name) >= 1, f"model.{name}", "at least 1", getattr(self, name))
-        for name in ("likelihood_scale", "initial_gain", "geco_acceleration"):
+        for name in ("likelihood_scale", "initial_gain", "gru_stddev", "geco_acceleration"):
             require(getattr(self, name) > 0, f"model.{name}", "positive", getattr(self, name))
         require(self.geco_warm_steps >= 0, "model.geco_warm_steps", "at least 0", self.geco_warm_steps)
+        floor = gaussian_floor(self.likelihood_scale, with_constant=False)
+        require(self.geco_target is None or floor - FURTHEST_BELOW <= self.geco_target < math.inf, "model.geco_target",
+                f"finite and within reach, at least {floor - FURTHEST_BELOW:.4g} (a perfect reconstruction at likelihood_scale = "
+                f"{self.likelihood_scale:g} has {floor:.4g}), or none", self.geco_target)
 
     def warnings(self):
+        if self.geco_target is None:
+            return []
         floor = gaussian_floor(self.likelihood_scale, with_constant=False)
-        if self.geco_target is None or self.geco_target >= floor:
+        error = mean_squared_error_at(self.geco_target, self.likelihood_scale, with_constant=False)
+        if error > EASY_ERROR:
+            return [f"model.geco_target={self.geco_target:g} asks for a mean squared error of {error:.2g} only: a picture of one colour may do. "
+                    f"A perfect reconstruction has {floor:.4g}."]
+        if error >= 0.0:
             return []
         return [(f"model.geco_target={self.geco_target:g} is below the least negative log likelihood of a perfect reconstruction, "
                  f"ln {self.likelihood_scale:g} = {floor:.4g}: the weight of the likelihood will grow for as long as the run lasts "

@@ -28,6 +28,7 @@ RELEASED = {"refinement_weighting": "released"}
 QUICK = {
     "num_steps": 1, "encoder_channels": (32, 96, 96, 96), "encoder_kernels": (5, 5, 3, 3), "encoder_strides": (2, 2, 1, 1),
     "decoder_channels": (24, 24, 24), "decoder_pixel_shuffle": 2, "decoder_coarse_masks": True, "likelihood_scale": 0.1, "initial_gain": 1.0,
+    "gru_stddev": 0.2,
 }
 """Made for two CPU cores: a strided encoder (81 tokens on Tetris), a decoder at half resolution, one refinement."""
 
