@@ -168,12 +168,15 @@ def test_wrong_settings(changes, message):
 
 
 @pytest.mark.slow
-def test_sixteen_pictures_are_overfitted():
-    keras.utils.set_random_seed(0)
-    model = preset("quick", "multi_dsprites", likelihood_scale=0.02)
+@pytest.mark.parametrize("name, rate, steps, goal, changes", [
+    ("vae", 3e-3, 2000, 1e-3, {"latent_size": 16, "encoder_channels": (16, 16), "encoder_mlp": (64,), "decoder_channels": (32, 32), "kernel_size": 5,
+                               "likelihood_scale": 0.03, "beta": 0.1}),
+    ("vae-conv", 1e-3, 800, 5e-3, {"latent_size": 16, "likelihood_scale": 0.05, "later_scale": None})], ids=["vae", "vae-conv"])
+def test_sixteen_pictures_are_overfitted(name, rate, steps, goal, changes):
+    """The mean picture has an error of 0.06 and 0.02. At a rate of 3e-3 the convolutional VAE saturates and stays at 0.05."""
+    model = conformance.build(CASES[name], **changes)
     image = conformance.scenes(model.config, 16)
-    schedule = keras.optimizers.schedules.CosineDecay(1e-3, 500)
-    optimizer = keras.optimizers.Adam(schedule, global_clipnorm=1e3)
+    optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps))
     optimizer.build(model.trainable_variables)
 
     @tf.function(autograph=False)
@@ -182,5 +185,5 @@ def test_sixteen_pictures_are_overfitted():
         optimizer.apply(gradients, model.trainable_variables)
         return terms["mse"]
 
-    errors = [float(update(tf.constant(step, tf.int64))) for step in range(500)]
-    assert np.mean(errors[-10:]) < 1e-3, errors[::50]
+    errors = [float(update(tf.constant(step, tf.int64))) for step in range(steps)]
+    assert np.mean(errors[-10:]) < goal < 0.3 * errors[0], errors[:: steps // 10]

@@ -38,25 +38,6 @@ def test_any_size(size, num_blocks, bottom):
     assert np.abs(net(x)).max() > 0
 
 
-@pytest.mark.parametrize("size", [(8, 12), (7, 9)])
-def test_pixel_shuffle_is_the_net_of_a_rearranged_image(size):
-    """Cells of 2 x 2 pixels become channels, row by row; images of odd sides get a row or column of zeros, and lose it in the end."""
-    keras.utils.set_random_seed(0)
-    net = UNet(2, 4, (8,), pixel_shuffle=2)
-    x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
-    y = net(x).numpy()
-    padded = np.pad(x, [(0, 0), (0, size[0] % 2), (0, size[1] % 2), (0, 0)])
-    inner = UNet(2, 4, (8,), channels=4)
-    cells = np.concatenate([padded[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], axis=-1)
-    inner.build(cells.shape)
-    inner.set_weights(net.get_weights())
-    rearranged = inner(cells).numpy()
-    for cell in range(4):
-        i, j = divmod(cell, 2)
-        got = y[:, i::2, j::2, 0]
-        np.testing.assert_allclose(got, rearranged[:, : got.shape[1], : got.shape[2], cell], atol=1e-5)
-
-
 @pytest.mark.parametrize("size", [(8, 12), (35, 35), (7, 10)])
 def test_halving_is_nearest_neighbour_resizing(size):
     """PyTorch's nearest at factor 1/2 takes pixel floor(2 i), counted here; `tf.image.resize` does so where it rounds likewise."""
@@ -111,8 +92,6 @@ def test_the_bottom_sees_the_whole_image():
 @pytest.mark.parametrize("make, message", [
     (lambda: UNet(1, 4), "`num_blocks` must be at least 2. Received: num_blocks=1."),
     (lambda: UNet(5, 4).build((None, 10, 12, 4)), "`num_blocks` must leave at least two pixels at the bottom of 10x12. Received: num_blocks=5."),
-    (lambda: UNet(3, 4, pixel_shuffle=3).build((None, 10, 12, 4)),
-     "`num_blocks` must leave at least two pixels at the bottom of 10x12 (pixel_shuffle=3). Received: num_blocks=3."),
 ])
 def test_wrong_numbers_of_blocks(make, message):
     with pytest.raises(UserError) as error:

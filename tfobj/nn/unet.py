@@ -66,8 +66,6 @@ class UNet(keras.layers.Layer):
       filters: `c` of `block_widths`.
       mlp_hidden: hidden units of the MLP at the bottom (128, 128 in the paper).
       channels: of the output.
-      pixel_shuffle: r > 1 (ours) treats cells of r x r pixels as channels of one position, on the way in and on the way out (Shi 2016):
-        everything runs at 1 / r of the resolution, with the default blocks of that.
       initializer: of all kernels.
       groups: of the norms; -1 for instance norms (MONet), 8 in GENESIS-V2.
 
@@ -75,21 +73,19 @@ class UNet(keras.layers.Layer):
       UserError: fewer than two blocks, or so many that a single pixel would be left at the bottom, which an instance norm makes zero.
     """
 
-    def __init__(self, num_blocks, filters, mlp_hidden=(128, 128), channels=1, *, pixel_shuffle=1, initializer="glorot_uniform", groups=-1, **kwargs):
+    def __init__(self, num_blocks, filters, mlp_hidden=(128, 128), channels=1, *, initializer="glorot_uniform", groups=-1, **kwargs):
         super().__init__(**kwargs)
         if num_blocks < 2:
             raise UserError(f"`num_blocks` must be at least 2. Received: num_blocks={num_blocks}.")
-        self.mlp_hidden, self.pixel_shuffle, self.initializer = tuple(mlp_hidden), pixel_shuffle, initializer
+        self.mlp_hidden, self.initializer = tuple(mlp_hidden), initializer
         common = {"initializer": initializer, "groups": groups, "dtype": self.dtype_policy}
         down, up = block_widths(num_blocks, filters)
         self.down = [UNetBlock(width, name=f"down_{i}", **common) for i, width in enumerate(down)]
         self.up = [UNetBlock(width, name=f"up_{i}", **common) for i, width in enumerate(up)]
-        self.output_layer = Conv2D(channels * pixel_shuffle**2, 1, kernel_initializer=own_initializer(initializer), dtype=self.dtype_policy, name="output")
+        self.output_layer = Conv2D(channels, 1, kernel_initializer=own_initializer(initializer), dtype=self.dtype_policy, name="output")
 
     def build(self, input_shape):
         _, height, width, channels = input_shape
-        self.size, r = (height, width), self.pixel_shuffle
-        height, width, channels = -(-height // r), -(-width // r), channels * r**2
         shapes = []
         for block in self.down:
             block.build((None, height, width, channels))
@@ -98,8 +94,8 @@ class UNet(keras.layers.Layer):
             height, width = -(-height // 2), -(-width // 2)
         height, width, channels = self.bottom = shapes[-1]
         if min(height, width) < 2:
-            raise UserError(f"`num_blocks` must leave at least two pixels at the bottom of {self.size[0]}x{self.size[1]}"
-                            f"{f' (pixel_shuffle={r})' if r > 1 else ''}. Received: num_blocks={len(self.down)}.")
+            raise UserError(f"`num_blocks` must leave at least two pixels at the bottom of {input_shape[1]}x{input_shape[2]}. "
+                            f"Received: num_blocks={len(self.down)}.")
         size = height * width * channels
         self.mlp = MLP((*self.mlp_hidden, size), linear_output=False, initializer=self.initializer, dtype=self.dtype_policy, name="mlp")
         self.mlp.build((None, size))
@@ -111,8 +107,6 @@ class UNet(keras.layers.Layer):
 
     def call(self, x):
         x = tf.cast(x, self.compute_dtype)
-        if self.pixel_shuffle > 1:
-            x = tf.nn.space_to_depth(tf.pad(x, [[0, 0], *([0, -side % self.pixel_shuffle] for side in self.size), [0, 0]]), self.pixel_shuffle)
         skips = []
         for block in self.down:
             x = block(x if not skips else halve(x))
@@ -120,10 +114,7 @@ class UNet(keras.layers.Layer):
         x = tf.reshape(self.mlp(tf.reshape(x, [-1, self.mlp.stages[-1].units])), [-1, *self.bottom])
         for block, skip in zip(self.up, reversed(skips), strict=True):
             x = block(tf.concat([double(x, skip.shape[1:3]) if x.shape[1:3] != skip.shape[1:3] else x, skip], axis=-1))
-        x = self.output_layer(x)
-        if self.pixel_shuffle > 1:
-            x = tf.nn.depth_to_space(x, self.pixel_shuffle)[:, : self.size[0], : self.size[1]]
-        return tf.cast(x, tf.float32)
+        return tf.cast(self.output_layer(x), tf.float32)
 
 
 def halve(x):

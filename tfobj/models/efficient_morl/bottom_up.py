@@ -68,7 +68,7 @@ class StochasticLayer(keras.layers.Layer):
     def __init__(self, config, **kwargs):
         super().__init__(autocast=False, dtype="float32", **kwargs)
         self.size = config.latent_size
-        initializer, normal = xavier_normal(config.initial_gain), keras.initializers.RandomNormal(stddev=config.gru_stddev)
+        initializer, normal = xavier_normal(config.initial_gain), keras.initializers.RandomNormal(stddev=1.0)
         self.norm_query = keras.layers.LayerNormalization(name="norm_query", **NORM)
         self.project_query = keras.layers.Dense(self.size, use_bias=False, kernel_initializer=initializer.clone(), dtype="float32", name="query")
         if config.dual_gru:

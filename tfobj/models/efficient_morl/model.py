@@ -96,8 +96,6 @@ class EfficientMORLConfig(SceneConfig):
     """Updates before the multiplier moves (released code)."""
     initial_gain: float = 0.02
     """Of the initial values of all but the GRUs and the encoder's position embedding (released code)."""
-    gru_stddev: float = 1.0
-    """Standard deviation of the initial weights and biases of the DualGRU (released code)."""
 
     @property
     def minimum_steps(self):
@@ -112,7 +110,7 @@ class EfficientMORLConfig(SceneConfig):
             check_num_steps(num_steps, self.minimum_steps)
         for name in ("latent_size", "decoder_pixel_shuffle"):
             require(getattr(self, name) >= 1, f"model.{name}", "at least 1", getattr(self, name))
-        for name in ("likelihood_scale", "initial_gain", "gru_stddev", "geco_acceleration"):
+        for name in ("likelihood_scale", "initial_gain", "geco_acceleration"):
             require(getattr(self, name) > 0, f"model.{name}", "positive", getattr(self, name))
         require(self.geco_warm_steps >= 0, "model.geco_warm_steps", "at least 0", self.geco_warm_steps)
         floor = gaussian_floor(self.likelihood_scale, with_constant=False)

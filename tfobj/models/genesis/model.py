@@ -77,10 +77,8 @@ class GenesisConfig(SceneConfig):
     v2_embedding_size: int = 8
     v2_embedding_gain: float = 0.0
     """Initial value of the learned factor of what an embedding takes from the picture; at 0, pixels are first clustered by place alone."""
-    likelihood: Literal["mixture", "joint_mixture", "gaussian"] = "mixture"
-    """A mixture over slots in every pixel and channel; one in every pixel, whose channels come from one slot together (as in IODINE;
-    ours: of pieces in pure colours, a black and a white slot explain every channel by itself); or one Gaussian around the
-    composed image (Emami 2021, for textured sprites)."""
+    likelihood: Literal["mixture", "gaussian"] = "mixture"
+    """A mixture over slots in every pixel and channel; or one Gaussian around the composed image (Emami 2021, for textured sprites)."""
     likelihood_scale: float = 0.7
     """Standard deviation, image in [0, 1]."""
     kl: Literal["monte_carlo", "analytic"] = "monte_carlo"
@@ -178,16 +176,19 @@ class Genesis(SceneModel):
     def negative_log_likelihood(self, image, log_masks, means):
         """Returns - log p(x | z) [B], nats summed over pixels and channels, the constant 1/2 ln 2 pi included."""
         scale = self.config.likelihood_scale
-        if self.config.likelihood == "gaussian":
-            return -tfd.Independent(tfd.Normal(compose(tf.exp(log_masks), means), scale), 3).log_prob(image)
-        reduce = "channel" if self.config.likelihood == "mixture" else "pixel"
-        return -SpatialMixture(means, log_masks, scale, reduce=reduce).log_prob(image)
+        if self.config.likelihood == "mixture":
+            return -SpatialMixture(means, log_masks, scale, reduce="channel").log_prob(image)
+        return -tfd.Independent(tfd.Normal(compose(tf.exp(log_masks), means), scale), 3).log_prob(image)
 
     def objective(self, outputs, step):
-        """mean over scenes of NLL + beta KL, in nats; beta is `kl_weight` among the terms."""
+        """mean over scenes of NLL + beta KL, in nats; beta is `kl_weight` among the terms, `geco_multiplier` under GECO."""
         terms = {name: tf.reduce_mean(term) for name, term in outputs.loss_terms.items()}
         weight = self.kl_weight(step)
-        return terms["nll"] + weight * terms["kl"], {**terms, "kl_weight": weight}
+        if self.multiplier is None:
+            more = {"kl_weight": weight}
+        else:
+            more = {"geco_multiplier": weight, "geco_constraint": self.multiplier.constraint()}
+        return terms["nll"] + weight * terms["kl"], {**terms, **more}
 
     def kl_weight(self, step):
         """Returns beta: the multiplier of GECO, or the constant, warmed up."""

@@ -13,7 +13,10 @@ QUICK = {
 }
 """Made for two CPU cores: strides of 2 in all layers, few channels, a component decoder too weak to draw shapes, so masks must.
 
-The paper's scale of 0.7 with a small weight of the KL punishes soft masks as well as wrong colours: the mean over slots of squared errors.
+At the paper's scale of 0.7 the mixture is nearly a mean over slots of squared errors, which punishes soft masks as well as wrong
+colours; the KL then needs a small weight. Smaller scales do worse on Tetris: at 0.1 and 0.2 a black and a white slot explain every
+channel by itself (fg-ARI below 0.2 after 1,500 steps; 0.7: 0.56). With one Gaussian at 0.1 slots are pieces just as soon,
+but their masks follow the shading and lose the dark pixels (0.46 from 1,500 steps on).
 """
 
 QUICK_TRAIN = {"steps": 20_000, "batch_size": 8, "learning_rate": 1e-3, "warmup_steps": 500, "cooldown_steps": 10_000, "clip_norm": 10.0,
@@ -21,7 +24,7 @@ QUICK_TRAIN = {"steps": 20_000, "batch_size": 8, "learning_rate": 1e-3, "warmup_
 
 PRESETS = {
     ("quick", "tetris"): Preset(
-        "Small and fast, ours: about ten minutes on two CPU cores; README.md has its scores.",
+        "Small and fast, ours: 10 to 15 minutes on two CPU cores; README.md has its scores.",
         model={"num_slots": 4, **QUICK}, train=QUICK_TRAIN),
     ("quick", "multi_dsprites"): Preset(
         "The quick settings of Tetris at 64 x 64; not tuned.",

@@ -69,10 +69,8 @@ class MonetConfig(SceneConfig):
     unet_blocks: int | None = None
     """Blocks per path of the attention network; none: so many that the lowest map has 4 to 7 pixels on the shorter side."""
     unet_filters: int = 32
-    """Channels of its widest maps; the narrow ones have twice as many."""
+    """Channels of its larger maps; the small ones have twice as many."""
     unet_mlp: tuple[int, ...] = (128, 128)
-    unet_pixel_shuffle: int = 1
-    """Above 1 (ours): the attention network runs at 1 / r of the resolution, with r x r pixels per position."""
     encoder_channels: tuple[int, ...] = (32, 32, 64, 64)
     encoder_mlp: tuple[int, ...] = (256,)
     decoder_channels: tuple[int, ...] = (32, 32, 32, 32)
@@ -123,9 +121,8 @@ class Monet(SceneModel):
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
         initializer = keras.initializers.VarianceScaling(config.initial_gain**2 / 3, "fan_in", "uniform")
-        blocks = config.unet_blocks or default_blocks([side // config.unet_pixel_shuffle for side in config.image_size])
-        self.attention = UNet(blocks, config.unet_filters, config.unet_mlp, pixel_shuffle=config.unet_pixel_shuffle, initializer=initializer,
-                              name="attention")
+        self.attention = UNet(config.unet_blocks or default_blocks(config.image_size), config.unet_filters, config.unet_mlp,
+                              initializer=initializer, name="attention")
         self.encoder = ComponentEncoder(config.encoder_channels, config.encoder_mlp, config.latent_size, initializer, name="encoder")
         self.decoder = BroadcastDecoder(
             config.image_size, (*config.decoder_channels, config.channels + 1), (*(3,) * len(config.decoder_channels), 1), padding="valid",

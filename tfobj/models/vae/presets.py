@@ -18,9 +18,10 @@ CONV = {"architecture": "conv", "likelihood_scale": 0.01 / math.sqrt(3), "later_
 """Anciukevicius 2020, appendix B, sigma as printed; the formula may also mean sqrt(0.01 / 3) and sqrt(0.01 / 5)."""
 
 QUICK_TRAIN = {
-    "steps": 4_000, "batch_size": 32, "learning_rate": 1e-3, "warmup_steps": 100, "cooldown_steps": 2_000, "clip_norm": 1_000.0,
-    "eval_every": 500, "log_every": 100,
+    "steps": 12_000, "batch_size": 16, "learning_rate": 1e-3, "warmup_steps": 100, "cooldown_steps": 6_000, "clip_norm": None,
+    "eval_every": 1_000, "log_every": 200,
 }
+"""Batches of 16: as good per step as 32 at half the time."""
 
 PRESETS = {
     ("quick", "tetris"): Preset(
