@@ -158,7 +158,8 @@ def test_loss_is_the_weighted_sum():
     model, image = make(beta=0.3, gamma=0.7)
     outputs = model(image, seed=conformance.seed())
     loss, terms = model.objective(outputs, 0)
-    np.testing.assert_allclose(loss, np.mean(outputs.loss_terms["nll"] + 0.3 * outputs.loss_terms["kl"] + 0.7 * outputs.loss_terms["mask_kl"]), rtol=1e-5)
+    nll, kl, mask_kl = (np.mean(outputs.loss_terms[name]) for name in ("nll", "kl", "mask_kl"))
+    np.testing.assert_allclose(loss, nll + 0.3 * kl + 0.7 * mask_kl, rtol=1e-5)
     np.testing.assert_allclose(terms["elbo"], -terms["nll"] - terms["kl"], rtol=1e-5)
 
 

@@ -124,8 +124,8 @@ class EfficientMORLConfig(SceneConfig):
         floor = gaussian_floor(self.likelihood_scale, with_constant=False)
         error = mean_squared_error_at(self.geco_target, self.likelihood_scale, with_constant=False)
         if error > EASY_ERROR:
-            return [f"model.geco_target={self.geco_target:g} asks for a mean squared error of {error:.2g} only: a picture of one colour may do. "
-                    f"A perfect reconstruction has {floor:.4g}."]
+            return [(f"model.geco_target={self.geco_target:g} asks for a mean squared error of {error:.2g} only: a picture of one colour may do. "
+                     f"A perfect reconstruction has {floor:.4g}.")]
         if error >= 0.0:
             return []
         return [(f"model.geco_target={self.geco_target:g} is below the least negative log likelihood of a perfect reconstruction, "

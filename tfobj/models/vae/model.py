@@ -83,8 +83,8 @@ class VAEConfig(SceneConfig):
         multiple = convolutional.SIDE_MULTIPLE
         if self.architecture == "conv" and any(side % multiple for side in self.image_size):
             height, width = (multiple * -(-side // multiple) for side in self.image_size)
-            raise UserError(f'`model.image_size` must have sides that are multiples of {multiple} for model.architecture="conv"; {height}x{width} would do. '
-                            f"Received: model.image_size={self.image_size}.")
+            raise UserError(f'`model.image_size` must have sides that are multiples of {multiple} for model.architecture="conv"; '
+                            f"{height}x{width} would do. Received: model.image_size={self.image_size}.")
 
 
 class BroadcastEncoder(keras.layers.Layer):
