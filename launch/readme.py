@@ -73,7 +73,7 @@ def results_table(results):
     hardware = sorted({row.get("hardware", "unknown") for rows in groups.values() for row in rows})
     sources = sorted({f"{p['source']}" for key, p in published.items() if any(key == group[:2] for group in groups)})
     return "\n".join([*lines, "", f"Test: 320 held-out scenes, mean over scenes (smallest to largest over seeds). Ours: {'; '.join(hardware)}. "
-                      f"Published: {'; '.join(sources)}; those are full trainings of 500,000 to 1,000,000 steps on accelerators."])
+                      f"Published: {'; '.join(sources)}; those are full trainings of 200,000 to 1,000,000 steps on accelerators."])
 
 
 def spread(rows, name, form):

@@ -17,12 +17,10 @@ QUICK = {
     "background_scale": 0.08, "foreground_scale": 0.3, "mixture": "pixel", "initial_gain": 2.45, "unet_filters": 12,
     "decoder_channels": (32, 32, 32), "decoder_pixel_shuffle": 2,
 }
-"""Made for two CPU cores: a narrow U-Net, a decoder at half resolution. What lets a few thousand steps suffice on Tetris (one run each, not
-all of them ended): a wide foreground, since at 0.12 every slot keeps one constant colour (fg-ARI below 0.1 at 1,500 steps); whole pixels
-instead of channels, since otherwise slots mix their colours channel by channel (0.46 against 0.32 at 4,000 steps); a narrow background, since at
-0.3 the dark pixels of an object cost least as background (0.46 against 0.60 at 4,000 steps); and He's initial kernels. An attention network at
-half resolution with 2 x 2 pixels per position may divide objects into chequerboards (0.36 and 0.60 at 4,000 to 5,000 steps; 0.57 without). What
-is left to gain: slots come to own hues, so objects of similar hue share one."""
+"""Made for two CPU cores: a narrow U-Net, a decoder at half resolution. From single short runs on Tetris in which several settings changed at
+once, so these are guesses: a wide foreground, since at 0.12 every slot kept one constant colour; whole pixels instead of channels, since slots mixed
+their colours channel by channel; a narrow background, since at 0.3 the dark pixels of objects went to it; attention at full resolution, since
+at half of it masks were chequerboards; He's initial kernels. Slots come to own hues, so that objects of similar hue share one."""
 
 QUICK_TRAIN = {
     "steps": 9_000, "batch_size": 8, "learning_rate": 1e-3, "warmup_steps": 100, "cooldown_steps": 3_000, "clip_norm": None,
