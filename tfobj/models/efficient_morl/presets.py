@@ -41,7 +41,7 @@ QUICK_TRAIN = {
 
 PRESETS = {
     ("quick", "tetris"): Preset(
-        "Small and fast, ours: about fifteen minutes on two CPU cores; README.md has its scores.",
+        "Small and fast, ours: about ten minutes on two CPU cores; README.md has its scores.",
         model={"num_slots": 4, **QUICK}, train=QUICK_TRAIN),
     ("quick", "multi_dsprites"): Preset(
         "The quick settings of Tetris at 64 x 64; not tuned.",

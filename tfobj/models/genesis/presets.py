@@ -24,7 +24,7 @@ QUICK_TRAIN = {"steps": 20_000, "batch_size": 8, "learning_rate": 1e-3, "warmup_
 
 PRESETS = {
     ("quick", "tetris"): Preset(
-        "Small and fast, ours: 10 to 15 minutes on two CPU cores; README.md has its scores.",
+        "Small and fast, ours: about ten minutes on two CPU cores; README.md has its scores.",
         model={"num_slots": 4, **QUICK}, train=QUICK_TRAIN),
     ("quick", "multi_dsprites"): Preset(
         "The quick settings of Tetris at 64 x 64; not tuned.",

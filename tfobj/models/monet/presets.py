@@ -29,7 +29,7 @@ QUICK_TRAIN = {
 
 PRESETS = {
     ("quick", "tetris"): Preset(
-        "Small and fast, ours: about ten minutes on two CPU cores; objects apart from the background and by colour, not yet each by itself.",
+        "Small and fast, ours: about five minutes on two CPU cores; objects apart from the background and by colour, not yet each by itself.",
         model={"num_slots": 4, **QUICK}, train=QUICK_TRAIN),
     ("quick", "multi_dsprites"): Preset(
         "The quick settings of Tetris at 64 x 64; not tuned.",
