@@ -30,9 +30,18 @@ def test_every_model_is_lowered(case):
     assert all(list(step.state[p["key"]].shape) == p["shape"] and str(step.state[p["key"]].dtype) == p["dtype"] for p in params if p["kind"] == "state")
 
     written = {params[o["param"]]["name"] for o in outputs if o["kind"] == "state"}
-    grids = {v.path for v in model.weights if not v.trainable}
+    grids = {v.path for v in model.weights if v.path.endswith("/grid")}  # everything else changes, state that no gradient trains as well
     assert grids and written == names - grids and step.manifest["counter"] in written
     assert {"loss", "grad_norm"} <= set(step.manifest["metrics"]) == {o["name"] for o in outputs if o["kind"] == "metric"}
+
+
+def test_a_curriculum_has_a_program_for_each_number_of_refinements():
+    case = next(case for case in conformance.MODELS if case.model == "efficient_morl")
+    config = case.config.override({"num_steps": 1, "curriculum": ((10, 0),)})
+    experiment = ExperimentConfig(model_name=case.model, model=config, train=TrainConfig(batch_size=2, steps=20))
+    first, later = lowering.lower_step(experiment), lowering.lower_step(experiment, from_step=10)
+    assert (first.manifest["until_step"], later.manifest["until_step"]) == (10, None)
+    assert first.state.keys() == later.state.keys() and len(later.hlo) < len(first.hlo)
 
 
 def lowered_text(function):

@@ -61,7 +61,7 @@ def test_runs_in_a_session_as_tensorflow_serving_does(exported):
         fetches = {name: info.name for name, info in signature.outputs.items()}
         answer = session.run(fetches, {signature.inputs["image"].name: IMAGES})
         decompose = meta_graph.signature_def["decompose"].inputs
-        wrong = {"image": IMAGES, "num_slots": 1, "num_steps": 1, "seed": 0}
+        wrong = {"image": IMAGES, "num_slots": exported.model.config.minimum_slots - 1, "num_steps": 1, "seed": 0}
         segmentation = meta_graph.signature_def["decompose"].outputs["segmentation"].name
         with pytest.raises(tf.errors.InvalidArgumentError, match="`num_slots` must be"):
             session.run(segmentation, {decompose[name].name: value for name, value in wrong.items()})

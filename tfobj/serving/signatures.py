@@ -112,8 +112,9 @@ def _picture_functions(model, infer, default_steps):
         """Checks the inputs and returns the results at the model's size."""
         checks = [*_check_image(image, bounds), _check_range("num_slots", num_slots, bounds.num_slots),
                   _check_range("num_steps", num_steps, bounds.num_steps)]
-        with tf.control_dependencies(checks):
+        with tf.control_dependencies(checks):  # nothing runs on wrong numbers, so that it is the check that complains
             small = tf.image.resize(_unit_range(image), config.image_size, antialias=True)
+            num_slots, num_steps = tf.identity(num_slots), tf.identity(num_steps)
         return infer(small, num_slots, num_steps, seed)
 
     def decompose(image, num_slots=config.num_slots, num_steps=default_steps, seed=0):

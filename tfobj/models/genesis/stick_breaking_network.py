@@ -83,6 +83,9 @@ class StickBreakingNetwork(keras.layers.Layer):
         in the released code.
         """
         batch, num_slots = _lead(mask_latents)
+        if isinstance(num_slots, int) and num_slots == 1:  # one slot rendered by itself owns everything
+            everything = tf.zeros([batch, 1, *self.config.image_size, 1])
+            return everything, everything, {}
         if not (training and self.config.norm == "batch"):
             mask_latents, num_slots = mask_latents[:, :-1], num_slots - 1
         logits, statistics = self.mask_decoder(fold_slots(mask_latents), training=training)
