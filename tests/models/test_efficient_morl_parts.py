@@ -128,10 +128,13 @@ def test_schedule_of_the_refinements():
       "Received: model.image_size=(35, 35).")),
     ({"num_steps": -1}, "`num_steps` must be at least 0. Received: num_steps=-1."),
     ({"num_layers": 0, "num_steps": 0}, "`num_steps` must be at least 1. Received: num_steps=0."),
-    ({"num_layers": 0, "curriculum": ((10, 0),)}, "`num_steps` must be at least 1. Received: num_steps=0."),
+    ({"num_layers": 0, "curriculum": ((10, 0),)},
+     ("`model.curriculum` must be pairs (step, number), the steps rising from above 0, the numbers at least 1. "
+      "Received: model.curriculum=((10, 0),).")),
     ({"num_layers": -1}, "`model.num_layers` must be at least 0. Received: model.num_layers=-1."),
     ({"curriculum": ((5, 2), (5, 1))},
-     "`model.curriculum` must be pairs (step, refinements) with rising steps above 0. Received: model.curriculum=((5, 2), (5, 1))."),
+     ("`model.curriculum` must be pairs (step, number), the steps rising from above 0, the numbers at least 0. "
+      "Received: model.curriculum=((5, 2), (5, 1)).")),
     ({"likelihood_scale": 0.0}, "`model.likelihood_scale` must be positive. Received: model.likelihood_scale=0.0."),
     ({"prior": "reverse"}, "Unknown value for `prior`: 'reverse'. Did you mean 'reversed'? Valid: bottom_up, reversed, reversed++."),
 ])

@@ -22,7 +22,6 @@ Axes: B batch, L layers, K slots, N tokens, H W C image, D latent. I counts refi
 """
 
 import dataclasses
-import itertools
 import math
 from typing import Any, Literal, NamedTuple
 
@@ -34,6 +33,7 @@ from tfobj import execution
 from tfobj.config import require
 from tfobj.distributions.spatial_mixture import SpatialMixture
 from tfobj.inference.geco import HALF_LOG_2_PI, ErrorMultiplier, gaussian_floor, mean_squared_error_at
+from tfobj.inference.schedules import check_schedule
 from tfobj.inference.score import decode_and_score
 from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, batch_size, compose, fold_slots, unfold_slots
 from tfobj.models.efficient_morl.bottom_up import StochasticLayer, TokenEncoder
@@ -41,7 +41,7 @@ from tfobj.models.efficient_morl.decoders import make_decoder
 from tfobj.models.efficient_morl.priors import LayerPriors, draw, gaussian
 from tfobj.models.efficient_morl.refinement import LatentRefinement
 from tfobj.nn.iteration import iterate
-from tfobj.structs import SceneOutputs, check_num_steps
+from tfobj.structs import SceneOutputs
 
 tfd = tfp.distributions
 
@@ -99,15 +99,13 @@ class EfficientMORLConfig(SceneConfig):
 
     @property
     def minimum_steps(self):
+        """Without layers nothing but refinements knows the image."""
         return 0 if self.num_layers else 1
 
     def __post_init__(self):
         super().__post_init__()
         require(self.num_layers >= 0, "model.num_layers", "at least 0", self.num_layers)
-        require(all(before < after for before, after in itertools.pairwise((0, *(step for step, _ in self.curriculum)))), "model.curriculum",
-                "pairs (step, refinements) with rising steps above 0", self.curriculum)
-        for _, num_steps in self.curriculum:
-            check_num_steps(num_steps, self.minimum_steps)
+        check_schedule(self.num_steps, self.curriculum, "model.curriculum", self.minimum_steps)
         for name in ("latent_size", "decoder_pixel_shuffle"):
             require(getattr(self, name) >= 1, f"model.{name}", "at least 1", getattr(self, name))
         for name in ("likelihood_scale", "initial_gain", "geco_acceleration"):
@@ -180,7 +178,7 @@ class EfficientMORL(SceneModel):
         self.built = True
 
     def refinement_schedule(self):
-        return ((0, self.config.num_steps), *self.config.curriculum)
+        return check_schedule(self.config.num_steps, self.config.curriculum, "model.curriculum", self.config.minimum_steps)
 
     def call(self, image, *, num_slots=None, num_steps=None, seed=None, training=False):
         num_slots, num_steps, seed = self.resolve_call(image, num_slots, num_steps, seed)
