@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from tfobj import random, registry
@@ -70,6 +71,12 @@ MODELS = [
     Case("vae", VAE),
     Case("vae", CONV_VAE, name="conv", another_size=(32, 16)),
 ]
+
+
+def slow_if_named(cases):
+    """Returns parameters for tests that take seconds per case: lines with a name wait for the slow rung."""
+    return [pytest.param(case, marks=[pytest.mark.slow] if case.name else []) for case in cases]
+
 
 BATCH = 4
 SEED = (11, 5, 0)

@@ -3,7 +3,7 @@
 import json
 
 import conformance
-from conformance import BATCH, MODELS, build, cosine, flat, gradients, image_like, scenes, seed
+from conformance import BATCH, MODELS, build, cosine, flat, gradients, image_like, scenes, seed, slow_if_named
 import keras
 import numpy as np
 import pytest
@@ -19,10 +19,11 @@ GRADIENT_TOLERANCE = 2e-3
 """The same for gradients, relative to the largest entry of the whole gradient."""
 
 each_model = pytest.mark.parametrize("case", MODELS, ids=lambda c: c.id)
+each_model_compiled = pytest.mark.parametrize("case", slow_if_named(MODELS), ids=lambda c: c.id)
 with_exchangeable_slots = pytest.mark.parametrize(
     "case", [c for c in MODELS if conformance.registry.model_class(c.model).slots_are_exchangeable], ids=lambda c: c.id)
 with_free_slots = pytest.mark.parametrize(
-    "case", [c for c in MODELS if not conformance.registry.model_class(c.model).slots_are_fixed], ids=lambda c: c.id)
+    "case", slow_if_named(c for c in MODELS if not conformance.registry.model_class(c.model).slots_are_fixed), ids=lambda c: c.id)
 
 
 def assert_same_outputs(got, expected, atol):
@@ -109,7 +110,7 @@ def test_grey_pictures_and_another_size(case):
     check_outputs(model(image), image)
 
 
-@each_model
+@each_model_compiled
 @pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
 def test_engines_agree(case, xla):
     model, image = build(case), scenes(case.config)
@@ -233,7 +234,7 @@ def test_keras_config_round_trip(case):
     assert again.config == model.config and [w.shape for w in again.weights] == [w.shape for w in model.weights]
 
 
-@each_model
+@each_model_compiled
 @pytest.mark.parametrize("suffix", ["keras", "weights.h5"])
 def test_saved_model_is_the_same(case, suffix, tmp_path):
     model, image = build(case), scenes(case.config)

@@ -1,6 +1,6 @@
 """The battery of `test_conformance.py`, continued: every dial of `tfobj.execution` leaves values and gradients as they are."""
 
-from conformance import BATCH, MODELS, build, flat, gradients, scenes, seed
+from conformance import BATCH, MODELS, build, flat, gradients, scenes, seed, slow_if_named
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,7 +14,7 @@ from tfobj.training.step import TrainStep
 TOLERANCE = 1e-5
 """Relative to the largest entry of the whole gradient."""
 
-each_model = pytest.mark.parametrize("case", MODELS, ids=lambda c: c.id)
+each_model = pytest.mark.parametrize("case", slow_if_named(MODELS), ids=lambda c: c.id)
 on_both = pytest.mark.parametrize("xla", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["graph", "xla"])
 """Compiling a loop and its gradient takes XLA ten seconds and more."""
 
@@ -26,7 +26,7 @@ def assert_same(got, expected, tolerance=TOLERANCE):
     assert np.abs(flat(got_gradients) - flat(grads)).max() < tolerance * np.abs(flat(grads)).max()
 
 
-@pytest.mark.parametrize("case", [c for c in MODELS if registry.model_class(c.model).has_steps], ids=lambda c: c.id)
+@pytest.mark.parametrize("case", slow_if_named(c for c in MODELS if registry.model_class(c.model).has_steps), ids=lambda c: c.id)
 @on_both
 def test_rematerialised(case, xla):
     model, image = build(case, num_steps=3), scenes(case.config)

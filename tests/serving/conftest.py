@@ -38,9 +38,9 @@ def export_case(tmp_path_factory):
     return export_once
 
 
-@pytest.fixture(params=conformance.MODELS, ids=lambda case: case.id)
+@pytest.fixture(params=conformance.slow_if_named(conformance.MODELS), ids=lambda case: case.id)
 def exported(request, export_case):
-    """`Exported`, for every model of the table."""
+    """`Exported`, for every line of the table; those with a name are slow."""
     return export_case(request.param)
 
 

@@ -42,7 +42,7 @@ def assert_same(found, expected):
 
 
 def test_loads_without_tfobj_and_keras(export_case, tmp_path):
-    exported = [export_case(case) for case in conformance.MODELS]
+    exported = [export_case(case) for case in conformance.MODELS if not case.name]
     np.save(tmp_path / "images.npy", IMAGES)
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     subprocess.run([sys.executable, "-c", CLIENT, *(str(e.folder) for e in exported)], cwd=tmp_path, env=environment, check=True,
