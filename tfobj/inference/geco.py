@@ -15,6 +15,9 @@ import tensorflow as tf
 
 HALF_LOG_2_PI = 0.5 * math.log(2.0 * math.pi)
 
+EASY_ERROR = 0.05
+"""Mean squared error at which a target counts as too easy: pictures of one colour may meet it."""
+
 
 def gaussian_floor(scale, with_constant=True):
     """Returns the least negative log likelihood of one value under a normal (or a mixture of such), in nats: that of a perfect mean.

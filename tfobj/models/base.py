@@ -211,4 +211,9 @@ def batch_size(x):
     return x.shape[0] if x.shape[0] is not None else tf.shape(x)[0]
 
 
-__all__ = ["DecodedScene", "Preset", "SceneConfig", "SceneModel", "SceneOutputs", "batch_size", "compose", "fold_slots", "unfold_slots"]
+def batch_and_slots(x):
+    """Returns (B, K) of `x` [B, K, ...], Python integers where they are known, else tensors."""
+    return batch_size(x), x.shape[1] if x.shape[1] is not None else tf.shape(x)[1]
+
+
+__all__ = ["DecodedScene", "Preset", "SceneConfig", "SceneModel", "SceneOutputs", "batch_and_slots", "batch_size", "compose", "fold_slots", "unfold_slots"]

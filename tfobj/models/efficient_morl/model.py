@@ -32,10 +32,10 @@ import tensorflow_probability as tfp
 from tfobj import execution
 from tfobj.config import require
 from tfobj.distributions.spatial_mixture import SpatialMixture
-from tfobj.inference.geco import HALF_LOG_2_PI, ErrorMultiplier, gaussian_floor, mean_squared_error_at
+from tfobj.inference.geco import EASY_ERROR, HALF_LOG_2_PI, ErrorMultiplier, gaussian_floor, mean_squared_error_at
 from tfobj.inference.schedules import check_schedule
 from tfobj.inference.score import decode_and_score
-from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, batch_size, compose, fold_slots, unfold_slots
+from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, batch_and_slots, batch_size, compose, fold_slots, unfold_slots
 from tfobj.models.efficient_morl.bottom_up import StochasticLayer, TokenEncoder
 from tfobj.models.efficient_morl.decoders import make_decoder
 from tfobj.models.efficient_morl.priors import LayerPriors, draw, gaussian
@@ -47,8 +47,6 @@ tfd = tfp.distributions
 
 FURTHEST_BELOW = 0.1
 """GECO targets may lie so far below the least NLL, nats per pixel and channel; the published one for Tetrominoes does by 0.02."""
-EASY_ERROR = 0.05
-"""Mean squared error above which a target is warned about."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -257,7 +255,7 @@ class EfficientMORL(SceneModel):
 
     def render(self, latents, operators=None):
         """Latents [B, K, D] -> decoder outputs [B, K, H, W, C + 1]."""
-        batch, num_slots = [s if s is not None else tf.shape(latents)[i] for i, s in enumerate(latents.shape[:2])]
+        batch, num_slots = batch_and_slots(latents)
         return unfold_slots(self.decoder(fold_slots(latents), operators=operators), batch, num_slots)
 
     def scene(self, decoded):

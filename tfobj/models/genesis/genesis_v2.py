@@ -22,7 +22,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfobj import random
-from tfobj.models.base import batch_size, fold_slots, unfold_slots
+from tfobj.models.base import batch_and_slots, batch_size, fold_slots, unfold_slots
 from tfobj.models.genesis.components import Inference, RecurrentPrior, draw, posterior_gaussian
 from tfobj.nn import coordinates
 from tfobj.nn.broadcast_decoder import BroadcastGrid
@@ -175,7 +175,7 @@ class ClusteringNetwork(keras.layers.Layer):
 
     def decode(self, latents):
         """Latents [B, K, D] -> (log masks [B, K, H, W, 1], means [B, K, H, W, C])."""
-        batch, num_slots = [size if size is not None else tf.shape(latents)[i] for i, size in enumerate(latents.shape[:2])]
+        batch, num_slots = batch_and_slots(latents)
         means, logits = tf.split(unfold_slots(self.decoder(fold_slots(latents)), batch, num_slots), [self.config.channels, 1], axis=-1)
         return tf.nn.log_softmax(logits, axis=1), tf.sigmoid(means)
 
@@ -183,7 +183,7 @@ class ClusteringNetwork(keras.layers.Layer):
         """Returns p of every latent [B, K, D] given those before it, a `tfd.Normal` [B, K, D]."""
         if self.prior_network is None:
             return tfd.Normal(tf.zeros_like(latents), tf.ones_like(latents))
-        return self.prior_network.distribution(latents.shape[1] or tf.shape(latents)[1]).conditionals(latents)
+        return self.prior_network.distribution(batch_and_slots(latents)[1]).conditionals(latents)
 
     def sample_prior(self, num, num_slots, seed):
         """Returns latents [num, K, D] from the prior, one slot after the other."""

@@ -30,7 +30,7 @@ import tensorflow_probability as tfp
 from tfobj import execution
 from tfobj.config import require
 from tfobj.distributions.spatial_mixture import SpatialMixture
-from tfobj.inference.geco import KLMultiplier, gaussian_floor, mean_squared_error_at
+from tfobj.inference.geco import EASY_ERROR, KLMultiplier, gaussian_floor, mean_squared_error_at
 from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, compose
 from tfobj.models.genesis.components import default_strides, set_pytorch_initial_values
 from tfobj.models.genesis.genesis_v2 import ClusteringNetwork
@@ -117,9 +117,11 @@ class GenesisConfig(SceneConfig):
                     self.geco_goal)
 
     def warnings(self):
-        if self.geco_goal is None or mean_squared_error_at(self.geco_goal, self.likelihood_scale) < 0.05:
+        if self.geco_goal is None:
             return []
         error = mean_squared_error_at(self.geco_goal, self.likelihood_scale)
+        if error < EASY_ERROR:
+            return []
         return [(f"`model.geco_goal` = {self.geco_goal:g} at likelihood_scale = {self.likelihood_scale:g} asks for a mean squared error of {error:.2g} only: "
                  f"a picture of one colour may do. The floor is {gaussian_floor(self.likelihood_scale):.5f}; add MSE / (2 scale^2).")]
 

@@ -7,7 +7,7 @@ import tensorflow_probability as tfp
 from tfobj import random
 from tfobj.distributions.autoregressive import bounded_gaussian
 from tfobj.distributions.stick_breaking import stick_breaking
-from tfobj.models.base import batch_size, fold_slots, unfold_slots
+from tfobj.models.base import batch_and_slots, batch_size, fold_slots, unfold_slots
 from tfobj.models.genesis import components as parts
 from tfobj.models.genesis.components import Inference, draw, posterior_gaussian
 from tfobj.nn.broadcast_decoder import BroadcastDecoder
@@ -82,7 +82,7 @@ class StickBreakingNetwork(keras.layers.Layer):
         The last slot takes what the others leave, so its logit is never used. Batch norms see it in training nevertheless, as
         in the released code.
         """
-        batch, num_slots = _lead(mask_latents)
+        batch, num_slots = batch_and_slots(mask_latents)
         if isinstance(num_slots, int) and num_slots == 1:  # one slot rendered by itself owns everything
             everything = tf.zeros([batch, 1, *self.config.image_size, 1])
             return everything, everything, {}
@@ -97,7 +97,7 @@ class StickBreakingNetwork(keras.layers.Layer):
     def means(self, latents):
         """Latents [B, K, D] -> appearances [B, K, H, W, C] in (0, 1)."""
         appearance = tf.split(latents, self.latent_sizes(), axis=-1)[-1]
-        return tf.sigmoid(unfold_slots(self.component_decoder(fold_slots(appearance)), *_lead(latents)))
+        return tf.sigmoid(unfold_slots(self.component_decoder(fold_slots(appearance)), *batch_and_slots(latents)))
 
     def decode(self, latents):
         """Latents [B, K, D] -> (log masks [B, K, H, W, 1], means [B, K, H, W, C])."""
@@ -115,7 +115,7 @@ class StickBreakingNetwork(keras.layers.Layer):
         if self.mask_prior is None:
             priors = [_standard_normal(mask_latents)]
         else:
-            priors = [self.mask_prior.distribution(_lead(latents)[1]).conditionals(mask_latents)]
+            priors = [self.mask_prior.distribution(batch_and_slots(latents)[1]).conditionals(mask_latents)]
         if self.two_stages:
             priors.append(_standard_normal(others[0]) if self.component_prior is None else bounded_gaussian(self.component_prior(mask_latents)))
         return tfd.Normal(*[tf.concat(values, axis=-1) for values in zip(*((p.loc, p.scale) for p in priors), strict=True)])
@@ -136,8 +136,3 @@ class StickBreakingNetwork(keras.layers.Layer):
 
 def _standard_normal(like):
     return tfd.Normal(tf.zeros_like(like), tf.ones_like(like))
-
-
-def _lead(x):
-    """Returns the first two sizes of `x`, Python integers where they are known."""
-    return [size if size is not None else tf.shape(x)[i] for i, size in enumerate(x.shape[:2])]

@@ -34,7 +34,7 @@ from tfobj.inference.refinement import RefinementNetwork
 from tfobj.inference.refinement_inputs import FLAT, SPATIAL, RefinementInputs, RefinementInputsConfig
 from tfobj.inference.schedules import refinement_loss_weight
 from tfobj.inference.score import decode_and_score
-from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, batch_size, fold_slots, unfold_slots
+from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, batch_and_slots, batch_size, fold_slots, unfold_slots
 from tfobj.models.iodine.decoders import make_decoder
 from tfobj.nn.iteration import iterate
 from tfobj.structs import SceneOutputs
@@ -188,7 +188,7 @@ class Iodine(SceneModel):
 
     def render(self, latents, operators=None):
         """Latents [B, K, D] -> decoder outputs [B, K, H, W, 1 + C], mask logit first."""
-        batch, num_slots = [s if s is not None else tf.shape(latents)[i] for i, s in enumerate(latents.shape[:2])]
+        batch, num_slots = batch_and_slots(latents)
         flat = fold_slots(latents)
         if self.config.latent_constant:
             flat = tf.pad(flat, [[0, 0], [0, 1]], constant_values=5.0)

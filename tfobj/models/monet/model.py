@@ -29,7 +29,7 @@ import tensorflow_probability as tfp
 from tfobj import random
 from tfobj.config import require
 from tfobj.distributions.spatial_mixture import SpatialMixture
-from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, batch_size, compose, fold_slots, unfold_slots
+from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, batch_and_slots, batch_size, compose, fold_slots, unfold_slots
 from tfobj.nn.broadcast_decoder import BroadcastDecoder
 from tfobj.nn.convolution import ConvStack
 from tfobj.nn.iteration import scan
@@ -184,8 +184,7 @@ class Monet(SceneModel):
 
     def render(self, latents):
         """Latents [B, K, D] -> (means in (0, 1) [B, K, H, W, C], mask logits l [B, K, H, W, 1])."""
-        num_slots = latents.shape[1] if latents.shape[1] is not None else tf.shape(latents)[1]
-        decoded = unfold_slots(self.decoder(fold_slots(latents)), batch_size(latents), num_slots)
+        decoded = unfold_slots(self.decoder(fold_slots(latents)), *batch_and_slots(latents))
         colours, mask_logits = tf.split(decoded, [self.config.channels, 1], axis=-1)
         return tf.sigmoid(colours), mask_logits
 

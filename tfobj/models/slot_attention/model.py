@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from tfobj import random
 from tfobj.config import require
-from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, batch_size, compose, fold_slots, unfold_slots
+from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, batch_and_slots, batch_size, compose, fold_slots, unfold_slots
 from tfobj.nn.broadcast_decoder import BroadcastDecoder
 from tfobj.nn.convolution import ConvStack
 from tfobj.nn.coordinates import PositionEmbedding
@@ -141,7 +141,7 @@ class SlotAutoencoder(SceneModel):
 
     def decode(self, slots):
         """Slots [B, K, D] -> `DecodedScene`; the decoder works in [-1, 1], the result is in [0, 1] (not clipped)."""
-        decoded = unfold_slots(self.decoder(fold_slots(slots)), batch_size(slots), tf.shape(slots)[1] if slots.shape[1] is None else slots.shape[1])
+        decoded = unfold_slots(self.decoder(fold_slots(slots)), *batch_and_slots(slots))
         colours, mask_logits = tf.split(decoded, [self.config.channels, 1], axis=-1)
         masks = tf.nn.softmax(mask_logits, axis=1)
         slot_recons = 0.5 * (colours + 1.0)

@@ -23,7 +23,7 @@ import tensorflow_probability as tfp
 from tfobj import random
 from tfobj.config import require
 from tfobj.errors import UserError
-from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, batch_size, compose, fold_slots, unfold_slots
+from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, batch_and_slots, batch_size, compose, fold_slots, unfold_slots
 from tfobj.models.vae import convolutional
 from tfobj.nn.broadcast_decoder import BroadcastDecoder
 from tfobj.nn.convolution import ConvStack
@@ -173,11 +173,11 @@ class VAE(SceneModel):
 
     def decode(self, slots):
         """Renders latents [B, K, D] as a `DecodedScene` with equal masks, 1 everywhere for the one slot of a scene."""
-        num_slots = slots.shape[1] if slots.shape[1] is not None else tf.shape(slots)[1]
+        batch, num_slots = batch_and_slots(slots)
         pixels = self.decoder(fold_slots(slots))
         if self.config.architecture == "conv":
             pixels = tf.sigmoid(pixels)
-        slot_recons = unfold_slots(pixels, batch_size(slots), num_slots)
+        slot_recons = unfold_slots(pixels, batch, num_slots)
         masks = tf.ones_like(slot_recons[..., :1]) / tf.cast(num_slots, tf.float32)
         return DecodedScene(compose(masks, slot_recons), masks, slot_recons)
 
