@@ -30,7 +30,8 @@ class PublicFile:
       path: below the public bucket.
       image_shape: (H, W, C).
       num_entities: length of the entity axis, the background included.
-      factors: factor name -> trailing shape after the entity axis; all float32.
+      factors: factor name -> trailing shape after the entity axis.
+      byte_factors: names of those that are stored as bytes (codes 0-255); the others are float32.
       entity_axis: axis of the entities in the stored mask; 0 for [N, H, W, 1], 2 for [H, W, N, 1].
     """
 
@@ -39,6 +40,7 @@ class PublicFile:
     num_entities: int
     factors: dict
     entity_axis: int = 0
+    byte_factors: tuple = ()
 
     @property
     def mask_shape(self):
@@ -108,8 +110,11 @@ def write(path, public_file, scenes):
         for i in range(len(masks)):
             features = {"image": _bytes_feature(scenes["image"][i]), "mask": _bytes_feature(masks[i])}
             for name in public_file.factors:
-                values = tf.train.FloatList(value=scenes[name][i].ravel())
-                features[name] = tf.train.Feature(float_list=values)
+                values = scenes[name][i].ravel()
+                if name in public_file.byte_factors:
+                    features[name] = _bytes_feature(values.astype("uint8"))
+                else:
+                    features[name] = tf.train.Feature(float_list=tf.train.FloatList(value=values))
             example = tf.train.Example(features=tf.train.Features(feature=features))
             writer.write(example.SerializeToString())
 
@@ -131,15 +136,19 @@ def _check_magic(path):
 
 def _parse(record, public_file):
     """Parses one serialised `tf.train.Example` into image, stored mask and factors."""
-    spec = {
-        "image": tf.io.FixedLenFeature(public_file.image_shape, tf.string),
-        "mask": tf.io.FixedLenFeature(public_file.mask_shape, tf.string),
-    }
+    bytes_shapes = {"image": public_file.image_shape, "mask": public_file.mask_shape}
+    spec = {}
     for name, trailing in public_file.factors.items():
-        spec[name] = tf.io.FixedLenFeature((public_file.num_entities, *trailing), tf.float32)
+        shape = (public_file.num_entities, *trailing)
+        spec[name] = tf.io.FixedLenFeature(shape, tf.float32)
+        if name in public_file.byte_factors:
+            bytes_shapes[name] = shape
+    spec |= {name: tf.io.FixedLenFeature(shape, tf.string) for name, shape in bytes_shapes.items()}
     scene = tf.io.parse_single_example(record, spec)
-    for name in ("image", "mask"):
+    for name in bytes_shapes:
         scene[name] = tf.squeeze(tf.io.decode_raw(scene[name], tf.uint8), axis=-1)
+    for name in public_file.byte_factors:
+        scene[name] = tf.cast(scene[name], tf.float32)
     return scene
 
 

@@ -166,10 +166,10 @@ def _find_files(arguments):
 
 def _generate():
     """Returns fresh scenes of --dataset: dict with `image` uint8 [n, H, W, C], `mask` [n, H, W]."""
-    from tfobj.datasets.generators import sprites, tetris
+    from tfobj.datasets.generators import polygons, sprites, tetris
     from tfobj.errors import unknown_name
 
-    generators = {"tetris": tetris.scenes, "multi_dsprites": sprites.scenes}
+    generators = {"tetris": tetris.scenes, "multi_dsprites": sprites.scenes, "overlapping_polygons": polygons.scenes}
     generators |= {f"multi_dsprites_{name}": functools.partial(sprites.scenes, variant=name)
                    for name in sprites.VARIANTS if name != "colored_on_grayscale"}
     if _DATASET.value not in generators:

@@ -22,7 +22,9 @@ _DATASET = flags.DEFINE_string("dataset", "tetris", "With --model: the dataset w
 _PRESET = flags.DEFINE_string("preset", "paper", "With --model: the preset that is shown.")
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-_SCORES = ("fg_ari", "ari", "mse")
+_SCORES = ("fg_ari", "ari", "aiou", "mse")
+_PUBLIC = "_public"
+"""Ending of protocols on published files; listed beside their generated twins."""
 
 
 def main(argv):
@@ -49,9 +51,13 @@ def _overview():
     lines += ["", "Datasets (--dataset): the name stands for its first protocol; a protocol can be named too"]
     for dataset, protocols in datasets.items():
         lines += ["", *_item(dataset, _first_sentence(_ROOT / "datasets" / dataset / "README.md"), 2, 24)]
+        names = {protocol.name for protocol in protocols}
         for protocol in protocols:
+            if protocol.name.removesuffix(_PUBLIC) in names - {protocol.name}:
+                continue
             size = "x".join(map(str, protocol.image_size))
-            lines += _item(protocol.name, f"{size}, {protocol.num_slots} slots; {protocol.citation}", 4, 46)
+            twin = f", ...{_PUBLIC}" if protocol.name + _PUBLIC in names else ""
+            lines += _item(protocol.name + twin, f"{size}, {protocol.num_slots} slots; {protocol.citation}", 4, 46)
         lines += _splits(protocols)
     lines += ["", *_item("folder:PATH", "your own pictures, without labels", 2, 24)]
     lines += ["", "Models that ship (--saved_model of launch/decompose.py)"]

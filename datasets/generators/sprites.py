@@ -1,4 +1,4 @@
-"""Multi-dSprites: squares, ellipses and hearts that cover each other, in three colourings.
+"""Multi-dSprites: squares, ellipses and hearts that cover each other, in four colourings.
 
 Lengths are given for images of 64 pixels a side and scale with the side. With the centre of a
 sprite at column 16 + 32 x and row 16 + 32 y, a pixel (i, j) of centre (j + 1/2, i + 1/2) has
@@ -21,6 +21,10 @@ Source: Kabra et al. 2019 (multi_object_datasets) for contents and ranges; geome
 the dSprites images (Matthey et al. 2017). Undocumented there and chosen here: continuous scale,
 orientation and position; gray levels over [0, 1]; saturation and value over [0.5, 1], which the
 published count of bright green squares supports (0.1826 of images, 0.1829 by this rule).
+
+The fourth colouring, colored_on_black, is the set of Anciukevicius et al. 2020 (2-4 sprites of uniform RGB on black, in
+random depth order), which was not published. Its sprites lie on the grid of dSprites' own images: 6 scales, 40
+orientations, 32 x 32 positions. Chosen here: colours too dark to be told from the background are drawn again.
 """
 
 import dataclasses
@@ -38,6 +42,12 @@ SQUARE, ELLIPSE, HEART = 1, 2, 3
 SHAPE_NAMES = ("square", "ellipse", "heart")
 """Names of shape ids 1, 2, 3."""
 SCALE_RANGE = (0.5, 1.0)
+SCALES = np.linspace(*SCALE_RANGE, 6)
+ORIENTATIONS = np.linspace(0.0, 2 * np.pi, 40)
+POSITIONS = np.linspace(0.0, 1.0, 32)
+"""Grid of dSprites, for variants that lie on it. First and last orientation are the same picture, as there."""
+MIN_BRIGHTNESS = 0.2
+"""On black, the largest of the three channels of a colour is at least this; 0.8 % of uniform colours are darker."""
 
 # Largest distance of a sprite's pixel from its centre over the image side: the half diagonal of
 # the square, 9.6 * sqrt(2) / 64.
@@ -57,12 +67,18 @@ class Variant:
       min_sprites: least number of sprites; the number is uniform.
       max_sprites: greatest number of sprites.
       channels: image channels.
+      published: whether there is a published file.
+      on_grid: whether scale, orientation and position are of dSprites' grid; else they are continuous.
+      has_depth: whether `factors()` gives `depth` and `scenes()` amodal masks, which no published file has.
     """
 
     name: str
     min_sprites: int
     max_sprites: int
     channels: int
+    published: bool = True
+    on_grid: bool = False
+    has_depth: bool = False
 
     @property
     def num_entities(self):
@@ -76,6 +92,7 @@ VARIANTS = {
         Variant("binarized", 2, 3, channels=1),
         Variant("colored_on_grayscale", 2, 5, channels=3),
         Variant("colored_on_colored", 1, 4, channels=3),
+        Variant("colored_on_black", 2, 4, channels=3, published=False, on_grid=True, has_depth=True),
     )
 }
 
@@ -91,7 +108,7 @@ def factors(indices, seed=0, variant="colored_on_grayscale"):
     """Draws what is in the scenes.
 
     Nothing here depends on the image size. Scene i has the same sprites in all variants, up to their
-    number and colours.
+    number and colours, and to the grid of colored_on_black.
 
     Args:
       indices: integer array [n], scene numbers.
@@ -106,6 +123,7 @@ def factors(indices, seed=0, variant="colored_on_grayscale"):
         scale: [n, N] in [0.5, 1].
         color: [n, N, C] in [0, 1].
         visibility: [n, N], 1 if the entity exists (it may still be covered), also for entity 0.
+        depth: [n, N], 1 for the nearest sprite, 2 for the next; of variants with `has_depth`.
         background: [n, C] in [0, 1], the one that is not aligned with entities.
     """
     variant = get_variant(variant)
@@ -120,21 +138,22 @@ def factors(indices, seed=0, variant="colored_on_grayscale"):
     exists = np.arange(variant.max_sprites) < count[:, None]
 
     color, background = _colors(variant, sprite_words[..., 5:8], background_words[:, 1:4])
+    if variant.name == "colored_on_black":
+        color = _redraw_dark_colors(color, indices, seed)
     sprites = {
-        "x": counter_rng.uniform(sprite_words[..., 0]),
-        "y": counter_rng.uniform(sprite_words[..., 1]),
+        **_places(variant, sprite_words),
         "shape": 1 + counter_rng.integers(sprite_words[..., 2], len(SHAPE_NAMES)),
-        "orientation": counter_rng.uniform(sprite_words[..., 3], 0.0, 2 * np.pi),
-        "scale": counter_rng.uniform(sprite_words[..., 4], *SCALE_RANGE),
         "color": color,
     }
+    if variant.has_depth:  # later entities lie on top
+        sprites["depth"] = count[:, None] - np.arange(variant.max_sprites)
     drawn = {name: _with_background(values, exists) for name, values in sprites.items()}
     drawn["visibility"] = np.pad(exists, ((0, 0), (1, 0)), constant_values=True).astype(np.float32)
     drawn["background"] = background.astype(np.float32)
     return drawn
 
 
-def render(factors, size=DEFAULT_SIZE):
+def render(factors, size=DEFAULT_SIZE, amodal=False):
     """Draws scenes from their factors, entity 1 first and later entities over it.
 
     The arithmetic is float64 on the float32 factors, so that stored factors give back the stored
@@ -144,11 +163,14 @@ def render(factors, size=DEFAULT_SIZE):
       factors: dict as `factors()` gives it, of any number N of entities; an entity with `shape` 0
         is not drawn.
       size: image side in pixels, at least `MIN_SIZE`.
+      amodal: whether to return amodal masks too.
 
     Returns:
       image: uint8 [n, size, size, C], the colours times 255, rounded.
       mask: uint8 [n, size, size], number of the visible entity, 0 for the background. A sprite
         that is wholly covered has no pixel.
+      amodal_masks: if `amodal`, uint8 {0, 1} [n, N, size, size], all pixels of each entity, also the covered ones; ones
+        for the background, zeros for an entity that is not drawn.
 
     Raises:
       ValueError: if the size is too small or a shape is unknown.
@@ -161,6 +183,7 @@ def render(factors, size=DEFAULT_SIZE):
 
     num_scenes, num_entities = shape.shape
     mask = np.zeros((num_scenes, size, size), np.uint8)
+    amodal_masks = np.zeros((num_scenes, num_entities, size, size), np.uint8) if amodal else None
     for entity in range(1, num_entities):
         scene = np.flatnonzero(shape[:, entity])
         of_entity = [
@@ -169,25 +192,44 @@ def render(factors, size=DEFAULT_SIZE):
         ]
         sprite, row, column = _covered_pixels(*of_entity, size)
         mask[scene[sprite], row, column] = entity
+        if amodal:
+            amodal_masks[scene[sprite], entity, row, column] = 1
 
     color = np.array(factors["color"], np.float64)
     color[:, 0] = factors["background"]
     palette = np.rint(255.0 * color).astype(np.uint8)  # [n, N, C]
     image = palette[np.arange(num_scenes)[:, None, None], mask]
-    return image, mask
+    if not amodal:
+        return image, mask
+    amodal_masks[:, 0] = 1
+    return image, mask, amodal_masks
 
 
 def scenes(indices, seed=0, variant="colored_on_grayscale", size=DEFAULT_SIZE):
-    """Draws scenes: `factors()` with `image` and `mask` of `render()` in one dict."""
+    """Draws scenes: `factors()` with `image`, `mask` and, of variants with `has_depth`, `amodal_masks` of `render()`."""
     drawn = factors(indices, seed, variant)
-    image, mask = render(drawn, size)
-    return {"image": image, "mask": mask, **drawn}
+    names = ("image", "mask", "amodal_masks") if get_variant(variant).has_depth else ("image", "mask")
+    return {**dict(zip(names, render(drawn, size, amodal=len(names) == 3), strict=True)), **drawn}
+
+
+def _places(variant, sprite_words):
+    """Returns position, orientation and scale of the sprites, [n, S] each; words 0, 1, 3 and 4 of a sprite."""
+    values = {}
+    for name, word, grid in (("x", 0, POSITIONS), ("y", 1, POSITIONS), ("orientation", 3, ORIENTATIONS), ("scale", 4, SCALES)):
+        words = sprite_words[..., word]
+        if variant.on_grid:
+            values[name] = grid[counter_rng.integers(words, len(grid))]
+        else:
+            values[name] = counter_rng.uniform(words, grid[0], grid[-1])
+    return values
 
 
 def _colors(variant, sprite_words, background_words):
     """Returns sprite colours [n, S, C] and background colours [n, C], float64 in [0, 1]."""
     if variant.name == "binarized":
         return np.ones((*sprite_words.shape[:2], 1)), np.zeros((len(background_words), 1))
+    if variant.name == "colored_on_black":
+        return counter_rng.uniform(sprite_words), np.zeros((len(background_words), 3))
     if variant.name == "colored_on_colored":
         return counter_rng.uniform(sprite_words), counter_rng.uniform(background_words)
     hue = counter_rng.uniform(sprite_words[..., 0])
@@ -195,6 +237,22 @@ def _colors(variant, sprite_words, background_words):
     value = counter_rng.uniform(sprite_words[..., 2], 0.5, 1.0)
     gray = np.repeat(counter_rng.uniform(background_words[:, :1]), 3, axis=1)
     return hsv_to_rgb(hue, saturation, value), gray
+
+
+def _redraw_dark_colors(color, indices, seed):
+    """Draws colours [n, S, 3] again until none is darker than `MIN_BRIGHTNESS`."""
+    indices, color = counter_rng.checked_indices(indices), color.copy()
+    attempt = 0
+    while True:
+        scene, sprite = np.nonzero(color.max(axis=-1) < MIN_BRIGHTNESS)
+        if not scene.size:
+            return color
+        attempt += 1
+        # Laid out as in the first try, where words 5-7 of an entity are its colour.
+        words = counter_rng.random_words(
+            indices[scene], _WORDS_PER_ENTITY * (1 + color.shape[1]), seed=seed, stream=_STREAM, attempt=attempt
+        ).reshape(len(scene), -1, _WORDS_PER_ENTITY)
+        color[scene, sprite] = counter_rng.uniform(words[np.arange(len(scene)), 1 + sprite, 5:8])
 
 
 def hsv_to_rgb(hue, saturation, value):

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from tfobj.data import packed, protocols
-from tfobj.datasets.generators import tetris
+from tfobj.data import packed, pipeline, protocols, transforms
+from tfobj.datasets.generators import polygons, sprites, tetris
 from tfobj.datasets.tetris.tetris_dataset_builder import Builder
 from tfobj.errors import UserError
 
 SMALL = protocols.get("tetris").with_sizes(num_train=40, num_test=20)
+POLYGONS = protocols.get("overlapping_polygons").with_sizes(num_train=30, num_test=10)
 
 
 @pytest.fixture
@@ -38,6 +39,7 @@ def version_folder(data_dir):
 def test_open_split_builds_and_unpacks(prepared_dir):
     expected = tetris.scenes(np.arange(40))
     arrays = packed.open_split(SMALL, "train", prepared_dir)
+    assert arrays.amodal_masks is None
     assert len(arrays) == 40 and arrays.num_objects == 3 and arrays.fields == ("image", "mask")
     np.testing.assert_array_equal(arrays.image, expected["image"])
     np.testing.assert_array_equal(arrays.mask, expected["mask"])
@@ -189,3 +191,78 @@ def test_public_file_in_the_manual_folder(data_dir):
     protocol = dataclasses.replace(protocol, options={**protocol.options, "test_start": 5})
     arrays = packed.open_split(protocol, "test", data_dir)
     np.testing.assert_array_equal(arrays.image, tetris.scenes([5, 6, 7])["image"])
+
+
+@pytest.fixture(scope="module")
+def polygons_dir(tmp_path_factory):
+    """A data folder with overlapping polygons built."""
+    path = str(tmp_path_factory.mktemp("polygons"))
+    packed.open_split(POLYGONS, "test", path)
+    return path
+
+
+def test_amodal_masks_and_depth_from_generator_to_evaluation_batch(polygons_dir):
+    expected = polygons.scenes(np.arange(90_000, 90_010))
+    arrays = packed.open_split(POLYGONS, "test", polygons_dir)
+    assert isinstance(arrays.amodal_masks, np.memmap) and arrays.amodal_masks.shape == (10, 3, 64, 8)
+    batches = list(pipeline.evaluation_batches(arrays, 4))
+    assert batches[0]["amodal_masks"].dtype == np.uint8 and batches[0]["depth"].dtype == np.float32
+    for name in ("amodal_masks", "depth", "mask"):
+        seen = np.concatenate([batch[name][batch["valid"]] for batch in batches])
+        np.testing.assert_array_equal(seen, expected[name])
+    assert set(pipeline.BatchStream(arrays, 4).batch(0)) == {"image", "mask"}
+
+
+def test_slices_of_amodal_masks_stay_with_their_scenes(polygons_dir):
+    arrays = packed.open_split(POLYGONS, "test", polygons_dir)
+    part = arrays.slice(3, 9).take(4)
+    np.testing.assert_array_equal(part.amodal_masks, arrays.amodal_masks[3:7])
+    assert np.shares_memory(part.amodal_masks, arrays.amodal_masks)
+
+
+@pytest.mark.parametrize(
+    "crop, size", [(((10, 51), (7, 48)), (41, 41)), (None, (32, 32)), (((5, 61), (8, 64)), (28, 35)), (None, (64, 21))]
+)
+def test_amodal_masks_are_cropped_and_resized_as_the_labels_are(polygons_dir, crop, size):
+    protocol = dataclasses.replace(POLYGONS, crop=crop, image_size=(*size, 3))
+    arrays = packed.open_split(protocol, "test", polygons_dir)
+    expected = polygons.scenes(np.arange(90_000, 90_010))
+    masks = expected["amodal_masks"]
+    (top, bottom), (left, right) = crop or ((0, 64), (0, 64))
+    rows = top + ((np.arange(size[0]) + 0.5) * (bottom - top) / size[0]).astype(int)
+    columns = left + ((np.arange(size[1]) + 0.5) * (right - left) / size[1]).astype(int)
+    seen = transforms.unpack_masks(arrays.amodal_masks, size[1])
+    np.testing.assert_array_equal(seen, masks[:, :, rows[:, None], columns])
+    np.testing.assert_array_equal(arrays.mask, expected["mask"][:, rows[:, None], columns])
+    # So the visible parts are still what remains of the full extents.
+    np.testing.assert_array_equal(arrays.mask == 1, (seen[:, 1] == 1) & (seen[:, 2] == 0))
+
+
+def test_amodal_masks_are_filtered_with_their_scenes(tmp_path):
+    protocol = protocols.get("multi_dsprites_colored_on_black").with_sizes(60, 20)
+    splits = {"few": protocols.Split("train", 2, 9, objects=(3, 3))}
+    few = packed.open_split(dataclasses.replace(protocol, splits=splits), "few", tmp_path)
+    expected = sprites.scenes(np.arange(60), variant="colored_on_black")
+    chosen = np.flatnonzero(expected["visibility"].sum(axis=1) == 4)[2:9]
+    np.testing.assert_array_equal(few.image, expected["image"][chosen])
+    np.testing.assert_array_equal(transforms.unpack_masks(few.amodal_masks, 64), expected["amodal_masks"][chosen])
+    np.testing.assert_array_equal(few.factors["depth"], expected["depth"][chosen])
+
+
+def test_folders_packed_before_there_were_amodal_masks_are_read(polygons_dir, tmp_path):
+    data_dir = str(tmp_path / "data")
+    shutil.copytree(polygons_dir, data_dir)
+    (file,) = pathlib.Path(data_dir).rglob("packed/test_64x64x3/amodal_masks.npy")
+    file.unlink()
+    arrays = packed.open_split(POLYGONS, "test", data_dir)
+    assert arrays.amodal_masks is None and len(arrays.take(3)) == 3
+    assert "amodal_masks" not in next(pipeline.evaluation_batches(arrays, 4))
+
+
+def test_amodal_masks_of_another_length_are_damage(polygons_dir, tmp_path):
+    data_dir = str(tmp_path / "data")
+    shutil.copytree(polygons_dir, data_dir)
+    (file,) = pathlib.Path(data_dir).rglob("packed/test_64x64x3/amodal_masks.npy")
+    np.save(file, np.load(file)[:9])
+    with pytest.raises(UserError, match="test_64x64x3` is damaged .arrays of unequal length"):
+        packed.open_split(POLYGONS, "test", data_dir)

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from tfobj.data import transforms
 from tfobj.data.packed import SceneArrays
 from tfobj.data.pipeline import BatchStream, evaluation_batches
 from tfobj.errors import UserError
@@ -153,13 +154,17 @@ def test_numpy_part_needs_no_tensorflow():
         "import sys; sys.modules['tensorflow'] = None\n"
         "import numpy as np\n"
         "from tfobj.data import folder, packed, pipeline, protocols, transforms\n"
-        "from tfobj.datasets.generators import tetris\n"
+        "from tfobj.datasets.generators import polygons, sprites, tetris\n"
         "scenes = tetris.scenes(np.arange(8))\n"
         "arrays = packed.SceneArrays(scenes['image'], scenes['mask'])\n"
         "print(pipeline.BatchStream(arrays, 4).batch(3)['image'].shape)\n"
+        "scenes = polygons.scenes(np.arange(8))\n"
+        "packed_masks = transforms.pack_masks(scenes['amodal_masks'])\n"
+        "arrays = packed.SceneArrays(scenes['image'], scenes['mask'], amodal_masks=packed_masks)\n"
+        "print(next(pipeline.evaluation_batches(arrays, 4))['amodal_masks'].shape)\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert result.stdout.strip() == "(4, 35, 35, 3)", result.stderr
+    assert result.stdout.split("\n") == ["(4, 35, 35, 3)", "(4, 3, 64, 64)", ""], result.stderr
 
 
 def test_evaluation_visits_all_scenes_once_in_order():
@@ -176,6 +181,35 @@ def test_evaluation_visits_all_scenes_once_in_order():
 def test_evaluation_batch_may_exceed_the_data():
     (batch,) = evaluation_batches(numbered_scenes(3, labels=False), 8)
     assert batch["valid"].tolist() == [True] * 3 + [False] * 5 and "mask" not in batch
+
+
+def test_evaluation_unpacks_amodal_masks_and_adds_depth():
+    rng = np.random.default_rng(0)
+    amodal_masks = rng.integers(0, 2, (7, 4, 5, 13), dtype=np.uint8)
+    depth = rng.uniform(size=(7, 4)).astype(np.float32)
+    arrays = SceneArrays(
+        np.zeros((7, 5, 13, 3), np.uint8),
+        np.zeros((7, 5, 13), np.uint8),
+        {"depth": depth, "x": depth},
+        amodal_masks=transforms.pack_masks(amodal_masks),
+    )
+    batches = list(evaluation_batches(arrays, 3))
+    assert all(set(batch) == {"image", "mask", "valid", "amodal_masks", "depth"} for batch in batches)
+    for name, expected in (("amodal_masks", amodal_masks), ("depth", depth)):
+        assert [batch[name].shape for batch in batches] == [(3, *expected.shape[1:])] * 3
+        assert batches[0][name].dtype == expected.dtype
+        seen = np.concatenate([batch[name][batch["valid"]] for batch in batches])
+        np.testing.assert_array_equal(seen, expected)
+        np.testing.assert_array_equal(batches[-1][name][1:], np.stack([expected[6]] * 2))
+    # Training sees neither.
+    stream = BatchStream(arrays, 3)
+    assert set(stream.batch(0)) == set(stream.dataset().element_spec) == {"image", "mask"}
+
+
+def test_evaluation_takes_depth_without_amodal_masks():
+    arrays = SceneArrays(np.zeros((2, 3, 3, 3), np.uint8), factors={"depth": np.ones((2, 4), np.float32)})
+    (batch,) = evaluation_batches(arrays, 2)
+    assert set(batch) == {"image", "valid", "depth"}
 
 
 @pytest.mark.parametrize(

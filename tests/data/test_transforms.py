@@ -66,3 +66,23 @@ def test_labels_by_hand():
 def test_masks_that_are_no_partition_are_errors(masks, message):
     with pytest.raises(ValueError, match=message):
         transforms.labels_from_entity_masks(np.array(masks, np.uint8))
+
+
+@pytest.mark.parametrize("width", [1, 7, 8, 9, 35, 64])
+def test_packed_masks_are_unpacked_as_they_were(width):
+    masks = np.random.default_rng(0).integers(0, 2, (2, 3, 5, width), dtype=np.uint8)
+    packed = transforms.pack_masks(masks)
+    assert packed.shape == (2, 3, 5, -(-width // 8)) and packed.dtype == np.uint8
+    np.testing.assert_array_equal(transforms.unpack_masks(packed, width), masks)
+    np.testing.assert_array_equal(transforms.pack_masks(masks.astype(bool)), packed)
+
+
+def test_packed_row_by_hand():
+    assert transforms.pack_masks(np.array([[1, 0, 0, 0, 0, 0, 0, 0, 1], [0, 1, 0, 0, 0, 0, 0, 1, 0]])).tolist() == [
+        [128, 128], [65, 0]
+    ]
+
+
+def test_packed_masks_of_another_width_are_an_error():
+    with pytest.raises(ValueError, match="`packed` must hold rows of 2 bytes for 9 pixels. Received: 1 bytes."):
+        transforms.unpack_masks(np.zeros((4, 1), np.uint8), 9)

@@ -11,12 +11,19 @@ from PIL import Image
 
 from tfobj.data import transforms
 from tfobj.datasets import png, public_records
-from tfobj.datasets.generators import sprites, tetris
+from tfobj.datasets.generators import polygons, sprites, tetris
 from tfobj.datasets.multi_dsprites import multi_dsprites_dataset_builder
+from tfobj.datasets.overlapping_polygons import overlapping_polygons_dataset_builder
 from tfobj.datasets.scene_builder import SceneConfig
 from tfobj.datasets.tetris import tetris_dataset_builder
 from tfobj.errors import UserError
 
+BUILDERS = [
+    tetris_dataset_builder.Builder,
+    multi_dsprites_dataset_builder.Builder,
+    overlapping_polygons_dataset_builder.Builder,
+]
+PUBLISHED_VARIANTS = [name for name, variant in sprites.VARIANTS.items() if variant.published]
 TETRIS_FILE = tetris_dataset_builder.Builder.pkg_dir_path / "dummy_data" / "tetrominoes_train.tfrecords"
 
 
@@ -57,20 +64,74 @@ def test_sprites_builder_of_another_size(tmp_path, variant):
     expected = sprites.scenes([60_000, 60_001], variant=variant, size=32)
     np.testing.assert_array_equal(stored["image"], expected["image"])
     np.testing.assert_array_equal(stored["factors"]["orientation"], expected["orientation"])
+    has_depth = variant == "colored_on_black"
+    assert ("amodal_masks" in stored) == ("depth" in stored["factors"]) == has_depth
+    if has_depth:
+        np.testing.assert_array_equal(stored["amodal_masks"], np.packbits(expected["amodal_masks"], axis=-1))
+        np.testing.assert_array_equal(stored["factors"]["depth"], expected["depth"])
 
 
-@pytest.mark.parametrize("builder_cls", [tetris_dataset_builder.Builder, multi_dsprites_dataset_builder.Builder])
+def test_polygons_builder_stores_amodal_masks_and_depth(tmp_path):
+    """36 pixels of a row take four and a half bytes."""
+    builder = build(
+        overlapping_polygons_dataset_builder.Builder, tmp_path, num_train=7, num_test=5, test_start=90_000,
+        image_size=36, seed=2,
+    )
+    stored = tfds.as_numpy(builder.as_dataset(split="test", batch_size=-1))
+    expected = polygons.scenes(np.arange(90_000, 90_005), seed=2, size=36)
+    assert stored["amodal_masks"].shape == (5, 3, 36, 5)
+    np.testing.assert_array_equal(np.unpackbits(stored["amodal_masks"], axis=-1, count=36), expected["amodal_masks"])
+    np.testing.assert_array_equal(stored["image"], expected["image"])
+    np.testing.assert_array_equal(stored["mask"], expected["mask"])
+    assert set(stored["factors"]) == set(expected) - {"image", "mask", "amodal_masks"}
+    for name, values in stored["factors"].items():
+        np.testing.assert_array_equal(values, expected[name])
+
+
+def test_sets_of_the_factored_scene_model_have_100_000_scenes():
+    for builder_cls, name in (
+        (overlapping_polygons_dataset_builder.Builder, "generated"),
+        (multi_dsprites_dataset_builder.Builder, "generated_colored_on_black"),
+    ):
+        config = builder_cls.builder_configs[name]
+        assert (config.num_train, config.test_start, config.num_test) == (90_000, 90_000, 10_000)
+
+
+def test_features_of_older_configs_have_not_changed():
+    """Data that was prepared before there were amodal masks stays readable."""
+    for variant in PUBLISHED_VARIANTS:
+        features = multi_dsprites_dataset_builder.Builder(config=f"generated_{variant}").info.features
+        assert set(features) == {"image", "mask", "factors", "index"}
+        assert set(features["factors"]) == {"x", "y", "shape", "orientation", "scale", "color", "visibility"}
+
+
+def test_unpublished_sets_cannot_be_read(tmp_path):
+    for builder_cls, options, message in (
+        (overlapping_polygons_dataset_builder.Builder, {}, "`public` must be False for overlapping_polygons"),
+        (
+            multi_dsprites_dataset_builder.Builder,
+            {"variant": "colored_on_black"},
+            "`variant` must be one of binarized, .*colored_on_colored for published files. Received: 'colored_on_black'",
+        ),
+    ):
+        with pytest.raises(UserError, match=message):
+            build(builder_cls, tmp_path, public=True, **options)
+    assert "public_colored_on_black" not in multi_dsprites_dataset_builder.Builder.builder_configs
+
+
+@pytest.mark.parametrize("builder_cls", BUILDERS)
 def test_build_without_a_config_stays_offline(builder_cls):
     """`tfds build` builds every entry of BUILDER_CONFIGS; the published files must be asked for by name."""
     assert not any(config.public for config in builder_cls.BUILDER_CONFIGS)
-    assert {name for name, config in builder_cls.builder_configs.items() if config.public}
+    published = builder_cls is not overlapping_polygons_dataset_builder.Builder
+    assert any(config.public for config in builder_cls.builder_configs.values()) == published
     assert not builder_cls(config=builder_cls.DEFAULT_BUILDER_CONFIG_NAME).builder_config.public
 
 
-@pytest.mark.parametrize("builder_cls", [tetris_dataset_builder.Builder, multi_dsprites_dataset_builder.Builder])
+@pytest.mark.parametrize("builder_cls", BUILDERS)
 def test_builder_finds_its_documents(builder_cls):
     metadata = builder_cls.get_metadata()
-    assert "papers test on" in metadata.description and "@misc" in metadata.citation and metadata.tags
+    assert "papers test on" in metadata.description and "title={" in metadata.citation and metadata.tags
 
 
 def test_command_line_json_makes_a_config():
@@ -98,7 +159,7 @@ def test_public_file_gives_back_the_scenes(tetris_schema):
         np.testing.assert_array_equal(stored[name], values)
 
 
-@pytest.mark.parametrize("variant", list(sprites.VARIANTS))
+@pytest.mark.parametrize("variant", PUBLISHED_VARIANTS)
 def test_public_sprites_store_the_entity_axis_third(tmp_path, variant):
     schema = multi_dsprites_dataset_builder.Builder(config=f"public_{variant}").public_file()
     assert schema.mask_shape == (64, 64, sprites.VARIANTS[variant].num_entities, 1)

@@ -8,6 +8,7 @@ import pytest
 from tfobj.datasets.generators import sprites
 
 ALL_VARIANTS = list(sprites.VARIANTS)
+PUBLISHED = [name for name, variant in sprites.VARIANTS.items() if variant.published]
 
 
 def digest(scenes):
@@ -189,11 +190,20 @@ def test_scene_is_a_function_of_seed_and_index(variant):
 
 @pytest.mark.parametrize(
     "arguments, expected",
-    [(dict(seed=0), "b621fc4bb6332ed3"), (dict(seed=7, variant="colored_on_colored", size=48), "a836158f72d99b6d")],
+    [
+        (dict(seed=0), "b621fc4bb6332ed3"),
+        (dict(seed=7, variant="colored_on_colored", size=48), "a836158f72d99b6d"),
+        (dict(seed=0, variant="colored_on_black"), "183ac646dc73a880"),
+    ],
 )
 def test_golden_scenes(arguments, expected):
     """A change of one bit makes other datasets under the same name and version."""
     assert digest(sprites.scenes(np.arange(59_990, 60_010), **arguments)) == expected
+
+
+def test_golden_factors_with_colors_drawn_again():
+    factors = sprites.factors(np.arange(500), variant="colored_on_black")
+    assert digest(factors) == "8b86e70a578b4c48"
 
 
 def test_size_changes_the_picture_and_not_the_scene():
@@ -214,3 +224,85 @@ def test_errors_name_the_argument():
         sprites.scenes([0], size=8)
     with pytest.raises(ValueError, match="`shape` must be 0, 1, 2 or 3"):
         silhouette(4, 0.0)
+
+
+def test_sprites_on_black_lie_on_the_grid_of_dsprites():
+    factors = sprites.factors(np.arange(3000), variant="colored_on_black")
+    exists = factors["shape"] > 0
+    for name, grid in (
+        ("x", np.arange(32) / 31),
+        ("y", np.arange(32) / 31),
+        ("orientation", np.arange(40) * 2 * np.pi / 39),
+        ("scale", [0.5, 0.6, 0.7, 0.8, 0.9, 1.0]),
+    ):
+        step = np.abs(factors[name][exists][:, None] - np.asarray(grid))
+        assert step.min(axis=1).max() < 1e-6
+        frequency = np.bincount(step.argmin(axis=1), minlength=len(grid)) / len(step)
+        np.testing.assert_allclose(frequency, 1 / len(grid), atol=0.2 / len(grid))
+    # The nearest grid points of the continuous sprites of the other variants, more or less.
+    continuous = sprites.factors(np.arange(3000), variant="colored_on_colored")
+    both = exists & (continuous["shape"] > 0)
+    assert np.abs(factors["x"] - continuous["x"])[both].max() <= 1 / 31 + 1e-6
+    np.testing.assert_array_equal(factors["shape"][both], continuous["shape"][both])
+
+
+def test_colors_on_black_are_uniform_but_for_the_dark_ones():
+    factors = sprites.factors(np.arange(20_000), variant="colored_on_black")
+    uniform = sprites.factors(np.arange(20_000), variant="colored_on_colored")["color"]
+    exists = factors["shape"] > 0
+    brightest = factors["color"][exists].max(axis=-1)
+    assert 0.2 <= brightest.min() < 0.21
+    # The cube without its dark corner: P(brightest <= b) = (b**3 - 0.2**3) / (1 - 0.2**3).
+    for bound in (0.3, 0.5, 0.8):
+        assert (brightest <= bound).mean() == pytest.approx((bound**3 - 0.008) / 0.992, abs=0.006)
+    assert factors["color"][exists].mean() == pytest.approx((0.5 - 0.008 * 0.1) / 0.992, abs=0.003)
+    # Only what was too dark is drawn again.
+    both = exists & (uniform > 0).any(axis=-1)
+    bright = both & (uniform.max(axis=-1) >= 0.2)
+    np.testing.assert_array_equal(factors["color"][bright], uniform[bright])
+    again = both & ~bright
+    assert 0.007 < again.sum() / both.sum() < 0.009 and (factors["color"][again] != uniform[again]).all()
+
+
+def test_background_is_black():
+    scenes = sprites.scenes(np.arange(100), variant="colored_on_black")
+    np.testing.assert_array_equal(scenes["image"].any(axis=-1), scenes["mask"] > 0)
+
+
+def test_amodal_masks_are_the_sprites_drawn_alone():
+    scenes = sprites.scenes(np.arange(100), variant="colored_on_black")
+    amodal_masks = scenes["amodal_masks"]
+    assert amodal_masks.dtype == np.uint8 and amodal_masks.shape == (100, 5, 64, 64) and amodal_masks[:, 0].all()
+    hidden = 0
+    for entity in range(1, 5):
+        alone = {name: values.copy() for name, values in scenes.items()}
+        alone["shape"][:, np.arange(5) != entity] = 0
+        np.testing.assert_array_equal(sprites.render(alone)[1], entity * amodal_masks[:, entity])
+        nearer = amodal_masks[:, entity + 1 :].any(axis=1)
+        np.testing.assert_array_equal(scenes["mask"] == entity, amodal_masks[:, entity] & ~nearer)
+        hidden += (amodal_masks[:, entity] & nearer).any(axis=(1, 2)).sum()
+    assert hidden > 50
+
+
+def test_nearer_sprites_have_smaller_depth():
+    scenes = sprites.scenes(np.arange(300), variant="colored_on_black")
+    order = {2: [0, 2, 1, 0, 0], 3: [0, 3, 2, 1, 0], 4: [0, 4, 3, 2, 1]}
+    for count, depth in zip(scenes["visibility"][:, 1:].sum(axis=1), scenes["depth"], strict=True):
+        assert depth.tolist() == order[int(count)]
+    # Of the entities at a pixel, the visible one has the least depth.
+    depth = np.where(scenes["amodal_masks"].astype(bool), scenes["depth"][..., None, None], np.inf)
+    depth[:, 0] = 99
+    np.testing.assert_array_equal(depth.argmin(axis=1), scenes["mask"])
+
+
+@pytest.mark.parametrize("variant", PUBLISHED)
+def test_published_variants_keep_their_features(variant):
+    """Amodal masks are an option of `render`, which changes nothing else."""
+    scenes = sprites.scenes(np.arange(50), variant=variant)
+    assert "amodal_masks" not in scenes and "depth" not in scenes
+    image, mask, amodal_masks = sprites.render(scenes, amodal=True)
+    np.testing.assert_array_equal(image, scenes["image"])
+    np.testing.assert_array_equal(mask, scenes["mask"])
+    np.testing.assert_array_equal(amodal_masks.any(axis=(2, 3)), scenes["visibility"] > 0)
+    last = (amodal_masks * np.arange(amodal_masks.shape[1])[:, None, None]).max(axis=1)
+    np.testing.assert_array_equal(last, mask)

@@ -70,6 +70,18 @@ def test_generated_scenes_are_scored(saved_model, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["tetris_decomposition.png"]
 
 
+def test_every_generator_has_a_name():
+    sizes = {"tetris": 35, "multi_dsprites": 64, "multi_dsprites_colored_on_black": 64, "overlapping_polygons": 64}
+    code = ("import sys; import tfobj.launch.decompose as command; from absl import flags; flags.FLAGS(sys.argv)\n"
+            f"for name in {list(sizes)}:\n"
+            "    flags.FLAGS.dataset = name\n"
+            "    scenes = command._generate()\n"
+            "    print(name, scenes['image'].shape, scenes['mask'].shape)\n")
+    process = subprocess.run([sys.executable, "-c", code, "--saved_model=none", "--num_scenes=3"], text=True, capture_output=True, check=False)
+    expected = [f"{name} (3, {size}, {size}, 3) (3, {size}, {size})" for name, size in sizes.items()]
+    assert process.stdout.splitlines() == expected, process.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -9,11 +9,8 @@ from tfobj.errors import UserError
 from tfobj.portable import artifact, scenes
 
 
-@pytest.mark.parametrize("name", ["tetris", "multi_dsprites_binarized"])
+@pytest.mark.parametrize("name", ["tetris", "multi_dsprites_binarized", "multi_dsprites_colored_on_black", "overlapping_polygons"])
 def test_drawn_scenes_are_those_of_the_builder(name, tmp_path):
-    from tfobj.datasets import scene_builder
-
-    assert scenes.TEST_START == scene_builder.NUM_TRAIN
     protocol = protocols.get(name).with_sizes(13, 6)
     for split, count in (("train", 13), ("validation", 13), ("test", 6)):
         built, drawn = packed.open_split(protocol, split, tmp_path), scenes.generate(protocol, split)

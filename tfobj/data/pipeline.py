@@ -10,6 +10,7 @@ import functools
 
 import numpy as np
 
+from tfobj.data import transforms
 from tfobj.datasets.generators import counter_rng
 from tfobj.errors import UserError
 
@@ -162,13 +163,19 @@ def evaluation_batches(arrays, batch_size):
 
     Yields:
       dicts of NumPy arrays: `image` float32 [B, H, W, C] in [0, 1], `mask` uint8 [B, H, W] if there are
-      labels, and `valid` bool [B]. The last batch is filled up with copies of the last scene, which are
-      not valid.
+      labels, `amodal_masks` uint8 {0, 1} [B, N, H, W] and `depth` float32 [B, N] (smaller is nearer, 0 for entities
+      that have none) if the scenes have them, and `valid` bool [B]. The last batch is filled up with copies of the
+      last scene, which are not valid.
     """
     if batch_size < 1:
         raise UserError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}.")
     for start in range(0, len(arrays), batch_size):
         position = np.arange(start, start + batch_size)
-        batch = arrays.gather(np.minimum(position, len(arrays) - 1))
+        indices = np.minimum(position, len(arrays) - 1)
+        batch = arrays.gather(indices)
+        if arrays.amodal_masks is not None:
+            batch["amodal_masks"] = transforms.unpack_masks(arrays.amodal_masks[indices], arrays.image.shape[2])
+        if "depth" in arrays.factors:
+            batch["depth"] = arrays.factors["depth"][indices]
         image = batch["image"].astype(np.float32) / np.float32(255.0)
         yield {**batch, "image": image, "valid": position < len(arrays)}

@@ -46,6 +46,9 @@ class Protocol:
       base_config: the builder's own config that `config` is made from with `options`, if it is not one
         of them itself (see `with_sizes`).
       options: fields of that builder config to change.
+      num_train: scenes that the config builds as TFDS split `train`.
+      num_test: the same of `test`.
+      test_start: number of the first test scene in its source (the seed's sequence, the published file).
     """
 
     name: str
@@ -58,6 +61,9 @@ class Protocol:
     crop: tuple | None = None
     base_config: str | None = None
     options: dict = dataclasses.field(default_factory=dict)
+    num_train: int = 60_000
+    num_test: int = 10_000
+    test_start: int = 60_000
 
     def split(self, name):
         """Returns the `Split` called `name`, or raises a `UserError` that lists the valid ones."""
@@ -85,7 +91,8 @@ class Protocol:
         """Returns the protocol on a smaller build of its dataset, under another name.
 
         Its scenes are the first ones of the full splits. For tests, demonstrations and quick looks:
-        a few hundred scenes are built in a second.
+        a few hundred scenes of the simpler datasets are built in a second. A split of scenes with certain
+        numbers of objects becomes all of those that the smaller build has.
 
         Args:
           num_train: scenes to build for training.
@@ -100,33 +107,49 @@ class Protocol:
                 f"num_train={num_train}, num_test={num_test}."
             )
         suffix = f"_{num_train}_{num_test}"
+        sizes = {"num_train": num_train, "num_test": num_test}
         size = {"train": num_train, "test": num_test}
-        splits = {
-            name: dataclasses.replace(
-                split, stop=size[split.source] if split.stop is None else min(split.stop, size[split.source])
-            )
-            for name, split in self.splits.items()
-        }
+
+        def stop(split):
+            if split.objects is not None:
+                return None
+            return size[split.source] if split.stop is None else min(split.stop, size[split.source])
+
         return dataclasses.replace(
             self,
             name=self.name + suffix,
             config=self.config + suffix,
             base_config=self.base_config or self.config,
-            splits=splits,
-            options={"num_train": num_train, "num_test": num_test},
+            splits={name: dataclasses.replace(split, stop=stop(split)) for name, split in self.splits.items()},
+            options={**self.options, **sizes},
+            **sizes,
         )
 
 
-# Locatello 2020 and Emami 2021: the first 60,000 scenes to train, the next 320 to test. A test of
-# 10,000 scenes beside it, because 320 leave a standard error of about 0.005 on the ARI. The best checkpoint
-# is chosen on training scenes: training never sees a label, and the test scenes stay untouched.
-_SPLITS = {
-    "train": Split("train", 0, 60_000),
-    "validation": Split("train", 0, 320),
-    "test": Split("test", 0, 320),
-    "test_large": Split("test", 0, 10_000),
-}
+def _splits(num_train, num_test):
+    """Returns a paper's splits, and ours beside it.
+
+    320 test scenes leave a standard error of about 0.005 on the ARI, hence the larger test. The best checkpoint is
+    chosen on training scenes: training never sees a label, and the test scenes stay untouched.
+    """
+    return {
+        "train": Split("train", 0, num_train),
+        "validation": Split("train", 0, 320),
+        "test": Split("test", 0, 320),
+        "test_large": Split("test", 0, num_test),
+    }
+
+
+# Locatello 2020 and Emami 2021: the first 60,000 scenes to train, the next 320 to test.
+_SPLITS = _splits(60_000, 10_000)
 _USERS = "Greff et al. 2019, Locatello et al. 2020, Emami et al. 2021"
+_CLEVR6_USERS = "Greff et al. 2019, Locatello et al. 2020"
+_EMAMI = "Emami et al. 2021"
+_ANCIUKEVICIUS = "Anciukevicius et al. 2020"
+
+# Rows and columns of the 240x320 images; the same window in all papers but Engelcke et al. 2020, who cut 24:216.
+_CLEVR_CROP = ((29, 221), (64, 256))
+_FEW, _MANY = (3, 6), (7, 10)
 
 
 def _tetris(name, config):
@@ -137,8 +160,66 @@ def _multi_dsprites(name, config, channels, num_slots, citation):
     return Protocol(name, "multi_dsprites", config, _SPLITS, (64, 64, channels), num_slots, citation)
 
 
+def _scenes_with_depth(name, dataset, config, size, num_slots):
+    """Anciukevicius 2020: 100,000 scenes, the first 90,000 to train; all of the rest is the test there."""
+    return Protocol(
+        name, dataset, config, _splits(90_000, 10_000), (size, size, 3), num_slots, _ANCIUKEVICIUS,
+        num_train=90_000, num_test=10_000, test_start=90_000,
+    )
+
+
+def _clevr_generated(name, size, channels=3, num_slots=7, citation=_CLEVR6_USERS):
+    """Scenes that are generated with 3 to 6 objects: as many as the published file has among its first 70,000."""
+    return Protocol(
+        name, "clevr_with_masks", f"raycast_{name}", _splits(37_400, 2_000), (size, size, channels), num_slots, citation,
+        num_train=37_400, num_test=2_000, test_start=70_000,
+    )
+
+
+def _clevr_filtered(name, config, size, tested, citation, num_slots, crop=None):
+    """The first 70,000 of scenes with 3 to 10 objects to train, those after them to test; of both, some numbers of objects.
+
+    `tested` is the number of objects of the scenes to test on. Training is always on 3 to 6, unless it is None: then all.
+    """
+    trained = tested and _FEW
+    splits = {
+        "train": Split("train", 0, None if trained else 70_000, trained),
+        "validation": Split("train", 0, 320, trained),
+        "test": Split("test", 0, 320, tested),
+        "test_large": Split("test", 0, None, tested),
+    }
+    num_test = 30_000 if config == "public" else 4_000
+    return Protocol(
+        name, "clevr_with_masks", config, splits, (size, size, 3), num_slots, citation, crop,
+        num_train=70_000, num_test=num_test, test_start=70_000,
+    )
+
+
+def _clevr():
+    """Returns the protocols on CLEVR. The generated scenes show the crop of the published ones."""
+    published = {"config": "public", "crop": _CLEVR_CROP}
+    return [
+        _clevr_generated("clevr6", 128),
+        _clevr_generated("clevr6_96", 96, citation=_EMAMI),
+        # Emami 2021 trains on few objects and tests on many.
+        _clevr_filtered("clevr10", "raycast_clevr", 128, _MANY, _EMAMI, num_slots=11),
+        _clevr_filtered("clevr10_96", "raycast_clevr_96", 96, _MANY, _EMAMI, num_slots=11),
+        _clevr_filtered("clevr", "raycast_clevr", 128, None, SYNTHETIC_SETS, num_slots=11),
+        _clevr_generated("clevr6_no_green_spheres", 128, citation="Greff et al. 2019"),
+        _clevr_generated("clevr6_grayscale", 128, channels=1, citation="Greff et al. 2019"),
+        _scenes_with_depth("clevr3", "clevr_with_masks", "raycast_clevr3", 96, num_slots=4),
+        _scenes_with_depth("clevr5", "clevr_with_masks", "raycast_clevr5", 96, num_slots=6),
+        _scenes_with_depth("clevr5_vbg", "clevr_with_masks", "raycast_clevr5_vbg", 96, num_slots=6),
+        _clevr_filtered("clevr6_public", size=128, tested=_FEW, citation=_CLEVR6_USERS, num_slots=7, **published),
+        _clevr_filtered("clevr6_96_public", size=96, tested=_FEW, citation=_EMAMI, num_slots=7, **published),
+        _clevr_filtered("clevr10_public", size=128, tested=_MANY, citation=_EMAMI, num_slots=11, **published),
+        _clevr_filtered("clevr10_96_public", size=96, tested=_MANY, citation=_EMAMI, num_slots=11, **published),
+        _clevr_filtered("clevr_public", size=128, tested=None, citation=SYNTHETIC_SETS, num_slots=11, **published),
+    ]
+
+
 def _table():
-    """Returns all protocols by name; each generated set has a twin on the published files."""
+    """Returns all protocols by name; each generated set that was published has a twin on the published files."""
     table = []
     for source, suffix in (("generated", ""), ("public", "_public")):
         table += [
@@ -150,6 +231,13 @@ def _table():
                 f"multi_dsprites_colored_on_colored{suffix}", f"{source}_colored_on_colored", 3, 5, SYNTHETIC_SETS
             ),
         ]
+    table += [
+        _scenes_with_depth(
+            "multi_dsprites_colored_on_black", "multi_dsprites", "generated_colored_on_black", 64, num_slots=5
+        ),
+        _scenes_with_depth("overlapping_polygons", "overlapping_polygons", "generated", 64, num_slots=3),
+        *_clevr(),
+    ]
     return {protocol.name: protocol for protocol in table}
 
 
@@ -173,19 +261,20 @@ def sized(name, num_train=None, num_test=None):
     protocol = get(name)
     if num_train is None and num_test is None:
         return protocol
-    return protocol.with_sizes(num_train or 60_000, num_test or 10_000)
+    return protocol.with_sizes(num_train or protocol.num_train, num_test or protocol.num_test)
 
 
-def default_protocol(dataset):
+def default_protocol(dataset, size=None):
     """Returns the protocol that the papers use on a dataset, generated offline.
 
     Args:
       dataset: folder below `datasets/`.
+      size: (H, W); the first protocol of that size, if there is one, else the first of all.
 
     Raises:
       UserError: if no protocol is written for the dataset; lists the datasets that have one.
     """
-    for protocol in PROTOCOLS.values():
-        if protocol.dataset == dataset:
-            return protocol
-    raise unknown_name("dataset", dataset, {protocol.dataset for protocol in PROTOCOLS.values()})
+    found = [protocol for protocol in PROTOCOLS.values() if protocol.dataset == dataset]
+    if not found:
+        raise unknown_name("dataset", dataset, {protocol.dataset for protocol in PROTOCOLS.values()})
+    return next((protocol for protocol in found if protocol.image_size[:2] == size), found[0])

@@ -1,4 +1,4 @@
-"""Pure functions on arrays of scenes: crop, resize, masks to labels. NumPy alone.
+"""Pure functions on arrays of scenes: crop, resize, masks to labels and to bits. NumPy alone.
 
 Every function takes any number of leading axes and leaves its argument untouched.
 """
@@ -99,6 +99,33 @@ def entity_masks_from_labels(labels, num_entities):
     """Turns a label map [..., H, W] into uint8 masks [..., N, H, W] with values 0 and 255."""
     entities = np.arange(num_entities, dtype=labels.dtype)[:, None, None]
     return np.where(labels[..., None, :, :] == entities, np.uint8(255), np.uint8(0))
+
+
+def pack_masks(masks):
+    """Packs binary masks, eight pixels of a row per byte.
+
+    Args:
+      masks: [..., H, W], bool or of values 0 and 1.
+
+    Returns:
+      uint8 [..., H, ceil(W / 8)]; the leftmost pixel is the highest bit, and a row is filled up with zeros.
+
+    Example: the row [1, 0, 0, 0, 0, 0, 0, 0, 1] -> [128, 128].
+    """
+    return np.packbits(masks, axis=-1)
+
+
+def unpack_masks(packed, width):
+    """Undoes `pack_masks`: uint8 [..., H, ceil(W / 8)] to uint8 {0, 1} [..., H, W], where W = `width`.
+
+    Raises:
+      ValueError: if rows of `width` pixels do not take that many bytes.
+    """
+    if packed.shape[-1] != -(-width // 8):
+        raise ValueError(
+            f"`packed` must hold rows of {-(-width // 8)} bytes for {width} pixels. Received: {packed.shape[-1]} bytes."
+        )
+    return np.unpackbits(packed, axis=-1, count=width)
 
 
 def _bilinear_taps(size_in, size_out):

@@ -10,17 +10,17 @@ import numpy as np
 
 from tfobj.data import protocols
 from tfobj.data.packed import SceneArrays
-from tfobj.datasets.generators import sprites, tetris
+from tfobj.datasets.generators import polygons, sprites, tetris
 from tfobj.errors import UserError
 from tfobj.portable import artifact
-
-TEST_START = 60_000
-"""Number of the first test scene in the generators' sequence, as in `datasets/scene_builder.py`."""
 
 NUM_EVALUATION = 320
 """Scenes of the papers' test split."""
 
 GENERATE = "generate"
+_DRAWN = {"tetris": lambda indices, variant: tetris.scenes(indices), "multi_dsprites": lambda indices, variant: sprites.scenes(indices, variant=variant),
+          "overlapping_polygons": lambda indices, variant: polygons.scenes(indices)}
+"""Dataset -> function of scene numbers and the variant that its config names."""
 _CHUNK = 500
 """Scenes drawn at a time; larger chunks fall out of the processor's cache."""
 
@@ -34,7 +34,7 @@ def protocol_of(data):
 
 def can_generate(protocol):
     """Whether the scenes of a `Protocol` are drawn from a seed, and used as they are drawn."""
-    return (protocol is not None and (protocol.base_config or protocol.config).startswith("generated") and protocol.crop is None
+    return (protocol is not None and protocol.dataset in _DRAWN and (protocol.base_config or protocol.config).startswith("generated") and protocol.crop is None
             and all(split.objects is None for split in protocol.splits.values()))
 
 
@@ -51,14 +51,13 @@ def generate(protocol, split, num_scenes=None, with_masks=True):
         raise UserError(f"`--data={GENERATE}` draws scenes from a seed, and {protocol.name if protocol else 'a folder of pictures'} is not made so. "
                         "Export with --with_data=N, and the scenes travel in the folder.")
     chosen, variant = protocol.split(split), (protocol.base_config or protocol.config).partition("_")[2]
-    start = chosen.start + (TEST_START if chosen.source == "test" else 0)
+    start = chosen.start + (protocol.test_start if chosen.source == "test" else 0)
     count = chosen.stop - chosen.start
     count = count if num_scenes is None else min(num_scenes, count)
-    draw = {"tetris": lambda i: tetris.scenes(i), "multi_dsprites": lambda i: sprites.scenes(i, variant=variant)}[protocol.dataset]
     image = np.empty((count, *protocol.image_size), np.uint8)
     mask = np.empty(image.shape[:3], np.uint8) if with_masks else None
     for first in range(0, count, _CHUNK):
-        scenes = draw(np.arange(start + first, start + min(first + _CHUNK, count)))
+        scenes = _DRAWN[protocol.dataset](np.arange(start + first, start + min(first + _CHUNK, count)), variant)
         image[first : first + _CHUNK] = scenes["image"]
         if with_masks:
             mask[first : first + _CHUNK] = scenes["mask"]

@@ -1,0 +1,1 @@
+"""Overlapping polygons: two filled regular polygons on black, 64x64. See README.md."""
