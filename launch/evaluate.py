@@ -9,6 +9,16 @@ scenes that are. Files, in the run's folder (or --out): evaluation.json, evaluat
 figures/decomposition_<split>.png, and by model figures/refinement_, stick_breaking_ and traversal_<split>.png. Other splits than
 test get their name in the file names.
 Standard deviations (`_std`) are over scenes, not over seeds; `fg_ari_low` and `fg_ari_high` bound the mean (95 %, bootstrap).
+
+Models with depth (factored_scenes) are also scored on hidden parts and on who is in front, where the dataset knows it:
+
+    object_miou       IoU of the visible parts of objects and object slots, a pixel going to the nearest slot with alpha > 0.3
+    aiou              IoU of full extents, hidden parts included, matched anew
+    dpa_0, 30, 90     depth pair accuracy: pairs whose full extents share at least so many pixels and whose order is right
+    position_error    pixels between a slot's position and the centre of its object's bounding box
+
+`_micro` is the average over all objects or pairs of the split instead of over scenes, the papers' number; `dpa_30_pairs` says how many
+pairs that are, and `dpa_30_visible` leaves out those in which one object is wholly hidden, `dpa_30_hidden_pairs`, which count as wrong.
 """
 
 import json
@@ -74,7 +84,7 @@ def main(argv):
 
 
 def print_table(facts, summary):
-    """Prints facts, then mean and standard deviation over scenes of every metric."""
+    """Prints facts, then mean and standard deviation over scenes of every metric, then averages over objects and pairs."""
     for name in ("model", "protocol", "step", "num_slots", "num_steps"):
         print(f"{name:<16}{facts[name]}")
     print(f"{'num_scenes':<16}{summary['num_scenes']}\n\n{'metric':<20}{'mean':>12}{'std':>12}")
@@ -82,6 +92,10 @@ def print_table(facts, summary):
         if f"{name}_std" in summary:
             interval = f"   95 % [{summary['fg_ari_low']:.4f}, {summary['fg_ari_high']:.4f}]" if name == "fg_ari" else ""
             print(f"{name:<20}{value:>12.5g}{summary[f'{name}_std']:>12.4g}{interval}")
+    print()
+    for name, value in summary.items():
+        if name.endswith(("_micro", "_visible", "_objects", "_pairs")) and f"{name}_std" not in summary:
+            print(f"{name:<24}{value:>8.5g}")
 
 
 if __name__ == "__main__":

@@ -65,6 +65,18 @@ def test_slots_and_steps_can_be_changed(run):
     assert (result["num_slots"], result["num_steps"]) == (6, 2)
 
 
+def test_table_ends_with_averages_over_objects_and_pairs(capsys):
+    facts = dict.fromkeys(("model", "protocol", "step", "num_slots", "num_steps"), 0)
+    summary = {"num_scenes": 2, "num_objects": 2.0, "num_objects_std": 0.5, "dpa_30": 0.75, "dpa_30_std": 0.25, "aiou_objects": 4, "dpa_30_pairs": 3,
+               "dpa_30_micro": 2 / 3, "dpa_30_visible": 1.0}
+    evaluate.print_table(facts, summary)
+    *_, means, totals = capsys.readouterr().out.split("\n\n")
+    assert [line.split() for line in means.splitlines()] == [["metric", "mean", "std"], ["num_objects", "2", "0.5"], ["dpa_30", "0.75", "0.25"]]
+    assert [line.split() for line in totals.splitlines()] == [
+        ["aiou_objects", "4"], ["dpa_30_pairs", "3"], ["dpa_30_micro", "0.66667"], ["dpa_30_visible", "1"]]
+    assert all(name in evaluate.__doc__ for name in ("object_miou", "aiou", "dpa_0, 30, 90", "position_error", "dpa_30_visible", "dpa_30_hidden_pairs"))
+
+
 @pytest.mark.parametrize("settings, message", [
     ({"split": "tset"}, "Did you mean 'test'"), ({"num_slots": 1}, "`num_slots` must be at least 2"),
     ({"num_steps": 0}, "`num_steps` must be at least 1"), ({"num_scenes": 13}, "1 ... 12"), ({"workdir": "/nowhere"}, "no config.json")])

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfobj.errors import UserError
-from tfobj.metrics import clustering, matching, overlap, scores
+from tfobj.metrics import amodal, clustering, depth_order, matching, overlap, scores
 
 
 def scenes(num_scenes=7, seed=0, frames=None):
@@ -146,6 +146,94 @@ def test_bootstrap_is_repeatable_and_has_the_right_width():
     assert (low, high) == scores.bootstrap_interval(np.append(values, np.nan))
     np.testing.assert_allclose(high - low, 2 * 1.96 * values.std() / np.sqrt(400), rtol=0.1)
     assert scores.bootstrap_interval([0.5]) == (0.5, 0.5)
+
+
+def depth_scene(**changes):
+    """M14 as a scene of one line: two objects with extents 0-9 and 8-17, seen as 1-9 and 8-19, the farther one in front; a background slot."""
+    true_sets, predicted = np.zeros((1, 3, 1, 20), np.uint8), np.zeros((1, 3, 1, 20, 1), np.float32)
+    true_sets[0, 0], true_sets[0, 1, 0, :10], true_sets[0, 2, 0, 8:18] = 1, 1, 1
+    predicted[0, 0, 0, 1:10], predicted[0, 1, 0, 8:], predicted[0, 2] = 0.9, 0.4, 1.0
+    true_mask = np.array([[[1] * 10 + [2] * 8 + [0] * 2]], np.uint8)
+    image = np.zeros((1, 1, 20, 3), np.float32)
+    scene = {
+        "image": image, "recon": image, "masks": np.full((1, 3, 1, 20, 1), 1 / 3, np.float32), "true_mask": true_mask, "amodal_masks": predicted,
+        "depths": np.array([[0.9, 0.4, 1.0]], np.float32), "positions": np.array([[[0, 5], [0, 12.5], [0, 0]]], np.float32),
+        "background_slot": -1, "true_amodal_masks": true_sets, "true_depth": np.array([[0, 1, 2]], np.float32)}
+    return {**scene, **changes}
+
+
+def test_depth_columns_are_those_of_m14(monkeypatch):
+    monkeypatch.setattr(depth_order, "MIN_OVERLAPS", (0, 1, 30))
+    scorer = scores.SceneScorer()
+    scorer.update(**depth_scene())
+    table, summary = scorer.table(), scorer.summary()
+    expected = {"object_miou": 41 / 60, "aiou": 13 / 15, "dpa_0": 0.0, "dpa_1": 0.0, "dpa_30": np.nan, "position_error": (0.5 + 0.0) / 2}
+    for name, value in expected.items():
+        np.testing.assert_allclose(table[name], [value], rtol=1e-12, err_msg=name)
+        np.testing.assert_allclose(summary[f"{name}_micro"], value, rtol=1e-12, err_msg=name)
+    assert summary["undefined_dpa_30"] == 1 and summary["dpa_30_pairs"] == 0 and np.isnan(summary["dpa_30_visible"])
+    assert summary["aiou_objects"] == summary["position_error_objects"] == 2 and summary["dpa_1_pairs"] == 1
+    right = scores.SceneScorer()
+    right.update(**depth_scene(depths=np.array([[0.4, 0.9, 1.0]])))
+    assert right.summary()["dpa_1"] == 1.0
+
+
+def test_averages_over_objects_and_pairs():
+    """One scene without objects, one with two in order, one with three of which one is hidden: 4 pairs, 2 of them with it."""
+    sets = np.zeros((3, 4, 1, 12), np.uint8)
+    sets[:, 0] = 1
+    sets[1, 1, 0, :4], sets[1, 2, 0, 3:8] = 1, 1
+    sets[2, 1, 0, :4], sets[2, 2, 0, 1:3], sets[2, 3, 0, 6:] = 1, 1, 1  # the second lies behind the first
+    depth = np.array([[0, 1, 2, 3]] * 3, np.float32)
+    mask = amodal.modal_ids(sets[:, 1:], depth[:, 1:]).astype(np.uint8)
+    image = np.zeros((3, 1, 12, 3), np.float32)
+    data = {"image": image, "recon": image, "masks": np.ones((3, 3, 1, 12, 1)), "true_mask": mask, "amodal_masks": sets[:, 1:, ..., None],
+            "depths": depth[:, 1:], "positions": depth_order.box_centres(sets[:, 1:]), "true_amodal_masks": sets, "true_depth": depth}
+    joined, split = feed(scores.SceneScorer(), data, [3]), feed(scores.SceneScorer(), data, [1, 2])
+    summary = joined.summary()
+    assert all(np.array_equal(value, split.summary()[name], equal_nan=True) for name, value in summary.items())
+    np.testing.assert_allclose(joined.table()["dpa_0"], [np.nan, 1.0, 1 / 3])
+    assert summary["dpa_0_pairs"] == 4 and summary["dpa_0_hidden_pairs"] == 2 and summary["dpa_0"] == pytest.approx(2 / 3)
+    assert summary["dpa_0_micro"] == 0.5 and summary["dpa_0_visible"] == 1.0
+    assert summary["aiou_micro"] == summary["object_miou_micro"] == 1.0 and summary["aiou_objects"] == 5
+    assert summary["position_error_micro"] == 0.0 and summary["position_error_objects"] == 4
+    assert summary["undefined_aiou"] == summary["undefined_object_miou"] == 1
+
+
+def test_depth_columns_follow_what_is_known():
+    depth_columns = {"object_miou", "aiou", "dpa_0", "dpa_30", "dpa_90", "position_error"}
+    for changes, missing in (({}, set()), ({"positions": None}, {"position_error"}), ({"true_amodal_masks": None}, depth_columns - {"object_miou"}),
+                             ({"amodal_masks": None}, depth_columns), ({"true_mask": None}, depth_columns)):
+        scorer = scores.SceneScorer()
+        scorer.update(**depth_scene(**changes))
+        assert depth_columns - set(scorer.table()) == missing, changes
+    # The background's extent is the whole frame: were it an object, it would hide what lies behind depth 1.
+    with_background, without = scores.SceneScorer(), scores.SceneScorer()
+    with_background.update(**depth_scene(background_slot=None, depths=np.array([[0.9, 0.4, 0.1]])))
+    without.update(**depth_scene(depths=np.array([[0.9, 0.4, 0.1]])))
+    assert with_background.table()["object_miou"] < 0.5 < without.table()["object_miou"]
+
+
+def test_padding_and_unlabelled_pixels_have_no_extent():
+    padded = {name: np.concatenate([value, value]) if isinstance(value, np.ndarray) else value for name, value in depth_scene().items()}
+    scorer, reference = scores.SceneScorer(), scores.SceneScorer()
+    scorer.update(**padded, valid=[True, False])
+    reference.update(**depth_scene())
+    assert all(np.array_equal(value, scorer.summary()[name], equal_nan=True) for name, value in reference.summary().items())
+    ignoring = scores.SceneScorer()
+    true_mask = depth_scene()["true_mask"].copy()
+    true_mask[..., 18:], true_mask[..., 0] = 255, 255
+    ignoring.update(**depth_scene(true_mask=true_mask))
+    np.testing.assert_allclose(ignoring.table()["object_miou"], [(7 / 9 + 8 / 10) / 2])
+
+
+def test_depth_errors():
+    for changes, message in (({"depths": None}, "`depths` must be given with `amodal_masks`"),
+                             ({"true_amodal_masks": np.ones((1, 2, 1, 20))}, r"with N more than every id in `true_mask`, 2. Received: \(1, 2, 1, 20\)"),
+                             ({"amodal_masks": np.ones((1, 3, 2, 20, 1))}, r"`true_mask` must have the resolution of `amodal_masks`, \(2, 20\)"),
+                             ({"amodal_masks": np.ones((1, 1, 3, 1, 20, 1))}, r"`amodal_masks` must have shape \[B, K, H, W, 1\]")):
+        with pytest.raises(UserError, match=message):
+            scores.SceneScorer().update(**depth_scene(background_slot=None, **changes))
 
 
 def test_errors():

@@ -1,8 +1,14 @@
 """Scoring a split: independent of the batch size, comparable between checkpoints."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from tfobj.data.packed import SceneArrays
+from tfobj.datasets.generators import polygons
+from tfobj.structs import SceneOutputs
 from tfobj.training.evaluation import Evaluator, validation_score
 from tfobj.training.experiment import build_model
 
@@ -39,6 +45,41 @@ def test_health_is_plain_numbers(model, scenes):
 def test_graph_of_the_forward_pass(model, scenes):
     function = Evaluator(model, 4).trace(scenes.image[:4].astype(np.float32))
     assert function.structured_outputs.masks.shape == (4, 2, 10, 12, 1)
+
+
+def polygon_scenes(num=5):
+    """Scenes of overlapping polygons with full extents and depths, and what a perfect model with depth would say of them."""
+    drawn = polygons.scenes(np.arange(num))
+    arrays = SceneArrays(drawn["image"], drawn["mask"], {"depth": drawn["depth"]}, 2, np.packbits(drawn["amodal_masks"], axis=-1))
+    slots = [2, 1, 0]  # the background is the last slot
+    extents = drawn["amodal_masks"][:, slots, ..., None].astype(np.float32)
+    share = (drawn["mask"][:, None] == np.array(slots)[:, None, None])[..., None].astype(np.float32)
+    depths = np.where(np.array(slots) == 0, 9.0, drawn["depth"][:, slots]).astype(np.float32)
+    return arrays, {"recon": drawn["image"].astype(np.float32) / 255, "masks": share, "slot_recons": share, "slots": depths[..., None],
+                    "amodal_masks": extents, "depths": depths, "positions": np.full((num, 3, 2), 31.5, np.float32)}
+
+
+@pytest.mark.parametrize("background_slot", [-1, None])
+def test_extents_and_depths_are_scored_where_model_and_data_have_them(model, monkeypatch, background_slot):
+    arrays, perfect = polygon_scenes()
+    evaluator = Evaluator(model, 3)
+    monkeypatch.setattr(type(model), "background_slot", background_slot)
+
+    def forward(image, first_scene=0):
+        rows = np.minimum(np.arange(first_scene, first_scene + len(image)), len(arrays) - 1)
+        return SceneOutputs(**{name: tf.constant(value[rows]) for name, value in perfect.items()})
+
+    monkeypatch.setattr(evaluator, "forward", forward)
+    summary = evaluator.score(arrays).summary()
+    visible = sum(len(np.unique(mask)) - 1 for mask in arrays.mask)
+    assert summary["object_miou_micro"] == summary["aiou_micro"] == 1.0 and summary["aiou_objects"] == 10
+    assert summary["dpa_0_visible"] == 1.0 and summary["dpa_0_pairs"] == 5 and summary["dpa_0_hidden_pairs"] == 10 - visible
+    assert summary["position_error_objects"] == visible and 0 < summary["position_error"] < 8
+    columns = {"object_miou", "aiou", "dpa_0", "dpa_30", "dpa_90", "position_error"}
+    plain = dataclasses.replace(arrays, amodal_masks=None, factors={})
+    assert columns & set(evaluator.score(plain).table()) == {"object_miou"}
+    del perfect["amodal_masks"]
+    assert not columns & set(evaluator.score(arrays).table())
 
 
 @pytest.mark.parametrize("summary, metric, expected", [

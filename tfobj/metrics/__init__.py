@@ -4,20 +4,23 @@
 |---|---|
 | are the pixels of an object together? | `clustering` (ARI, FG-ARI) |
 | do segments have the right extent? | `overlap` (IoU, covering, mBO), `matching` (Hungarian mIOU) |
+| are hidden parts and the order in depth right? | `amodal` (amodal IoU), `depth_order` (depth pair accuracy) |
 | is the image explained? | `reconstruction` (MSE, PSNR) |
+| do samples look like the data? | `generation` (Frechet distance, MMD), `generation_features` (what they are computed on) |
 | is the run going wrong? | `health` |
 | all of it, over a data set | `scores.SceneScorer`, `streaming` (Keras metrics) |
 
 Functions take plain arrays and know no model. True masks are integer ids [B, (T,) H, W] with
 0 = background and 255 = not scored; predicted masks are shares [B, (T,) K, H, W, 1].
 
-Nothing heavy is imported here; `clustering` and `reconstruction` need NumPy alone, so hosts without TensorFlow can score.
+Nothing heavy is imported here; `clustering`, `reconstruction` and `generation` need NumPy alone, so hosts without TensorFlow can score.
 """
 
 import importlib
 
 _PUBLIC = {
     "AdjustedRandIndex": "streaming",
+    "FeatureStatistics": "generation",
     "ForegroundARI": "streaming",
     "MeanMatchedIoU": "streaming",
     "MeanSegmentationCovering": "streaming",
@@ -27,12 +30,20 @@ _PUBLIC = {
     "adjusted_rand_index": "clustering",
     "bootstrap_interval": "scores",
     "contingency_table": "clustering",
+    "depth_pair_accuracy": "depth_order",
+    "depth_pairs": "depth_order",
     "diagnose": "health",
     "foreground_mean_squared_error": "reconstruction",
+    "frechet_distance": "generation",
+    "kernel_distance": "generation",
+    "kernel_distance_of_subsets": "generation",
+    "make_features": "generation_features",
     "match_objects": "matching",
+    "matched_amodal_iou": "amodal",
     "mean_best_overlap": "overlap",
     "mean_matched_iou": "matching",
     "mean_squared_error": "reconstruction",
+    "modal_ids": "amodal",
     "psnr": "reconstruction",
     "segment_ids": "clustering",
     "segmentation_covering": "overlap",

@@ -17,7 +17,7 @@ import numpy as np
 
 from tfobj import files
 from tfobj.errors import UserError
-from tfobj.metrics import clustering, matching, overlap, reconstruction
+from tfobj.metrics import amodal, clustering, depth_order, matching, overlap, reconstruction
 from tfobj.structs import IGNORE_LABEL
 
 NUM_RESAMPLES = 2_000
@@ -37,6 +37,12 @@ class SceneScorer:
       miou: IoU of objects under the best one-to-one matching with slots.
       mse_foreground: squared error on the pixels of objects.
       num_objects: objects that have pixels.
+    and, where a model gives its objects a full extent and a depth (`metrics.amodal`, `metrics.depth_order`; images only):
+      object_miou: as miou, but of the modal map of object slots: the nearest slot whose alpha exceeds 0.3, else background.
+    and, where the full extents of the objects are known:
+      aiou: IoU of the full extents of objects and slots under a matching of its own.
+      dpa_0, dpa_30, dpa_90: depth pair accuracy over the pairs of objects whose extents share so many pixels at least.
+      position_error: distance in pixels between a matched slot's position and the centre of its object's bounding box.
 
     Args:
       empty_value: FG-ARI of a scene without objects; NaN leaves it out of the mean.
@@ -46,15 +52,24 @@ class SceneScorer:
     def __init__(self, *, empty_value=np.nan, ignore_label=IGNORE_LABEL):
         self._empty_value = empty_value
         self._ignore_label = ignore_label
-        self._batches = []
+        self._batches, self._counts = [], []
 
-    def update(self, *, image, recon, masks, true_mask=None, extra=None, valid=None):
+    def update(
+        self, *, image, recon, masks, true_mask=None, amodal_masks=None, depths=None, positions=None, background_slot=None,
+        true_amodal_masks=None, true_depth=None, extra=None, valid=None,
+    ):
         """Scores one batch.
 
         Args:
           image, recon: [B, (T,) H, W, C] in [0, 1].
           masks: [B, (T,) K, H, W, 1].
           true_mask: optional [B, (T,) H, W] integer ids; 0 = background.
+          amodal_masks, depths: optional, together: [B, K, H, W, 1] in [0, 1], full extent of every slot; [B, K], smaller is nearer.
+          positions: optional [B, K, 2], row and column of every slot in pixels.
+          background_slot: index of the slot that is always the background, which takes no part in the scores of extents and
+            depths; None: all slots are objects.
+          true_amodal_masks: optional {0, 1} [B, N, H, W], full extent of every entity; entity 0, the background, is left out.
+          true_depth: optional [B, N], smaller is nearer; orders the pairs that `true_mask` does not.
           extra: optional dict of name -> [B], added to the table as it is (elbo, kl, ...).
           valid: optional [B] booleans; False marks the padding of a last batch, which is dropped.
 
@@ -70,6 +85,13 @@ class SceneScorer:
         columns = {"mse": mse, "psnr": reconstruction.psnr(mse)}
         if true_mask is not None:
             columns |= self._mask_scores(image, recon, np.asarray(masks)[keep], np.asarray(true_mask)[keep])
+        counts = {}
+        if true_mask is not None and amodal_masks is not None:
+            predicted = [None if values is None else amodal.without_slot(np.asarray(values)[keep], background_slot)
+                         for values in (amodal_masks, depths, positions)]
+            truth = [None if values is None else np.asarray(values)[keep] for values in (true_mask, true_amodal_masks, true_depth)]
+            scores, counts = self._amodal_scores(*predicted, *truth)
+            columns |= scores
         for name, values in (extra or {}).items():
             values = np.asarray(values, np.float64)
             if values.shape != keep.shape or name in columns:
@@ -81,6 +103,7 @@ class SceneScorer:
             differing = sorted(set(columns) ^ set(self._batches[0]))
             raise UserError(f"`update` must give the same columns for every batch. Received a change in: {differing}.")
         self._batches.append(columns)
+        self._counts.append(counts)
 
     def _mask_scores(self, image, recon, masks, true):
         predicted = clustering.segment_ids(masks)
@@ -114,6 +137,38 @@ class SceneScorer:
         columns["num_objects"] = (table[:, 1:].sum(-1) > 0).sum(-1).astype(np.float64)
         return columns
 
+    def _amodal_scores(self, amodal_masks, depths, positions, true, true_amodal_masks, true_depth):
+        """Returns columns, and the numbers of objects and pairs that they are means of: two dicts of float64 [B]."""
+        sets = amodal.amodal_sets(amodal_masks)
+        if true.shape != (len(sets), *sets.shape[2:]):
+            raise UserError(f"`true_mask` must have the resolution of `amodal_masks`, {sets.shape[2:]}. Received: {true.shape}.")
+        if depths is None:
+            raise UserError("`depths` must be given with `amodal_masks`. Received: None.")
+        labelled = true if self._ignore_label is None else np.where(true == self._ignore_label, 0, true)
+        num_objects = int(labelled.max(initial=0))
+        if true_amodal_masks is not None:
+            if true_amodal_masks.ndim != 4 or true_amodal_masks.shape[2:] != sets.shape[2:] or true_amodal_masks.shape[1] <= num_objects:
+                raise UserError(f"`true_amodal_masks` must have shape [B, N, {sets.shape[2]}, {sets.shape[3]}] with N more than every id in "
+                                f"`true_mask`, {num_objects}. Received: {true_amodal_masks.shape}.")
+            num_objects = true_amodal_masks.shape[1] - 1
+        iou, present = amodal.modal_iou(true, amodal.modal_ids(sets, depths), num_objects, sets.shape[1], self._ignore_label)
+        slots = amodal.match_present(iou, present)
+        columns = {"object_miou": clustering.mean_over_defined(amodal.iou_of_matching(iou, present, slots))}
+        counts = {}
+        if true_amodal_masks is not None:
+            true_sets = true_amodal_masks[:, 1:]
+            of_objects = {"aiou": amodal.matched_amodal_iou(true_sets, sets)}
+            if positions is not None:
+                of_objects["position_error"] = depth_order.position_errors(true_sets, slots, positions)
+            for name, values in of_objects.items():
+                columns[name], counts[f"{name}_objects"] = clustering.mean_over_defined(values), (~np.isnan(values)).sum(-1)
+            pairs = depth_order.depth_pairs(true, true_sets, None if true_depth is None else true_depth[:, 1:], slots, depths)
+            for threshold in depth_order.MIN_OVERLAPS:
+                name, counted = f"dpa_{threshold}", depth_order.counted(pairs, threshold)
+                columns[name] = depth_order.depth_pair_accuracy(pairs, threshold)
+                counts[f"{name}_pairs"], counts[f"{name}_hidden_pairs"] = counted.sum(-1), (counted & pairs.hidden).sum(-1)
+        return columns, counts
+
     def table(self):
         """name -> float64 [num_scenes], scenes in the order in which they came; NaN = undefined."""
         if not self._batches:
@@ -127,7 +182,10 @@ class SceneScorer:
           num_scenes; per column `<name>`: mean over the scenes where it is defined, `<name>_std`: standard
           deviation over these scenes (not over training seeds), and `undefined_<name>`: the number of
           scenes left out, if there are any; fg_ari_low, fg_ari_high: 95 % bootstrap interval of the mean;
-          miou_micro: mIOU averaged over objects instead of scenes. A mean over no scenes is NaN.
+          miou_micro, object_miou_micro, aiou_micro, position_error_micro: averaged over objects instead of scenes;
+          aiou_objects, position_error_objects: how many objects that are; dpa_0_micro, ...: averaged over pairs instead of scenes;
+          dpa_0_pairs, ...: how many pairs that are; dpa_0_hidden_pairs, ...: those among them where one object shows no pixel,
+          which count as wrong whatever the model does; dpa_0_visible, ...: average over the other pairs. A mean over nothing is NaN.
         """
         table = self.table()
         summary = {"num_scenes": len(next(iter(table.values()))) if table else 0}
@@ -139,9 +197,20 @@ class SceneScorer:
                 summary[f"undefined_{name}"] = int(values.size - defined.size)
         if "fg_ari" in table:
             summary["fg_ari_low"], summary["fg_ari_high"] = bootstrap_interval(table["fg_ari"])
-            count = table["num_objects"]
-            weighted = np.where(count > 0, table["miou"], 0.0) * count
-            summary["miou_micro"] = float(weighted.sum() / count.sum()) if count.sum() else float("nan")
+            summary["miou_micro"] = _micro(table["miou"], table["num_objects"])
+        if "object_miou" in table:
+            summary["object_miou_micro"] = _micro(table["object_miou"], table["num_objects"])
+        counts = {name: np.concatenate([counts[name] for counts in self._counts]) for name in (self._counts or [{}])[0]}
+        for name, count in counts.items():
+            summary[name] = int(count.sum())
+        for name in table:
+            things = next((count for thing in ("objects", "pairs") if (count := f"{name}_{thing}") in counts), None)
+            if things:
+                summary[f"{name}_micro"] = _micro(table[name], counts[things])
+            if f"{name}_hidden_pairs" in counts:
+                # Hidden pairs add nothing to the sum of scores.
+                visible = summary[things] - summary[f"{name}_hidden_pairs"]
+                summary[f"{name}_visible"] = summary[f"{name}_micro"] * summary[things] / visible if visible else float("nan")
         return summary
 
     def write_csv(self, path):
@@ -152,6 +221,15 @@ class SceneScorer:
             writer.writerow(["scene", *table])
             for i, row in enumerate(zip(*table.values(), strict=True)):
                 writer.writerow([i, *map(float, row)])
+
+
+def _defined(values):
+    return np.where(np.isnan(values), 0.0, values)
+
+
+def _micro(means, count):
+    """Mean over the things that `means` [num_scenes] are means over, `count` [num_scenes] of them in each; NaN without any."""
+    return float((_defined(means) * count).sum() / count.sum()) if count.sum() else float("nan")
 
 
 def bootstrap_interval(values, *, confidence=0.95, num_resamples=NUM_RESAMPLES, seed=0):

@@ -64,9 +64,16 @@ class Evaluator:
         for i, batch in enumerate(tqdm.tqdm(batches, description, total, disable=description is None, leave=False)):
             outputs = self.forward(batch["image"], i * self.batch_size)
             extra = {name: value.numpy() for name, value in outputs.loss_terms.items() if name not in ("mse", "weighted_loss")}
-            scorer.update(image=batch["image"], recon=outputs.recon.numpy(), masks=outputs.masks.numpy(),
-                          true_mask=batch.get("mask"), extra=extra, valid=batch["valid"])
+            scorer.update(image=batch["image"], recon=outputs.recon.numpy(), masks=outputs.masks.numpy(), true_mask=batch.get("mask"),
+                          **self._extents(outputs), true_amodal_masks=batch.get("amodal_masks"), true_depth=batch.get("depth"),
+                          extra=extra, valid=batch["valid"])
         return scorer
+
+    def _extents(self, outputs):
+        """Returns what a model with depth says about extents, order and places of its slots; nothing for others."""
+        names = ("amodal_masks", "depths", "positions")
+        found = {name: value.numpy() for name in names if (value := getattr(outputs, name, None)) is not None}
+        return {**found, "background_slot": getattr(self.model, "background_slot", None)} if "amodal_masks" in found else {}
 
 
 def validation_score(summary, metric):

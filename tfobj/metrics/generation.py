@@ -1,0 +1,240 @@
+"""Do samples look like the data? Distances between two sets of images, through features of the images.
+
+    Frechet distance     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))      means m and covariances C of the features
+    squared MMD          kernel distance with k(u, v) = (u.v / d + 1)^3, unbiased
+
+With the features of the 2015 Inception graph they are called FID and KID, and only then: on other features, such as the
+surrogates of `generation_features`, the same formulas are other numbers, which compare models with each other but with
+no paper. `statistic_names` gives the names that a result may have.
+
+The Frechet distance of finite samples is too large, by about c / N: compare at equal N only. The squared MMD is
+unbiased and may be negative. NumPy alone, float64.
+
+Source: Heusel 2017 (FID); Binkowski 2018 (KID); Chong and Forsyth 2020 (extrapolation).
+"""
+
+import numpy as np
+
+from tfobj.errors import UserError
+
+MAX_KERNEL_ROWS = 5_000
+"""Beyond, kernels of all pairs take more than 200 MB each: use subsets."""
+SUBSET_SIZE, NUM_SUBSETS = 1_000, 100
+"""Of the usual report of KID."""
+_CHUNK = 1_000
+INCEPTION = "inception"
+"""Name of the features on which the distances are FID and KID."""
+
+
+def statistic_names(features_name):
+    """Returns the names of (Frechet distance, squared MMD) on features of that name: ("fid", "kid") on Inception's alone."""
+    if features_name == INCEPTION:
+        return "fid", "kid"
+    return f"frechet_{features_name}", f"mmd_{features_name}"
+
+
+class FeatureStatistics:
+    """Mean and covariance of features that come in batches; one d x d matrix is kept, never the features.
+
+        delta = batch mean - mean
+        scatter += batch scatter + delta delta^T count n / (count + n)
+
+    which does not cancel as sums of squares do.
+
+    Attributes:
+      count: number of rows so far.
+      mean: float64 [d].
+
+    Source: Chan, Golub and LeVeque 1979.
+    """
+
+    def __init__(self, num_features):
+        self.count = 0
+        self.mean = np.zeros(num_features)
+        self._scatter = np.zeros((num_features, num_features))
+
+    def update(self, features):
+        """Adds rows [n, d].
+
+        Raises:
+          UserError: another d, or numbers that are not finite.
+        """
+        features = _checked("features", features)
+        if features.shape[1] != len(self.mean):
+            raise UserError(f"`features` must have shape [n, {len(self.mean)}]. Received: {features.shape}.")
+        if not len(features):
+            return
+        mean = features.mean(0)
+        centred, delta, count = features - mean, mean - self.mean, self.count + len(features)
+        self._scatter += centred.T @ centred + np.outer(delta, delta) * (self.count * len(features) / count)
+        self.mean = self.mean + delta * (len(features) / count)
+        self.count = count
+
+    @property
+    def covariance(self):
+        """float64 [d, d], divided by count - 1."""
+        if self.count < 2:
+            raise UserError(f"A covariance must be of at least 2 samples. Received: {self.count}.")
+        return self._scatter / (self.count - 1)
+
+
+def statistics_of(features):
+    """Returns the `FeatureStatistics` of rows [N, d], any float type, in little memory."""
+    features = np.asarray(features)
+    statistics = FeatureStatistics(features.shape[-1])
+    for start in range(0, len(features), _CHUNK):
+        statistics.update(features[start : start + _CHUNK])
+    return statistics
+
+
+def frechet_distance_of_moments(mean_1, covariance_1, mean_2, covariance_2):
+    """Squared Frechet (2-Wasserstein) distance of two normal distributions, from the eigenvalues of symmetric matrices only.
+
+        C1 = V diag(w) V^T,   S = V diag(sqrt(w)) V^T,   tr (C1 C2)^(1/2) = sum sqrt(eigenvalues of S C2 S)
+
+    Args:
+      mean_1, mean_2: [d].
+      covariance_1, covariance_2: [d, d], symmetric; may be singular.
+
+    Returns:
+      distance: float, at least 0; of identical distributions 0 up to about 1e-6 tr C1.
+    """
+    mean_1, mean_2, covariance_1, covariance_2 = (
+        np.asarray(values, np.float64) for values in (mean_1, mean_2, covariance_1, covariance_2))
+    eigenvalues, vectors = np.linalg.eigh(covariance_1)
+    root = (vectors * np.sqrt(np.maximum(eigenvalues, 0.0))) @ vectors.T
+    product = root @ covariance_2 @ root
+    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(0.5 * (product + product.T)), 0.0)).sum()
+    distance = np.square(mean_1 - mean_2).sum() + np.trace(covariance_1) + np.trace(covariance_2) - 2.0 * cross
+    return float(max(distance, 0.0))
+
+
+def frechet_distance(features_1, features_2):
+    """Frechet distance of two sets of features, [N, d] and [M, d] or `FeatureStatistics`; FID on Inception's.
+
+    Biased upward: two sets of N draws of the same d-dimensional standard normal are about d (d + 1) / 2N apart.
+    """
+    one, two = (f if isinstance(f, FeatureStatistics) else statistics_of(f) for f in (features_1, features_2))
+    if one.mean.shape != two.mean.shape:
+        raise UserError(f"Both sets of features must have the same d. Received: {len(one.mean)} and {len(two.mean)}.")
+    return frechet_distance_of_moments(one.mean, one.covariance, two.mean, two.covariance)
+
+
+def extrapolated_frechet_distance(features_1, features_2, *, num_points=8, smallest=0.25, seed=0):
+    """Frechet distance of infinitely many samples: the intercept of a line through the distances over 1 / N.
+
+    Random subsets of the same size N are drawn from both sets, N from `smallest` of all rows to all rows, evenly in 1 / N.
+
+    Args:
+      features_1, features_2: [N, d], equally many rows.
+      num_points: subset sizes, at least 2.
+      smallest: share of the rows in the smallest subset, in (0, 1).
+      seed: of the subsets.
+
+    Returns:
+      distance: float; noise may make it negative.
+
+    Source: Chong and Forsyth 2020, section 4 (there only one of the two sets is extrapolated).
+    """
+    num_rows = _equal_rows(features_1, features_2)
+    if num_points < 2 or not 0.0 < smallest < 1.0:
+        raise UserError(f"`num_points` must be at least 2 and `smallest` in (0, 1). Received: {num_points} and {smallest}.")
+    inverse = np.linspace(1.0 / (smallest * num_rows), 1.0 / num_rows, num_points)
+    sizes = np.unique(np.maximum(np.rint(1.0 / inverse).astype(np.int64), 2))
+    if len(sizes) < 2:
+        raise UserError(f"An extrapolation must have more samples. Received: {num_rows}.")
+    rng = np.random.default_rng(seed)
+    distances = [frechet_distance(*(f[rng.choice(num_rows, size, replace=False)] for f in (features_1, features_2))) for size in sizes]
+    return float(np.polyfit(1.0 / sizes, distances, 1)[1])
+
+
+def kernel_distance(features_1, features_2):
+    """Squared MMD of two sets of features with the cubic polynomial kernel, unbiased; KID on Inception's.
+
+        mean of k over pairs of different rows of each set  -  2 mean of k between the sets
+
+    Args:
+      features_1, features_2: [N, d] and [M, d], 2 to `MAX_KERNEL_ROWS` rows.
+
+    Returns:
+      distance: float, expectation 0 for two samples of one distribution; may be negative.
+
+    Raises:
+      UserError: too few or too many rows, or d differs.
+
+    Source: Binkowski 2018, section 4.
+    """
+    one, two = _checked("features_1", features_1), _checked("features_2", features_2)
+    if one.shape[1] != two.shape[1]:
+        raise UserError(f"Both sets of features must have the same d. Received: {one.shape[1]} and {two.shape[1]}.")
+    if not 2 <= min(len(one), len(two)) <= max(len(one), len(two)) <= MAX_KERNEL_ROWS:
+        raise UserError(f"`kernel_distance` takes 2 to {MAX_KERNEL_ROWS:,} rows; use `kernel_distance_of_subsets` for more. "
+                        f"Received: {len(one)} and {len(two)}.")
+
+    def within(rows):
+        kernel = _kernel(rows, rows)
+        return (kernel.sum() - np.trace(kernel)) / (len(rows) * (len(rows) - 1))
+
+    return float(within(one) + within(two) - 2.0 * _kernel(one, two).mean())
+
+
+def kernel_distance_of_subsets(features_1, features_2, *, num_subsets=NUM_SUBSETS, subset_size=SUBSET_SIZE, seed=0):
+    """Mean and standard deviation of `kernel_distance` over random subsets, drawn without replacement from each set.
+
+    Args:
+      features_1, features_2: [N, d], equally many rows.
+      num_subsets: how many.
+      subset_size: rows of each; where there are no more than that, one subset of all rows is taken.
+      seed: of the subsets.
+
+    Returns:
+      (mean, std): floats; std is NaN for one subset.
+    """
+    num_rows = _equal_rows(features_1, features_2)
+    if min(num_subsets, subset_size - 1) < 1:
+        raise UserError(f"`num_subsets` must be at least 1 and `subset_size` at least 2. Received: {num_subsets} and {subset_size}.")
+    if num_rows <= subset_size:
+        num_subsets, subset_size = 1, num_rows
+    rng = np.random.default_rng(seed)
+    distances = [kernel_distance(*(f[rng.choice(num_rows, subset_size, replace=False)] for f in (features_1, features_2)))
+                 for _ in range(num_subsets)]
+    return float(np.mean(distances)), float(np.std(distances)) if num_subsets > 1 else float("nan")
+
+
+def compare(features_1, features_2, features_name, *, extrapolate=False, seed=0):
+    """All statistics of two sets of features, under the names that they may have.
+
+    Args:
+      features_1, features_2: [N, d], equally many rows.
+      features_name: of the features, see `statistic_names`.
+      extrapolate: also extrapolate the Frechet distance to infinitely many samples.
+      seed: of subsets.
+
+    Returns:
+      dict: <frechet>; with `extrapolate` <frechet>_extrapolated; <mmd>, <mmd>_std (over subsets), <mmd>_x100 (the papers' unit).
+    """
+    frechet, mmd = statistic_names(features_name)
+    result = {frechet: frechet_distance(features_1, features_2)}
+    if extrapolate:
+        result[f"{frechet}_extrapolated"] = extrapolated_frechet_distance(features_1, features_2, seed=seed)
+    mean, std = kernel_distance_of_subsets(features_1, features_2, seed=seed)
+    return {**result, mmd: mean, f"{mmd}_std": std, f"{mmd}_x100": 100.0 * mean}
+
+
+def _kernel(one, two):
+    return (one @ two.T / one.shape[1] + 1.0) ** 3
+
+
+def _equal_rows(one, two):
+    if len(one) != len(two):
+        raise UserError(f"Both sets must have equally many samples, because the distances depend on it. Received: {len(one)} and {len(two)}.")
+    return len(one)
+
+
+def _checked(name, features):
+    features = np.asarray(features, np.float64)
+    if features.ndim != 2:
+        raise UserError(f"`{name}` must have shape [n, d]. Received: {features.shape}.")
+    if not np.isfinite(features).all():
+        raise UserError(f"`{name}` must be finite. Received: NaN or infinity.")
+    return features
