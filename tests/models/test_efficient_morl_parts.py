@@ -8,7 +8,8 @@ from test_efficient_morl import make, outputs_of
 
 from tfobj import random
 from tfobj.errors import UserError
-from tfobj.inference.schedules import steps_at
+from tfobj.inference.schedules import stage_at
+from tfobj.models.base import Stage
 from tfobj.models.efficient_morl import EfficientMORL, EfficientMORLConfig
 from tfobj.models.efficient_morl.priors import draw, gaussian
 from tfobj.training.experiment import resolve
@@ -113,13 +114,13 @@ def test_learning_rate_and_refinements_of_the_paper():
     rate = schedule_of(train).at
     np.testing.assert_allclose([rate(step) for step in (0, 5_000, 10_000, 110_000, 210_000)], [0, 2e-4, 4e-4, 2e-4, 1e-4])
     schedule = ((0, model.num_steps), *model.curriculum)
-    assert [steps_at(schedule, step)[0] for step in (0, 99_999, 100_000, 300_000)] == [3, 3, 1, 1]
+    assert [stage_at(schedule, step)[0] for step in (0, 99_999, 100_000, 300_000)] == [3, 3, 1, 1]
 
 
 def test_schedule_of_the_refinements():
-    assert EfficientMORL(EfficientMORLConfig(encoder_channels=(2,), decoder_channels=(2, 2, 2))).refinement_schedule() == ((0, 3),)
+    assert EfficientMORL(EfficientMORLConfig(encoder_channels=(2,), decoder_channels=(2, 2, 2))).stages() == ((0, Stage(3)),)
     model, _ = make(curriculum=((100_000, 1),))
-    assert model.refinement_schedule() == ((0, 2), (100_000, 1))
+    assert model.stages() == ((0, Stage(2)), (100_000, Stage(1)))
 
 
 @pytest.mark.parametrize("changes, message", [

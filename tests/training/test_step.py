@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tfobj.data.pipeline import BatchStream
+from tfobj.models.base import Stage
 from tfobj.structs import SceneOutputs
 from tfobj.training.experiment import TrainConfig, build_model
 from tfobj.training.optimizer import make_optimizer
@@ -58,10 +59,13 @@ class FailsAtStepThree(keras.Model):
         super().__init__()
         self.weight = self.add_weight(shape=(), initializer="ones")
 
-    def refinement_schedule(self):
-        return ((0, 1),)
+    def stages(self):
+        return ((0, Stage(1)),)
 
-    def loss_and_gradients(self, batch, seed, step, loss_scale=1.0, num_steps=None):
+    def trained_variables(self, stage):
+        return self.trainable_variables
+
+    def loss_and_gradients(self, batch, seed, step, loss_scale=1.0, stage=None):
         loss = tf.where(step >= 3, float("inf"), tf.reduce_mean(batch["image"]))
         return SceneOutputs(None, None, None, None), {"loss": loss}, [tf.zeros([])]
 
@@ -103,30 +107,35 @@ class Recorder(keras.Model):
 
     has_state = True
 
-    def __init__(self, schedule):
+    def __init__(self, stages):
         super().__init__()
-        self.schedule, self.traced = schedule, []
+        self.given_stages, self.traced = stages, []
         self.weight = self.add_weight(shape=(), initializer="ones")
+        self.resting = self.add_weight(shape=(), initializer="ones")
         self.seen = self.add_weight(name="seen", shape=(3,), initializer="zeros", trainable=False, aggregation="only_first_replica")
 
-    def refinement_schedule(self):
-        return self.schedule
+    def stages(self):
+        return self.given_stages
 
-    def loss_and_gradients(self, batch, seed, step, loss_scale=1.0, num_steps=None):
-        self.traced.append(num_steps)
+    def trained_variables(self, stage):
+        return [self.resting] if stage.part == "resting" else [self.weight]
+
+    def loss_and_gradients(self, batch, seed, step, loss_scale=1.0, stage=None):
+        self.traced.append(stage)
         loss = tf.reduce_mean(batch["image"])
         outputs = SceneOutputs(None, None, None, None, statistics={"square": tf.reduce_mean(batch["image"] ** 2)})
-        return outputs, {"loss": loss, "refinements": tf.constant(float(num_steps))}, [tf.constant(loss_scale)]
+        of_stage = {"part": tf.constant(1.0)} if stage.part != "all" else {}
+        return outputs, {"loss": loss, "refinements": tf.constant(float(stage.num_steps)), **of_stage}, [tf.constant(loss_scale)]
 
     def update_state(self, terms, statistics, step):
         self.seen.assign_add(tf.stack([terms["loss"], statistics["square"], tf.cast(step, tf.float32)]))
 
 
-def recorded(images, calls, schedule=((0, 1),), strategy=None, micro_batches=1):
+def recorded(images, calls, stages=((0, Stage(1)),), strategy=None, micro_batches=1):
     """Returns (model, results of `run`) after `calls` updates on `images` [steps, B, ...]."""
     strategy = strategy or tf.distribute.OneDeviceStrategy("/cpu:0")
     with strategy.scope():
-        model, optimizer = Recorder(schedule), make_optimizer(TrainConfig())
+        model, optimizer = Recorder(stages), make_optimizer(TrainConfig())
     step = TrainStep(strategy, model, optimizer, 0, micro_batches=micro_batches)
     iterator = iter(strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensor_slices({"image": images})))
     return model, [step.run(iterator, count) for count in calls]
@@ -134,11 +143,20 @@ def recorded(images, calls, schedule=((0, 1),), strategy=None, micro_batches=1):
 
 def test_refinement_steps_follow_the_schedule_with_one_trace_each():
     images = np.random.default_rng(0).random((9, 4, 2, 2, 1)).astype(np.float32)
-    model, results = recorded(images, [2, 4, 3], ((0, 3), (3, 1), (7, 3)))
-    assert sorted(model.traced) == [1, 3]
+    model, results = recorded(images, [2, 4, 3], ((0, Stage(3)), (3, Stage(1)), (7, Stage(3))))
+    assert sorted(model.traced) == [Stage(1), Stage(3)]
     means = [terms["refinements"] for terms, _ in results]
     np.testing.assert_allclose(means, [3.0, (3 + 1 + 1 + 1) / 4, (1 + 3 + 3) / 3], rtol=1e-6)
     np.testing.assert_allclose(results[1][0]["loss"], images[2:6].mean(), rtol=1e-5)  # weighted by the number of steps
+
+
+def test_stages_train_their_own_weights():
+    """Weights that rest do not move, not even by Adam's momentum; terms of one stage are means over its own updates."""
+    images = np.random.default_rng(0).random((8, 4, 2, 2, 1)).astype(np.float32)
+    model, results = recorded(images, [2, 4], ((0, Stage(1)), (3, Stage(1, "resting"))))
+    assert model.weight.numpy() < 1.0 and model.resting.numpy() < 1.0 and "part" not in results[0][0] and results[1][0]["part"] == 1.0
+    only_first, _ = recorded(images, [3])
+    assert model.weight.numpy() == only_first.weight.numpy() and only_first.resting.numpy() == 1.0
 
 
 @pytest.mark.parametrize("engine", ["one", "two_replicas", "micro_batches"])

@@ -1,4 +1,4 @@
-"""Refinement steps over training, and the weights of their losses."""
+"""What changes over training: refinement steps and stages, weights of losses, values with a step."""
 
 import tensorflow as tf
 
@@ -18,11 +18,16 @@ def check_schedule(first, changes, field, minimum=0):
     return ((0, first), *changes)
 
 
-def steps_at(schedule, step):
-    """Returns the number of refinement steps of the update that follows `step` finished ones, and where it changes next (None: nowhere)."""
-    number = [steps for start, steps in schedule if start <= step][-1]
-    later = [start for start, _ in schedule if start > step]
-    return number, min(later, default=None)
+def stage_at(stages, step):
+    """Returns what holds for the update that follows `step` finished ones, of ((0, first), (start, later), ...), and where it changes next (None: nowhere)."""
+    current = [stage for start, stage in stages if start <= step][-1]
+    later = [start for start, _ in stages if start > step]
+    return current, min(later, default=None)
+
+
+def stepped(step, value, later_value, from_step):
+    """Returns `value`, and from `from_step` finished updates on `later_value`, unless that is None: a float32 scalar tensor; `step` is a tensor."""
+    return tf.constant(value, tf.float32) if later_value is None else tf.where(step < from_step, tf.constant(value, tf.float32), later_value)
 
 
 def refinement_loss_weight(t, num_steps, kind="linear", values=()):

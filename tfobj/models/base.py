@@ -51,6 +51,15 @@ class DecodedScene(NamedTuple):
     slot_recons: Any
 
 
+class Stage(NamedTuple):
+    """What is fixed over a stretch of training: each stage is traced by itself."""
+
+    num_steps: int
+    """Refinement steps."""
+    part: str = "all"
+    """Which weights are trained, by a name of the model's own; see `SceneModel.trained_variables`."""
+
+
 class Preset(NamedTuple):
     """One named set of hyperparameters for a model on a dataset."""
 
@@ -86,6 +95,8 @@ class SceneModel(keras.Model):
     """Whether `update_state` does something."""
     has_steps = True
     """Whether `num_steps` means anything."""
+    background_slot = None
+    """Index of the slot that is always the background, or None if any may be."""
 
     def __init__(self, config, run_seed=0, **kwargs):
         # One name for every instance: checkpoints find weights by their path. No autocast: images stay
@@ -102,9 +113,22 @@ class SceneModel(keras.Model):
         """
         raise NotImplementedError
 
-    def refinement_schedule(self):
-        """Returns the number of refinement steps in training, ((0, R), (step, R), ...): each from that many finished updates on."""
-        return ((0, self.config.num_steps),)
+    def stages(self):
+        """Returns the stages of training, ((0, `Stage`), (step, `Stage`), ...): each from that many finished updates on."""
+        return ((0, Stage(self.config.num_steps)),)
+
+    def trained_variables(self, stage):
+        """Returns the weights that a stage trains, in the order of `trainable_variables`; the others rest."""
+        return self.trainable_variables
+
+    def slot_parts(self):
+        """Returns the named parts of a slot's vector, {name: (start, stop)}; what edits can change by itself."""
+        return {"latent": (0, self.slot_size)}
+
+    @property
+    def slot_size(self):
+        """D: length of a slot's vector."""
+        return self.config.slot_size
 
     def update_state(self, terms, statistics, step):
         """Follows an update; only where `has_state`. In a replica context, the same on all replicas.
@@ -137,7 +161,11 @@ class SceneModel(keras.Model):
             raise ValueError(f"`image` must have shape [B, {', '.join(map(str, expected))}]. Received: {tuple(image.shape)}.")
         return num_slots, num_steps, random.make_seed() if seed is None else seed
 
-    def loss_and_gradients(self, batch, seed, step, loss_scale=1.0, num_steps=None):
+    def forward_in_training(self, image, seed, step, stage):
+        """Returns the `SceneOutputs` that an update learns from; models whose forward pass depends on the step override it."""
+        return self(image, num_steps=stage.num_steps, seed=seed, training=True)
+
+    def loss_and_gradients(self, batch, seed, step, loss_scale=1.0, stage=None):
         """One forward and backward pass; reads variables only, so it may be compiled for each device.
 
         Args:
@@ -145,27 +173,28 @@ class SceneModel(keras.Model):
           seed: int32 [3] of `random.make_seed`.
           step: int64 scalar.
           loss_scale: multiplies the gradients; 1 / replicas makes their sum the gradient of the global mean.
-          num_steps: of `call`; a Python integer.
+          stage: a `Stage`; None is the first one.
 
         Returns:
-          (outputs, terms, gradients): `SceneOutputs`; dict of scalars with "loss"; one gradient per trainable weight.
+          (outputs, terms, gradients): `SceneOutputs`; dict of scalars with "loss"; one gradient for each of `trained_variables(stage)`.
         """
+        stage = self.stages()[0][1] if stage is None else stage
         with tf.GradientTape() as tape:
-            outputs = self(batch["image"], num_steps=num_steps, seed=seed, training=True)
+            outputs = self.forward_in_training(batch["image"], seed, step, stage)
             check_outputs(outputs, batch["image"])
             loss, terms = self.objective(outputs, step)
             scaled = loss * loss_scale
-        gradients = tape.gradient(scaled, [v.value for v in self.trainable_variables], unconnected_gradients="zero")
+        gradients = tape.gradient(scaled, [v.value for v in self.trained_variables(stage)], unconnected_gradients="zero")
         return outputs, {"loss": loss, **terms}, gradients
 
     def train_step(self, data):
         """One update for `compile` + `fit` on one device; the package's own loop makes the same update.
 
-        A schedule of refinement steps is not followed: `fit` traces once.
+        Only the first stage of training is made: `fit` traces once.
         """
         step = tf.cast(tf.convert_to_tensor(self.optimizer.iterations.value), tf.int64)
         outputs, terms, gradients = self.loss_and_gradients(data, random.make_seed(self.run_seed, step), step)
-        self.optimizer.apply(gradients, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trained_variables(self.stages()[0][1]))
         self.update_state(terms, outputs.statistics, step)
         return terms
 

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfobj.errors import UserError
-from tfobj.inference.schedules import steps_at
+from tfobj.inference.schedules import stage_at
 from tfobj.training.checkpoint import RunState, by_path
 from tfobj.training.experiment import build_model
 from tfobj.training.optimizer import make_optimizer
@@ -66,7 +66,7 @@ def lower_step(experiment, workdir=None, from_step=0):
     Args:
       experiment: `ExperimentConfig`; B is `train.batch_size`.
       workdir: folder of a run whose newest checkpoint is the state; None starts from the seed's initial weights.
-      from_step: what is lowered is the step after that many updates, where the number of refinement steps changes while training.
+      from_step: what is lowered is the step after that many updates, where stages of training follow each other.
 
     Returns:
       `LoweredStep`; its manifest has the updates after which another program is needed as `until_step`, or None there.
@@ -78,11 +78,11 @@ def lower_step(experiment, workdir=None, from_step=0):
         model, optimizer, rate = _build(experiment, workdir)
         train_step = make_train_step(tf.distribute.get_strategy(), model, optimizer, experiment, xla=True)
         names = []
-        refinements, until_step = steps_at(model.refinement_schedule(), from_step)
+        stage, until_step = stage_at(model.stages(), from_step)
 
         def step(image, seed, step, learning_rate):
             rate.tensor = learning_rate
-            terms = train_step.update({"image": _as_float(image)}, seed, step, refinements)
+            terms = train_step.update({"image": _as_float(image)}, seed, step, stage)
             names[:] = sorted(terms)
             return [terms[name] for name in names]
 

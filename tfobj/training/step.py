@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfobj import execution, random
 from tfobj.execution import Execution
-from tfobj.inference.schedules import steps_at
+from tfobj.inference.schedules import stage_at
 from tfobj.training.strategy import check_batch_size, uses_xla
 
 
@@ -31,8 +31,8 @@ class TrainStep:
         self.execution, self.micro_batches = execution, micro_batches
         with strategy.scope():
             optimizer.build(model.trainable_variables)
-        self._schedule = model.refinement_schedule()
-        # One trace for every number of refinement steps, a Python integer.
+        self._stages = model.stages()
+        # One trace for every stage.
         self._forward_backward = tf.function(self._mean_gradients, jit_compile=True if execution.xla else None, autograph=False)
         self._one = tf.function(self._one_step, autograph=False, reduce_retracing=False)
         self._many = tf.function(self._many_steps, autograph=False)
@@ -44,58 +44,59 @@ class TrainStep:
           (terms, first_bad_step): dict of scalar means over these steps ("loss", "grad_norm" before clipping,
           the model's terms), and the number of the first step whose loss was not finite, or -1.
         """
-        done, means, first_bad_step = 0, {}, -1
+        done, sums, counts, first_bad_step = 0, {}, {}, -1
         while done < num_steps:
             step = int(self.optimizer.iterations.numpy())
-            refinements, change = steps_at(self._schedule, step)
+            stage, change = stage_at(self._stages, step)
             count = num_steps - done if change is None else min(num_steps - done, change - step)
-            terms, bad_step = self._many(iterator, tf.constant(count, tf.int32), refinements)
-            means = {name: means.get(name, 0.0) + float(value) * count / num_steps for name, value in terms.items()}
+            terms, bad_step = self._many(iterator, tf.constant(count, tf.int32), stage)
+            for name, value in terms.items():  # stages may have terms of their own
+                sums[name], counts[name] = sums.get(name, 0.0) + float(value) * count, counts.get(name, 0) + count
             first_bad_step = int(bad_step) if first_bad_step < 0 else first_bad_step
             done += count
-        return means, first_bad_step
+        return {name: total / counts[name] for name, total in sums.items()}, first_bad_step
 
     def trace(self, iterator):
         """Returns the concrete function of the first update, whose graph can be looked at."""
-        return self._one.get_concrete_function(iterator, steps_at(self._schedule, 0)[0])
+        return self._one.get_concrete_function(iterator, stage_at(self._stages, 0)[0])
 
-    def _one_step(self, iterator, refinements):
+    def _one_step(self, iterator, stage):
         """One update; returns (terms, step before it)."""
         # A tensor: Keras' `value` is the variable itself, tf.cast to its own type hands it through, and it would be read after the update.
         step = tf.cast(tf.convert_to_tensor(self.optimizer.iterations.value), tf.int64)
-        terms = self.strategy.run(self._replica_step, args=(next(iterator), step), kwargs={"refinements": refinements})
+        terms = self.strategy.run(self._replica_step, args=(next(iterator), step), kwargs={"stage": stage})
         terms = {name: self.strategy.reduce("MEAN", value, axis=None) for name, value in terms.items()}
         return terms, step
 
-    def _replica_step(self, batch, step, refinements):
+    def _replica_step(self, batch, step, stage):
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         seed = random.make_seed(self.run_seed, step, replica * batch["image"].shape[0])
-        return self.update(batch, seed, step, refinements)
+        return self.update(batch, seed, step, stage)
 
-    def update(self, batch, seed, step, refinements):
+    def update(self, batch, seed, step, stage):
         """One replica's part of an update, in a replica context; returns its terms.
 
         Args:
           batch: its share of the global batch.
           seed: int32 [3] of `random.make_seed`, whose last entry is the number of its first scene in the global batch.
           step: int64 scalar tensor, updates finished.
-          refinements: number of refinement steps, a Python integer.
+          stage: `Stage` of the step.
         """
-        terms, statistics, gradients = self._forward_backward(batch, seed, step, refinements)
+        terms, statistics, gradients = self._forward_backward(batch, seed, step, stage)
         gradients = self.optimizer.sum_over_replicas(gradients)
         terms = {**terms, "grad_norm": tf.linalg.global_norm(gradients)}
-        self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
+        self.optimizer.apply_gradients(zip(gradients, self.model.trained_variables(stage), strict=True))
         if self.model.has_state:
             self.model.update_state(*_mean_over_replicas((terms, statistics)), step)
         return terms
 
-    def _mean_gradients(self, batch, seed, step, refinements):
+    def _mean_gradients(self, batch, seed, step, stage):
         """Returns (terms, statistics, gradients) of a replica's share of the batch: means over it, gradients divided by the number of replicas."""
         scale = 1.0 / (self.strategy.num_replicas_in_sync * self.micro_batches)
 
         def mean_gradients(batch, seed):
             with execution.using(self.execution):
-                outputs, terms, gradients = self.model.loss_and_gradients(batch, seed, step, loss_scale=scale, num_steps=refinements)
+                outputs, terms, gradients = self.model.loss_and_gradients(batch, seed, step, loss_scale=scale, stage=stage)
             return terms, outputs.statistics, gradients
 
         if self.micro_batches == 1:
@@ -115,12 +116,12 @@ class TrainStep:
         mean = lambda values: {name: value / self.micro_batches for name, value in values.items()}
         return mean(terms), mean(statistics), gradients
 
-    def _many_steps(self, iterator, num_steps, refinements):
-        terms_like, _ = self._one.get_concrete_function(iterator, refinements).structured_outputs
+    def _many_steps(self, iterator, num_steps, stage):
+        terms_like, _ = self._one.get_concrete_function(iterator, stage).structured_outputs
         zeros = {name: tf.zeros([], value.dtype) for name, value in terms_like.items()}
 
         def body(i, sums, first_bad_step):
-            terms, step = self._one(iterator, refinements)
+            terms, step = self._one(iterator, stage)
             bad = tf.logical_not(tf.math.is_finite(terms["loss"])) & (first_bad_step < 0)
             return i + 1, {name: sums[name] + terms[name] for name in sums}, tf.where(bad, step, first_bad_step)
 

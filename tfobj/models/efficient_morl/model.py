@@ -35,7 +35,7 @@ from tfobj.distributions.spatial_mixture import SpatialMixture
 from tfobj.inference.geco import EASY_ERROR, HALF_LOG_2_PI, ErrorMultiplier, gaussian_floor, mean_squared_error_at
 from tfobj.inference.schedules import check_schedule
 from tfobj.inference.score import decode_and_score
-from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, batch_and_slots, batch_size, compose, fold_slots, unfold_slots
+from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, Stage, batch_and_slots, batch_size, compose, fold_slots, unfold_slots
 from tfobj.models.efficient_morl.bottom_up import StochasticLayer, TokenEncoder
 from tfobj.models.efficient_morl.decoders import make_decoder
 from tfobj.models.efficient_morl.priors import LayerPriors, draw, gaussian
@@ -99,6 +99,11 @@ class EfficientMORLConfig(SceneConfig):
     def minimum_steps(self):
         """Without layers nothing but refinements knows the image."""
         return 0 if self.num_layers else 1
+
+    @property
+    def slot_size(self):
+        """D."""
+        return self.latent_size
 
     def __post_init__(self):
         super().__post_init__()
@@ -175,8 +180,9 @@ class EfficientMORL(SceneModel):
         self.initial_raw = self.add_weight(name="initial_raw", shape=shape, initializer="ones", autocast=False)
         self.built = True
 
-    def refinement_schedule(self):
-        return check_schedule(self.config.num_steps, self.config.curriculum, "model.curriculum", self.config.minimum_steps)
+    def stages(self):
+        schedule = check_schedule(self.config.num_steps, self.config.curriculum, "model.curriculum", self.config.minimum_steps)
+        return tuple((start, Stage(num_steps)) for start, num_steps in schedule)
 
     def call(self, image, *, num_slots=None, num_steps=None, seed=None, training=False):
         num_slots, num_steps, seed = self.resolve_call(image, num_slots, num_steps, seed)

@@ -93,6 +93,11 @@ class GenesisConfig(SceneConfig):
     kl_warmup_steps: int = 0
     """`kl_weight` rises linearly from zero over these steps."""
 
+    @property
+    def slot_size(self):
+        """D: of the mask latent and, in "genesis", of the component latent after it."""
+        return self.mask_latent_size + (self.component_latent_size if self.variant == "genesis" else 0)
+
     def __post_init__(self):
         super().__post_init__()
         require(self.num_steps == 1, "model.num_steps", "1: genesis has no iterations", self.num_steps)
@@ -157,6 +162,10 @@ class Genesis(SceneModel):
         if self.multiplier is not None:
             self.multiplier.build()
         self.built = True
+
+    def slot_parts(self):
+        first, size = self.config.mask_latent_size, self.config.slot_size
+        return {"mask": (0, first), "component": (first, size)} if self.config.variant == "genesis" else {"latent": (0, size)}
 
     def call(self, image, *, num_slots=None, num_steps=None, seed=None, training=False):
         num_slots, _, seed = self.resolve_call(image, num_slots, num_steps, seed)

@@ -74,6 +74,11 @@ class IodineConfig(SceneConfig):
     """Appends the constant 5.0 to every latent (released code)."""
     inputs: RefinementInputsConfig = RefinementInputsConfig()
 
+    @property
+    def slot_size(self):
+        """D."""
+        return self.latent_size
+
     def __post_init__(self):
         super().__post_init__()
         require(self.latent_size >= 1, "model.latent_size", "positive", self.latent_size)

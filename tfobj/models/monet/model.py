@@ -80,6 +80,11 @@ class MonetConfig(SceneConfig):
     initial_gain: float = 1.0
     """Kernels begin uniform within initial_gain / sqrt(fan in)."""
 
+    @property
+    def slot_size(self):
+        """D."""
+        return self.latent_size
+
     def __post_init__(self):
         super().__post_init__()
         require(self.num_steps == 1, "model.num_steps", "1: MONet has no refinement", self.num_steps)
