@@ -49,6 +49,12 @@ GENESIS = {"image_size": (10, 12), "num_slots": 3, "mask_latent_size": 5, "compo
            "mask_encoder_channels": (6, 6), "mask_decoder_channels": (6, 6, 6), "mask_features": 8, "posterior_units": 8, "prior_units": 8,
            "component_prior_hidden": (8,), "component_encoder_channels": (6, 6), "component_encoder_hidden": 8,
            "component_decoder_channels": (6, 6)}
+# Not square, and a side that pools round up; no norm, so that scenes do not see each other.
+FACTORED_SCENES = {"image_size": (10, 12), "num_slots": 3, "canvas_size": 8, "appearance_size": 4, "position_channels": (6, 6), "encoder_channels": (6,),
+                   "background_encoder_channels": (4,), "background_encoder_hidden": 6, "norm": "none", "decoder_hidden": 8, "decoder_filters": (4, 6, 6, 6),
+                   "likelihood_scale": 0.3, "later_scale": None, "beta_appearance": 1.0, "beta_depth": 1.0, "beta_background": 1.0,
+                   "position_penalty": "moving", "position_penalty_weight": 1.0, "position_penalty_cell": 4, "scene_units": 8, "scene_filters": (4, 4, 4, 4),
+                   "scene_code_size": 4}
 VAE = {"image_size": (10, 12), "latent_size": 4, "likelihood_scale": 0.2, "encoder_channels": (6, 6), "encoder_mlp": (8,), "decoder_channels": (6, 6),
        "kernel_size": 3}
 CONV_VAE = {"architecture": "conv", "image_size": (16, 32), "latent_size": 4, "conv_filters": 8, "likelihood_scale": 0.5, "later_scale": 0.4,
@@ -68,6 +74,12 @@ MODELS = [
     Case("genesis", {**GENESIS, "variant": "genesis_s", "norm": "batch", "likelihood": "gaussian", "likelihood_scale": 0.3, "kl": "analytic",
                      "autoregressive_prior": False, "geco_goal": None}, name="ablations"),
     Case("genesis", {**GENESIS, "variant": "genesis_v2", "v2_features": 16, "v2_embedding_gain": 0.5}, name="v2"),
+    Case("factored_scenes", FACTORED_SCENES, another_size=(9, 8)),
+    # A warm temperature: at 0.3 the crops follow the rounding of the logits, and the cosine of the gradient in bfloat16 is 0.995.
+    Case("factored_scenes", {**FACTORED_SCENES, "image_size": (16, 12), "features": "attentive", "decoder": "residual", "crop_encoder_filters": 8,
+                             "residual_decoder_filters": 8, "ordering": "softras_or", "premultiplied": True, "position_stride": 2, "norm": "group",
+                             "background": "uniform", "position_penalty": "batch", "position_temperature": 1.0, "alpha_entropy_weight": 1.0,
+                             "alpha_area_weight": 0.1, "scene_prior": False}, name="ablations", another_size=(9, 8)),
     Case("vae", VAE),
     Case("vae", CONV_VAE, name="conv", another_size=(32, 16)),
 ]
@@ -116,10 +128,10 @@ def seed(run=SEED[0], step=SEED[1], first_scene=SEED[2]):
     return random.make_seed(run, step, first_scene)
 
 
-def gradients(model, image, seeds=None, step=5, compiled=None):
+def gradients(model, image, seeds=None, step=5, compiled=None, stage=None):
     """Returns (outputs, terms, gradients) of one training pass; `compiled`: None eager, False graph, True XLA."""
     def run(batch, s):
-        return model.loss_and_gradients(batch, s, tf.constant(step, tf.int64))
+        return model.loss_and_gradients(batch, s, tf.constant(step, tf.int64), stage=stage)
 
     run = run if compiled is None else tf.function(run, jit_compile=compiled, autograph=False)
     return run({"image": tf.constant(image)}, seed() if seeds is None else seeds)

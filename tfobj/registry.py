@@ -31,6 +31,8 @@ MODELS = {
                         "recurrent attention breaks masks off the image, a VAE per slot", "Burgess et al. 2019"),
     "genesis": ModelEntry("tfobj.models.genesis", "Genesis",
                           "ordered slots by stick breaking, a prior that scenes can be drawn from", "Engelcke et al. 2020"),
+    "factored_scenes": ModelEntry("tfobj.models.factored_scenes", "FactoredScenes",
+                                  "complete objects with depth, location and appearance, and a prior over scenes", "Anciukevicius et al. 2020"),
     "vae": ModelEntry("tfobj.models.vae", "VAE",
                       "one latent vector per scene (baseline), broadcast or convolutional decoder", "Greff et al. 2019, Anciukevicius et al. 2020"),
 }

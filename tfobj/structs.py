@@ -21,9 +21,9 @@ class SceneBatch(TypedDict, total=False):
     mask: Any
     """[B, (T,) H, W] uint8 instance ids; 0 = background, `IGNORE_LABEL` = not scored. Absent without labels."""
     amodal_masks: Any
-    """[B, N, H, W] uint8 in {0, 1}, full extent of every object, hidden parts included."""
-    depth_order: Any
-    """[B, N] int32, 0 = nearest."""
+    """[B, N, H, W] uint8 in {0, 1}, full extent of every object, hidden parts included; ones for the background. In evaluation only."""
+    depth: Any
+    """[B, N] float32, smaller is nearer; only the order counts. In evaluation only."""
     visibility: Any
     """[B, N] float32, 1 where the entity exists."""
     factors: Any
@@ -51,6 +51,12 @@ class SceneOutputs(NamedTuple):
     """name -> [B]."""
     history: dict | None = None
     """On request: name -> [B, R, ...], one entry per refinement step or attention iteration."""
+    amodal_masks: Any = None
+    """[B, K, H, W, 1] in [0, 1], full extent of every slot, hidden parts included; models with depth only. Ones for a background slot."""
+    depths: Any = None
+    """[B, K], smaller is nearer; models with depth only."""
+    positions: Any = None
+    """[B, K, 2] float32, row and column of every slot's centre in pixels; models that place their objects only."""
     statistics: dict = {}
     """In training: name -> tensor, means over the batch that the model's own state follows (moments of batch norms)."""
 

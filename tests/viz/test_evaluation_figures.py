@@ -57,14 +57,54 @@ def test_a_model_with_refinement_and_a_prior(tmp_path, scenes):
 
     model = build_model(resolve("iodine", "tetris", overrides=IODINE))
     names, page = draw(tmp_path, model, scenes)
-    assert names == {"decomposition_test.png", "refinement_test.png", "traversal_test.png"}
+    assert names == {"decomposition_test.png", "refinement_test.png", "traversal_test.png", "samples_test.png"}
     assert "Refinement of the first scene." in page and "The most informative latents of one slot of the first scene." in page
+    assert "16 scenes drawn from the prior." in page and "complete objects" not in page
 
 
 def test_a_model_that_breaks_sticks(tmp_path, scenes):
     names, page = draw(tmp_path, StickBreaker(), scenes)
     assert names == {"decomposition_test.png", "stick_breaking_test.png"}
     assert "How the first scenes are taken apart." in page and "Refinement" not in page
+
+
+class Painter:
+    """Knows a square that lies behind another one; the last slot is the background."""
+
+    has_prior = has_steps = False
+    config = None
+    background_slot = -1
+
+    def __call__(self, image, **kwargs):
+        import painted_scenes as painted
+
+        slots = np.stack([np.array(painted.two_scenes()[0])] * image.shape[0])
+        height, width = image.shape[1:3]
+        found = painted.decode(slots)
+
+        def framed(x):
+            return tf.pad(tf.constant(x[..., :height, :width, :]), [[0, 0]] * (len(x.shape) - 3) + [[0, height - 9], [0, 0], [0, 0]])
+
+        masks = tf.concat([framed(found.masks)[:, :-1], 1 - tf.reduce_sum(framed(found.masks)[:, :-1], 1, keepdims=True)], 1)
+        depths = tf.constant(painted.LAYOUT.depths(slots), tf.float32)
+        return SceneOutputs(tf.convert_to_tensor(image), masks, framed(found.slot_recons), tf.constant(slots), amodal_masks=framed(painted.place(slots)),
+                            depths=depths, positions=tf.constant(np.nan_to_num(painted.LAYOUT.positions(slots)), tf.float32))
+
+
+def test_a_model_with_depths(tmp_path, scenes, monkeypatch):
+    drawn, layers_figure = {}, evaluation_figures.layers_figure
+
+    def drawing(**arguments):
+        drawn.update(arguments)
+        return layers_figure(**arguments)
+
+    monkeypatch.setattr(evaluation_figures, "layers_figure", drawing)
+    names, page = draw(tmp_path, Painter(), scenes)
+    assert names == {"decomposition_test.png", "layers_test.png"}
+    assert "The complete objects of the first scenes, hidden parts included, from near to far." in page
+    assert drawn["amodal_masks"].shape == (2, 4, 10, 12, 1) and drawn["depths"].shape == (2, 4) and drawn["positions"].shape == (2, 4, 2)
+    assert drawn["background"] == -1 and drawn["amodal_masks"][0, 1].sum() > drawn["masks"][0, 1].sum()
+    np.testing.assert_array_equal(drawn["true_mask"], scenes.mask[:2])
 
 
 def test_steps_of_stick_breaking_are_those_of_the_scored_scenes(scenes):

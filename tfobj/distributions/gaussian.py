@@ -1,4 +1,6 @@
-"""Diagonal Gaussians whose parameters a network updates additively: lambda = [loc, raw], variance = softplus(raw)."""
+"""Diagonal Gaussians: those whose parameters a network updates additively, lambda = [loc, raw], variance = softplus(raw), and that of pixels."""
+
+import math
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -27,6 +29,11 @@ def diagonal_gaussian(parameters):
 def isotropic_prior(shape, variance=1.0):
     """Returns N(0, variance I) with batch shape `shape[:-1]` and event shape `shape[-1:]`."""
     return tfd.Independent(tfd.Normal(tf.zeros(shape), tf.sqrt(tf.cast(variance, tf.float32))), 1)
+
+
+def isotropic_nll(squared_error, num_values, scale):
+    """Returns -log N(x; mean, scale^2 I) in nats from the sum of squared errors [...] over `num_values` values."""
+    return squared_error / (2.0 * scale**2) + num_values * (0.5 * math.log(2.0 * math.pi) + tf.math.log(scale))
 
 
 def negative_elbo_gradient(parameters, noise, latent_gradient, prior_variance=1.0):

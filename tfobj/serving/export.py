@@ -136,6 +136,8 @@ def _metadata(model, served, name, version, experiment, evaluation):
         "image_size": list(config.image_size),
         "channels": config.channels,
         "num_slots": config.num_slots,
+        "slot_parts": {name: list(part) for name, part in model.slot_parts().items()},
+        "background_slot": model.background_slot,
         "num_steps": served.num_steps,
         "slot_size": served.slot_size,
         "has_prior": model.has_prior,

@@ -7,6 +7,9 @@ Pictures of any size come in; image-shaped results go out at the size of the pic
       -> model
       -> masks, recon, slot_recons resized back to H x W; segmentation = argmax of the resized masks
 
+Models with depth also give `amodal_masks` (complete objects), `depths` (smaller is nearer) and, where they place objects,
+`positions` (row and column in pixels of the picture).
+
 Every function has one form for all models: where a model fixes the number of slots or has no steps, the
 only accepted value is that of the model. All of inference is traced once, with a free batch size, number
 of slots and number of steps; the signatures are thin wrappers around that trace.
@@ -120,7 +123,10 @@ def _picture_functions(model, infer, default_steps):
     def decompose(image, num_slots=config.num_slots, num_steps=default_steps, seed=0):
         results = inferred(image, num_slots, num_steps, seed)
         size = tf.shape(image)[1:3]
-        resized = {name: _resize(results[name], size) for name in ("recon", "masks", "slot_recons")}
+        resized = {name: _resize(results[name], size) for name in ("recon", "masks", "slot_recons", "amodal_masks") if name in results}
+        if "positions" in results:
+            scale = tf.cast(size, tf.float32) / [float(side) for side in config.image_size]
+            resized["positions"] = (results["positions"] + 0.5) * scale - 0.5
         return {**results, **resized, "segmentation": _segment(resized["masks"])}
 
     def segment(image, num_slots=config.num_slots, num_steps=default_steps, seed=0):
@@ -166,8 +172,9 @@ def _inference(model):
         outputs = model(image, num_slots=None if model.slots_are_fixed else num_slots,
                         num_steps=num_steps if model.has_steps else None, seed=random.make_seed(seed), training=False)
         posterior = {f"posterior_{name}": value for name, value in (outputs.posterior or {}).items()}
+        more = {name: getattr(outputs, name) for name in ("amodal_masks", "depths", "positions") if getattr(outputs, name) is not None}
         return {"recon": outputs.recon, "masks": outputs.masks, "slot_recons": outputs.slot_recons, "slots": outputs.slots,
-                **posterior}
+                **more, **posterior}
 
     return infer
 

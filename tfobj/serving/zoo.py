@@ -35,6 +35,12 @@ class Decomposition(NamedTuple):
     """[B, K, D], latents, for `Decomposer.decode`."""
     posterior: dict
     """Parameters of q(z | x), name -> [B, K, ...]; empty for deterministic models."""
+    amodal_masks: np.ndarray | None = None
+    """[B, K, H, W, 1] in [0, 1], complete objects; models with depth only."""
+    depths: np.ndarray | None = None
+    """[B, K], smaller is nearer; models with depth only."""
+    positions: np.ndarray | None = None
+    """[B, K, 2], row and column of every slot's centre in pixels of the picture; models that place their objects only."""
 
 
 class Rendering(NamedTuple):

@@ -79,7 +79,7 @@ class EvalConfig(Config):
     """Validation scenes while training (at most)."""
     num_steps: int | None = None
     """Refinement steps or attention iterations when scoring and in the exported model; none: as in training."""
-    best_metric: Literal["fg_ari", "ari", "msc", "miou", "mse"] = "fg_ari"
+    best_metric: Literal["fg_ari", "ari", "msc", "miou", "object_miou", "aiou", "dpa_30", "mse"] = "fg_ari"
     """Chooses the best checkpoint on the validation split; mse is used where there are no labels."""
 
     def __post_init__(self):
@@ -150,10 +150,11 @@ def resolve(model, dataset, preset=DEFAULT_PRESET, overrides=None, seed=0, needs
     """
     name = registry.canonical_model_name(model)
     if not needs_data and dataset in {d for _, d in registry.model_presets(name)}.difference(p.dataset for p in protocols.PROTOCOLS.values()):
-        image_size, protocol_name, preset_dataset = None, dataset, dataset
+        image_size, protocol_name = None, dataset
+        chosen = _preset(name, preset, dataset)
     else:
-        image_size, protocol_name, preset_dataset = _scene_format(dataset)
-    chosen = _preset(name, preset, preset_dataset)
+        chosen = _preset(name, preset, _preset_dataset(dataset))
+        image_size, protocol_name = _scene_format(dataset, chosen)
     config = registry.model_class(name).config_class()
     config = config.override(chosen.model, prefix="model.")
     if image_size is not None:
@@ -200,18 +201,23 @@ def open_scenes(experiment, split, data_dir=None):
     return packed.open_split(protocol, split, data_dir), protocol.describe(split)
 
 
-def _scene_format(dataset):
-    """Returns ((H, W, C) or None, protocol name, dataset whose presets apply)."""
+def _preset_dataset(dataset):
+    """Returns the dataset whose presets apply to what a user calls a dataset."""
     if dataset.startswith(folder.PREFIX):
-        return (64, 64, 3), dataset, FALLBACK_DATASET
-    if dataset in protocols.PROTOCOLS:
-        protocol = protocols.get(dataset)
-    else:
-        known = {p.dataset for p in protocols.PROTOCOLS.values()}
-        if dataset not in known:
-            raise unknown_name("dataset", dataset, {*known, *protocols.PROTOCOLS, folder.PREFIX + "PATH"})
-        protocol = protocols.default_protocol(dataset)
-    return protocol.image_size, protocol.name, protocol.dataset
+        return FALLBACK_DATASET
+    known = {p.dataset for p in protocols.PROTOCOLS.values()}
+    if dataset not in protocols.PROTOCOLS and dataset not in known:
+        raise unknown_name("dataset", dataset, {*known, *protocols.PROTOCOLS, folder.PREFIX + "PATH"})
+    return dataset if dataset in known else protocols.get(dataset).dataset
+
+
+def _scene_format(dataset, preset):
+    """Returns ((H, W, C), protocol name); of several protocols of a dataset that which has the preset's image size."""
+    if dataset.startswith(folder.PREFIX):
+        return (64, 64, 3), dataset
+    known = {p.dataset for p in protocols.PROTOCOLS.values()}
+    protocol = protocols.default_protocol(dataset, preset.model.get("image_size")) if dataset in known else protocols.get(dataset)
+    return protocol.image_size, protocol.name
 
 
 def _preset(model, preset, dataset):

@@ -4,7 +4,10 @@
 |---|---|
 | what does every slot hold? | `decomposition_figure`, `masks_grid` |
 | how does inference proceed? | `refinement_strip`, `stick_breaking_figure` |
+| which objects lie behind others? | `layers_figure` |
 | what does a latent stand for? | `traversal_figure` |
+| what do edits do? | `slots_figure`, `edits_figure` |
+| what does the prior draw? | `samples_figure` |
 | how does training proceed? | `learning_curve_figure` |
 | all of it on one page | `write_report` |
 
@@ -13,9 +16,12 @@
 
 from tfobj.viz.canvas import figure_to_array, figure_to_png, save_figure
 from tfobj.viz.curves import learning_curve_figure
+from tfobj.viz.editing import edits_figure, slots_figure
+from tfobj.viz.layers import layers_figure
 from tfobj.viz.palette import SLOT_COLOURS, checkerboard, render_segmentation, render_true_mask, slot_colours
 from tfobj.viz.panels import decomposition_figure, masks_grid, refinement_strip
 from tfobj.viz.report import worst_first, write_report
+from tfobj.viz.samples import samples_figure
 from tfobj.viz.stick_breaking import stick_breaking_figure
 from tfobj.viz.traversal import traversal_figure
 
@@ -23,15 +29,19 @@ __all__ = [
     "SLOT_COLOURS",
     "checkerboard",
     "decomposition_figure",
+    "edits_figure",
     "figure_to_array",
     "figure_to_png",
+    "layers_figure",
     "learning_curve_figure",
     "masks_grid",
     "refinement_strip",
     "render_segmentation",
     "render_true_mask",
+    "samples_figure",
     "save_figure",
     "slot_colours",
+    "slots_figure",
     "stick_breaking_figure",
     "traversal_figure",
     "worst_first",

@@ -9,14 +9,18 @@ from tfobj import random
 from tfobj.data.pipeline import evaluation_batches
 from tfobj.metrics.health import diagnose
 from tfobj.viz import canvas, panels, report
+from tfobj.viz.layers import layers_figure
+from tfobj.viz.samples import samples_figure
 from tfobj.viz.stick_breaking import stick_breaking_figure
 from tfobj.viz.traversal import slot_to_traverse, traversal_figure
 
 STICK_BREAKING_SCENES = 2
+SAMPLES = 16
+"""Scenes drawn from the prior."""
 
 
 def draw(out, split, suffix, evaluator, scenes, table, summary, facts, experiment, num_shown=8):
-    """Draws the first scenes, how the model came to them, a traversal of the first one, and the worst scenes of an evaluation.
+    """Draws the first scenes and what the model knows of them: its way there, complete objects, a traversal, samples; and the worst scenes.
 
     Args:
       out: folder; figures go to its subfolder `figures`.
@@ -32,13 +36,15 @@ def draw(out, split, suffix, evaluator, scenes, table, summary, facts, experimen
     first = _decompose(evaluator, scenes, np.arange(min(num_shown, len(scenes))))
     index = first.pop("index")
     title = f"{facts['model']}, {split}, step {facts['step']:,}"
+    layers = first.pop("layers")
     canvas.save_figure(panels.decomposition_figure(**first, scores=_scores(table, index), title=title), figures / f"decomposition_{split}.png")
     more = []
-    for name, caption, figure in _figures_of_inference(evaluator, scenes, first, title):
+    for name, caption, figure in _more_figures(evaluator, scenes, first, layers, title):
         canvas.save_figure(figure, figures / f"{name}_{split}.png")
         more.append((caption, figures / f"{name}_{split}.png"))
     order, _ = report.worst_first(table)
     worst = _decompose(evaluator, scenes, order[:num_shown])
+    worst.pop("layers")
     health = evaluator.health(next(evaluation_batches(scenes, evaluator.batch_size))["image"])
     report.write_report(
         pathlib.Path(out) / f"report{suffix}.html", title=title, summary=summary, protocol=facts["protocol"], table=table, scenes=worst,
@@ -46,9 +52,12 @@ def draw(out, split, suffix, evaluator, scenes, table, summary, facts, experimen
         warnings=diagnose(health, num_slots=facts["num_slots"], step=facts["step"]))
 
 
-def _figures_of_inference(evaluator, scenes, first, title):
-    """Yields (name, caption, figure) of the ways into the model that it has."""
+def _more_figures(evaluator, scenes, first, layers, title):
+    """Yields (name, caption, figure) of what the model has: complete objects, ways of inference, latents, a prior."""
     image, true_mask = first["image"], first["true_mask"]
+    if layers is not None:
+        figure = layers_figure(**first, **layers, background=evaluator.model.background_slot, title=title)
+        yield "layers", "The complete objects of the first scenes, hidden parts included, from near to far.", figure
     history = refinement_history(evaluator, image[:1])
     if history is not None:
         strip = panels.refinement_strip(history, image=image[:1], true_mask=None if true_mask is None else true_mask[:1], title=title)
@@ -61,6 +70,9 @@ def _figures_of_inference(evaluator, scenes, first, title):
         slot = slot_to_traverse(latents["kl"][0], first["masks"][0], None if true_mask is None else true_mask[0])
         figure = traversal_figure(**latents, decode=lambda slots: evaluator.model.decode(tf.constant(slots)), slot=slot, title=title)
         yield "traversal", "The most informative latents of one slot of the first scene.", figure
+    if evaluator.model.has_prior:
+        drawn = evaluator.model.sample(SAMPLES, random.make_seed(evaluator.seed))
+        yield "samples", f"{SAMPLES} scenes drawn from the prior.", samples_figure(drawn.recon, title=f"{title}: samples")
 
 
 def refinement_history(evaluator, image):
@@ -108,15 +120,26 @@ def posterior_means(evaluator, batch):
 
 
 def _decompose(evaluator, scenes, rows):
-    """Decomposes the scenes `rows` with the noise that they were scored with; arguments of `decomposition_figure`, and `index`."""
+    """Decomposes the scenes `rows` with the noise that they were scored with.
+
+    Returns:
+      dict: the arguments of `decomposition_figure`; `index`; and `layers`, the other arguments of `layers_figure`, or None for a
+      model that knows no hidden parts.
+    """
     pictures = {"image": [], "recon": [], "masks": [], "slot_recons": []}
+    layers = {"amodal_masks": [], "depths": [], "positions": []}
     for row in rows:
         image = scenes.image[row : row + 1].astype(np.float32) / np.float32(255)
         outputs = evaluator.forward(image, first_scene=int(row))
         for name, value in (("image", image), ("recon", outputs.recon), ("masks", outputs.masks), ("slot_recons", outputs.slot_recons)):
             pictures[name].append(np.asarray(value))
-    pictures = {name: np.concatenate(values) for name, values in pictures.items()}
-    return {**pictures, "true_mask": None if scenes.mask is None else scenes.mask[rows], "index": np.asarray(rows)}
+        for name, values in layers.items():
+            value = getattr(outputs, name, None)
+            values.append(None if value is None else np.asarray(value))
+    joined = {name: np.concatenate(values) for name, values in pictures.items()}
+    layers = {name: None if any(v is None for v in values) else np.concatenate(values) for name, values in layers.items()}
+    return {**joined, "true_mask": None if scenes.mask is None else scenes.mask[rows], "index": np.asarray(rows),
+            "layers": layers if layers["amodal_masks"] is not None else None}
 
 
 def _scores(table, index):

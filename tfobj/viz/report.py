@@ -20,7 +20,7 @@ SCENES_PER_FIGURE = 4
 MAX_LISTED = 20
 """Rows in the table of the worst scenes; the whole table is in the CSV file beside the report."""
 
-TILES = ("fg_ari", "ari", "msc", "miou", "mse", "psnr", "elbo", "kl")
+TILES = ("fg_ari", "ari", "msc", "miou", "aiou", "dpa_30", "mse", "psnr", "elbo", "kl")
 """Metrics shown large on top, where they exist."""
 
 _STYLE = """

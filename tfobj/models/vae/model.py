@@ -22,7 +22,9 @@ import tensorflow_probability as tfp
 
 from tfobj import random
 from tfobj.config import require
+from tfobj.distributions.gaussian import isotropic_nll
 from tfobj.errors import UserError
+from tfobj.inference.schedules import stepped
 from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, batch_and_slots, batch_size, compose, fold_slots, unfold_slots
 from tfobj.models.vae import convolutional
 from tfobj.nn.broadcast_decoder import BroadcastDecoder
@@ -69,6 +71,11 @@ class VAEConfig(SceneConfig):
     """"conv": channels of the first layer (Table 6: 32), of which all others are multiples."""
 
     minimum_slots = 1
+
+    @property
+    def slot_size(self):
+        """D."""
+        return self.latent_size * self.latent_multiplier
 
     def __post_init__(self):
         super().__post_init__()
@@ -140,7 +147,7 @@ class VAE(SceneModel):
         kl = tfd.kl_divergence(posterior, tfd.Normal(0.0, 1.0))                                     # [B, 1, D]
         squared_error = tf.reduce_sum(tf.square(image - scene.recon), axis=[1, 2, 3])
         last_scale = self.config.likelihood_scale if self.config.later_scale is None else self.config.later_scale
-        terms = {"squared_error": squared_error, "nll": self.negative_log_likelihood(squared_error, last_scale), "kl": tf.reduce_sum(kl, axis=[1, 2])}
+        terms = {"squared_error": squared_error, "nll": isotropic_nll(squared_error, self.num_values(), last_scale), "kl": tf.reduce_sum(kl, axis=[1, 2])}
         terms |= {"elbo": -(terms["nll"] + terms["kl"]), "mse": squared_error / self.num_values()}
         return SceneOutputs(*scene, slots=posterior.loc, posterior={"loc": posterior.loc, "scale": posterior.scale, "kl": kl}, loss_terms=terms)
 
@@ -153,21 +160,11 @@ class VAE(SceneModel):
         """Returns H W C."""
         return math.prod(self.config.image_size) * self.config.channels
 
-    def negative_log_likelihood(self, squared_error, scale):
-        """Returns -log N(x; recon, scale^2) in nats, summed over pixels and channels, from the sum of squared errors [B]."""
-        return squared_error / (2.0 * scale**2) + self.num_values() * (0.5 * math.log(2.0 * math.pi) + tf.math.log(scale))
-
-    def scale_at(self, step):
-        """Returns sigma after `step` updates."""
-        config = self.config
-        if config.later_scale is None:
-            return tf.constant(config.likelihood_scale)
-        return tf.where(step < config.later_scale_from_step, config.likelihood_scale, config.later_scale)
-
     def objective(self, outputs, step):
         """mean over scenes of nll + beta kl, in nats, under the sigma of the step; so are `nll` and `elbo` here."""
         terms = {name: tf.reduce_mean(term) for name, term in outputs.loss_terms.items()}
-        nll = self.negative_log_likelihood(terms.pop("squared_error"), self.scale_at(step))
+        scale = stepped(step, self.config.likelihood_scale, self.config.later_scale, self.config.later_scale_from_step)
+        nll = isotropic_nll(terms.pop("squared_error"), self.num_values(), scale)
         terms |= {"nll": nll, "elbo": -(nll + terms["kl"])}
         return nll + self.config.beta * terms["kl"], terms
 

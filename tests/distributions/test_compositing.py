@@ -1,0 +1,127 @@
+"""Compositing by depth: worked pixels, the painter's loop, laws, gradients."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfobj.distributions.compositing import composite, hard_weights, soft_weights
+
+ORDERINGS = ("soft_over", "softras", "softras_or")
+
+
+def pixel(values):
+    return tf.reshape(tf.constant(values, tf.float32), [1, -1, 1, 1, 1])
+
+
+def painter(alphas, depths, colours):
+    """From far to near: mu <- (1 - alpha) mu + alpha x; [J, ...] and the background last among the colours."""
+    mean = colours[-1]
+    for j in np.argsort(-depths):
+        mean = (1 - alphas[j]) * mean + alphas[j] * colours[j]
+    return mean
+
+
+def example(num_objects, seed=0, batch=3, binary=False):
+    rng = np.random.default_rng(seed)
+    alphas = rng.random((batch, num_objects, 5, 4, 1))
+    alphas = (alphas > 0.5).astype(float) if binary else alphas
+    depths = np.stack([rng.permutation(np.linspace(0.1, 0.9, num_objects)) for _ in range(batch)])
+    return alphas.astype(np.float32), depths.astype(np.float32), rng.random((batch, num_objects + 1, 5, 4, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("depths, ordering, weights, value", [
+    ((0.2, 0.6), "hard", (0.8, 0.1, 0.1), 0.85), ((0.2, 0.6), "soft_over", (0.792806, 0.107194, 0.1), 0.846403),
+    ((0.2, 0.6), "softras_or", None, 0.894907), ((0.4, 0.4), "soft_over", (0.6, 0.3, 0.1), 0.75), ((0.4, 0.4), "softras_or", None, 0.726923)])
+def test_worked_pixels(depths, ordering, weights, value):
+    alphas, depths = pixel([0.8, 0.5]), tf.constant([depths])
+    found = hard_weights(alphas, depths) if ordering == "hard" else soft_weights(alphas, depths, 0.1, ordering)
+    np.testing.assert_allclose(composite(found, pixel([1, 0.5, 0]))[0, 0, 0, 0], value, atol=2e-6)
+    if weights:
+        np.testing.assert_allclose(found[0, :, 0, 0, 0], weights, atol=2e-6)
+
+
+@pytest.mark.parametrize("depths, weights, value", [((0.2, 0.6), (0.988273, 0.011313, 0.000414), 0.993929), ((0.4, 0.4), None, 0.806155)])
+def test_worked_pixels_of_liu(depths, weights, value, monkeypatch):
+    monkeypatch.setattr("tfobj.distributions.compositing.BACKGROUND_NEARNESS", 0.0)
+    found = soft_weights(pixel([0.8, 0.5]), tf.constant([depths]), 0.1, "softras")
+    np.testing.assert_allclose(composite(found, pixel([1, 0.5, 0]))[0, 0, 0, 0], value, atol=2e-6)
+    if weights:
+        np.testing.assert_allclose(found[0, :, 0, 0, 0], weights, atol=2e-6)
+
+
+@pytest.mark.parametrize("num_objects", [1, 2, 5])
+def test_hard_weights_are_the_painters_loop(num_objects):
+    alphas, depths, colours = example(num_objects)
+    found = composite(hard_weights(alphas, depths), colours)
+    for b in range(3):
+        np.testing.assert_allclose(found[b], painter(alphas[b], depths[b], colours[b]), atol=1e-6)
+
+
+@pytest.mark.parametrize("num_objects", [2, 3, 5])
+def test_soft_over_becomes_the_painters_loop(num_objects):
+    alphas, depths, colours = example(num_objects)
+    hard = composite(hard_weights(alphas, depths), colours)
+    error = [np.abs(composite(soft_weights(alphas, depths, gamma), colours) - hard).max() for gamma in (0.1, 0.01, 1e-3)]
+    assert error[0] < 0.3 and error[1] < 1e-3 and error[2] < 1e-5
+
+
+@pytest.mark.parametrize("ordering", ["softras", "softras_or"])
+def test_softras_becomes_it_for_binary_alphas_alone(ordering):
+    for binary in (True, False):
+        alphas, depths, colours = example(3, binary=binary)
+        error = np.abs(composite(soft_weights(alphas, depths, 0.01, ordering), colours) - composite(hard_weights(alphas, depths), colours)).max()
+        assert error < 1e-3 if binary else error > 0.1
+
+
+@pytest.mark.parametrize("ordering", ["hard", *ORDERINGS])
+def test_weights_sum_to_one_and_follow_permutations(ordering):
+    alphas, depths, _ = example(4)
+    weigh = hard_weights if ordering == "hard" else lambda a, d: soft_weights(a, d, 0.1, ordering)
+    weights = weigh(alphas, depths).numpy()
+    np.testing.assert_allclose(weights.sum(1), np.ones((3, 5, 4, 1)), atol=1e-6)
+    assert weights.min() >= -1e-6
+    order = np.array([2, 0, 3, 1])
+    permuted = weigh(alphas[:, order], depths[:, order]).numpy()
+    np.testing.assert_allclose(permuted, weights[:, [*order, 4]], atol=1e-6)
+
+
+@pytest.mark.parametrize("ordering", ["soft_over", "softras_or"])
+def test_a_lone_object_keeps_its_alpha(ordering):
+    alphas, depths, _ = example(1)
+    np.testing.assert_allclose(soft_weights(alphas, depths, 0.1, ordering)[:, 0], alphas[:, 0], atol=2e-6)
+
+
+def test_softras_makes_a_lone_object_opaque():
+    alpha, depth, gamma = 0.3, 0.5, 0.1
+    expected = alpha / (alpha + np.exp(-(1 - depth - 1e-3) / gamma))
+    np.testing.assert_allclose(soft_weights(pixel([alpha]), tf.constant([[depth]]), gamma, "softras")[0, 0, 0, 0, 0], expected, rtol=1e-5)
+
+
+def test_equal_depths_are_ordered_by_index():
+    weights = hard_weights(pixel([1.0, 1.0, 1.0]), tf.constant([[0.5, 0.5, 0.5]]))
+    np.testing.assert_array_equal(weights[0, :, 0, 0, 0], [1, 0, 0, 0])
+
+
+def depth_gradient(alphas, ordering):
+    alphas, depths, colours = tf.constant(alphas), tf.constant([[0.3, 0.4]]), pixel([0.2, 0.9, 0.5])
+    with tf.GradientTape() as tape:
+        tape.watch([alphas, depths])
+        value = tf.reduce_sum(composite(soft_weights(alphas, depths, 0.1, ordering), colours))
+    return tape.gradient(value, [alphas, depths])
+
+
+@pytest.mark.parametrize("ordering", ORDERINGS)
+@pytest.mark.parametrize("filling", [0.0, 1.0])
+def test_gradients_are_finite_where_nothing_or_everything_is(ordering, filling):
+    for gradient in depth_gradient(np.full((1, 2, 3, 3, 1), filling, np.float32), ordering):
+        assert np.isfinite(gradient).all()
+
+
+def test_depths_matter_where_objects_overlap():
+    alphas = np.zeros((1, 2, 1, 4, 1), np.float32)
+    alphas[0, 0, 0, :2] = alphas[0, 1, 0, 2:] = 1.0
+    np.testing.assert_allclose(depth_gradient(alphas, "soft_over")[1], [[0.0, 0.0]], atol=1e-5)
+    alphas[0, 1, 0, 1:] = 1.0
+    nearer, farther = depth_gradient(alphas, "soft_over")[1][0]
+    # The farther object is brighter: more of it means a larger value, and depth counts relatively.
+    assert nearer > 0.1 and np.isclose(nearer, -farther)

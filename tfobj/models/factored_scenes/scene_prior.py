@@ -1,0 +1,184 @@
+"""The scene level (Anciukevicius et al. 2020, section 3.1): a code y that makes the objects of a scene depend on each other.
+
+    y = (y_theta, y_a) ~ N(0, I)
+    theta_j | y        ~ Categorical(softmax zeta(y_theta)_j)               one map per object: given y, objects avoid each other
+    (z_j, d~_j) | y    ~ N(xi(y_a, positions))                              appearance and depth before the sigmoid
+
+zeta and xi read disjoint halves of y, so positions change with appearances fixed and the reverse. It is trained last, on the modes of the
+object level, which rests:
+
+    loss = mean over scenes of - sum_j [ log N(z_j, d~_j; xi) + log softmax(zeta)_j[theta_j] ] + 0.01 KL(Q(y | z, d~, theta) || N(0, I))
+
+The paper's Table 5 has no row for zeta; it and the coordinates by which positions enter dense layers, (row, column) in [-1, 1], are ours.
+"""
+
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfobj import random
+from tfobj.distributions.relaxed import gumbel
+from tfobj.nn.convolution import ConvStack
+from tfobj.nn.layers import Conv2D, Dense
+from tfobj.nn.residual import ResidualDense
+
+tfd = tfp.distributions
+
+LOG_VARIANCE_BOUND = 10.0
+
+
+class SceneTerms(NamedTuple):
+    """What the scene level says of objects; float32 [B], nats."""
+
+    positions_nll: Any
+    """- sum_j log softmax(zeta)_j[theta_j]; J log(H W) under a uniform prior."""
+    appearance_nll: Any
+    """- sum_j log N(z_j, d~_j; xi)."""
+    kl: Any
+    """KL(Q(y | z, d~, theta) || N(0, I))."""
+
+
+def gaussian(parameters):
+    """Returns the `tfd.Normal` of [..., 2 L] parameters, [mean, log variance], the latter within +- 10."""
+    loc, log_variance = tf.split(tf.cast(parameters, tf.float32), 2, axis=-1)
+    return tfd.Normal(loc, tf.exp(0.5 * tf.clip_by_value(log_variance, -LOG_VARIANCE_BOUND, LOG_VARIANCE_BOUND)))
+
+
+@keras.saving.register_keras_serializable("tfobj")
+class _ResidualMLP(keras.layers.Layer):
+    """dense(units) ELU - residual - residual - dense(outputs), the last one linear."""
+
+    def __init__(self, units, outputs, **kwargs):
+        super().__init__(**kwargs)
+        self.stages = [Dense(units, activation="elu", dtype=self.dtype_policy, name="dense_0"),
+                       *(ResidualDense(dtype=self.dtype_policy, name=f"residual_{i}") for i in (1, 2)),
+                       Dense(outputs, dtype=self.dtype_policy, name="dense_3")]
+
+    def build(self, input_shape):
+        for stage in self.stages:
+            stage.build(input_shape)
+            input_shape = stage.compute_output_shape(input_shape)
+        self.built = True
+
+    def call(self, x):
+        for stage in self.stages:
+            x = stage(x)
+        return tf.cast(x, tf.float32)
+
+
+@keras.saving.register_keras_serializable("tfobj")
+class _PositionMaps(keras.layers.Layer):
+    """zeta: [B, n] -> float32 logits [B, J, H, W]; dense - dense to a sixteenth of the sides - four enlarging convolutions - 1 x 1, cropped."""
+
+    STRIDE = 16
+
+    def __init__(self, image_size, num_objects, units, filters, **kwargs):
+        super().__init__(**kwargs)
+        self.image_size, self.filters = tuple(image_size), filters
+        self.grid = [-(-side // self.STRIDE) for side in image_size]
+        self.hidden = Dense(units, activation="elu", dtype=self.dtype_policy, name="hidden")
+        self.map = Dense(self.grid[0] * self.grid[1] * filters[0], activation="elu", dtype=self.dtype_policy, name="map")
+        self.cnn = ConvStack(filters, 3, 2, transposed=True, activation="elu", dtype=self.dtype_policy, name="cnn")
+        self.head = Conv2D(num_objects, 1, dtype=self.dtype_policy, name="head")
+
+    def build(self, input_shape):
+        self.hidden.build(input_shape)
+        self.map.build((None, self.hidden.units))
+        shape = (None, *self.grid, self.filters[0])
+        self.cnn.build(shape)
+        self.head.build(self.cnn.compute_output_shape(shape))
+        self.built = True
+
+    def call(self, x):
+        x = tf.reshape(self.map(self.hidden(tf.cast(x, self.compute_dtype))), [-1, *self.grid, self.filters[0]])
+        height, width = self.image_size
+        x = tf.cast(self.head(self.cnn(x)), tf.float32)[:, :height, :width]
+        return tf.transpose(x, [0, 3, 1, 2])
+
+
+@keras.saving.register_keras_serializable("tfobj")
+class ScenePrior(keras.layers.Layer):
+    """See the module's docstring.
+
+    Args:
+      image_size: (H, W).
+      num_objects: J.
+      num_latents: L = D + 1, appearance and depth of an object.
+      code_size: of y; even, each half has one use.
+      units: of the dense layers, 128 in the paper.
+      filters: channels of the enlarging convolutions of zeta.
+      target_blur: standard deviation in pixels that target positions are blurred with; 0 gives the likelihood.
+    """
+
+    def __init__(self, image_size, num_objects, num_latents, code_size, units, filters, target_blur=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.target_blur = target_blur
+        self.num_objects, self.num_latents, self.code_size = num_objects, num_latents, code_size
+        policy = {"dtype": self.dtype_policy}
+        self.encoder = _ResidualMLP(units, 2 * code_size, name="encoder", **policy)
+        self.position_maps = _PositionMaps(image_size, num_objects, units, filters, name="zeta", **policy)
+        self.latents = _ResidualMLP(units, 2 * num_objects * num_latents, name="xi", **policy)
+
+    def build(self, input_shape=None):
+        self.encoder.build((None, self.num_objects * (self.num_latents + 2)))
+        self.position_maps.build((None, self.code_size // 2))
+        self.latents.build((None, self.code_size - self.code_size // 2 + 2 * self.num_objects))
+        self.built = True
+
+    def posterior(self, latents, positions):
+        """Returns Q(y | z, d~, theta), a `tfd.Normal` of batch shape [B, code_size], from [B, J, L] and coordinates [B, J, 2]."""
+        return gaussian(self.encoder(tf.reshape(tf.concat([latents, positions], axis=-1), [-1, self.num_objects * (self.num_latents + 2)])))
+
+    def maps(self, code):
+        """Returns the logits zeta(y_theta) [B, J, H, W] of a code y [B, code_size]."""
+        return self.position_maps(code[:, : self.code_size // 2])
+
+    def appearance(self, code, positions):
+        """Returns xi(y_a, positions), a `tfd.Normal` of batch shape [B, J, L]."""
+        flat = tf.reshape(positions, [-1, 2 * self.num_objects])
+        parameters = self.latents(tf.concat([code[:, self.code_size // 2 :], flat], axis=-1))
+        return gaussian(tf.reshape(parameters, [-1, self.num_objects, 2 * self.num_latents]))
+
+    def terms(self, latents, positions, index, noise):
+        """Scores the modes of a scene's objects.
+
+        Args:
+          latents: [B, J, L].
+          positions: [B, J, 2] in [-1, 1].
+          index: int32 [B, J], number of the pixel of each position.
+          noise: standard normal [B, code_size].
+
+        Returns:
+          `SceneTerms`.
+        """
+        posterior = self.posterior(latents, positions)
+        code = posterior.loc + posterior.scale * noise
+        logits = self.maps(code)
+        height, width = logits.shape[-2:]
+        log_probs = tf.nn.log_softmax(tf.reshape(logits, [-1, self.num_objects, height * width]))
+        targets = tf.one_hot(index, height * width)
+        if self.target_blur:
+            rows, columns = (blur_matrix(side, self.target_blur) for side in (height, width))
+            targets = tf.einsum("hp,bjpq,wq->bjhw", rows, tf.reshape(targets, [-1, self.num_objects, height, width]), columns)
+            targets = tf.reshape(targets, [-1, self.num_objects, height * width])
+        return SceneTerms(
+            positions_nll=-tf.reduce_sum(targets * log_probs, axis=[1, 2]),
+            appearance_nll=-tf.reduce_sum(self.appearance(code, positions).log_prob(latents), axis=[1, 2]),
+            kl=tf.reduce_sum(tfd.kl_divergence(posterior, tfd.Normal(0.0, 1.0)), axis=1))
+
+    def sample_positions(self, code, seed):
+        """Draws one pixel per object from zeta: int32 [B, J], by the largest of logits plus Gumbel noise."""
+        logits = self.maps(code)
+        uniform = random.uniform(seed, "factored_scenes/prior_positions", [tf.shape(code)[0], *logits.shape[1:]])
+        flat = tf.reshape(logits + gumbel(uniform), [-1, self.num_objects, logits.shape[2] * logits.shape[3]])
+        return tf.argmax(flat, axis=-1, output_type=tf.int32)
+
+
+def blur_matrix(size, deviation):
+    """Returns the Gaussian blur of one axis as float32 [size, size]; columns sum to one, so no mass is lost at the borders."""
+    distance = np.arange(size)[:, None] - np.arange(size)
+    weights = np.exp(-0.5 * (distance / deviation) ** 2)
+    return (weights / weights.sum(axis=0)).astype(np.float32)
