@@ -103,7 +103,7 @@ def _splits(protocols):
         text = ", ".join(f"{name} = {_extent(split)}" for name, split in protocol.splits.items())
         texts.setdefault(text, []).append(protocol.name)
     return [line for text, names in texts.items()
-            for line in _item("splits" if len(texts) == 1 else f"splits of {', '.join(names)}", text, 4, 24)]
+            for line in _item("splits", text if len(texts) == 1 else f"{', '.join(names)}: {text}", 4, 24)]
 
 
 def _extent(split):
