@@ -45,9 +45,12 @@ def record(workdir, results):
         raise UserError(f"`--record` must be the folder of an evaluated run. Received: {workdir}, which has no evaluation.json.")
     row = json.loads(path.read_text())
     name = f"{row['model']}_{dataset_of(row)}_{row['preset']}_seed{row['seed']}"
-    for source, target in ((path, results / f"{name}.json"), (workdir / "figures" / "decomposition_test.png", results / f"{name}.png")):
-        target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(source, target)
+    figures = workdir / "figures"
+    copies = {path: f"{name}.json", figures / "decomposition_test.png": f"{name}.png", figures / "layers_test.png": f"{name}_layers.png"}
+    results.mkdir(exist_ok=True)
+    for source, target in copies.items():
+        if source.exists():
+            shutil.copyfile(source, results / target)
 
 
 def dataset_of(row):
@@ -56,12 +59,15 @@ def dataset_of(row):
 
 
 def results_table(results):
-    """Returns the table as Markdown: one row per model, dataset and preset, over seeds, with the published number beside it."""
+    """Returns the tables as Markdown: one row per model, dataset and preset, over seeds, with the published number beside it.
+
+    Models with depth have a table of their own.
+    """
     published = {(p["model"], p["dataset"]): p for p in json.loads((results / "published.json").read_text())}
-    groups = {}
+    groups, with_depth = {}, {}
     for path in sorted(results.glob("*_seed*.json")):
         row = json.loads(path.read_text())
-        groups.setdefault((row["model"], dataset_of(row), row["preset"]), []).append(row)
+        (with_depth if "aiou_micro" in row else groups).setdefault((row["model"], dataset_of(row), row["preset"]), []).append(row)
     lines = ["| model | dataset | preset | seeds | steps | minutes | foreground ARI | mIoU | MSE | published full run: fg-ARI |",
              "|---|---|---|---|---|---|---|---|---|---|"]
     for (model, dataset, preset), rows in groups.items():
@@ -70,8 +76,20 @@ def results_table(results):
             f"`{model}`", dataset, preset, str(len(rows)), f"{rows[0]['step']:,}", spread(rows, "training_minutes", "{:.0f}"),
             spread(rows, "fg_ari", "{:.3f}"), spread(rows, "miou", "{:.3f}"), spread(rows, "mse", "{:.4f}"),
             f"{paper['fg_ari']:.3f} ± {paper['seed_std']:.3f}" if paper else "–"]) + " |")
+    if with_depth:
+        lines += ["", "| model | dataset | preset | seeds | steps | minutes | amodal IoU | depth order | mIoU | MSE | published full run: aIoU, depth order, mIoU |",
+                  "|---|---|---|---|---|---|---|---|---|---|---|"]
+    for (model, dataset, preset), rows in with_depth.items():
+        paper = published.get((model, dataset))
+        lines.append("| " + " | ".join([
+            f"`{model}`", dataset, preset, str(len(rows)), f"{rows[0]['step']:,}", spread(rows, "training_minutes", "{:.0f}"),
+            *(spread(rows, f"{name}_micro", "{:.3f}") for name in ("aiou", "dpa_30", "object_miou")), spread(rows, "mse", "{:.4f}"),
+            ", ".join(f"{paper[name]:.2f}" for name in ("aiou", "dpa_30", "object_miou")) if paper else "–"]) + " |")
+    groups |= with_depth
     hardware = sorted({row.get("hardware", "unknown") for rows in groups.values() for row in rows})
     sources = sorted({f"{p['source']}" for key, p in published.items() if any(key == group[:2] for group in groups)})
+    if with_depth:
+        sources.append("means over objects, and over pairs that overlap by 30 pixels or more, where depth is scored")
     return "\n".join([*lines, "", f"Test: 320 held-out scenes, mean over scenes (smallest to largest over seeds). Ours: {'; '.join(hardware)}. "
                       f"Published: {'; '.join(sources)}; those are full trainings of 200,000 to 1,000,000 steps on accelerators."])
 

@@ -28,12 +28,25 @@ def test_table_averages_over_seeds_and_shows_the_published_number(tmp_path):
     assert "0.992 ± 0.004" in table and "A paper" in table
 
 
+def test_models_with_depth_have_a_table_of_their_own(tmp_path):
+    (tmp_path / "published.json").write_text(json.dumps(
+        [{"model": "factored_scenes", "dataset": "tetris", "aiou": 0.9, "dpa_30": 0.87, "object_miou": 0.83, "source": "A paper"}]))
+    (tmp_path / "iodine_tetris_quick_seed0.json").write_text(json.dumps(row()))
+    (tmp_path / "factored_scenes_tetris_quick_seed0.json").write_text(json.dumps(
+        row(model="factored_scenes", aiou_micro=0.75, dpa_30_micro=0.8, object_miou_micro=0.625)))
+    first, second = re.findall(r"(?:^\|.*\n?)+", readme.results_table(tmp_path), re.MULTILINE)
+    assert "iodine" in first and "factored_scenes" not in first
+    assert "| 0.750 | 0.800 | 0.625 | 0.0100 | 0.90, 0.87, 0.83 |" in second
+
+
 def test_record_names_the_file_by_its_content(tmp_path):
     (tmp_path / "run" / "figures").mkdir(parents=True)
     (tmp_path / "run" / "evaluation.json").write_text(json.dumps(row(seed=3)))
-    (tmp_path / "run" / "figures" / "decomposition_test.png").write_bytes(b"png")
+    for name in ("decomposition", "layers"):
+        (tmp_path / "run" / "figures" / f"{name}_test.png").write_bytes(b"png")
     readme.record(tmp_path / "run", tmp_path / "results")
-    assert sorted(p.name for p in (tmp_path / "results").iterdir()) == ["iodine_tetris_quick_seed3.json", "iodine_tetris_quick_seed3.png"]
+    assert sorted(p.name for p in (tmp_path / "results").iterdir()) == ["iodine_tetris_quick_seed3.json", "iodine_tetris_quick_seed3.png",
+                                                                              "iodine_tetris_quick_seed3_layers.png"]
     with pytest.raises(UserError, match="no evaluation.json"):
         readme.record(tmp_path, tmp_path / "results")
 

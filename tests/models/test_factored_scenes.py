@@ -316,11 +316,20 @@ def test_stages():
     assert {v.path for v in model.trained_variables(OBJECTS)} == {v.path for v in model.trainable_variables} - names
 
 
+def test_initial_values():
+    model, _ = make(initial_alpha=0.1, initial_background=0.02)
+    appearances = tf.zeros([1, 2, model.config.appearance_size])
+    canvas = model.decoder(tf.reshape(appearances, [2, -1]))
+    np.testing.assert_allclose(canvas[..., -1], np.full(canvas.shape[:-1], 0.1), atol=1e-6)
+    np.testing.assert_allclose(model.background_decoder(tf.zeros([1, model.config.background_size])), np.full((1, 10, 12, 3), 0.02), atol=1e-6)
+
+
 @pytest.mark.parametrize("changes, message", [
     ({"canvas_size": 10}, "`model.canvas_size` must be a multiple of 4"),
     ({"canvas_size": 12, "decoder": "residual"}, "`model.canvas_size` must be a multiple of 8"),
     ({"canvas_size": 128}, "`model.canvas_size` must be at most the shorter side of the image, 64"),
     ({"depth_temperature": 0.0}, "`model.depth_temperature` must be positive"),
+    ({"initial_alpha": 0.0}, "`model.initial_alpha` must be between 0 and 1"),
     ({"num_steps": 2}, "`model.num_steps` must be 1"),
     ({"ordering": "softrast"}, "model.ordering"),
     ({"position_penalty_weight": float("nan")}, "`model.position_penalty_weight` must be at least 0"),

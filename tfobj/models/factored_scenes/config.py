@@ -38,6 +38,8 @@ class FactoredScenesConfig(SceneConfig):
     background: Literal["convolutional", "uniform"] = "convolutional"
     """What the background can be: pictures of 16 numbers on a grid of 32 pixels, or one colour (ours). Where objects keep to the middle, the former
     first learns their mean picture, and objects learn to keep out of it."""
+    initial_background: float = 0.5
+    """Brightness of the background before training; 0.5 is that of zero biases. While the background is much too bright, objects learn to be black."""
     norm: Literal["batch", "group", "none"] = "batch"
     """Of "global" and background encoder. With "batch", scenes of a batch see each other in training."""
     decoder: Literal["transposed", "residual"] = "transposed"
@@ -46,6 +48,8 @@ class FactoredScenesConfig(SceneConfig):
     decoder_filters: tuple[int, ...] = (30, 128, 64, 32)
     """Of the transposed decoder, from the first map on."""
     residual_decoder_filters: int = 32
+    initial_alpha: float = 0.5
+    """Alpha of canvases before training; 0.5 is that of zero biases. Objects that are faint at first do not hide each other while none can draw yet."""
     ordering: compositing.Ordering = "soft_over"
     """Of objects in training; the paper's is "after Liu et al. 2019", without a formula."""
     depth_temperature: float = 0.1
@@ -115,6 +119,8 @@ class FactoredScenesConfig(SceneConfig):
         for name in ("appearance_size", "background_size", "position_stride", "depth_anneal_steps", "position_anneal_steps", "position_penalty_cell", "scene_from_step"):
             require(getattr(self, name) >= 1, f"model.{name}", "at least 1", getattr(self, name))
         require(self.scene_code_size >= 2, "model.scene_code_size", "at least 2", self.scene_code_size)
+        for name in ("initial_alpha", "initial_background"):
+            require(0 < getattr(self, name) < 1, f"model.{name}", "between 0 and 1", getattr(self, name))
         for name in ("beta_appearance", "beta_depth", "beta_background", "position_penalty_weight", "position_noise_steps", "alpha_entropy_weight", "alpha_area_weight", "scene_kl_weight",
                      "position_target_blur", "later_scale_from_step"):
             require(0 <= getattr(self, name) < math.inf, f"model.{name}", "at least 0", getattr(self, name))

@@ -117,7 +117,10 @@ class FactoredScenes(SceneModel):
         self.object_encoder.build(image_shape if config.features == "global" else canvas_shape)
         self.background_encoder.build(image_shape)
         self.decoder.build((None, config.appearance_size))
+        last = self.decoder.cnn.stages[-1] if config.decoder == "transposed" else self.decoder.stages[-1]
+        last.bias.assign([0.0] * config.channels + [_logit(config.initial_alpha)])
         self.background_decoder.build((None, config.background_size))
+        self.background_decoder.last.bias.assign([_logit(config.initial_background)] * config.channels)
         if self.scene_prior is not None:
             self.scene_prior.build()
         self.position_penalty.build()
@@ -355,6 +358,10 @@ class FactoredScenes(SceneModel):
             [_padded(of_objects, size, fill), _padded(of_background, size, fill)[:, None]], axis=1)
         return {"loc": join(objects.loc, background.loc, 0.0), "scale": join(objects.scale, background.scale, 1.0),
                 "kl": join(kl_objects, kl_background, 0.0)}
+
+
+def _logit(p):
+    return math.log(p / (1.0 - p))
 
 
 def binary_entropy(p):

@@ -238,6 +238,7 @@ class BackgroundDecoder(keras.layers.Layer):
         self.map = Dense(math.prod(self.grid) * self.GRID_CHANNELS, activation="elu", dtype=self.dtype_policy, name="map")
         self.stages = [Conv2D(channels, kernel, padding="same", activation="elu" if kernel == 3 else None, dtype=self.dtype_policy, name=f"conv_{i}")
                        for i, kernel in enumerate((3, 3, 1))]
+        self.last = self.stages[-1]
 
     def build(self, input_shape):
         self.map.build(input_shape)
@@ -262,12 +263,12 @@ class UniformBackground(keras.layers.Layer):
     def __init__(self, image_size, channels, **kwargs):
         super().__init__(**kwargs)
         self.image_size = tuple(image_size)
-        self.colour = Dense(channels, dtype=self.dtype_policy, name="colour")
+        self.last = Dense(channels, dtype=self.dtype_policy, name="colour")
 
     def build(self, input_shape):
-        self.colour.build(input_shape)
+        self.last.build(input_shape)
         self.built = True
 
     def call(self, x):
-        colour = tf.sigmoid(tf.cast(self.colour(tf.cast(x, self.compute_dtype)), tf.float32))
+        colour = tf.sigmoid(tf.cast(self.last(tf.cast(x, self.compute_dtype)), tf.float32))
         return tf.tile(colour[:, None, None], [1, *self.image_size, 1])
