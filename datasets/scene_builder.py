@@ -101,6 +101,8 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     PARALLEL = False
     """Whether to generate in several processes: pays if a chunk takes longer than to send it, and to start Python (0.2 s)."""
 
+    HOMEPAGE = "https://github.com/google-deepmind/multi_object_datasets"
+    """Of the published set."""
     HAS_AMODAL_MASKS = False
     """Whether generated scenes have `amodal_masks`."""
 
@@ -187,7 +189,7 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             features["scene"] = _floats(self.scene_docs)
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(features),
-            homepage="https://github.com/google-deepmind/multi_object_datasets",
+            homepage=self.HOMEPAGE,
             # Splits are defined by position, so the order of the records is part of the data.
             disable_shuffling=True,
             metadata=tfds.core.MetadataDict(self.provenance) if self.provenance else None,

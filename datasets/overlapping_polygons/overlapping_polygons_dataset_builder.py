@@ -34,6 +34,7 @@ class Builder(scene_builder.SceneBuilder):
         )
     ]
     DEFAULT_BUILDER_CONFIG_NAME = "generated"
+    HOMEPAGE = "https://arxiv.org/abs/2004.00642"
     HAS_AMODAL_MASKS = True
 
     # TFDS infers both from the module's name, which does not lead to the files of a source checkout.
