@@ -108,13 +108,16 @@ def render(factors, size=DEFAULT_SIZE):
         background, zeros for an entity that is not drawn.
 
     Raises:
-      ValueError: if the size is too small or a number of edges is no polygon's.
+      ValueError: if the size is too small, a number of edges is no polygon's, or a depth is not finite.
     """
     if size < MIN_SIZE:
         raise ValueError(f"`size` must be at least {MIN_SIZE} pixels. Received: size={size}.")
     edges = np.asarray(factors["edges"])
     if not np.isin(edges, (0, *range(3, 1 + int(edges.max(initial=0))))).all():
         raise ValueError(f"`edges` must be 0 or an integer of at least 3. Received: {np.unique(edges)}.")
+
+    if not np.isfinite(np.asarray(factors["depth"])[edges > 0]).all():
+        raise ValueError("`depth` must be finite for every polygon that is drawn. Received: NaN or infinity.")
 
     num_scenes, num_entities = edges.shape
     arrays = {

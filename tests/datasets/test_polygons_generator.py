@@ -240,5 +240,7 @@ def test_errors_name_the_argument():
     for edges in (2, 1, -3, 4.5):
         with pytest.raises(ValueError, match="`edges` must be 0 or an integer of at least 3. Received: "):
             amodal_mask(edges=edges)
+    with pytest.raises(ValueError, match="`depth` must be finite for every polygon that is drawn. Received: NaN or infinity"):
+        polygons.render({**polygons.factors([0]), "depth": np.full((1, 3), np.nan)})
     with pytest.raises(ValueError, match="`seed` must be in"):
         polygons.factors([0], seed=-1)

@@ -156,3 +156,5 @@ def test_errors():
         amodal.amodal_sets(np.zeros((2, 3, 4, 4)))
     with pytest.raises(UserError, match=r"`depths` must have shape \[B, K\], \(2, 3\). Received: \(2, 4\)"):
         amodal.modal_ids(np.zeros((2, 3, 4, 4)), np.zeros((2, 4)))
+    with pytest.raises(UserError, match=r"`depths` must be finite: nothing is nearer than NaN. Received: \[ ?0. nan  ?0.\] in scene 1."):
+        amodal.modal_ids(np.zeros((2, 3, 4, 4)), np.array([[0, 1, 2], [0, np.nan, 0]]))

@@ -52,6 +52,9 @@ def modal_ids(sets, depths):
     sets, depths = np.asarray(sets, bool), np.asarray(depths, np.float64)
     if depths.shape != sets.shape[:2]:
         raise UserError(f"`depths` must have shape [B, K], {sets.shape[:2]}. Received: {depths.shape}.")
+    if not np.isfinite(depths).all():
+        scene = int(np.flatnonzero(~np.isfinite(depths).all(axis=1))[0])
+        raise UserError(f"`depths` must be finite: nothing is nearer than NaN. Received: {depths[scene]} in scene {scene}.")
     if not sets.shape[1]:
         return np.zeros((len(sets), *sets.shape[2:]), np.int64)
     distance = np.where(sets, depths[..., None, None], np.inf)

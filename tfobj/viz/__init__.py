@@ -2,6 +2,7 @@
 
 | question | function |
 |---|---|
+| what is in a data set? | `truth_figure` |
 | what does every slot hold? | `decomposition_figure`, `masks_grid` |
 | how does inference proceed? | `refinement_strip`, `stick_breaking_figure` |
 | which objects lie behind others? | `layers_figure` |
@@ -24,6 +25,7 @@ from tfobj.viz.report import worst_first, write_report
 from tfobj.viz.samples import samples_figure
 from tfobj.viz.stick_breaking import stick_breaking_figure
 from tfobj.viz.traversal import traversal_figure
+from tfobj.viz.truth import truth_figure
 
 __all__ = [
     "SLOT_COLOURS",
@@ -44,6 +46,7 @@ __all__ = [
     "slots_figure",
     "stick_breaking_figure",
     "traversal_figure",
+    "truth_figure",
     "worst_first",
     "write_report",
 ]
