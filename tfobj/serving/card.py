@@ -1,6 +1,6 @@
 """The README beside an exported model, written from its metadata."""
 
-HEADLINE_SCORES = ("fg_ari", "ari", "msc", "miou", "mse", "psnr")
+HEADLINE_SCORES = ("fg_ari", "ari", "msc", "miou", "aiou", "dpa_30", "mse", "psnr")
 """Metric names of `evaluation.json` that cards and the model index show, in this order."""
 
 _DESCRIPTIONS = {

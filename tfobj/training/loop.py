@@ -253,7 +253,7 @@ class _Observer:
         self.writer.write(step, "validation", summary)
         if self.state.save_best(validation_score(summary, self.experiment.eval.best_metric)):
             self.best_step = step
-        scores = "  ".join(f"{name} {summary[name]:.4f}" for name in ("fg_ari", "ari", "miou", "mse") if name in summary)
+        scores = "  ".join(f"{name} {summary[name]:.4f}" for name in ("fg_ari", "ari", "miou", "aiou", "dpa_30", "mse") if name in summary)
         self.console.say(f"step {step:>8,}  validation  {scores}")
         for action in self.actions:
             action(Evaluation(step, self.workdir, self.model, self.evaluator, self.validation, summary, self.writer))
