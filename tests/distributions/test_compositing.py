@@ -65,12 +65,13 @@ def test_soft_over_becomes_the_painters_loop(num_objects):
     assert error[0] < 0.3 and error[1] < 1e-3 and error[2] < 1e-5
 
 
-@pytest.mark.parametrize("ordering", ["softras", "softras_or"])
-def test_softras_becomes_it_for_binary_alphas_alone(ordering):
+@pytest.mark.parametrize("ordering, tolerance", [("softras", 0.06), ("softras_or", 1e-3)])
+def test_softras_becomes_it_for_binary_alphas_alone(ordering, tolerance):
+    """Up to the background, which softras weighs with exp(epsilon / gamma) against exp((1 - d) / gamma) of an opaque object far away."""
     for binary in (True, False):
         alphas, depths, colours = example(3, binary=binary)
-        error = np.abs(composite(soft_weights(alphas, depths, 0.01, ordering), colours) - composite(hard_weights(alphas, depths), colours)).max()
-        assert error < 1e-3 if binary else error > 0.1
+        error = np.abs(composite(soft_weights(alphas, depths, 0.03, ordering), colours) - composite(hard_weights(alphas, depths), colours)).max()
+        assert error < tolerance if binary else error > 0.1
 
 
 @pytest.mark.parametrize("ordering", ["hard", *ORDERINGS])

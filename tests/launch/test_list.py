@@ -60,7 +60,7 @@ def test_presets_read_from_the_source_are_those_of_the_model(model):
 @pytest.mark.parametrize("model", registry.MODELS)
 def test_printed_values_can_be_set(model):
     """Each printed name=value, given to --set, gives the configuration it was printed from."""
-    experiment = resolve(model, "overlapping_polygons" if model == "factored_scenes" else "tetris")
+    experiment = resolve(model, next(dataset for preset, dataset in registry.model_presets(model) if preset == "paper"))
     printed = {s.name: s.value for group in ("model", "train", "eval") for s in catalogue.settings(getattr(experiment, group), group + ".")}
     assert experiment.override(printed) == experiment
 

@@ -329,6 +329,7 @@ def test_initial_values():
     ({"canvas_size": 12, "decoder": "residual"}, "`model.canvas_size` must be a multiple of 8"),
     ({"canvas_size": 128}, "`model.canvas_size` must be at most the shorter side of the image, 64"),
     ({"depth_temperature": 0.0}, "`model.depth_temperature` must be positive"),
+    ({"ordering": "softras", "final_depth_temperature": 0.01}, "`model.final_depth_temperature` must be at least 0.015 with model.ordering=softras"),
     ({"initial_alpha": 0.0}, "`model.initial_alpha` must be between 0 and 1"),
     ({"num_steps": 2}, "`model.num_steps` must be 1"),
     ({"ordering": "softrast"}, "model.ordering"),

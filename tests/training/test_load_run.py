@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfobj import registry
 from tfobj.training.checkpoint import RunState, load_run
 from tfobj.training.experiment import build_model, resolve
 from tfobj.training.optimizer import make_optimizer
@@ -14,7 +15,8 @@ from tfobj.training.optimizer import make_optimizer
 
 @pytest.mark.parametrize("case", conformance.MODELS, ids=lambda case: case.id)
 def test_every_weight_and_the_optimizer_come_back(case, tmp_path):
-    experiment = resolve(case.model, "tetris", overrides={f"model.{name}": value for name, value in case.overrides.items()})
+    dataset = next(dataset for preset, dataset in registry.model_presets(case.model) if preset == "paper")
+    experiment = resolve(case.model, dataset, overrides={f"model.{name}": value for name, value in case.overrides.items()})
     (tmp_path / "config.json").write_text(json.dumps(experiment.to_dict()))
     model, optimizer = build_model(experiment), make_optimizer(experiment.train)
     optimizer.build(model.trainable_variables)

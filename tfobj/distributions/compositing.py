@@ -26,6 +26,8 @@ MAXIMUM_ALPHA = 1.0 - 1e-6
 BACKGROUND_NEARNESS = 1e-3
 """epsilon of Liu et al. 2019."""
 _TINY = 1e-30
+LEAST_SOFTRAS_TEMPERATURE = 0.015
+"""Below, an absent object at depth 0 would beat one at depth 1: log(_TINY) + 1 / gamma > 0."""
 
 
 def hard_weights(alphas, depths):

@@ -119,6 +119,11 @@ class FactoredScenesConfig(SceneConfig):
         for name in ("appearance_size", "background_size", "position_stride", "depth_anneal_steps", "position_anneal_steps", "position_penalty_cell", "scene_from_step"):
             require(getattr(self, name) >= 1, f"model.{name}", "at least 1", getattr(self, name))
         require(self.scene_code_size >= 2, "model.scene_code_size", "at least 2", self.scene_code_size)
+        if self.ordering != "soft_over":
+            least = compositing.LEAST_SOFTRAS_TEMPERATURE
+            for name in ("depth_temperature", "final_depth_temperature"):
+                value = getattr(self, name)
+                require(value is None or value >= least, f"model.{name}", f"at least {least} with model.ordering={self.ordering}", value)
         for name in ("initial_alpha", "initial_background"):
             require(0 < getattr(self, name) < 1, f"model.{name}", "between 0 and 1", getattr(self, name))
         for name in ("beta_appearance", "beta_depth", "beta_background", "position_penalty_weight", "position_noise_steps", "alpha_entropy_weight", "alpha_area_weight", "scene_kl_weight",
