@@ -79,7 +79,7 @@ import tensorflow as tf
 model = tf.saved_model.load("{name}/{metadata['version']}")
 result = model.decompose(images)                                 # uint8, or float32 in [0, 1], [B, H, W, {metadata['channels']}]
 result = model.decompose(images, num_slots={metadata['num_slots']}, num_steps={metadata['num_steps']}, seed=1)
-scene = model.decode(result["slots"])                            # edit the latents in between{prior}
+scene = model.decode(result["slots"])                            # edit the latents in between (tfobj: launch/edit.py){prior}
 ```
 
 TensorFlow Serving, `{name}/` being the folder of this file:
