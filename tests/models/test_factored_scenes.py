@@ -53,8 +53,8 @@ def test_parameters_of_the_table(changes, expected):
 
 def test_sizes_of_the_global_object_encoder():
     model = FactoredScenes(FactoredScenesConfig().override({"image_size": (96, 96), "num_slots": 4, "appearance_size": 10}))
-    assert count(model.object_encoder) == 25_311_170 and model.object_encoder.num_features == 2048
-    assert model.object_encoder.stages[5].norm is None and model.object_encoder.stages[6].norm is not None
+    assert count(model.object_encoder) == 25_311_170 and model.object_encoder.cnn.num_features == 2048
+    assert model.object_encoder.cnn.stages[5].norm is None and model.object_encoder.cnn.stages[6].norm is not None
 
 
 def test_a_true_scene_is_rendered_exactly():

@@ -113,6 +113,31 @@ class PositionNetwork(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("tfobj")
+class _NormedStack(keras.layers.Layer):
+    """Image [B, H, W, C] -> features [B, n]: `_NormedConv`s with stride 2, flattened; the one numbered `unnormed` has no norm."""
+
+    def __init__(self, channels, activation, norm, unnormed, **kwargs):
+        super().__init__(**kwargs)
+        self.stages = [_NormedConv(width, 2, activation, "none" if i == unnormed else norm, dtype=self.dtype_policy, name=f"conv_{i}")
+                       for i, width in enumerate(channels)]
+
+    def build(self, input_shape):
+        for stage in self.stages:
+            stage.build(input_shape)
+            input_shape = stage.compute_output_shape(input_shape)
+        self.num_features = math.prod(input_shape[1:])
+        self.built = True
+
+    def call(self, image, training=False):
+        """Returns (features, statistics)."""
+        x, statistics = tf.cast(image, self.compute_dtype), {}
+        for stage in self.stages:
+            x, moments = stage(x, training=training)
+            statistics |= moments
+        return tf.reshape(x, [-1, self.num_features]), statistics
+
+
+@keras.saving.register_keras_serializable("tfobj")
 class ObjectEncoder(keras.layers.Layer):
     """The whole image [B, H, W, C] -> float32 [B, J, 2 L]; strided convolutions with ELU and norm, flattened, dense, split by slot.
 
@@ -124,26 +149,18 @@ class ObjectEncoder(keras.layers.Layer):
     def __init__(self, channels, num_objects, num_latents, norm, **kwargs):
         super().__init__(**kwargs)
         self.num_objects, self.num_parameters = num_objects, 2 * num_latents
-        self.stages = [_NormedConv(width, 2, "elu", "none" if i == self.UNNORMED else norm, dtype=self.dtype_policy, name=f"conv_{i}")
-                       for i, width in enumerate(channels)]
+        self.cnn = _NormedStack(channels, "elu", norm, self.UNNORMED, dtype=self.dtype_policy, name="cnn")
         self.head = Dense(num_objects * self.num_parameters, dtype=self.dtype_policy, name="head")
 
     def build(self, input_shape):
-        for stage in self.stages:
-            stage.build(input_shape)
-            input_shape = stage.compute_output_shape(input_shape)
-        self.num_features = math.prod(input_shape[1:])
-        self.head.build((None, self.num_features))
+        self.cnn.build(input_shape)
+        self.head.build((None, self.cnn.num_features))
         self.built = True
 
     def call(self, image, training=False):
         """Returns (parameters, statistics)."""
-        x, statistics = tf.cast(image, self.compute_dtype), {}
-        for stage in self.stages:
-            x, moments = stage(x, training=training)
-            statistics |= moments
-        x = tf.cast(self.head(tf.reshape(x, [-1, self.num_features])), tf.float32)
-        return tf.reshape(x, [-1, self.num_objects, self.num_parameters]), statistics
+        x, statistics = self.cnn(image, training=training)
+        return tf.reshape(tf.cast(self.head(x), tf.float32), [-1, self.num_objects, self.num_parameters]), statistics
 
 
 def make_crop_encoder(filters, num_latents, name):
@@ -157,19 +174,15 @@ class BackgroundEncoder(keras.layers.Layer):
 
     def __init__(self, channels, hidden, num_latents, norm, **kwargs):
         super().__init__(**kwargs)
-        self.stages = [_NormedConv(width, 2, "relu", "none" if i == len(channels) - 1 else norm, dtype=self.dtype_policy, name=f"conv_{i}")
-                       for i, width in enumerate(channels)]
+        self.cnn = _NormedStack(channels, "relu", norm, len(channels) - 1, dtype=self.dtype_policy, name="cnn")
         self.hidden = Dense(hidden, activation="relu", dtype=self.dtype_policy, name="hidden")
         # A group norm of a vector would take its mean away; batch norm or nothing.
         self.norm = BatchNorm(dtype=self.dtype_policy, name="norm") if norm == "batch" else None
         self.head = Dense(2 * num_latents, dtype=self.dtype_policy, name="head")
 
     def build(self, input_shape):
-        for stage in self.stages:
-            stage.build(input_shape)
-            input_shape = stage.compute_output_shape(input_shape)
-        self.num_features = math.prod(input_shape[1:])
-        self.hidden.build((None, self.num_features))
+        self.cnn.build(input_shape)
+        self.hidden.build((None, self.cnn.num_features))
         if self.norm is not None:
             self.norm.build((None, 1, 1, self.hidden.units))
         self.head.build((None, self.hidden.units))
@@ -177,11 +190,8 @@ class BackgroundEncoder(keras.layers.Layer):
 
     def call(self, image, training=False):
         """Returns (parameters, statistics)."""
-        x, statistics = tf.cast(image, self.compute_dtype), {}
-        for stage in self.stages:
-            x, moments = stage(x, training=training)
-            statistics |= moments
-        x = self.hidden(tf.reshape(x, [-1, self.num_features]))
+        x, statistics = self.cnn(image, training=training)
+        x = self.hidden(x)
         if self.norm is not None:
             x, moments = self.norm(x[:, None, None], training=training)
             x, statistics = x[:, 0, 0], statistics | moments

@@ -23,7 +23,7 @@ from tfobj import random
 from tfobj.distributions.relaxed import gumbel
 from tfobj.nn.convolution import ConvStack
 from tfobj.nn.layers import Conv2D, Dense
-from tfobj.nn.residual import ResidualDense
+from tfobj.nn.residual import Chain, ResidualDense
 
 tfd = tfp.distributions
 
@@ -47,26 +47,10 @@ def gaussian(parameters):
     return tfd.Normal(loc, tf.exp(0.5 * tf.clip_by_value(log_variance, -LOG_VARIANCE_BOUND, LOG_VARIANCE_BOUND)))
 
 
-@keras.saving.register_keras_serializable("tfobj")
-class _ResidualMLP(keras.layers.Layer):
-    """dense(units) ELU - residual - residual - dense(outputs), the last one linear."""
-
-    def __init__(self, units, outputs, **kwargs):
-        super().__init__(**kwargs)
-        self.stages = [Dense(units, activation="elu", dtype=self.dtype_policy, name="dense_0"),
-                       *(ResidualDense(dtype=self.dtype_policy, name=f"residual_{i}") for i in (1, 2)),
-                       Dense(outputs, dtype=self.dtype_policy, name="dense_3")]
-
-    def build(self, input_shape):
-        for stage in self.stages:
-            stage.build(input_shape)
-            input_shape = stage.compute_output_shape(input_shape)
-        self.built = True
-
-    def call(self, x):
-        for stage in self.stages:
-            x = stage(x)
-        return tf.cast(x, tf.float32)
+def _residual_mlp(units, outputs, name):
+    """Returns the `Chain` dense(units) ELU - residual - residual - dense(outputs), the last one linear; to float32."""
+    return Chain([Dense(units, activation="elu", name="dense_0"), ResidualDense(name="residual_1"), ResidualDense(name="residual_2"),
+                  Dense(outputs, name="dense_3")], name=name)
 
 
 @keras.saving.register_keras_serializable("tfobj")
@@ -117,10 +101,9 @@ class ScenePrior(keras.layers.Layer):
         super().__init__(**kwargs)
         self.target_blur = target_blur
         self.num_objects, self.num_latents, self.code_size = num_objects, num_latents, code_size
-        policy = {"dtype": self.dtype_policy}
-        self.encoder = _ResidualMLP(units, 2 * code_size, name="encoder", **policy)
-        self.position_maps = _PositionMaps(image_size, num_objects, units, filters, name="zeta", **policy)
-        self.latents = _ResidualMLP(units, 2 * num_objects * num_latents, name="xi", **policy)
+        self.encoder = _residual_mlp(units, 2 * code_size, name="encoder")
+        self.position_maps = _PositionMaps(image_size, num_objects, units, filters, dtype=self.dtype_policy, name="zeta")
+        self.latents = _residual_mlp(units, 2 * num_objects * num_latents, name="xi")
 
     def build(self, input_shape=None):
         self.encoder.build((None, self.num_objects * (self.num_latents + 2)))
