@@ -88,7 +88,7 @@ def step_in_tensorflow(image, seed, step):
     model, optimizer = build_model(small()), make_optimizer(small().train)
     train_step = make_train_step(tf.distribute.get_strategy(), model, optimizer, small(), xla=False)
     terms = train_step.update({"image": tf.constant(image, tf.float32) / 255.0}, tf.constant(seed), tf.constant(step),
-                              small().model.num_steps)
+                              model.stages()[0][1])
     return {name: value.numpy() for name, value in terms.items()}, {v.path: v.numpy() for v in model.weights}
 
 
