@@ -60,6 +60,10 @@ class SceneOutputs(NamedTuple):
     statistics: dict = {}
     """In training: name -> tensor, means over the batch that the model's own state follows (moments of batch norms)."""
 
+    def extents(self):
+        """Returns {name: tensor} of `amodal_masks`, `depths` and `positions`, as far as the model knows them."""
+        return {name: value for name in ("amodal_masks", "depths", "positions") if (value := getattr(self, name)) is not None}
+
 
 def check_outputs(outputs, image):
     """Checks the static shapes of `outputs` against `image` [B, (T,) H, W, C]; called once per trace.

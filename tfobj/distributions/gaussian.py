@@ -7,6 +7,7 @@ import tensorflow_probability as tfp
 
 tfd = tfp.distributions
 
+LOG_VARIANCE_BOUND = 10.0
 MINIMUM_VARIANCE = 1e-5
 """Floor of the variance: keeps log and 1 / variance finite when raw runs to -infinity (0.3 % of a pixel step at sigma 0.1)."""
 
@@ -24,6 +25,12 @@ def diagonal_gaussian(parameters):
     """
     loc, raw = tf.split(tf.cast(parameters, tf.float32), 2, axis=-1)
     return tfd.Independent(tfd.Normal(loc, tf.sqrt(tf.math.softplus(raw) + MINIMUM_VARIANCE)), 1)
+
+
+def log_variance_gaussian(parameters):
+    """Returns the `tfd.Normal` of [..., 2 D] parameters [loc, log variance], the latter within +- `LOG_VARIANCE_BOUND`."""
+    loc, log_variance = tf.split(tf.cast(parameters, tf.float32), 2, axis=-1)
+    return tfd.Normal(loc, tf.exp(0.5 * tf.clip_by_value(log_variance, -LOG_VARIANCE_BOUND, LOG_VARIANCE_BOUND)))
 
 
 def isotropic_prior(shape, variance=1.0):

@@ -15,15 +15,14 @@ def gumbel(uniform):
     return -tf.math.log(-tf.math.log(uniform))
 
 
-def relaxed_sample(distribution, uniform, noise_scale=1.0):
-    """Draws from a `tfd.RelaxedOneHotCategorical`: softmax((logits + noise_scale gumbel(u)) / temperature) over the last axis.
+def relaxed_sample(distribution, uniform):
+    """Draws from a `tfd.RelaxedOneHotCategorical`: softmax((logits + gumbel(u)) / temperature) over the last axis.
 
     Args:
       distribution: with logits [..., P].
       uniform: float32 [..., P] in (0, 1).
-      noise_scale: below 1 the draws vary less than the distribution; 0 gives its center.
 
     Returns:
       [..., P], sums to one; nearly one-hot at small temperatures.
     """
-    return tf.nn.softmax((distribution.logits_parameter() + noise_scale * gumbel(uniform)) / distribution.temperature)
+    return tf.nn.softmax((distribution.logits_parameter() + gumbel(uniform)) / distribution.temperature)

@@ -172,9 +172,8 @@ def _inference(model):
         outputs = model(image, num_slots=None if model.slots_are_fixed else num_slots,
                         num_steps=num_steps if model.has_steps else None, seed=random.make_seed(seed), training=False)
         posterior = {f"posterior_{name}": value for name, value in (outputs.posterior or {}).items()}
-        more = {name: getattr(outputs, name) for name in ("amodal_masks", "depths", "positions") if getattr(outputs, name) is not None}
         return {"recon": outputs.recon, "masks": outputs.masks, "slot_recons": outputs.slot_recons, "slots": outputs.slots,
-                **more, **posterior}
+                **outputs.extents(), **posterior}
 
     return infer
 

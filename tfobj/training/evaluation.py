@@ -71,9 +71,8 @@ class Evaluator:
 
     def _extents(self, outputs):
         """Returns what a model with depth says about extents, order and places of its slots; nothing for others."""
-        names = ("amodal_masks", "depths", "positions")
-        found = {name: value.numpy() for name in names if (value := getattr(outputs, name, None)) is not None}
-        return {**found, "background_slot": getattr(self.model, "background_slot", None)} if "amodal_masks" in found else {}
+        found = {name: value.numpy() for name, value in outputs.extents().items()}
+        return {**found, "background_slot": self.model.background_slot} if "amodal_masks" in found else {}
 
 
 def validation_score(summary, metric):

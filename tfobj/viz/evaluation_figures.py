@@ -127,19 +127,17 @@ def _decompose(evaluator, scenes, rows):
       model that knows no hidden parts.
     """
     pictures = {"image": [], "recon": [], "masks": [], "slot_recons": []}
-    layers = {"amodal_masks": [], "depths": [], "positions": []}
+    extents = []
     for row in rows:
         image = scenes.image[row : row + 1].astype(np.float32) / np.float32(255)
         outputs = evaluator.forward(image, first_scene=int(row))
         for name, value in (("image", image), ("recon", outputs.recon), ("masks", outputs.masks), ("slot_recons", outputs.slot_recons)):
             pictures[name].append(np.asarray(value))
-        for name, values in layers.items():
-            value = getattr(outputs, name, None)
-            values.append(None if value is None else np.asarray(value))
+        extents.append(outputs.extents())
     joined = {name: np.concatenate(values) for name, values in pictures.items()}
-    layers = {name: None if any(v is None for v in values) else np.concatenate(values) for name, values in layers.items()}
+    layers = {name: np.concatenate([found[name] for found in extents]) for name in extents[0]}
     return {**joined, "true_mask": None if scenes.mask is None else scenes.mask[rows], "index": np.asarray(rows),
-            "layers": layers if layers["amodal_masks"] is not None else None}
+            "layers": layers if "amodal_masks" in layers else None}
 
 
 def _scores(table, index):

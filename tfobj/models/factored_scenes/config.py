@@ -64,8 +64,6 @@ class FactoredScenesConfig(SceneConfig):
     first_position_temperature: float | None = None
     """tau falls from it geometrically over `position_anneal_steps`."""
     position_anneal_steps: int = 1
-    position_noise_steps: int = 0
-    """The Gumbel noise grows from zero over these steps (ours). From random positions objects first learn to be invisible, and positions nothing."""
     premultiplied: bool = False
     """Place alpha x instead of x: a position spread over several pixels then blurs colours but does not dim them."""
     likelihood_scale: float = 0.01 / math.sqrt(3)
@@ -126,7 +124,7 @@ class FactoredScenesConfig(SceneConfig):
                 require(value is None or value >= least, f"model.{name}", f"at least {least} with model.ordering={self.ordering}", value)
         for name in ("initial_alpha", "initial_background"):
             require(0 < getattr(self, name) < 1, f"model.{name}", "between 0 and 1", getattr(self, name))
-        for name in ("beta_appearance", "beta_depth", "beta_background", "position_penalty_weight", "position_noise_steps", "alpha_entropy_weight", "alpha_area_weight", "scene_kl_weight",
+        for name in ("beta_appearance", "beta_depth", "beta_background", "position_penalty_weight", "alpha_entropy_weight", "alpha_area_weight", "scene_kl_weight",
                      "position_target_blur", "later_scale_from_step"):
             require(0 <= getattr(self, name) < math.inf, f"model.{name}", "at least 0", getattr(self, name))
 

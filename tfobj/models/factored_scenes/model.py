@@ -33,14 +33,14 @@ import tensorflow_probability as tfp
 
 from tfobj import random
 from tfobj.distributions import compositing
-from tfobj.distributions.gaussian import isotropic_nll
+from tfobj.distributions.gaussian import isotropic_nll, log_variance_gaussian
 from tfobj.distributions.relaxed import relaxed_sample
 from tfobj.inference.schedules import stepped
 from tfobj.models.base import DecodedScene, SceneModel, Stage, batch_and_slots, batch_size, fold_slots, unfold_slots
 from tfobj.models.factored_scenes import networks
 from tfobj.models.factored_scenes.config import FactoredScenesConfig
 from tfobj.models.factored_scenes.position_penalty import PositionPenalty
-from tfobj.models.factored_scenes.scene_prior import ScenePrior, gaussian
+from tfobj.models.factored_scenes.scene_prior import ScenePrior
 from tfobj.nn.batch_norm import BatchNorm
 from tfobj.nn.placement import extract, extract_at, place, place_at
 from tfobj.structs import SceneOutputs
@@ -189,7 +189,7 @@ class FactoredScenes(SceneModel):
         if sampled:
             relaxed = tfd.RelaxedOneHotCategorical(self.position_temperature(step), logits=flat)
             noise = random.uniform(seed, "factored_scenes/positions", [batch, num_objects, height * width])
-            maps = tf.reshape(relaxed_sample(relaxed, noise, self.position_noise(step)), [batch, num_objects, height, width])
+            maps = tf.reshape(relaxed_sample(relaxed, noise), [batch, num_objects, height, width])
         index = tf.argmax(flat, axis=-1, output_type=tf.int32)
         return Positions(logits, maps, tf.stack([index // width, index % width], axis=-1))
 
@@ -203,7 +203,7 @@ class FactoredScenes(SceneModel):
                 extract(repeated, positions.maps, self.config.canvas_size)
             parameters, statistics = unfold_slots(self.object_encoder(fold_slots(crops)), batch_size(image), self.config.num_objects), {}
         background, more = self.background_encoder(image, training=training)
-        return gaussian(parameters), gaussian(background), statistics | more
+        return log_variance_gaussian(parameters), log_variance_gaussian(background), statistics | more
 
     def draw_objects(self, appearances, positions):
         """Decodes appearances [B, J, D] and places them: `Layers`, in the frame."""
@@ -237,11 +237,6 @@ class FactoredScenes(SceneModel):
             left = tf.maximum(0.0, 1.0 - step / config.position_anneal_steps)
             tau *= tf.pow(config.first_position_temperature / config.position_temperature, left)
         return tau
-
-    def position_noise(self, step):
-        """Returns the factor of the Gumbel noise after `step` updates."""
-        steps = self.config.position_noise_steps
-        return tf.minimum(1.0, tf.cast(step, tf.float32) / steps) if steps else tf.constant(1.0)
 
     def depth_temperature(self, step):
         """Returns gamma after `step` updates."""

@@ -20,14 +20,13 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfobj import random
+from tfobj.distributions.gaussian import log_variance_gaussian
 from tfobj.distributions.relaxed import gumbel
 from tfobj.nn.convolution import ConvStack
 from tfobj.nn.layers import Conv2D, Dense
 from tfobj.nn.residual import Chain, ResidualDense
 
 tfd = tfp.distributions
-
-LOG_VARIANCE_BOUND = 10.0
 
 
 class SceneTerms(NamedTuple):
@@ -39,12 +38,6 @@ class SceneTerms(NamedTuple):
     """- sum_j log N(z_j, d~_j; xi)."""
     kl: Any
     """KL(Q(y | z, d~, theta) || N(0, I))."""
-
-
-def gaussian(parameters):
-    """Returns the `tfd.Normal` of [..., 2 L] parameters, [mean, log variance], the latter within +- 10."""
-    loc, log_variance = tf.split(tf.cast(parameters, tf.float32), 2, axis=-1)
-    return tfd.Normal(loc, tf.exp(0.5 * tf.clip_by_value(log_variance, -LOG_VARIANCE_BOUND, LOG_VARIANCE_BOUND)))
 
 
 def _residual_mlp(units, outputs, name):
@@ -113,7 +106,7 @@ class ScenePrior(keras.layers.Layer):
 
     def posterior(self, latents, positions):
         """Returns Q(y | z, d~, theta), a `tfd.Normal` of batch shape [B, code_size], from [B, J, L] and coordinates [B, J, 2]."""
-        return gaussian(self.encoder(tf.reshape(tf.concat([latents, positions], axis=-1), [-1, self.num_objects * (self.num_latents + 2)])))
+        return log_variance_gaussian(self.encoder(tf.reshape(tf.concat([latents, positions], axis=-1), [-1, self.num_objects * (self.num_latents + 2)])))
 
     def maps(self, code):
         """Returns the logits zeta(y_theta) [B, J, H, W] of a code y [B, code_size]."""
@@ -123,7 +116,7 @@ class ScenePrior(keras.layers.Layer):
         """Returns xi(y_a, positions), a `tfd.Normal` of batch shape [B, J, L]."""
         flat = tf.reshape(positions, [-1, 2 * self.num_objects])
         parameters = self.latents(tf.concat([code[:, self.code_size // 2 :], flat], axis=-1))
-        return gaussian(tf.reshape(parameters, [-1, self.num_objects, 2 * self.num_latents]))
+        return log_variance_gaussian(tf.reshape(parameters, [-1, self.num_objects, 2 * self.num_latents]))
 
     def terms(self, latents, positions, index, noise):
         """Scores the modes of a scene's objects.

@@ -22,7 +22,7 @@ import tensorflow_probability as tfp
 
 from tfobj import random
 from tfobj.config import require
-from tfobj.distributions.gaussian import isotropic_nll
+from tfobj.distributions.gaussian import isotropic_nll, log_variance_gaussian
 from tfobj.errors import UserError
 from tfobj.inference.schedules import stepped
 from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, batch_and_slots, batch_size, compose, fold_slots, unfold_slots
@@ -33,8 +33,6 @@ from tfobj.nn.mlp import MLP
 from tfobj.structs import SceneOutputs
 
 tfd = tfp.distributions
-
-LOG_VARIANCE_BOUND = 10.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,8 +151,7 @@ class VAE(SceneModel):
 
     def encode(self, image):
         """Returns q(z | x), a `tfd.Normal` of batch shape [B, 1, D], from the image [B, H, W, C]."""
-        loc, log_variance = tf.split(self.encoder(image)[:, None], 2, axis=-1)
-        return tfd.Normal(loc, tf.exp(0.5 * tf.clip_by_value(log_variance, -LOG_VARIANCE_BOUND, LOG_VARIANCE_BOUND)))
+        return log_variance_gaussian(self.encoder(image)[:, None])
 
     def num_values(self):
         """Returns H W C."""
