@@ -42,7 +42,7 @@ def count(layer):
     ({"image_size": (96, 96), "num_slots": 6, "canvas_size": 32, "appearance_size": 10, "background_size": 3},
      {"position_network": 973_573, "background_encoder": 214_134, "decoder": 408_932, "background_decoder": 1_107}),
     ({"num_slots": 5, "canvas_size": 32, "features": "attentive", "decoder": "residual"},
-     {"position_network": 973_524, "object_encoder": 553_934, "background_encoder": 152_436, "decoder": 712_660, "background_decoder": 723})],
+     {"position_network": 973_524, "crop_encoder": 553_934, "background_encoder": 152_436, "decoder": 712_660, "background_decoder": 723})],
     ids=["polygons", "CLEVR-3", "CLEVR-5", "multi-dSprites"])
 def test_parameters_of_the_table(changes, expected):
     """Anciukevicius 2020, Table 5; the enc_obj of the first three is tested by its shapes (25 million weights)."""
@@ -55,6 +55,23 @@ def test_sizes_of_the_global_object_encoder():
     model = FactoredScenes(FactoredScenesConfig().override({"image_size": (96, 96), "num_slots": 4, "appearance_size": 10}))
     assert count(model.object_encoder) == 25_311_170 and model.object_encoder.cnn.num_features == 2048
     assert model.object_encoder.cnn.stages[5].norm is None and model.object_encoder.cnn.stages[6].norm is not None
+
+
+def test_both_features_add_the_two_encoders():
+    """And crops do not move the positions: only what is drawn does."""
+    model, image = make(features="both", crop_encoder_filters=8)
+    positions = model.locate(image, random.make_seed(3), tf.constant(0, tf.int64), sampled=True)
+    both, _, _ = model.encode(image, positions, training=True)
+    of_image, _ = model.object_encoder(image, training=True)
+    of_crops = model.crop_encoder(tf.reshape(model.crops(image, positions), [-1, 8, 8, 3]))
+    np.testing.assert_allclose(both.loc, tf.split(of_image + tf.reshape(of_crops, of_image.shape), 2, axis=-1)[0], rtol=1e-5, atol=1e-6)
+    for features, moves in (("both", False), ("attentive", True)):
+        model, image = make(features=features, crop_encoder_filters=8)
+        maps = tf.Variable(tf.nn.softmax(tf.random.stateless_normal([*image.shape[:1], 2, 10 * 12], [1, 2])))
+        with tf.GradientTape() as tape:
+            positions = model.locate(image, random.make_seed(3), tf.constant(0, tf.int64), sampled=True)
+            crops = model.crops(image, positions._replace(maps=tf.reshape(maps, [-1, 2, 10, 12])))
+        assert (tape.gradient(crops, maps) is not None) == moves
 
 
 def test_a_true_scene_is_rendered_exactly():

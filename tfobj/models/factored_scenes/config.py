@@ -23,16 +23,17 @@ class FactoredScenesConfig(SceneConfig):
     appearance_size: int = 6
     """D of an object. Few: a rich appearance would model the visible part instead of the object."""
     background_size: int = 2
-    features: Literal["global", "attentive"] = "global"
-    """What the object encoder reads: the image, or a crop around each position. Attention helps on multi-dSprites and hinders on CLEVR (paper)."""
+    features: Literal["global", "attentive", "both"] = "global"
+    """What the object encoders read: the image, or a crop around each position. Attention helps on multi-dSprites and hinders on CLEVR (paper).
+    "both" (ours) adds the outputs of two encoders: the image tells slots apart from the start, the crop learns outlines in half the steps."""
     position_channels: tuple[int, ...] = (48, 64, 96, 128)
     """Of the U-Net."""
     position_stride: int = 1
     """Above 1 (ours): the U-Net runs at 1 / r of the resolution, and its logits are enlarged bilinearly."""
     encoder_channels: tuple[int, ...] = (16, 32, 64, 128, 256, 512, 1024, 2048)
-    """Of the "global" object encoder."""
+    """Of the encoder of images."""
     crop_encoder_filters: int = 32
-    """Of the "attentive" object encoder."""
+    """Of the encoder of crops."""
     background_encoder_channels: tuple[int, ...] = (16, 32, 48, 64, 96)
     background_encoder_hidden: int = 128
     background: Literal["convolutional", "uniform"] = "convolutional"

@@ -90,10 +90,11 @@ class FactoredScenes(SceneModel):
         num_latents = config.appearance_size + 1
         self.position_network = networks.PositionNetwork(config.position_channels, config.num_objects, config.position_stride,
                                                          name="position_network")
-        if config.features == "global":
+        self.object_encoder = self.crop_encoder = None
+        if config.features != "attentive":
             self.object_encoder = networks.ObjectEncoder(config.encoder_channels, config.num_objects, num_latents, config.norm, name="object_encoder")
-        else:
-            self.object_encoder = networks.make_crop_encoder(config.crop_encoder_filters, num_latents, name="object_encoder")
+        if config.features != "global":
+            self.crop_encoder = networks.make_crop_encoder(config.crop_encoder_filters, num_latents, name="crop_encoder")
         self.background_encoder = networks.BackgroundEncoder(config.background_encoder_channels, config.background_encoder_hidden, config.background_size,
                                                              config.norm, name="background_encoder")
         if config.decoder == "transposed":
@@ -114,7 +115,9 @@ class FactoredScenes(SceneModel):
         config = self.config
         image_shape, canvas_shape = (None, *config.image_size, config.channels), (None, config.canvas_size, config.canvas_size, config.channels)
         self.position_network.build(image_shape)
-        self.object_encoder.build(image_shape if config.features == "global" else canvas_shape)
+        for encoder, shape in ((self.object_encoder, image_shape), (self.crop_encoder, canvas_shape)):
+            if encoder is not None:
+                encoder.build(shape)
         self.background_encoder.build(image_shape)
         self.decoder.build((None, config.appearance_size))
         last = self.decoder.cnn.stages[-1] if config.decoder == "transposed" else self.decoder.stages[-1]
@@ -195,15 +198,23 @@ class FactoredScenes(SceneModel):
 
     def encode(self, image, positions, training):
         """Q(z, d~ | theta, x) [B, J, D + 1] and Q(z_bg | x) [B, D_bg] as `tfd.Normal`, and the statistics of batch norms."""
-        if self.config.features == "global":
+        parameters, statistics = 0.0, {}
+        if self.object_encoder is not None:
             parameters, statistics = self.object_encoder(image, training=training)
-        else:
-            repeated = tf.repeat(image[:, None], self.config.num_objects, axis=1)
-            crops = extract_at(repeated, positions.centres, self.config.canvas_size) if positions.maps is None else \
-                extract(repeated, positions.maps, self.config.canvas_size)
-            parameters, statistics = unfold_slots(self.object_encoder(fold_slots(crops)), batch_size(image), self.config.num_objects), {}
+        if self.crop_encoder is not None:
+            crops = fold_slots(self.crops(image, positions))
+            parameters += unfold_slots(self.crop_encoder(crops), batch_size(image), self.config.num_objects)
         background, more = self.background_encoder(image, training=training)
         return log_variance_gaussian(parameters), log_variance_gaussian(background), statistics | more
+
+    def crops(self, image, positions):
+        """Returns the surroundings of the objects' positions, [B, J, M, M, C]."""
+        repeated = tf.repeat(image[:, None], self.config.num_objects, axis=1)
+        if positions.maps is None:
+            return extract_at(repeated, positions.centres, self.config.canvas_size)
+        # Beside global features crops are there for detail. Left to these gradients as well, positions go where both objects can be read.
+        maps = tf.stop_gradient(positions.maps) if self.config.features == "both" else positions.maps
+        return extract(repeated, maps, self.config.canvas_size)
 
     def draw_objects(self, appearances, positions):
         """Decodes appearances [B, J, D] and places them: `Layers`, in the frame."""

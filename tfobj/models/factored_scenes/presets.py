@@ -11,21 +11,23 @@ CLEVR_3 = {"image_size": (96, 96), "num_slots": 4, "canvas_size": 40, "appearanc
 MULTI_DSPRITES = {"num_slots": 5, "canvas_size": 32, "features": "attentive", "decoder": "residual"}
 
 QUICK = {
-    "position_channels": (16, 24, 32), "position_stride": 2, "encoder_channels": (16, 32, 32, 64, 64), "background": "uniform",
-    "background_encoder_channels": (8, 8, 16, 16), "background_encoder_hidden": 32, "norm": "group", "decoder_hidden": 64,
-    "decoder_filters": (16, 32, 16, 8), "initial_alpha": 0.1, "initial_background": 0.02, "first_position_temperature": 1.0, "position_anneal_steps": 1_500, "premultiplied": True,
-    "likelihood_scale": 0.05, "later_scale": None, "beta_appearance": 1.0, "beta_depth": 1.0, "beta_background": 10.0,
+    "position_channels": (16, 24, 32), "position_stride": 2, "features": "both", "encoder_channels": (16, 32, 64, 128, 256), "crop_encoder_filters": 16,
+    "background": "uniform", "background_encoder_channels": (8, 8, 16, 16), "background_encoder_hidden": 32, "norm": "none", "decoder_hidden": 64,
+    "decoder_filters": (16, 32, 16, 8), "initial_alpha": 0.7, "initial_background": 0.02, "first_position_temperature": 1.0,
+    "position_anneal_steps": 1_500, "premultiplied": True, "likelihood_scale": 0.05, "later_scale": None,
+    "beta_appearance": 1.0, "beta_depth": 1.0, "beta_background": 10.0,
     "position_penalty": "moving", "position_penalty_cell": 8, "position_penalty_weight": 10.0, "alpha_area_weight": 0.3,
-    "scene_from_step": 14_000, "scene_units": 64, "scene_filters": (32, 16, 16, 16), "position_target_blur": 1.0,
+    "scene_from_step": 9_000, "scene_units": 64, "scene_filters": (32, 16, 16, 16), "position_target_blur": 1.0,
 }
 """Made for two CPU cores. What decides whether objects are found within minutes: positions that are spread at first (from a temperature of 1 to
-0.3, premultiplied placement) and faint objects, or one object draws everything and the other turns black and leaves; a background of one colour,
-dark from the start, or it draws the mean of all objects and these learn to keep out; a small price of opacity, or canvases keep opaque black rims
+0.3, premultiplied placement), or one object draws everything and the other turns black and leaves; a background of one colour, dark from the
+start, or it draws the mean of all objects and these learn to keep out; objects that are at first too bright rather than too dark, or their colours
+run into white, where the sigmoid holds them, and brightness is learned as opacity; a small price of opacity, or canvases keep opaque black rims
 on a black background.
 """
 
-QUICK_TRAIN = {"steps": 16_000, "batch_size": 16, "learning_rate": 1e-3, "warmup_steps": 200, "decay_rate": 0.3, "decay_steps": 6_000, "decay_start": 8_000,
-               "eval_every": 2_000, "log_every": 500, "checkpoint_every": 1_000}
+QUICK_TRAIN = {"steps": 10_000, "batch_size": 16, "learning_rate": 2e-3, "warmup_steps": 200, "decay_rate": 0.3, "decay_steps": 4_000, "decay_start": 4_000,
+               "eval_every": 1_000, "log_every": 500, "checkpoint_every": 1_000}
 
 PRESETS = {
     ("quick", "overlapping_polygons"): Preset(
