@@ -1,0 +1,50 @@
+"""Tests of the CLEVRER builder: ray-cast and published clips, through TFDS's own battery."""
+
+import importlib.util
+import pathlib
+import tempfile
+import unittest
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from tfobj.datasets.clevrer import clevrer_dataset_builder, sample_files
+
+Config = clevrer_dataset_builder.ClevrerConfig
+_PUBLIC = dict(public=True, num_train=2, num_test=1, num_frames=3, image_size=32)
+
+
+class ClevrerTest(tfds.testing.DatasetBuilderTestCase):
+    """The published files are made here: three videos with annotations and masks."""
+
+    DATASET_CLASS = clevrer_dataset_builder.Builder
+    BUILDER_CONFIG_NAMES_TO_TEST = [
+        Config(name="small", num_train=2, num_test=1, num_frames=2, image_size=16),
+        Config(name="small_trimmed", variant="clevrer345", num_train=2, num_test=1, num_frames=2, image_size=16, stride=4, seed=1),
+        Config(name="public_small", **_PUBLIC),
+        Config(name="public_unmasked", segmentation=False, **_PUBLIC),
+    ]
+    SPLITS = {"train": 2, "test": 1}
+    SKIP_CHECKSUMS = True  # the published files have no published checksums
+
+    @classmethod
+    def setUpClass(cls):
+        if importlib.util.find_spec("av") is None:
+            raise unittest.SkipTest("needs PyAV")
+        cls._folder = tempfile.TemporaryDirectory()
+        cls.EXAMPLE_DIR = cls._folder.name
+        folder, visible = pathlib.Path(cls.EXAMPLE_DIR), np.ones((128, 3), bool)
+        clips = {number: (sample_files.annotation(in_view=visible), sample_files.video()) for number in (0, 1, 10_000)}
+        sample_files.write_split(folder, "train", {number: clips[number] for number in (0, 1)})
+        sample_files.write_split(folder, "validation", {10_000: clips[10_000]})
+        sample_files.write_proposals(folder, dict.fromkeys(clips, sample_files.proposals()))
+        super().setUpClass()
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        cls._folder.cleanup()
+
+
+if __name__ == "__main__":
+    tfds.testing.test_main()

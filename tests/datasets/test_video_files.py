@@ -1,0 +1,218 @@
+"""Video files: round trips, times and rates, damaged and missing files, PyAV that is not there."""
+
+import builtins
+import io
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfobj.datasets import video_files
+from tfobj.datasets.video_files import Video, read_video, write_video
+from tfobj.errors import UserError
+
+pytest.importorskip("av")
+
+
+def moving_square(num_frames=12, height=64, width=96, channels=3):
+    """A red square on gray that moves 6 columns per frame."""
+    frames = np.full((num_frames, height, width, channels), 90, np.uint8)
+    for frame in range(num_frames):
+        frames[frame, 16:48, 6 * frame : 6 * frame + 20] = (200, 40, 60) if channels == 3 else 200
+    return frames
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clip") / "square.mp4"
+    write_video(path, moving_square(), 25.6)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_round_trip(tmp_path, suffix):
+    path = tmp_path / f"clip{suffix}"
+    write_video(path, moving_square(), 25.6)
+    video = read_video(path)
+    assert video.frames.shape == (12, 64, 96, 3) and video.frames.dtype == np.uint8
+    assert np.abs(video.frames.astype(int) - moving_square()).mean() < 3  # colour at half the resolution
+    np.testing.assert_allclose(video.times, np.arange(12) / 25.6, atol=1e-3)
+    assert video.frame_rate == pytest.approx(25.6, rel=1e-3) and not video.has_variable_rate
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_gray_and_odd_frames_from_an_iterator(tmp_path):
+    frames = moving_square(3, 33, 47, channels=1)
+    write_video(tmp_path / "gray.mp4", iter(frames), 10)
+    video = read_video(tmp_path / "gray.mp4")
+    assert video.frames.shape == (3, 34, 48, 3)
+    assert np.abs(video.frames[:, :33, :47].astype(int) - frames).mean() < 3
+    assert np.abs(video.frames[:, 33].astype(int) - video.frames[:, 32]).mean() < 3
+
+
+def test_mpeg4_where_h264_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(video_files, "_CODECS", {"none": {}, "mpeg4": video_files._CODECS["mpeg4"]})
+    write_video(tmp_path / "clip.mp4", moving_square(), 10)
+    assert np.abs(read_video(tmp_path / "clip.mp4").frames.astype(int) - moving_square()).mean() < 3
+
+
+def test_first_frames_and_one_frame(clip):
+    assert read_video(clip, max_frames=5).frames.shape[0] == 5
+    single = read_video(clip, max_frames=1)
+    assert single.frames.shape[0] == 1 and single.times.tolist() == [0.0] and not single.has_variable_rate
+    assert single.resampled(10).frames.shape[0] == 1
+
+
+def test_frames_come_one_by_one_and_the_file_is_closed(clip):
+    frames = video_files.iterate_frames(clip)
+    time, frame = next(frames)
+    assert time == 0.0 and frame.shape == (64, 96, 3)
+    frames.close()
+    assert len(list(video_files.iterate_frames(clip))) == 12
+
+
+def test_file_objects(clip):
+    buffer = io.BytesIO(clip.read_bytes())
+    np.testing.assert_array_equal(read_video(buffer).frames, read_video(clip).frames)
+
+
+def write_gif(path, durations):
+    first, *others = map(Image.fromarray, moving_square(len(durations)))
+    first.save(path, save_all=True, append_images=others, duration=durations)
+
+
+def test_gif_with_frames_of_different_durations(tmp_path):
+    write_gif(tmp_path / "a.gif", [100, 50, 200, 100])
+    video = read_video(tmp_path / "a.gif")
+    np.testing.assert_allclose(video.times, [0, 0.1, 0.15, 0.35])
+    np.testing.assert_array_equal(video.frames, moving_square(4))  # few colours: exact
+    assert video.has_variable_rate and video.frame_rate == pytest.approx(3 / 0.35)
+    even = read_video(tmp_path / "a.gif", frame_rate=20)
+    np.testing.assert_array_equal(even.frames, moving_square(4)[[0, 0, 1, 2, 2, 2, 2, 3]])
+    np.testing.assert_allclose(even.times, np.arange(8) / 20)
+    assert even.frame_rate == 20 and not even.has_variable_rate
+
+
+def test_gif_of_constant_rate(tmp_path):
+    write_gif(tmp_path / "a.gif", [40] * 4)
+    video = read_video(tmp_path / "a.gif")
+    assert not video.has_variable_rate and video.frame_rate == pytest.approx(25)
+
+
+def video_at(times):
+    return Video(np.arange(len(times), dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 1, 3), np.uint8), np.array(times), 30.0)
+
+
+def test_rounded_clocks_are_no_variable_rate():
+    """30 frames per second in milliseconds: 0, 33, 67, 100 ..."""
+    video = video_at(np.round(np.arange(60) / 30, 3))
+    assert not video.has_variable_rate
+    np.testing.assert_array_equal(video.resampled().frames, video.frames)
+    np.testing.assert_array_equal(video.resampled(15).frames, video.frames[::2])
+    assert video.resampled(60).frames.shape[0] == 119
+    uneven = video_at([0, 1 / 30, 2 / 30, 5 / 30])
+    assert uneven.has_variable_rate
+    np.testing.assert_array_equal(uneven.resampled(30).frames[:, 0, 0, 0], [0, 1, 2, 2, 2, 3])
+
+
+@pytest.mark.parametrize("matrix, turned", [((0, 1, -1, 0), -1), ((0, -1, 1, 0), 1), ((-1, 0, 0, -1), 2)])
+def test_pictures_of_a_camera_held_upright_are_turned(clip, tmp_path, matrix, turned):
+    """The rotation stands in the track header of the file, as phones write it."""
+    content = bytearray(clip.read_bytes())
+    place = content.index(b"tkhd") + 4 + 4 + 20 + 16
+    a, b, c, d = (value << 16 for value in matrix)
+    content[place : place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    (tmp_path / "upright.mp4").write_bytes(content)
+    frames = read_video(tmp_path / "upright.mp4").frames
+    np.testing.assert_array_equal(frames, np.rot90(read_video(clip).frames, turned, axes=(1, 2)))
+
+
+def test_unreadable_files_are_one_line(clip, tmp_path):
+    content = clip.read_bytes()
+    files = {"text.mp4": b"no video", "empty.mp4": b"", "cut.mp4": content[: len(content) // 2]}
+    for name, damaged in files.items():
+        (tmp_path / name).write_bytes(damaged)
+    for name in [*files, "nowhere.mp4"]:
+        with pytest.raises(video_files.Unreadable, match=rf"{name}` cannot be decoded as a video \(") as error:
+            read_video(tmp_path / name)
+        assert "\n" not in str(error.value)
+
+
+def test_a_file_that_breaks_off_inside(tmp_path):
+    write_video(tmp_path / "a.mkv", np.random.default_rng(0).integers(0, 255, (40, 64, 96, 3), np.uint8), 25)
+    content = bytearray((tmp_path / "a.mkv").read_bytes())
+    (tmp_path / "b.mkv").write_bytes(content[: len(content) // 2])
+    try:  # what comes before is whole, or the damage is named
+        assert 0 < len(read_video(tmp_path / "b.mkv").frames) < 40
+    except video_files.Unreadable as error:
+        assert "b.mkv` cannot be decoded" in str(error)
+
+
+def test_sound_alone_is_no_video(tmp_path):
+    import av
+
+    with av.open(str(tmp_path / "sound.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(UserError, match="sound.mp4` must hold a video. Received: a file with other content"):
+        read_video(tmp_path / "sound.mp4")
+
+
+def test_no_frames_and_changing_sizes(clip, monkeypatch):
+    monkeypatch.setattr(video_files, "iterate_frames", lambda path: iter([(0.0, np.zeros((4, 6, 3), np.uint8)), (0.1, np.zeros((6, 4, 3), np.uint8))]))
+    with pytest.raises(UserError, match="must hold frames of one size. Received: 6x4 and 4x6"):
+        read_video(clip)
+
+
+def test_a_file_with_no_frames(tmp_path):
+    import av
+
+    with av.open(str(tmp_path / "none.mkv"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        container.mux(stream.encode())
+    with pytest.raises(video_files.Unreadable, match="none.mkv` "):
+        read_video(tmp_path / "none.mkv")
+
+
+@pytest.mark.parametrize(
+    "name, frames, rate, message",
+    [
+        ("a.avj", moving_square(), 10, "`path` must end in .mp4, .mov, .mkv. Received"),
+        ("a.mp4", [], 10, "`frames` must hold at least one frame"),
+        ("a.mp4", moving_square().astype(float), 10, r"`frames` must be uint8 .* Received: a frame of shape \(64, 96, 3\), dtype float64"),
+        ("a.mp4", moving_square()[..., :2], 10, "`frames` must be uint8"),
+        ("a.mp4", [moving_square()[0], moving_square()[0, :32]], 10, "`frames` must have one size"),
+        ("a.mp4", moving_square(), 0, "`frame_rate` must be positive. Received: frame_rate=0"),
+    ],
+)
+def test_errors_of_writing_leave_nothing(tmp_path, name, frames, rate, message):
+    with pytest.raises(UserError, match=message) as error:
+        write_video(tmp_path / name, frames, rate)
+    assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
+
+
+def test_errors_of_arguments(clip):
+    with pytest.raises(UserError, match="`max_frames` must be at least 1. Received: max_frames=0"):
+        read_video(clip, max_frames=0)
+    with pytest.raises(UserError, match="`frame_rate` must be positive. Received: frame_rate=-1"):
+        read_video(clip, frame_rate=-1)
+
+
+def test_missing_pyav_says_what_to_install(clip, monkeypatch):
+    original = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name == "av":
+            raise ImportError("No module named 'av'")
+        return original(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(UserError, match=r"square.mp4` is a video, which takes PyAV: pip install tfobj\[video\]"):
+        read_video(clip)
+    with pytest.raises(UserError, match=r"pip install tfobj\[video\]"):
+        write_video(clip.with_name("b.mp4"), moving_square(), 10)
