@@ -17,7 +17,7 @@ import numpy as np
 
 from tfobj import files
 from tfobj.errors import UserError
-from tfobj.metrics import amodal, clustering, depth_order, matching, overlap, reconstruction
+from tfobj.metrics import amodal, clustering, depth_order, matching, overlap, reconstruction, video
 from tfobj.structs import IGNORE_LABEL
 
 NUM_RESAMPLES = 2_000
@@ -29,9 +29,12 @@ class SceneScorer:
 
     Columns of the table, one row per scene:
       mse, psnr: reconstruction error of images in [0, 1], and in dB.
+      mse_10, mse_20, mse_30, mse_40: videos of so many frames only; error of their first frames.
     and, where there are true masks:
       fg_ari, ari: adjusted Rand index of the pixels of objects, and of all pixels; over a video as a whole.
       fg_ari_frame, ari_frame: videos only; mean over frames, blind to identity switches.
+      fg_ari_10, ...: as fg_ari, of the first 10, 20, 30, 40 frames; videos of so many frames only.
+      fg_ari_frame_10, ari_frame_10, ...: as fg_ari_frame and ari_frame, of the first frames (Zablotskaia 2020, table 1).
       msc, msc_all: mean covering of the objects, and of the objects and the background.
       sc: size-weighted covering of the objects.
       miou: IoU of objects under the best one-to-one matching with slots.
@@ -45,13 +48,16 @@ class SceneScorer:
       position_error: distance in pixels between a matched slot's position and the centre of its object's bounding box.
 
     Args:
-      empty_value: FG-ARI of a scene without objects; NaN leaves it out of the mean.
+      empty_value: FG-ARI of a scene, and of a frame, without objects; NaN leaves it out of the mean. Zablotskaia 2020 has
+        `video.ZABLOTSKAIA_EMPTY_VALUE`, 1.
       ignore_label: the id in true masks that marks pixels without label.
+      prefixes: numbers of first frames of a video that get columns of their own; those beyond its length get none.
     """
 
-    def __init__(self, *, empty_value=np.nan, ignore_label=IGNORE_LABEL):
+    def __init__(self, *, empty_value=np.nan, ignore_label=IGNORE_LABEL, prefixes=video.PREFIXES):
         self._empty_value = empty_value
         self._ignore_label = ignore_label
+        self._prefixes = tuple(prefixes)
         self._batches, self._counts = [], []
 
     def update(
@@ -81,8 +87,11 @@ class SceneScorer:
         if keep.shape != (len(image),):
             raise UserError(f"`valid` must have shape [{len(image)}], one entry per scene. Received: {keep.shape}.")
         image, recon = image[keep].astype(np.float32), np.asarray(recon)[keep].astype(np.float32)
-        mse = reconstruction.mean_squared_error(image, recon)
+        frame_mse = video.frame_mean_squared_error(image, recon) if image.ndim == 5 else None
+        mse = reconstruction.mean_squared_error(image, recon) if frame_mse is None else frame_mse.mean(-1)
         columns = {"mse": mse, "psnr": reconstruction.psnr(mse)}
+        if frame_mse is not None:
+            columns |= _named("mse", video.prefix_means(frame_mse, self._prefixes))
         if true_mask is not None:
             columns |= self._mask_scores(image, recon, np.asarray(masks)[keep], np.asarray(true_mask)[keep])
         counts = {}
@@ -106,17 +115,20 @@ class SceneScorer:
         self._counts.append(counts)
 
     def _mask_scores(self, image, recon, masks, true):
-        predicted = clustering.segment_ids(masks)
-        if true.shape != predicted.shape:
+        clustering.check_masks(masks.shape)
+        resolution = (*masks.shape[:-4], *masks.shape[-3:-1])
+        if true.shape != resolution:
             raise UserError(
-                f"`true_mask` must have the resolution of `masks`, {predicted.shape}: resize it with nearest "
+                f"`true_mask` must have the resolution of `masks`, {resolution}: resize it with nearest "
                 f"neighbour. Received: {true.shape}."
             )
-        video = true.ndim == 4
-        # Tables add up over frames, so one count serves both levels. A video with one frame is an image.
-        counts = {"num_predicted": masks.shape[-4], "ignore_label": self._ignore_label}
-        frames = clustering.contingency_table(true, predicted, level="frame", **counts) if video else None
-        table = frames.sum(1) if video else clustering.contingency_table(true, predicted, **counts)
+        if true.ndim == 4:
+            # Tables add up over frames, so one count serves both levels. A video with one frame is an image.
+            frames = video.frame_tables(true, masks, ignore_label=self._ignore_label)
+            table = frames.sum(1)
+        else:
+            counts = {"num_predicted": masks.shape[-4], "ignore_label": self._ignore_label}
+            frames, table = None, clustering.contingency_table(true, clustering.segment_ids(masks), **counts)
 
         def rand_index(tables, foreground_only):
             return clustering.adjusted_rand_index_from_table(
@@ -124,9 +136,13 @@ class SceneScorer:
             )
 
         columns = {"fg_ari": rand_index(table, True), "ari": rand_index(table, False)}
-        if video:
-            columns["fg_ari_frame"] = clustering.mean_over_defined(rand_index(frames, True))
-            columns["ari_frame"] = clustering.mean_over_defined(rand_index(frames, False))
+        if frames is not None:
+            for name, foreground_only in (("fg_ari", True), ("ari", False)):
+                by_frame = rand_index(frames, foreground_only)
+                columns[f"{name}_frame"] = clustering.mean_over_defined(by_frame)
+                columns |= _named(f"{name}_frame", video.prefix_means(by_frame, self._prefixes))
+            prefixes = video.prefix_rand_index(frames, self._prefixes, foreground_only=True, empty_value=self._empty_value)
+            columns |= _named("fg_ari", prefixes)
         columns["msc"] = overlap.segmentation_covering_from_table(table)
         columns["msc_all"] = overlap.segmentation_covering_from_table(table, foreground_only=False)
         columns["sc"] = overlap.segmentation_covering_from_table(table, size_weighted=True)
@@ -221,6 +237,11 @@ class SceneScorer:
             writer.writerow(["scene", *table])
             for i, row in enumerate(zip(*table.values(), strict=True)):
                 writer.writerow([i, *map(float, row)])
+
+
+def _named(name, of_length):
+    """Returns {`<name>_<length>`: column} of {length: column}."""
+    return {f"{name}_{length}": column for length, column in of_length.items()}
 
 
 def _defined(values):
