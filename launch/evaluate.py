@@ -19,8 +19,20 @@ Models with depth (factored_scenes) are also scored on hidden parts and on who i
 
 `_micro` is the average over all objects or pairs of the split instead of over scenes, the papers' number; `dpa_30_pairs` says how many
 pairs that are, and `dpa_30_visible` leaves out those in which one object is wholly hidden, `dpa_30_hidden_pairs`, which count as wrong.
+
+Of clips, slots are scored over all frames at once, so that a slot that leaves its object costs, and frame by frame:
+
+    fg_ari, ari              pixels of all frames together; fg_ari_10 of the first ten frames, and so on
+    fg_ari_frame, ari_frame  mean over frames (the papers' number), blind to exchanged slots; fg_ari_frame_10 of the first ten
+    mse_10, ...              of the first ten frames, and so on
+    mota, motp, idf1, id_switches, ...    tracking, with `pip install tfobj[video]`; `_micro` over all clips together
+    mse_ahead_3, fg_ari_ahead_3, ...      the third frame after --num_observed frames, predicted (models of clips)
+
+Models of pictures see the frames of clips one by one. `--num_frames` takes the first frames of every clip; figures are strips of frames
+and animations, figures/clip_test_0.gif and figures/prediction_test_0.gif among them.
 """
 
+import importlib.util
 import json
 import pathlib
 import sys
@@ -37,6 +49,8 @@ _SPLIT = flags.DEFINE_string("split", "test", "Split of the run's protocol: test
 _NUM_SCENES = flags.DEFINE_integer("num_scenes", None, "Only the first scenes of the split.", lower_bound=1)
 _NUM_SLOTS = flags.DEFINE_integer("num_slots", None, "Slots at test time; default: as trained.")
 _NUM_STEPS = flags.DEFINE_integer("num_steps", None, "Refinement steps or attention iterations at test time; default: the preset's.")
+_NUM_FRAMES = flags.DEFINE_integer("num_frames", None, "Frames of a clip, the first ones; default: the run's eval.num_frames.", lower_bound=1)
+_NUM_OBSERVED = flags.DEFINE_integer("num_observed", 20, "Frames that models of clips see before they predict the rest.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", None, "Seed of the inference noise; default: the same for every run.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Scenes per call; does not change the scores.", lower_bound=1)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS data folder.")
@@ -47,24 +61,35 @@ _NUM_SHOWN = 6
 def main(argv):
     commands.refuse_arguments(argv)
     commands.load_tensorflow()
+    import numpy as np
+
+    from tfobj.metrics.tracking import tracking_micro
     from tfobj.structs import check_num_slots, check_num_steps
     from tfobj.training.checkpoint import load_run
     from tfobj.training.evaluation import EVALUATION_SEED, Evaluator
     from tfobj.training.experiment import open_scenes
     from tfobj.training.workdir import MACHINE, read_metrics, training_minutes, write_evaluation
-    from tfobj.viz import evaluation_figures
+    from tfobj.viz import clip_figures, evaluation_figures
 
     run = load_run(_WORKDIR.value, _CHECKPOINT.value)
     check_num_slots(_NUM_SLOTS.value, run.experiment.model.minimum_slots)
     check_num_steps(_NUM_STEPS.value, run.experiment.model.minimum_steps)
     scenes, protocol = open_scenes(run.experiment, _SPLIT.value, _DATA_DIR.value)
+    if scenes.num_frames is not None:
+        scenes = scenes.first_frames(min(_NUM_FRAMES.value or run.experiment.eval.num_frames or scenes.num_frames, scenes.num_frames))
     if _NUM_SCENES.value:
         scenes = scenes.take(_NUM_SCENES.value)
     seed = EVALUATION_SEED if _SEED.value is None else _SEED.value
     num_steps = run.experiment.eval.num_steps if _NUM_STEPS.value is None else _NUM_STEPS.value
     evaluator = Evaluator(run.model, min(_BATCH_SIZE.value, len(scenes)), num_slots=_NUM_SLOTS.value, num_steps=num_steps, seed=seed)
-    scorer = evaluator.score(scenes, f"Scoring {_SPLIT.value}")
+    scorer = evaluator.score(scenes, f"Scoring {_SPLIT.value}", tracking=_has_tracking())
     summary = scorer.summary()
+    if "mota" in summary:
+        summary |= tracking_micro(scorer.table())
+    predicts = run.model.is_video and _NUM_OBSERVED.value < scenes.num_frames
+    if predicts:
+        forecast = evaluator.score_forecast(scenes, _NUM_OBSERVED.value, f"Predicting {_SPLIT.value}")
+        summary |= {name: float(np.nanmean(values)) for name, values in forecast.items()}
     machine = pathlib.Path(_WORKDIR.value) / MACHINE
     facts = {
         "model": run.experiment.model_name, "preset": run.experiment.preset, "protocol": protocol, "split": _SPLIT.value,
@@ -73,14 +98,29 @@ def main(argv):
         "config_fingerprint": run.experiment.fingerprint(), "training_minutes": round(training_minutes(read_metrics(_WORKDIR.value)), 1),
         **(json.loads(machine.read_text()) if machine.exists() else {}),
     }
+    if scenes.num_frames is not None:
+        facts |= {"num_frames": scenes.num_frames, **({"num_observed": _NUM_OBSERVED.value} if predicts else {})}
     out = pathlib.Path(_OUT.value or _WORKDIR.value)
     suffix = "" if _SPLIT.value == "test" else f"_{_SPLIT.value}"
     write_evaluation(out / f"evaluation{suffix}.json", summary, **facts)
     scorer.write_csv(out / f"evaluation{suffix}.csv")
-    evaluation_figures.draw(out, _SPLIT.value, suffix, evaluator, scenes, scorer.table(), summary, facts, run.experiment, _NUM_SHOWN)
+    written = [out / f"evaluation{suffix}.json", out / f"evaluation{suffix}.csv"]
+    if scenes.num_frames is None:
+        evaluation_figures.draw(out, _SPLIT.value, suffix, evaluator, scenes, scorer.table(), summary, facts, run.experiment, _NUM_SHOWN)
+        written.append(out / f"report{suffix}.html")
+    else:
+        clip_figures.draw(out, _SPLIT.value, evaluator, scenes, scorer.table(), facts, _NUM_SHOWN, _NUM_OBSERVED.value if predicts else None)
     print_table(facts, summary)
-    print(f"\nWritten: {out / f'evaluation{suffix}.json'}, {out / f'evaluation{suffix}.csv'}, {out / f'report{suffix}.html'}, {out / 'figures'}")
+    print(f"\nWritten: {', '.join(map(str, [*written, out / 'figures']))}")
     return 0
+
+
+def _has_tracking():
+    """Whether the library that counts the events of tracking is there; says so if it is not."""
+    if importlib.util.find_spec("motmetrics") is None:
+        print("No scores of tracking (mota, id_switches, ...): they need `pip install tfobj[video]`.", file=sys.stderr)
+        return False
+    return True
 
 
 def print_table(facts, summary):
@@ -94,7 +134,7 @@ def print_table(facts, summary):
             print(f"{name:<20}{value:>12.5g}{summary[f'{name}_std']:>12.4g}{interval}")
     print()
     for name, value in summary.items():
-        if name.endswith(("_micro", "_visible", "_objects", "_pairs")) and f"{name}_std" not in summary:
+        if (name.endswith(("_micro", "_visible", "_objects", "_pairs")) or "_ahead_" in name) and f"{name}_std" not in summary:
             print(f"{name:<24}{value:>8.5g}")
 
 

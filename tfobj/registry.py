@@ -33,6 +33,8 @@ MODELS = {
                           "ordered slots by stick breaking, a prior that scenes can be drawn from", "Engelcke et al. 2020"),
     "factored_scenes": ModelEntry("tfobj.models.factored_scenes", "FactoredScenes",
                                   "complete objects with depth, location and appearance, and a prior over scenes", "Anciukevicius et al. 2020"),
+    "video_decomposition": ModelEntry("tfobj.models.video_decomposition", "VideoDecomposition",
+                                      "clips: refinement over frames and steps, a 2-D LSTM and a prior that follows objects", "Zablotskaia et al. 2020"),
     "vae": ModelEntry("tfobj.models.vae", "VAE",
                       "one latent vector per scene (baseline), broadcast or convolutional decoder", "Greff et al. 2019, Anciukevicius et al. 2020"),
 }

@@ -4,7 +4,7 @@ A prepared TFDS split is unpacked once into `.npy` files beside it, because a re
 read from front to back: with arrays any scene of any epoch is one copy away, the order of training is a
 function of the step (`pipeline.BatchStream`), and processes on one host share the memory.
 
-    <data_dir>/<dataset>/<config>/<version>/packed/<split>/{image,mask,amodal_masks,factor_*}.npy, packed.json
+    <data_dir>/<dataset>/<config>/<version>/packed/<split>/{image,mask,amodal_masks,factor_*,track_*}.npy, packed.json
 
 The folder appears in one piece or not at all, so a killed run leaves nothing half-made behind, and two
 runs may start at once. It lies inside the dataset's folder and goes when that is rebuilt.
@@ -25,20 +25,22 @@ from tfobj.data import transforms
 from tfobj.errors import UserError, first_line
 
 _BATCH = 256
+_BATCH_OF_CLIPS = 16
 _SUMMARY = "packed.json"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SceneArrays:
-    """n scenes in arrays, usually mapped from disk.
+    """n scenes in arrays, usually mapped from disk: pictures, or clips of T frames.
 
     Attributes:
-      image: uint8 [n, H, W, C].
-      mask: uint8 [n, H, W] instance ids, 0 = background; None without labels.
+      image: uint8 [n, (T,) H, W, C].
+      mask: uint8 [n, (T,) H, W] instance ids, 0 = background; None without labels.
       factors: factor name -> float32 [n, N, ...].
       num_objects: largest instance id of the TFDS split, i.e. most objects in a scene; 0 without labels.
       amodal_masks: uint8 [n, N, H, ceil(W / 8)], full extent of each entity as `transforms.pack_masks` packs it (index 0,
         the background, is all ones); None for datasets without. No part of training batches.
+      tracks: name -> float32 [n, T, N, ...], factors that change from frame to frame; clips only.
     """
 
     image: np.ndarray
@@ -46,6 +48,12 @@ class SceneArrays:
     factors: dict = dataclasses.field(default_factory=dict)
     num_objects: int = 0
     amodal_masks: np.ndarray | None = None
+    tracks: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def num_frames(self):
+        """T; None for pictures."""
+        return self.image.shape[1] if self.image.ndim == 5 else None
 
     def __len__(self):
         return len(self.image)
@@ -67,7 +75,26 @@ class SceneArrays:
             mask=None if self.mask is None else self.mask[start:stop],
             factors={name: values[start:stop] for name, values in self.factors.items()},
             amodal_masks=None if self.amodal_masks is None else self.amodal_masks[start:stop],
+            tracks={name: values[start:stop] for name, values in self.tracks.items()},
         )
+
+    def first_frames(self, num_frames):
+        """Returns the first `num_frames` frames of every clip without copying; raises a `UserError` if there are fewer."""
+        if not 0 < num_frames <= self.num_frames:
+            raise UserError(f"`num_frames` must be in 1 ... {self.num_frames}. Received: num_frames={num_frames}.")
+        return dataclasses.replace(
+            self,
+            image=self.image[:, :num_frames],
+            mask=None if self.mask is None else self.mask[:, :num_frames],
+            tracks={name: values[:, :num_frames] for name, values in self.tracks.items()},
+        )
+
+    def frames(self):
+        """Returns all frames of all clips as pictures, clip by clip, without copying whole clips; factors of clips are left out."""
+        if self.num_frames is None:
+            return self
+        flat = lambda x: None if x is None else x.reshape(-1, *x.shape[2:])
+        return dataclasses.replace(self, image=flat(self.image), mask=flat(self.mask), factors={}, tracks={})
 
     def take(self, num_scenes):
         """Returns the first `num_scenes` scenes without copying.
@@ -172,10 +199,10 @@ def _write(builder, protocol, split, folder):
         for batch in _read(builder, split.source):
             if split.objects is not None:
                 batch = _with_object_count(batch, split.objects)
-            image, mask = batch["image"], batch["mask"]
+            image, mask = batch["image"] if "image" in batch else batch["video"], batch["mask"]
             if protocol.crop is not None:
                 image = transforms.crop(image, *protocol.crop)
-            if image.shape[1:3] != (height, width):
+            if image.shape[-3:-1] != (height, width):
                 image = transforms.resize_images(image, (height, width))
             mask = _crop_and_resize(mask, protocol)
             num_objects = max(num_objects, int(mask.max(initial=0)))
@@ -183,6 +210,7 @@ def _write(builder, protocol, split, folder):
             if "amodal_masks" in batch:
                 arrays["amodal_masks"] = _crop_and_resize_packed(batch["amodal_masks"], batch["mask"].shape[-1], protocol)
             arrays |= {f"factor_{name}": values for name, values in batch["factors"].items()}
+            arrays |= {f"track_{name}": values for name, values in batch.get("tracks", {}).items()}
             for name, values in arrays.items():
                 if name not in writers:
                     writers[name] = stack.enter_context(_NpyWriter(folder / f"{name}.npy", values))
@@ -225,6 +253,7 @@ def _read(builder, source):
             f"{builder.info.full_name} must have a split {source!r}. Received: {', '.join(builder.info.splits)}."
         )
     info = builder.info.splits[source]
+    batch_size = _BATCH if "image" in builder.info.features else _BATCH_OF_CLIPS
     # TFDS would keep a small split in memory, for a second epoch that never comes.
     read_config = tfds.ReadConfig(try_autocache=False)
     with tqdm.tqdm(
@@ -234,12 +263,12 @@ def _read(builder, source):
         for shard, path in enumerate(info.filepaths):
             instruction = tfds.core.ReadInstruction(source, from_=shard, to=shard + 1, unit="shard")
             dataset = builder.as_dataset(
-                split=instruction, shuffle_files=False, batch_size=_BATCH, read_config=read_config
+                split=instruction, shuffle_files=False, batch_size=batch_size, read_config=read_config
             )
             try:
                 for batch in tfds.as_numpy(dataset):
                     yield batch
-                    bar.update(len(batch["image"]))
+                    bar.update(len(batch["mask"]))
             except (tf.errors.OpError, AssertionError) as error:
                 reason = first_line(getattr(error, "message", error))
                 raise UserError(
@@ -265,9 +294,12 @@ def _load(folder):
         arrays = {path.stem: np.load(path, mmap_mode="c") for path in sorted(folder.glob("*.npy"))}
         if any(len(values) != summary["num_scenes"] for values in arrays.values()):
             raise ValueError("arrays of unequal length")
-        factors = {name.removeprefix("factor_"): arrays[name] for name in arrays if name.startswith("factor_")}
+        factors, tracks = (
+            {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
+            for prefix in ("factor_", "track_")
+        )
         return SceneArrays(
-            arrays["image"], arrays["mask"], factors, summary["num_objects"], arrays.get("amodal_masks")
+            arrays["image"], arrays["mask"], factors, summary["num_objects"], arrays.get("amodal_masks"), tracks
         )
     except (ValueError, KeyError, OSError) as error:
         raise UserError(f"`{folder}` is damaged ({error}). Delete this folder to have it made again.") from error

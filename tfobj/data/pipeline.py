@@ -31,9 +31,12 @@ class BatchStream:
         stream = BatchStream(open_split(protocol, "train"), batch_size=32, seed=0)
         stream.batch(1000)["image"]                  # uint8 [32, H, W, C], always the same
         for batch in stream.dataset(start_step=1000) # float32, through tf.data
+
+    Of clips it is a stream of windows: `num_frames` consecutive frames, which do not overlap; what is left at the end of
+    a clip is not seen. A scene is then a window.
     """
 
-    def __init__(self, arrays, batch_size, seed=0, shuffle=True):
+    def __init__(self, arrays, batch_size, seed=0, shuffle=True, num_frames=None):
         """Makes a stream.
 
         Args:
@@ -41,6 +44,7 @@ class BatchStream:
           batch_size: scenes per batch, B; may exceed n.
           seed: order of the scenes, in [0, 2**64).
           shuffle: False walks through the scenes in order, again and again.
+          num_frames: F, frames of a window of clips; None for pictures.
 
         Raises:
           UserError: if there is no scene, or a number is out of range.
@@ -55,12 +59,19 @@ class BatchStream:
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
+        if (num_frames is None) != (arrays.num_frames is None):
+            raise UserError(f"`num_frames` must be given for clips, and not for pictures. Received: num_frames={num_frames}.")
+        if num_frames is not None and not 1 <= num_frames <= arrays.num_frames:
+            raise UserError(f"`num_frames` must be at most the {arrays.num_frames} frames of the clips. Received: num_frames={num_frames}.")
+        self.num_frames = num_frames
+        self._windows = 1 if num_frames is None else arrays.num_frames // num_frames
+        self.num_scenes = len(arrays) * self._windows
         # A batch touches two epochs at a border, and tf.data asks for several batches at a time.
         self._permutation = functools.lru_cache(maxsize=4)(self._draw_permutation)
 
     def indices(self, step):
         """Returns the scene numbers of batch `step`, int64 [B]."""
-        num_scenes = len(self.arrays)
+        num_scenes = self.num_scenes
         position = step * self.batch_size + np.arange(self.batch_size, dtype=np.int64)
         epoch, place = np.divmod(position, num_scenes)
         if not self.shuffle:
@@ -72,8 +83,12 @@ class BatchStream:
         return result
 
     def batch(self, step):
-        """Returns batch `step`: `image` uint8 [B, H, W, C] and, with labels, `mask` uint8 [B, H, W]."""
-        return self.arrays.gather(self.indices(step))
+        """Returns batch `step`: `image` uint8 [B, (F,) H, W, C] and, with labels, `mask` uint8 [B, (F,) H, W]."""
+        if self.num_frames is None:
+            return self.arrays.gather(self.indices(step))
+        clips, windows = np.divmod(self.indices(step), self._windows)
+        frames = windows[:, None] * self.num_frames + np.arange(self.num_frames)
+        return {name: getattr(self.arrays, name)[clips[:, None], frames] for name in self.arrays.fields}
 
     def dataset(self, start_step=0, *, num_parallel_calls=2, prefetch=4):
         """Returns the batches start_step, start_step + 1, ... as an endless `tf.data.Dataset`.
@@ -84,13 +99,13 @@ class BatchStream:
           prefetch: batches held ready.
 
         Returns:
-          Dataset of dicts with static shapes: `image` float32 [B, H, W, C] in [0, 1] and, with labels,
-          `mask` uint8 [B, H, W]. Under `tf.distribute` every worker draws the global batch and keeps its
+          Dataset of dicts with static shapes: `image` float32 [B, (F,) H, W, C] in [0, 1] and, with labels,
+          `mask` uint8 [B, (F,) H, W]. Under `tf.distribute` every worker draws the global batch and keeps its
           part (`AutoShardPolicy.DATA`), since there are no files to divide.
         """
         import tensorflow as tf
 
-        num_scenes = len(self.arrays)
+        num_scenes = self.num_scenes
         first_epoch, first_place = divmod(start_step * self.batch_size, num_scenes)
 
         def order_of(epoch):
@@ -98,6 +113,9 @@ class BatchStream:
             return tf.data.Dataset.from_tensor_slices(order[tf.where(epoch == first_epoch, first_place, 0) :])
 
         def gather(indices, scenes):
+            if self.num_frames is not None:  # of all frames of all clips in a row
+                clips, windows = indices // self._windows, indices % self._windows
+                indices = (clips * self.arrays.num_frames + windows * self.num_frames)[:, None] + tf.range(self.num_frames, dtype=indices.dtype)
             batch = {name: tf.gather(values, indices) for name, values in scenes.items()}
             # Division, not multiplication by 1 / 255: correctly rounded, so equal on every engine.
             return {**batch, "image": tf.cast(batch["image"], tf.float32) / 255.0}
@@ -107,7 +125,8 @@ class BatchStream:
         order = tf.data.Dataset.range(first_epoch, counter_rng.MAX_INDEX).flat_map(order_of)
         indices = order.batch(self.batch_size, drop_remainder=True)
         # As an element and not as a capture, because captures are copied into the graph.
-        tensors = {name: _as_tensor(getattr(self.arrays, name)) for name in self.arrays.fields}
+        rows = self.arrays if self.num_frames is None else self.arrays.frames()
+        tensors = {name: _as_tensor(getattr(rows, name)) for name in rows.fields}
         scenes = tf.data.Dataset.from_tensors(tensors)
 
         options = tf.data.Options()
@@ -122,14 +141,14 @@ class BatchStream:
 
     def _draw_permutation(self, epoch):
         """Returns the order of an epoch, int64 [n]: the scenes sorted by a random word each."""
-        words = counter_rng.random_words([epoch], len(self.arrays), seed=self.seed, stream=_STREAM)[0]
+        words = counter_rng.random_words([epoch], self.num_scenes, seed=self.seed, stream=_STREAM)[0]
         return np.argsort(words, kind="stable")
 
     def _tensorflow_permutation(self, epoch):
         """The same order as a tensor, from TensorFlow's Philox; `epoch` is an int64 tensor."""
         import tensorflow as tf
 
-        num_scenes = len(self.arrays)
+        num_scenes = self.num_scenes
         if not self.shuffle:
             return tf.range(num_scenes, dtype=tf.int64)
         words = tf.raw_ops.StatelessRandomUniformFullIntV2(
@@ -162,7 +181,7 @@ def evaluation_batches(arrays, batch_size):
       batch_size: scenes per batch, B.
 
     Yields:
-      dicts of NumPy arrays: `image` float32 [B, H, W, C] in [0, 1], `mask` uint8 [B, H, W] if there are
+      dicts of NumPy arrays: `image` float32 [B, (T,) H, W, C] in [0, 1], `mask` uint8 [B, (T,) H, W] if there are
       labels, `amodal_masks` uint8 {0, 1} [B, N, H, W] and `depth` float32 [B, N] (smaller is nearer, 0 for entities
       that have none) if the scenes have them, and `valid` bool [B]. The last batch is filled up with copies of the
       last scene, which are not valid.

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from tfobj.nn.convolution import ConvStack, FanInTruncatedNormal
+from tfobj.nn.convolution import ConvStack, FanInTruncatedNormal, convolve_slots
 from tfobj.nn.mlp import MLP
 
 
@@ -27,8 +27,8 @@ class RefinementNetwork(keras.layers.Layer):
 
     Strided convolutions (ELU: the signs of the gradients among the inputs carry information) -> average over
     the map -> MLP -> concatenation with the flat inputs -> LSTM or nothing -> one linear layer.
-    Everything behind the convolutions is small and stays in float32. The first convolution is linear: what it makes of
-    the inputs that all slots of an image share is computed once per image (a third of its channels on colour pictures).
+    Everything behind the convolutions is small and stays in float32. What the first convolution makes of the inputs that all slots of
+    an image share (a third of its channels on colour pictures) is computed once per image.
 
     Args:
       channels, kernel_size: of the stride-2 convolutions.
@@ -48,7 +48,6 @@ class RefinementNetwork(keras.layers.Layer):
 
     def build(self, num_shared, num_per_slot, num_flat):
         """Makes the weights for that many channels of the image-shaped inputs and that many flat inputs."""
-        self.num_shared = num_shared
         spatial_shape = (None, None, None, num_shared + num_per_slot)  # in this order along the kernel's channels
         self.cnn.build(spatial_shape)
         self.mlp.build((None, self.cnn.compute_output_shape(spatial_shape)[-1]))
@@ -69,27 +68,10 @@ class RefinementNetwork(keras.layers.Layer):
 
     def call(self, shared, per_slot, flat, memory=()):
         batch, num_slots, size = tf.shape(flat)[0], tf.shape(flat)[1], flat.shape[-1]
-        first, *others = self.cnn.stages
-        kernel = tf.cast(first.kernel, self.compute_dtype)
-        x = tf.cast(first.bias, self.compute_dtype)
-        if shared is not None:
-            x += _every_image(shared, kernel[:, :, : self.num_shared])
-        if per_slot is not None:
-            x += _every_image(per_slot, kernel[:, :, self.num_shared :])
-        x = first.activation(x)                                                   # [B, K or 1, h, w, channels]
-        x = tf.reshape(tf.broadcast_to(x, [batch, num_slots, *x.shape[2:]]), [-1, *x.shape[2:]])
-        for stage in others:
-            x = stage(x)
+        x = convolve_slots(self.cnn, shared, per_slot, num_slots)
         features = tf.reduce_mean(tf.cast(x, tf.float32), axis=[1, 2])
         x = tf.concat([self.mlp(features), tf.reshape(flat, [-1, size])], axis=-1)
         if self.lstm_size:
             x, memory = self.lstm(x, list(memory))
         update = tf.reshape(self.output_layer(x), [batch, num_slots, self.output_layer.units])
         return tf.ensure_shape(update, [*flat.shape[:2], None]), tuple(memory)
-
-
-def _every_image(x, kernel):
-    """Strided convolution of [B, K, H, W, C] image by image."""
-    folded = tf.reshape(tf.cast(x, kernel.dtype), [-1, *x.shape[2:]])
-    y = tf.nn.conv2d(folded, kernel, 2, "SAME")
-    return tf.reshape(y, [*tf.unstack(tf.shape(x)[:2]), *y.shape[1:]])

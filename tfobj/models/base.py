@@ -31,6 +31,8 @@ class SceneConfig(Config):
 
     minimum_slots = 2
     minimum_steps = 1
+    is_video = False
+    """Whether the model takes clips [B, T, H, W, C], and its outputs have the axis T."""
 
     def __post_init__(self):
         require(min(self.image_size) >= 1, "model.image_size", "two positive numbers", self.image_size)
@@ -58,6 +60,8 @@ class Stage(NamedTuple):
     """Refinement steps."""
     part: str = "all"
     """Which weights are trained, by a name of the model's own; see `SceneModel.trained_variables`."""
+    num_frames: int | None = None
+    """Frames of a training clip; None for models of pictures."""
 
 
 class Preset(NamedTuple):
@@ -71,6 +75,8 @@ class Preset(NamedTuple):
     """Changes to `tfobj.training.experiment.TrainConfig`."""
     eval: dict = {}
     """Changes to `tfobj.training.experiment.EvalConfig`."""
+    data: dict = {}
+    """Changes to `tfobj.training.experiment.DataConfig`."""
 
 
 class SceneModel(keras.Model):
@@ -103,6 +109,11 @@ class SceneModel(keras.Model):
         # float32, and layers cast to the compute dtype.
         super().__init__(**{"name": type(self).__name__, "autocast": False, **kwargs})
         self.config, self.run_seed = config, run_seed
+
+    @property
+    def is_video(self):
+        """Whether `call` takes clips [B, T, H, W, C], and outputs have the axis T."""
+        return self.config.is_video
 
     def objective(self, outputs, step):
         """Returns (loss, terms): the scalar that training minimises and named scalars, means over scenes.
@@ -157,8 +168,9 @@ class SceneModel(keras.Model):
         check_num_slots(num_slots, self.config.minimum_slots)
         check_num_steps(num_steps, self.config.minimum_steps)
         expected = (*self.config.image_size, self.config.channels)
-        if tuple(image.shape[-3:]) != expected:
-            raise ValueError(f"`image` must have shape [B, {', '.join(map(str, expected))}]. Received: {tuple(image.shape)}.")
+        if tuple(image.shape[-3:]) != expected or len(image.shape) != 4 + self.is_video:
+            lead = "B, T, " if self.is_video else "B, "
+            raise ValueError(f"`image` must have shape [{lead}{', '.join(map(str, expected))}]. Received: {tuple(image.shape)}.")
         return num_slots, num_steps, random.make_seed() if seed is None else seed
 
     def forward_in_training(self, image, seed, step, stage):

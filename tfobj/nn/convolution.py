@@ -81,6 +81,40 @@ class ConvStack(keras.layers.Layer):
         return (batch, height and height + 2 * self.border, width and width + 2 * self.border, channels)
 
 
+def convolve_slots(stack, shared, per_slot, num_slots):
+    """Runs a `ConvStack` on the channels [shared, per slot] of B images with K slots each; returns [B * K, h, w, channels].
+
+    Its first layer is linear before the activation, so what it makes of inputs that all slots of an image share is computed once
+    per image. The stack was built for the sum of the channels, those that are shared first.
+
+    Args:
+      stack: `ConvStack` with "same" padding.
+      shared: [B, 1, H, W, .], or None.
+      per_slot: [B, K, H, W, .], or None.
+      num_slots: K, a Python or tensor integer.
+    """
+    first, *others = stack.stages
+    kernel = tf.cast(first.kernel, stack.compute_dtype)
+    x = tf.cast(first.bias, stack.compute_dtype)
+    num_shared = 0 if shared is None else shared.shape[-1]
+    if shared is not None:
+        x += _every_image(shared, kernel[:, :, :num_shared], first.strides)
+    if per_slot is not None:
+        x += _every_image(per_slot, kernel[:, :, num_shared:], first.strides)
+    x = first.activation(x)                                                       # [B, K or 1, h, w, channels]
+    x = tf.reshape(tf.broadcast_to(x, [tf.shape(x)[0], num_slots, *x.shape[2:]]), [-1, *x.shape[2:]])
+    for stage in others:
+        x = stage(x)
+    return x
+
+
+def _every_image(x, kernel, strides):
+    """Convolution of [B, K, H, W, C] image by image."""
+    folded = tf.reshape(tf.cast(x, kernel.dtype), [-1, *x.shape[2:]])
+    y = tf.nn.conv2d(folded, kernel, strides, "SAME")
+    return tf.reshape(y, [*tf.unstack(tf.shape(x)[:2]), *y.shape[1:]])
+
+
 def output_size(size, kernel_size, stride=1, padding="same", transposed=False):
     """Returns how many of `size` pixels along one axis one layer of `ConvStack` makes; below 1 if the kernel does not fit."""
     if transposed and stride > 1:

@@ -57,37 +57,74 @@ def scan(body, state, num_steps):
     return state, tf.nest.map_structure(lambda array: array.stack(), arrays)
 
 
+def record(body, state, num_steps, constants, place, num_records):
+    """Returns (last state, records) of `state, record = body(t, state, constants)` for t = 0 ... num_steps - 1.
+
+    Record t is kept at position `place[t]` of a new first axis of length `num_records`, over what an earlier step left there:
+    a grid that visits a frame several times keeps one record per frame. Gradients flow through the state alone.
+
+    Unrolled, or under `Execution.rematerialise` a loop in the memory of one step, like `iterate`.
+
+    Args:
+      body: function of (t, state, constants); t is an integer, or an int32 tensor in loops. The record is a tensor or a nest of
+        them, of the same shapes at every step.
+      state: tuple of tensors of constant shapes.
+      num_steps: Python integer of at least 1.
+      constants: as for `iterate`.
+      place: num_steps Python integers.
+      num_records: Python integer.
+    """
+    if execution.current().rematerialise:
+        return _rematerialised(body, state, num_steps, constants, place, num_records)
+    records = [None] * num_records
+    for t in range(num_steps):
+        state, records[place[t]] = body(t, state, constants)
+    return tuple(state), tf.nest.map_structure(lambda *kept: tf.stop_gradient(tf.stack(kept)), *records)
+
+
 def _loop(body, state, num_steps, constants):
     _, state = tf.while_loop(
         lambda t, _: t < num_steps, lambda t, state: (t + 1, tuple(body(t, state, constants))), (tf.constant(0), tuple(state)))
     return state
 
 
-def _rematerialised(body, state, num_steps, constants):
-    num_states = len(state)
+def _rematerialised(body, state, num_steps, constants, place=None, num_records=0):
+    """`iterate`, or with a `place` `record`, whose gradient recomputes each step from the state before it."""
+    num_states, records_only = len(state), place is not None
     # Recomputing a step needs nothing of the step after it, so TensorFlow would recompute ten of them at a time.
     one_at_a_time = {"maximum_iterations": num_steps, "parallel_iterations": 1}
     flat_constants = tf.nest.flatten(constants)
+    place = tf.constant(place if records_only else [0] * num_steps, tf.int32)
 
     def step(t, state, flat):
-        return tuple(body(t, state, tf.nest.pack_sequence_as(constants, flat)))
+        result = body(t, state, tf.nest.pack_sequence_as(constants, flat))
+        return (tuple(result[0]), result[1]) if records_only else (tuple(result), ())
+
+    like = ()
+    if records_only:
+        traced = tf.function(lambda: step(tf.constant(0), tuple(state), flat_constants)[1], autograph=False).get_concrete_function()
+        like = traced.structured_outputs
 
     @tf.custom_gradient
     def run(*inputs):
         state, flat = inputs[:num_states], inputs[num_states:]
         before = tuple(tf.TensorArray(s.dtype, num_steps, element_shape=s.shape, clear_after_read=False) for s in state)
+        records = tuple(tf.TensorArray(x.dtype, num_records, element_shape=x.shape, clear_after_read=False) for x in tf.nest.flatten(like))
 
-        def forward(t, state, before):
-            return t + 1, step(t, state, flat), tuple(array.write(t, s) for array, s in zip(before, state, strict=True))
+        def forward(t, state, before, records):
+            before = tuple(array.write(t, s) for array, s in zip(before, state, strict=True))
+            state, record = step(t, state, flat)
+            records = tuple(array.write(place[t], x) for array, x in zip(records, tf.nest.flatten(record), strict=True))
+            return t + 1, state, before, records
 
-        _, last, before = tf.while_loop(lambda t, *_: t < num_steps, forward, (tf.constant(0), state, before), **one_at_a_time)
+        _, last, before, records = tf.while_loop(lambda t, *_: t < num_steps, forward, (tf.constant(0), state, before, records), **one_at_a_time)
 
         def gradient(*upstream, variables=()):
             def backward(t, to_state, to_constants, to_variables):
                 state = tuple(array.read(t) for array in before)
                 with tf.GradientTape() as tape:
                     tape.watch([state, flat])
-                    after = step(t, state, flat)
+                    after, _ = step(t, state, flat)
                 sources = [list(state), list(flat), list(variables)]
                 found = tape.gradient(after, sources, output_gradients=to_state, unconnected_gradients="zero")
                 add = lambda sums, more: tuple(a + b for a, b in zip(sums, more, strict=True))
@@ -95,10 +132,13 @@ def _rematerialised(body, state, num_steps, constants):
 
             zeros = tuple(tf.zeros_like(c) for c in flat), tuple(tf.zeros(v.shape, v.dtype) for v in variables)
             _, to_state, to_constants, to_variables = tf.while_loop(
-                lambda t, *_: t >= 0, backward, (tf.constant(num_steps - 1), tuple(upstream), *zeros), **one_at_a_time)
+                lambda t, *_: t >= 0, backward, (tf.constant(num_steps - 1), tuple(upstream[:num_states]), *zeros), **one_at_a_time)
             to_inputs = [*to_state, *to_constants]
             return (to_inputs, list(to_variables)) if variables else to_inputs
 
-        return last, gradient
+        return (*last, *(array.stack() for array in records)), gradient
 
-    return run(*state, *flat_constants)
+    results = run(*state, *flat_constants)
+    if not records_only:
+        return results
+    return results[:num_states], tf.nest.pack_sequence_as(like, [tf.stop_gradient(x) for x in results[num_states:]])

@@ -80,7 +80,8 @@ def _field_texts(config_class):
 
 def _value(value):
     if isinstance(value, tuple):
-        return ",".join(map(_value, value)) or "()"
+        nested = (f"({_value(v)})" if isinstance(v, tuple) else _value(v) for v in value)
+        return ",".join(nested) or "()"
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 

@@ -8,8 +8,13 @@ from tqdm import auto as tqdm
 
 from tfobj import random
 from tfobj.data.pipeline import evaluation_batches
+from tfobj.metrics.clustering import segment_ids
 from tfobj.metrics.health import slot_health
 from tfobj.metrics.scores import SceneScorer
+from tfobj.metrics.tracking import tracking_scores
+from tfobj.metrics.video import prediction_scores
+from tfobj.models.base import fold_slots
+from tfobj.structs import SceneOutputs
 
 EVALUATION_SEED = 2_000_003
 """Noise of evaluations: the same for every run, so that two checkpoints are compared on equal noise."""
@@ -29,11 +34,19 @@ class Evaluator:
     def __init__(self, model, batch_size, *, num_slots=None, num_steps=None, xla=False, seed=EVALUATION_SEED):
         self.model, self.batch_size, self.seed = model, batch_size, seed
 
-        def forward(image, seed):
+        def look(image, seed):
             return model(image, num_slots=num_slots, num_steps=num_steps, seed=seed, training=False)
 
+        def forward(image, seed):
+            return look(image, seed) if model.is_video or len(image.shape) == 4 else frame_by_frame(look, image, seed)
+
+        def forecast(image, num_predicted, seed):
+            return model.forecast(image, num_predicted, num_slots=num_slots, num_steps=num_steps, seed=seed)
+
         def health(image, seed):
-            outputs = forward(image, seed)
+            outputs = look(image, seed)
+            if model.is_video:  # every frame is a picture
+                outputs = outputs._replace(masks=fold_slots(outputs.masks))
             posterior = outputs.posterior or {}
             attention = (outputs.history or {}).get("attention")
             if attention is not None:
@@ -42,10 +55,18 @@ class Evaluator:
 
         self._forward = tf.function(forward, jit_compile=xla or None, autograph=False)
         self._health = tf.function(health, jit_compile=xla or None, autograph=False)
+        self._forecast = tf.function(forecast, jit_compile=xla or None, autograph=False)
 
     def forward(self, image, first_scene=0):
-        """Returns `SceneOutputs` of images [B, H, W, C]; `first_scene` is the index of the first one in its split."""
+        """Returns `SceneOutputs` of images [B, (T,) H, W, C]; `first_scene` is the index of the first one in its split.
+
+        A model of pictures sees the frames of clips one by one.
+        """
         return self._forward(tf.convert_to_tensor(image), random.make_seed(self.seed, 0, first_scene))
+
+    def forecast(self, image, num_predicted, first_scene=0):
+        """Returns `SceneOutputs` of clips [B, T, H, W, C] and of `num_predicted` frames after them; models of clips only."""
+        return self._forecast(tf.convert_to_tensor(image), tf.constant(num_predicted), random.make_seed(self.seed, 0, first_scene))
 
     def trace(self, image):
         """Returns the concrete function of `forward`, whose graph can be looked at."""
@@ -56,23 +77,65 @@ class Evaluator:
         health = self._health(tf.convert_to_tensor(image), random.make_seed(self.seed))
         return {name: float(value) for name, value in health.items()}
 
-    def score(self, arrays, description=None):
-        """Scores all scenes of `arrays`; returns a `SceneScorer`. A `description` makes a progress bar."""
+    def score(self, arrays, description=None, tracking=False):
+        """Scores all scenes of `arrays`; returns a `SceneScorer`.
+
+        Args:
+          arrays: `SceneArrays`.
+          description: makes a progress bar.
+          tracking: of clips with labels, also who was followed, taken for another, or lost (`metrics.tracking`).
+        """
         scorer = SceneScorer()
-        batches = evaluation_batches(arrays, self.batch_size)
-        total = math.ceil(len(arrays) / self.batch_size)
-        for i, batch in enumerate(tqdm.tqdm(batches, description, total, disable=description is None, leave=False)):
-            outputs = self.forward(batch["image"], i * self.batch_size)
+        for first, batch in self._batches(arrays, description):
+            outputs = self.forward(batch["image"], first)
             extra = {name: value.numpy() for name, value in outputs.loss_terms.items() if name not in ("mse", "weighted_loss")}
+            if tracking and batch["image"].ndim == 5 and "mask" in batch:
+                masks = outputs.masks.numpy()
+                extra |= tracking_scores(batch["mask"], segment_ids(masks), num_slots=masks.shape[2])
             scorer.update(image=batch["image"], recon=outputs.recon.numpy(), masks=outputs.masks.numpy(), true_mask=batch.get("mask"),
                           **self._extents(outputs), true_amodal_masks=batch.get("amodal_masks"), true_depth=batch.get("depth"),
                           extra=extra, valid=batch["valid"])
         return scorer
 
+    def score_forecast(self, arrays, num_observed, description=None):
+        """Scores what comes after the first `num_observed` frames of clips, predicted without looking.
+
+        Returns:
+          {column: [n]} of `metrics.video.prediction_scores`.
+        """
+        columns = {}
+        for first, batch in self._batches(arrays, description):
+            outputs = self.forecast(batch["image"][:, :num_observed], arrays.num_frames - num_observed, first)
+            scores = prediction_scores(batch["image"], outputs.recon.numpy(), outputs.masks.numpy(), batch.get("mask"), num_observed=num_observed)
+            for name, values in scores.items():
+                columns.setdefault(name, []).append(values[batch["valid"]])
+        return {name: np.concatenate(values) for name, values in columns.items()}
+
+    def _batches(self, arrays, description):
+        """Yields (index of the first scene, batch)."""
+        total = math.ceil(len(arrays) / self.batch_size)
+        for i, batch in enumerate(tqdm.tqdm(evaluation_batches(arrays, self.batch_size), description, total, disable=description is None, leave=False)):
+            yield i * self.batch_size, batch
+
     def _extents(self, outputs):
         """Returns what a model with depth says about extents, order and places of its slots; nothing for others."""
         found = {name: value.numpy() for name, value in outputs.extents().items()}
         return {**found, "background_slot": self.model.background_slot} if "amodal_masks" in found else {}
+
+
+def frame_by_frame(look, clips, seed):
+    """Returns the `SceneOutputs` [B, T, ...] of a model of pictures on clips [B, T, H, W, C]; terms are means over frames.
+
+    Args:
+      look: function of (images [n, H, W, C], seed).
+      clips: float32, of known T.
+      seed: int32 [3]; no two frames have the same noise.
+    """
+    num_frames = clips.shape[1]
+    outputs = look(fold_slots(clips), seed * tf.constant([1, 1, num_frames]))
+    unfold = lambda x: tf.reshape(x, [-1, num_frames, *x.shape[1:]])
+    fields = {name: unfold(getattr(outputs, name)) for name in ("recon", "masks", "slot_recons", "slots")}
+    return SceneOutputs(**fields, loss_terms={name: tf.reduce_mean(unfold(term), axis=1) for name, term in outputs.loss_terms.items()})
 
 
 def validation_score(summary, metric):

@@ -77,6 +77,8 @@ class EvalConfig(Config):
     batch_size: int = 32
     num_scenes: int = 320
     """Validation scenes while training (at most)."""
+    num_frames: int | None = 40
+    """Frames of a test clip, the first ones (at most); none: all."""
     num_steps: int | None = None
     """Refinement steps or attention iterations when scoring and in the exported model; none: as in training."""
     best_metric: Literal["fg_ari", "ari", "msc", "miou", "object_miou", "aiou", "dpa_30", "mse"] = "fg_ari"
@@ -85,6 +87,7 @@ class EvalConfig(Config):
     def __post_init__(self):
         require(self.batch_size >= 1, "eval.batch_size", "at least 1", self.batch_size)
         require(self.num_scenes >= 1, "eval.num_scenes", "at least 1", self.num_scenes)
+        require(self.num_frames is None or self.num_frames >= 1, "eval.num_frames", "at least 1, or none", self.num_frames)
         require(self.num_steps is None or self.num_steps >= 0, "eval.num_steps", "at least 0, or none", self.num_steps)
 
 
@@ -160,7 +163,7 @@ def resolve(model, dataset, preset=DEFAULT_PRESET, overrides=None, seed=0, needs
     if image_size is not None:
         config = config.override({"image_size": image_size[:2], "channels": image_size[2]}, prefix="model.")
     experiment = ExperimentConfig(
-        model_name=name, preset=preset, seed=seed, data=DataConfig(protocol=protocol_name),
+        model_name=name, preset=preset, seed=seed, data=DataConfig(protocol=protocol_name).override(chosen.data, prefix="data."),
         model=config, train=TrainConfig().override(chosen.train, prefix="train."),
         eval=EvalConfig().override(chosen.eval, prefix="eval."))
     return experiment.override(overrides or {})

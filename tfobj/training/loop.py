@@ -110,6 +110,9 @@ def _start(experiment, workdir, strategy, peers, data_dir, actions):
     # A folder of pictures has one split: read once, held once.
     validation = open_scenes(experiment, "validation", data_dir)[0] if experiment.data.has_splits else scenes
     validation = validation.take(min(experiment.eval.num_scenes, len(validation)))
+    if scenes.num_frames is not None:
+        validation = _watched(validation, experiment)
+        scenes = scenes if experiment.model.is_video else scenes.frames()
     if peers.is_chief:
         settle_config(workdir, experiment)  # after the data: a mistyped folder leaves no run behind
         write_machine(workdir, machine.describe())
@@ -129,8 +132,7 @@ def _start(experiment, workdir, strategy, peers, data_dir, actions):
         console.say(line)
     if first_step:
         console.say(f"Continuing at step {first_step:,} of {config.steps:,}.")
-    stream = BatchStream(scenes, config.batch_size, seed=experiment.seed)
-    iterator = iter(distribute(strategy, stream.dataset(start_step=first_step)))
+    batches = StageBatches(scenes, config, model.stages(), experiment.seed, strategy)
     observer = None
     if peers.is_chief:
         evaluator = Evaluator(model, min(experiment.eval.batch_size, len(validation)), num_steps=experiment.eval.num_steps,
@@ -139,7 +141,13 @@ def _start(experiment, workdir, strategy, peers, data_dir, actions):
                              actions)
         if not first_step:
             observer.draw_graph()
-    return _Run(config, step_function, iterator, state, console, peers, observer)
+    return _Run(config, step_function, batches, state, console, peers, observer)
+
+
+def _watched(clips, experiment):
+    """Returns what a run on clips looks at while it trains: first frames of clips, or first pictures of them for a model of pictures."""
+    clips = clips.first_frames(min(experiment.eval.num_frames or clips.num_frames, clips.num_frames))
+    return clips if experiment.model.is_video else clips.first_frames(1).frames()
 
 
 def _restore(state, peers):
@@ -154,8 +162,8 @@ def _restore(state, peers):
 class _Run:
     """One process's share of a run."""
 
-    def __init__(self, config, step_function, iterator, state, console, peers, observer):
-        self.config, self.step_function, self.iterator, self.state = config, step_function, iterator, state
+    def __init__(self, config, step_function, batches, state, console, peers, observer):
+        self.config, self.step_function, self.batches, self.state = config, step_function, batches, state
         self.console, self.peers, self.observer = console, peers, observer
         """`observer`: `_Observer` of the chief, None elsewhere."""
 
@@ -182,7 +190,7 @@ class _Run:
         while step < config.steps and not stopped_by:
             count = self._steps_to_next_event(step)
             start = time.perf_counter()
-            terms, bad_step = self.step_function.run(self.iterator, count)
+            terms, bad_step = self.step_function.run(self.batches.iterator(step), count)
             seconds += time.perf_counter() - start
             step += count
             if bad_step >= 0:  # everywhere: terms are means over all workers
@@ -193,7 +201,7 @@ class _Run:
             last = step == config.steps
             if step % config.log_every == 0 or last:
                 if self.observer:
-                    self.observer.log(step, {name: total / num_summed for name, total in sums.items()}, num_summed / seconds)
+                    self.observer.log(step, {name: total / num_summed for name, total in sums.items()}, num_summed / seconds, self.batches.batch_size)
                 sums, num_summed, seconds = {}, 0, 0.0
             if self.observer and (step % config.eval_every == 0 or last):
                 self.observer.evaluate(step)
@@ -212,7 +220,48 @@ class _Run:
     def _steps_to_next_event(self, step):
         config = self.config
         ends = [every - step % every for every in (config.log_every, config.eval_every, config.checkpoint_every)]
-        return min(config.steps_per_call, config.steps - step, *ends)
+        return min(config.steps_per_call, config.steps - step, *ends, *self.batches.steps_left(step))
+
+
+class StageBatches:
+    """The batches of a run, stage by stage: of clips a stage says how long they are, and longer clips come in smaller batches.
+
+    Args:
+      scenes: `SceneArrays`.
+      config: `TrainConfig`; `batch_size` is that of the first stage.
+      stages: of `SceneModel.stages`.
+      seed: of the order of the scenes.
+      strategy: its replicas and `config.micro_batches` divide every batch.
+    """
+
+    def __init__(self, scenes, config, stages, seed, strategy):
+        self._scenes, self._config, self._stages, self._seed, self._strategy = scenes, config, stages, seed, strategy
+        self._start = self._iterator = self.batch_size = None
+
+    def iterator(self, step):
+        """Returns the iterator whose next batch is that of the update after `step` finished ones."""
+        start, stage = [entry for entry in self._stages if entry[0] <= step][-1]
+        if self.batch_size is None or start != self._start and self._differs(stage):
+            self._start = start if stage.num_frames else 0
+            self.batch_size = self._size(stage)
+            stream = BatchStream(self._scenes, self.batch_size, seed=self._seed, num_frames=stage.num_frames)
+            self._num_frames = stage.num_frames
+            self._iterator = iter(distribute(self._strategy, stream.dataset(start_step=step - self._start)))
+        return self._iterator
+
+    def steps_left(self, step):
+        """Returns (updates until the next stage,), or nothing after the last one."""
+        return tuple(start - step for start, _ in self._stages if start > step)[:1]
+
+    def _differs(self, stage):
+        return stage.num_frames != self._num_frames
+
+    def _size(self, stage):
+        if stage.num_frames is None:
+            return self._config.batch_size
+        unit = self._strategy.num_replicas_in_sync * self._config.micro_batches
+        size = self._config.batch_size * self._stages[0][1].num_frames // stage.num_frames
+        return max(size // unit, 1) * unit
 
 
 class _Observer:
@@ -229,10 +278,10 @@ class _Observer:
         """Writes the graph of the forward pass to TensorBoard."""
         self.writer.graph(self.evaluator.trace(self.probe).graph)
 
-    def log(self, step, terms, steps_per_second):
+    def log(self, step, terms, steps_per_second, batch_size):
         health = self.evaluator.health(self.probe)
         rate = {"learning_rate": float(self.optimizer.learning_rate), "steps_per_second": steps_per_second,
-                "images_per_second": steps_per_second * self.experiment.train.batch_size}
+                "images_per_second": steps_per_second * batch_size}
         self.writer.write(step, "train", {**terms, **rate, **{f"health/{k}": v for k, v in health.items()}})
         self.console.say(f"step {step:>8,}  loss {terms['loss']:.5g}  grad norm {terms['grad_norm']:.3g}  "
                          f"{steps_per_second:.2f} steps/s  active slots {health['active_slots']:.2f}")

@@ -1,0 +1,141 @@
+"""The networks of Zablotskaia et al. 2020: how a slot is drawn, what is expected of it, and how its posterior is refined.
+
+Kernels start as U(+-1 / sqrt(fan_in)) like in the released code, biases of the convolutions and dense layers at zero (there: like kernels).
+"""
+
+import keras
+import tensorflow as tf
+
+from tfobj.nn import coordinates
+from tfobj.nn.broadcast_decoder import BroadcastDecoder
+from tfobj.nn.convolution import ConvStack, convolve_slots
+from tfobj.nn.lstm2d import LSTM2DCell, fan_in_uniform
+from tfobj.nn.mlp import MLP
+
+NORM_EPSILON = 1e-5
+
+
+def standardised(x):
+    """Returns x [B, K, ...] with mean 0 and variance 1 of each slot of each image, and no gradient: layer norm without weights.
+
+    All-zero inputs, those of frames that nobody has seen, stay zero.
+    """
+    axes = list(range(2, len(x.shape)))
+    mean, variance = tf.nn.moments(tf.stop_gradient(x), axes, keepdims=True)
+    return tf.stop_gradient((x - mean) * tf.math.rsqrt(variance + NORM_EPSILON))
+
+
+@keras.saving.register_keras_serializable("tfobj")
+class SlotDecoder(keras.layers.Layer):
+    """g: latents [n, D] and context [n, units] -> mask logit and mean before its sigmoid, float32 [n, H, W, 1 + C] (supplement, decoder table).
+
+    Dense - ELU for each of `hidden`, then a spatial broadcast decoder of 3 x 3 convolutions; `hidden` is empty, and the context not read,
+    where the decoder is not conditioned.
+    """
+
+    def __init__(self, image_size, channels, hidden, widths, kernel_size, pixel_shuffle, **kwargs):
+        super().__init__(**kwargs)
+        self.mlp = MLP(hidden, activation="elu", linear_output=False, initializer=fan_in_uniform(), dtype=self.dtype_policy, name="mlp") if hidden else None
+        self.broadcast = BroadcastDecoder(image_size, (*widths, 1 + channels), kernel_size, pixel_shuffle=pixel_shuffle, positions="append",
+                                          activation="elu", initializer=fan_in_uniform(), dtype=self.dtype_policy, name="broadcast")
+
+    def build(self, latent_size, context_size):
+        size = latent_size
+        if self.mlp is not None:
+            self.mlp.build((None, latent_size + context_size))
+            size = self.mlp.stages[-1].units
+        self.broadcast.build((None, size))
+        self.built = True
+
+    def operators(self):
+        """Returns what depends on the weights alone."""
+        return self.broadcast.operators()
+
+    def call(self, latents, context, operators=None):
+        if self.mlp is not None:
+            latents = self.mlp(tf.concat([latents, context], axis=-1))
+        return self.broadcast(tf.cast(latents, self.compute_dtype), operators=operators)
+
+
+@keras.saving.register_keras_serializable("tfobj")
+class ConditionalPrior(keras.layers.Layer):
+    """xi: context [..., units] -> (mean, log variance) of the next latent, each float32 [..., D] (Zablotskaia 2020, Eq. 5).
+
+    Args:
+      latent_size: D.
+      hidden: units of the hidden layer.
+      scale: "release": softplus of the head is the log variance, so no prior is narrower than N(., I); "paper": the head is the
+        log standard deviation.
+    """
+
+    def __init__(self, latent_size, hidden, scale, **kwargs):
+        super().__init__(**{"autocast": False, "dtype": "float32", **kwargs})
+        self.scale = scale
+        self.hidden = keras.layers.Dense(hidden, activation="relu", kernel_initializer=fan_in_uniform(), dtype="float32", name="hidden")
+        self.mean = keras.layers.Dense(latent_size, kernel_initializer=fan_in_uniform(), dtype="float32", name="mean")
+        self.spread = keras.layers.Dense(latent_size, kernel_initializer=fan_in_uniform(), dtype="float32", name="spread")
+
+    def build(self, context_size):
+        self.hidden.build((None, context_size))
+        for head in (self.mean, self.spread):
+            head.build((None, self.hidden.units))
+        self.built = True
+
+    def call(self, context):
+        x = self.hidden(context)
+        spread = self.spread(x)
+        return self.mean(x), tf.math.softplus(spread) if self.scale == "release" else 2.0 * spread
+
+
+@keras.saving.register_keras_serializable("tfobj")
+class GridRefinement(keras.layers.Layer):
+    """The refinement network: image-shaped and flat inputs, memory along time and refinement -> (update [B, K, 2 D], h, c).
+
+        convolutions (ELU) - average pool - Dense (ELU) - [., lambda, its gradient] - 2-D LSTM - Dense
+
+    Args:
+      widths, kernel_size, stride: of the convolutions; stride 1 in the paper.
+      pool: side of the squares that are averaged after them.
+      features: units of the dense layer.
+      lstm_size, lstm_form: of `LSTM2DCell`.
+      update_size: 2 D.
+    """
+
+    def __init__(self, widths, kernel_size, stride, pool, features, lstm_size, lstm_form, update_size, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.pool = pool
+        self.cnn = ConvStack(widths, kernel_size, stride, activation="elu", initializer=fan_in_uniform(), dtype=self.dtype_policy, name="cnn")
+        self.features = keras.layers.Dense(features, activation="elu", kernel_initializer=fan_in_uniform(), dtype="float32", name="features")
+        self.lstm = LSTM2DCell(lstm_size, lstm_form, name="lstm")
+        self.update = keras.layers.Dense(update_size, kernel_initializer=fan_in_uniform(), dtype="float32", name="update")
+
+    def build(self, image_size, num_channels, flat_size):
+        """Makes the weights for pictures of `image_size` with `num_channels` channels and vectors of `flat_size`."""
+        shape = (None, *image_size, num_channels)
+        self.cnn.build(shape)
+        _, height, width, channels = self.cnn.compute_output_shape(shape)
+        self.grid = coordinates.grid_weight(self, coordinates.linear_grid(*image_size))
+        self.features.build((None, (height // self.pool) * (width // self.pool) * channels))
+        self.lstm.build((None, self.features.units + flat_size))
+        self.update.build((None, self.lstm.units))
+        self.built = True
+
+    def call(self, shared, per_slot, flat, time_state, refinement_state):
+        """Runs one refinement.
+
+        Args:
+          shared: [B, 1, H, W, .], the same for all slots; the coordinates are added here.
+          per_slot: [B, K, H, W, .].
+          flat: [B, K, 4 D].
+          time_state, refinement_state: (h, c), each [B, K, lstm_size].
+        """
+        batch, num_slots = tf.shape(flat)[0], tf.shape(flat)[1]
+        grid = tf.broadcast_to(self.grid.value, [batch, 1, *self.grid.shape])
+        x = convolve_slots(self.cnn, tf.concat([shared, grid], axis=-1), per_slot, num_slots)
+        if self.pool > 1:
+            x = tf.nn.avg_pool2d(x, self.pool, self.pool, "VALID")
+        x = self.features(tf.reshape(tf.cast(x, tf.float32), [-1, self.features.kernel.shape[0]]))
+        rows = lambda tensors: [tf.reshape(t, [-1, t.shape[-1]]) for t in tensors]
+        h, c = self.lstm(tf.concat([*rows([flat]), x], axis=-1), rows(time_state), rows(refinement_state))
+        slots = lambda x, like: tf.ensure_shape(tf.reshape(x, [batch, num_slots, x.shape[-1]]), [*like.shape[:2], None])
+        return slots(self.update(h), flat), slots(h, flat), slots(c, flat)

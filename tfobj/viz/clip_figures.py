@@ -1,0 +1,58 @@
+"""The figures of an evaluated run on clips: strips of frames, animations, and predictions beside what came."""
+
+import pathlib
+
+import numpy as np
+
+from tfobj.data.pipeline import evaluation_batches
+from tfobj.viz import canvas
+from tfobj.viz.video import animation_frames, filmstrip_figure, prediction_figure, save_animation
+
+NUM_ANIMATED = 3
+SHOWN_SCORES = ("fg_ari", "fg_ari_frame", "ari", "mse", "id_switches")
+
+
+def draw(out, split, evaluator, scenes, table, facts, num_shown, num_observed=None):
+    """Draws the first clips of a split to `<out>/figures`; returns the paths.
+
+    Args:
+      out: folder of the results.
+      split: its name.
+      evaluator: `training.evaluation.Evaluator`.
+      scenes: `SceneArrays` of clips.
+      table: per-clip table of the `SceneScorer`.
+      facts: what `evaluation.json` holds besides scores.
+      num_shown: strips; of the first three there are animations as well.
+      num_observed: frames after which the model predicts, in another strip and animation; None: no prediction.
+    """
+    figures, written = pathlib.Path(out) / "figures", []
+    scenes = scenes.take(min(num_shown, len(scenes)))
+    title = f"{facts['model']}, {split}, step {facts['step']:,}"
+    for i, clip in enumerate(_clips(evaluator, scenes)):
+        scores = {name: float(table[name][i]) for name in SHOWN_SCORES if name in table}
+        written.append(figures / f"filmstrip_{split}_{i}.png")
+        canvas.save_figure(filmstrip_figure(**clip, scores=scores, title=f"{title}, clip {i}"), written[-1])
+        if i < NUM_ANIMATED:
+            written.append(figures / f"clip_{split}_{i}.gif")
+            save_animation(animation_frames(**clip, title=title), written[-1])
+    if num_observed:
+        for i, clip in enumerate(_clips(evaluator, scenes.take(min(NUM_ANIMATED, len(scenes))), num_observed)):
+            written.append(figures / f"prediction_{split}_{i}.png")
+            shown = {name: clip[name] for name in ("image", "recon", "masks", "true_mask")}
+            canvas.save_figure(prediction_figure(**shown, num_observed=num_observed, title=f"{title}, clip {i}"), written[-1])
+            written.append(figures / f"prediction_{split}_{i}.gif")
+            save_animation(animation_frames(**clip, num_observed=num_observed, title=title), written[-1])
+    return written
+
+
+def _clips(evaluator, scenes, num_observed=None):
+    """Yields image, recon, masks, slot_recons and true_mask of clip after clip, [T, ...]; from `num_observed` frames on predicted."""
+    for i, batch in enumerate(evaluation_batches(scenes, 1)):
+        image = batch["image"]
+        if num_observed:
+            outputs = evaluator.forecast(image[:, :num_observed], image.shape[1] - num_observed, first_scene=i)
+        else:
+            outputs = evaluator.forward(image, first_scene=i)
+        mask = batch.get("mask")
+        yield {"image": image[0], **{name: np.asarray(getattr(outputs, name))[0] for name in ("recon", "masks", "slot_recons")},
+               "true_mask": None if mask is None else mask[0]}
