@@ -28,7 +28,7 @@ Of clips, slots are scored over all frames at once, so that a slot that leaves i
     mota, motp, idf1, id_switches, ...    tracking, with `pip install tfobj[video]`; `_micro` over all clips together
     mse_ahead_3, fg_ari_ahead_3, ...      the third frame after --num_observed frames, predicted (models of clips)
 
-Models of pictures see the frames of clips one by one. `--num_frames` takes the first frames of every clip; figures are strips of frames
+Models of pictures see the frames of clips one by one; an IODINE also one refinement per frame, with --sequential (and --clamp=10). `--num_frames` takes the first frames of every clip; figures are strips of frames
 and animations, figures/clip_test_0.gif and figures/prediction_test_0.gif among them.
 """
 
@@ -51,6 +51,8 @@ _NUM_SLOTS = flags.DEFINE_integer("num_slots", None, "Slots at test time; defaul
 _NUM_STEPS = flags.DEFINE_integer("num_steps", None, "Refinement steps or attention iterations at test time; default: the preset's.")
 _NUM_FRAMES = flags.DEFINE_integer("num_frames", None, "Frames of a clip, the first ones; default: the run's eval.num_frames.", lower_bound=1)
 _NUM_OBSERVED = flags.DEFINE_integer("num_observed", 20, "Frames that models of clips see before they predict the rest.", lower_bound=1)
+_SEQUENTIAL = flags.DEFINE_bool("sequential", False, "Run an IODINE of pictures over clips, one refinement per frame: SEQ-IODINE (Zablotskaia et al. 2020).")
+_CLAMP = flags.DEFINE_float("clamp", None, "With --sequential: bound on gradients and updates (10 in the paper, on binary balls).", lower_bound=1e-6)
 _SEED = flags.DEFINE_integer("seed", None, "Seed of the inference noise; default: the same for every run.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Scenes per call; does not change the scores.", lower_bound=1)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS data folder.")
@@ -72,6 +74,7 @@ def main(argv):
     from tfobj.viz import clip_figures, evaluation_figures
 
     run = load_run(_WORKDIR.value, _CHECKPOINT.value)
+    model = sequential(run.model, _CLAMP.value) if _SEQUENTIAL.value else run.model
     check_num_slots(_NUM_SLOTS.value, run.experiment.model.minimum_slots)
     check_num_steps(_NUM_STEPS.value, run.experiment.model.minimum_steps)
     scenes, protocol = open_scenes(run.experiment, _SPLIT.value, _DATA_DIR.value)
@@ -81,18 +84,18 @@ def main(argv):
         scenes = scenes.take(_NUM_SCENES.value)
     seed = EVALUATION_SEED if _SEED.value is None else _SEED.value
     num_steps = run.experiment.eval.num_steps if _NUM_STEPS.value is None else _NUM_STEPS.value
-    evaluator = Evaluator(run.model, min(_BATCH_SIZE.value, len(scenes)), num_slots=_NUM_SLOTS.value, num_steps=num_steps, seed=seed)
+    evaluator = Evaluator(model, min(_BATCH_SIZE.value, len(scenes)), num_slots=_NUM_SLOTS.value, num_steps=num_steps, seed=seed)
     scorer = evaluator.score(scenes, f"Scoring {_SPLIT.value}", tracking=_has_tracking())
     summary = scorer.summary()
     if "mota" in summary:
         summary |= tracking_micro(scorer.table())
-    predicts = run.model.is_video and _NUM_OBSERVED.value < scenes.num_frames
+    predicts = model.is_video and _NUM_OBSERVED.value < scenes.num_frames
     if predicts:
         forecast = evaluator.score_forecast(scenes, _NUM_OBSERVED.value, f"Predicting {_SPLIT.value}")
         summary |= {name: float(np.nanmean(values)) for name, values in forecast.items()}
     machine = pathlib.Path(_WORKDIR.value) / MACHINE
     facts = {
-        "model": run.experiment.model_name, "preset": run.experiment.preset, "protocol": protocol, "split": _SPLIT.value,
+        "model": run.experiment.model_name + ("_sequential" if _SEQUENTIAL.value else ""), "preset": run.experiment.preset, "protocol": protocol, "split": _SPLIT.value,
         "step": run.step, "checkpoint": _CHECKPOINT.value, "seed": run.experiment.seed, "inference_seed": seed,
         "num_slots": _NUM_SLOTS.value or run.experiment.model.num_slots, "num_steps": run.experiment.model.num_steps if num_steps is None else num_steps,
         "config_fingerprint": run.experiment.fingerprint(), "training_minutes": round(training_minutes(read_metrics(_WORKDIR.value)), 1),
@@ -109,10 +112,21 @@ def main(argv):
         evaluation_figures.draw(out, _SPLIT.value, suffix, evaluator, scenes, scorer.table(), summary, facts, run.experiment, _NUM_SHOWN)
         written.append(out / f"report{suffix}.html")
     else:
-        clip_figures.draw(out, _SPLIT.value, evaluator, scenes, scorer.table(), facts, _NUM_SHOWN, _NUM_OBSERVED.value if predicts else None)
+        clip_figures.draw(out, _SPLIT.value, evaluator, scenes, facts, _NUM_SHOWN, _NUM_OBSERVED.value if predicts else None)
     print_table(facts, summary)
     print(f"\nWritten: {', '.join(map(str, [*written, out / 'figures']))}")
     return 0
+
+
+def sequential(model, clamp):
+    """Returns SEQ-IODINE with the weights of an IODINE of pictures; of other models a `UserError`."""
+    from tfobj.errors import UserError
+    from tfobj.models.iodine import Iodine
+    from tfobj.models.sequential_iodine import SequentialIodine
+
+    if not isinstance(model, Iodine) or model.is_video:
+        raise UserError(f"`--sequential` must go with a run of iodine on pictures. Received: a run of {type(model).__name__}.")
+    return SequentialIodine.of_pictures(model, clamp)
 
 
 def _has_tracking():

@@ -85,6 +85,22 @@ MODELS = [
 ]
 
 
+VIDEO_DECOMPOSITION = {"image_size": (10, 12), "num_slots": 3, "num_steps": 3, "num_frames": 3, "curriculum": (), "latent_size": 4, "lstm_size": 8,
+                       "decoder_hidden": (8,), "decoder_channels": (6, 6), "refinement_channels": (6, 6), "refinement_pool": 2,
+                       "refinement_features": 8, "prior_hidden": 8, "likelihood_weight": 1.0, "kl_weight": 1.0, "entropy_weight": 0.1}
+# Of the second frame R-NEM predicts from states that are all zero: three frames, or the encoder of states learns nothing.
+RNEM = {"image_size": (10, 12), "channels": 3, "num_slots": 3, "num_frames": 3, "state_size": 6, "relation_size": 5, "attention_size": 4,
+        "encoder_channels": (4, 6), "encoder_hidden": (8,), "decoder_hidden": (8,), "decoder_channels": (6, 4)}
+CLIP_MODELS = [
+    Case("video_decomposition", VIDEO_DECOMPOSITION),
+    Case("video_decomposition", {**VIDEO_DECOMPOSITION, "lstm_form": "graves", "prior_scale": "paper", "grid": "paper", "cell_weights": "paper",
+                                 "stop_decoder_inputs": True}, name="paper"),
+    Case("sequential_iodine", {**IODINE, "num_frames": 3}),
+    Case("rnem", RNEM),
+]
+"""Models of clips, through the battery of `test_conformance_clips.py`."""
+
+
 def slow_if_named(cases):
     """Returns parameters for tests that take seconds per case: lines with a name wait for the slow rung."""
     return [pytest.param(case, marks=[pytest.mark.slow] if case.name else []) for case in cases]
@@ -113,7 +129,13 @@ def build(case, policy="float32", **overrides):
 
 
 def scenes(config, batch=BATCH, seed=0):
-    """Returns float32 [B, H, W, C]: two bright rectangles per scene on a dark gradient."""
+    """Returns float32 [B, (T,) H, W, C]: two bright rectangles per scene on a dark gradient, in clips moving to the right."""
+    if config.is_video:
+        return np.stack([np.roll(_pictures(config, batch, seed), t, axis=2) for t in range(config.num_frames)], axis=1)
+    return _pictures(config, batch, seed)
+
+
+def _pictures(config, batch, seed):
     rng = np.random.default_rng(seed)
     height, width = config.image_size
     image = np.tile(np.linspace(0, 0.2, width, dtype=np.float32)[None, None, :, None], (batch, height, 1, config.channels))

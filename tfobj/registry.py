@@ -35,6 +35,11 @@ MODELS = {
                                   "complete objects with depth, location and appearance, and a prior over scenes", "Anciukevicius et al. 2020"),
     "video_decomposition": ModelEntry("tfobj.models.video_decomposition", "VideoDecomposition",
                                       "clips: refinement over frames and steps, a 2-D LSTM and a prior that follows objects", "Zablotskaia et al. 2020"),
+    "sequential_iodine": ModelEntry("tfobj.models.sequential_iodine", "SequentialIodine",
+                                    "clips: IODINE with one refinement per frame", "Greff et al. 2019"),
+    "rnem": ModelEntry("tfobj.models.rnem", "RNem",
+                       "clips: neural expectation maximisation, slots that act on each other predict the next frame", "van Steenkiste et al. 2018"),
+    "rnn_nem": ModelEntry("tfobj.models.rnem.rnn_em", "RnnEM", "clips: the same without relations between slots (baseline)", "Greff et al. 2017"),
     "vae": ModelEntry("tfobj.models.vae", "VAE",
                       "one latent vector per scene (baseline), broadcast or convolutional decoder", "Greff et al. 2019, Anciukevicius et al. 2020"),
 }
@@ -42,6 +47,9 @@ MODELS = {
 MODEL_ALIASES = {
     "genesis-style": "genesis",
     "genesis_style": "genesis",
+    "seq_iodine": "sequential_iodine",
+    "r_nem": "rnem",
+    "rnn_em": "rnn_nem",
 }
 """Other spellings that users type -> the name in `MODELS`."""
 

@@ -64,8 +64,9 @@ def test_every_protocol_fits_its_builder(name):
         assert bottom <= height and right <= width and bottom - top == right - left and channels == protocol.image_size[2]
     most = max((split.objects[1] for split in protocol.splits.values() if split.objects), default=None)
     entities = features["factors"]["visibility"].shape[0] if most is None else 1 + most
-    # Published videos of 3 to 5 objects come with room for 6.
-    assert protocol.num_slots == entities - (name == "clevrer345_public")
+    # Published videos of 3 to 5 objects come with room for 6; the background of rooms is sky, floor and two halves of the walls.
+    background = 4 if protocol.dataset in ("objects_room", "video_objects_room") else 1
+    assert protocol.num_slots == entities - 1 + background - (name == "clevrer345_public")
     assert config.public == name.endswith("_public")
     assert (config.num_train, config.num_test, config.test_start) == (protocol.num_train, protocol.num_test, protocol.test_start)
     for split in protocol.splits.values():

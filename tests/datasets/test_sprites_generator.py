@@ -137,6 +137,26 @@ def test_binarized_is_white_on_black():
     np.testing.assert_array_equal(scenes["image"][..., 0], np.where(scenes["mask"] > 0, 255, 0))
 
 
+def test_binarized_statistics():
+    """Two or three sprites of the other sets' scenes, whose mean area is that of the continuous outlines times E s^2 = 7 / 12."""
+    scenes = sprites.scenes(np.arange(1500), variant="binarized")
+    exists = scenes["shape"] > 0
+    count = exists.sum(axis=1)
+    assert set(count) == {2, 3} and (count == 3).mean() == pytest.approx(0.5, abs=0.05)
+    amodal_masks = sprites.render(scenes, amodal=True)[2]
+    area = amodal_masks.sum(axis=(2, 3))[exists].mean()
+    assert area == pytest.approx((368.6 + 289.5 + 226.1) / 3 * 7 / 12, rel=0.02)
+    # What sprites share belongs to the later one alone, though the picture does not show it: masks are exclusive.
+    owners = amodal_masks[:, 1:].sum(axis=1)
+    np.testing.assert_array_equal(scenes["image"][..., 0] > 0, owners > 0)
+    assert 0.008 < (owners > 1).mean() < 0.011
+    colored = sprites.factors(np.arange(1500), variant="colored_on_grayscale")
+    both = exists & (colored["shape"][:, :4] > 0)
+    assert both.sum() > 2600
+    for name in ("x", "y", "shape", "orientation", "scale"):
+        np.testing.assert_array_equal(scenes[name][both], colored[name][:, :4][both])
+
+
 def test_grayscale_background_is_gray_and_sprites_are_vivid():
     factors = sprites.factors(np.arange(5000))
     assert (factors["background"] == factors["background"][:, :1]).all()
@@ -194,6 +214,7 @@ def test_scene_is_a_function_of_seed_and_index(variant):
         (dict(seed=0), "b621fc4bb6332ed3"),
         (dict(seed=7, variant="colored_on_colored", size=48), "a836158f72d99b6d"),
         (dict(seed=0, variant="colored_on_black"), "183ac646dc73a880"),
+        (dict(seed=0, variant="binarized"), "e41bbdf454d9c96c"),
     ],
 )
 def test_golden_scenes(arguments, expected):

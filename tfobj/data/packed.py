@@ -23,6 +23,7 @@ import numpy as np
 
 from tfobj.data import transforms
 from tfobj.errors import UserError, first_line
+from tfobj.structs import IGNORE_LABEL
 
 _BATCH = 256
 _BATCH_OF_CLIPS = 16
@@ -205,7 +206,7 @@ def _write(builder, protocol, split, folder):
             if image.shape[-3:-1] != (height, width):
                 image = transforms.resize_images(image, (height, width))
             mask = _crop_and_resize(mask, protocol)
-            num_objects = max(num_objects, int(mask.max(initial=0)))
+            num_objects = max(num_objects, int(mask.max(initial=0, where=mask != IGNORE_LABEL)))
             arrays = {"image": image, "mask": mask}
             if "amodal_masks" in batch:
                 arrays["amodal_masks"] = _crop_and_resize_packed(batch["amodal_masks"], batch["mask"].shape[-1], protocol)

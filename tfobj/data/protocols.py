@@ -222,6 +222,14 @@ def _clevr():
     ]
 
 
+def _rooms():
+    """Returns the protocols on Objects Room: up to three objects."""
+    table = []
+    for source, suffix in (("generated", ""), ("public", "_public")):
+        table.append(Protocol(f"objects_room{suffix}", "objects_room", source, _SPLITS, (64, 64, 3), num_slots=7, citation=SYNTHETIC_SETS))
+    return table
+
+
 def _balls(name, channels, num_slots, size=64):
     """Zablotskaia 2020 on the sets of van Steenkiste 2018: 50,000 clips to train, 10,000 to test. At 64 x 64 they are 21 GB when unpacked, in colour
     twice that: `data.num_train` takes fewer."""
@@ -256,6 +264,8 @@ def _clips():
         _balls("balls4_color", 3, num_slots=5, size=32),
         _balls("balls4_binary", 1, num_slots=5, size=32),
         _balls("balls678_color4", 3, num_slots=9, size=32),
+        Protocol("video_objects_room", "video_objects_room", "generated", _splits(2_000, 320), (64, 64, 3), 7,
+                 "Greff et al. 2019", num_train=2_000, num_test=320, test_start=10_000, num_frames=16),
         _clevrer("clevrer", "raycast_clevrer", num_slots=7),
         _clevrer("clevrer345", "raycast_clevrer345", num_slots=6),
         _clevrer("clevrer6", "raycast_clevrer6", num_slots=7),
@@ -282,6 +292,8 @@ def _table():
             "multi_dsprites_colored_on_black", "multi_dsprites", "generated_colored_on_black", 64, num_slots=5
         ),
         _scenes_with_depth("overlapping_polygons", "overlapping_polygons", "generated", 64, num_slots=3),
+        Protocol("shapes", "shapes", "generated", _SPLITS, (28, 28, 1), num_slots=4, citation="Greff et al. 2017"),
+        *_rooms(),
         *_clevr(),
         *_clips(),
     ]
@@ -311,12 +323,13 @@ def sized(name, num_train=None, num_test=None):
     return protocol.with_sizes(num_train or protocol.num_train, num_test or protocol.num_test)
 
 
-def default_protocol(dataset, size=None):
+def default_protocol(dataset, size=None, channels=None):
     """Returns the protocol that the papers use on a dataset, generated offline.
 
     Args:
       dataset: folder below `datasets/`.
       size: (H, W); the first protocol of that size, if there is one, else the first of all.
+      channels: C; of those of that size the first with so many channels, if there is one.
 
     Raises:
       UserError: if no protocol is written for the dataset; lists the datasets that have one.
@@ -324,4 +337,5 @@ def default_protocol(dataset, size=None):
     found = [protocol for protocol in PROTOCOLS.values() if protocol.dataset == dataset]
     if not found:
         raise unknown_name("dataset", dataset, {protocol.dataset for protocol in PROTOCOLS.values()})
-    return next((protocol for protocol in found if protocol.image_size[:2] == size), found[0])
+    found = [protocol for protocol in found if protocol.image_size[:2] == size] or found
+    return next((protocol for protocol in found if protocol.image_size[2] == channels), found[0])

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfobj import random
+from tfobj.config import require
 from tfobj.inference.schedules import check_schedule
 from tfobj.models.base import SceneConfig, SceneModel, Stage, batch_size
 from tfobj.nn.iteration import record, scan
@@ -45,7 +46,7 @@ class VideoConfig(SceneConfig):
 
     def lengths(self):
         """Returns ((0, frames), (step, frames), ...)."""
-        check_schedule(self.num_frames, (), "model.num_frames", self.minimum_frames)
+        require(self.num_frames >= self.minimum_frames, "model.num_frames", f"at least {self.minimum_frames}", self.num_frames)
         return check_schedule(self.num_frames, self.curriculum, "model.curriculum", self.minimum_frames)
 
 
@@ -60,6 +61,8 @@ class Cell(NamedTuple):
     """Cells of this frame."""
     num_frames: Any
     """T of the clip; None in a stream, which has no end."""
+    training: bool = False
+    """Whether an update will learn from it."""
 
     @property
     def noise_index(self):
@@ -130,7 +133,7 @@ class VideoModel(SceneModel):
         if training and known:
             loss, records = self._unrolled(image, memory, seed, num_steps, operators)
         else:
-            _, loss, records = self._streamed(image, memory, seed, num_steps, operators)
+            _, loss, records = self._streamed(image, memory, seed, num_steps, operators, training)
         return self._outputs(image, loss, records)
 
     def forecast(self, image, num_predicted, *, num_slots=None, num_steps=None, seed=None):
@@ -185,38 +188,39 @@ class VideoModel(SceneModel):
             else:
                 frame, step, count = tf.unstack(tf.gather(tf.constant(grid, tf.int32), t))
                 now = tf.gather(image, frame, axis=1)
-            memory, share, kept = self.cell(now, tuple(memory), seed, Cell(frame, step, count, num_frames), num_steps, operators)
+            memory, share, kept = self.cell(now, tuple(memory), seed, Cell(frame, step, count, num_frames, training=True), num_steps, operators)
             return (loss + share, *memory), kept
 
         state = (tf.zeros([batch_size(image)]), *memory)
         (loss, *_), records = record(look, state, len(grid), operators, [f for f, _, _ in grid], num_frames)
         return loss, records
 
-    def _streamed(self, image, memory, seed, num_steps, operators):
+    def _streamed(self, image, memory, seed, num_steps, operators, training=False):
         """Returns (memory, loss [B], records [T, B, ...]) of clips, frame by frame."""
         num_frames = tf.shape(image)[1]
 
         def look(t, state):
             loss, *memory = state
-            memory, share, kept = self._frame(tf.gather(image, t, axis=1), tuple(memory), seed, t, num_steps, operators, num_frames)
+            memory, share, kept = self._frame(tf.gather(image, t, axis=1), tuple(memory), seed, t, num_steps, operators, num_frames, training)
             return (loss + share, *memory), kept
 
         (loss, *memory), records = scan(look, (tf.zeros([batch_size(image)]), *memory), num_frames)
         return tuple(memory), loss, records
 
-    def _frame(self, image, memory, seed, frame, num_steps, operators, num_frames=None):
+    def _frame(self, image, memory, seed, frame, num_steps, operators, num_frames=None, training=False):
         """Returns (memory, loss [B], record) after all cells of one frame."""
         count = self.num_cells(frame, num_steps)
+        place = Cell(frame, 0, count, num_frames, training)
         if isinstance(count, int) and count == 1:
-            return self.cell(image, memory, seed, Cell(frame, 0, 1, num_frames), num_steps, operators)
+            return self.cell(image, memory, seed, place, num_steps, operators)
 
         def look(r, state):
             loss, *memory = state
-            memory, share, _ = self.cell(image, tuple(memory), seed, Cell(frame, r, count, num_frames), num_steps, operators)
+            memory, share, _ = self.cell(image, tuple(memory), seed, place._replace(step=r), num_steps, operators)
             return r + 1, (loss + share, *memory)
 
         _, (loss, *memory) = tf.while_loop(lambda r, _: r < count - 1, look, (tf.constant(0), (tf.zeros([batch_size(image)]), *memory)))
-        memory, share, kept = self.cell(image, tuple(memory), seed, Cell(frame, count - 1, count, num_frames), num_steps, operators)
+        memory, share, kept = self.cell(image, tuple(memory), seed, place._replace(step=count - 1), num_steps, operators)
         return tuple(memory), loss + share, kept
 
     def _outputs(self, image, loss, records):

@@ -4,6 +4,9 @@ import tensorflow as tf
 
 from tfobj import execution
 
+MAX_UNROLLED = 20
+"""Steps that `record` makes a straight line of."""
+
 
 def iterate(body, state, num_steps, constants=()):
     """Returns `state` after `num_steps` applications of `state = body(t, state, constants)`.
@@ -63,7 +66,8 @@ def record(body, state, num_steps, constants, place, num_records):
     Record t is kept at position `place[t]` of a new first axis of length `num_records`, over what an earlier step left there:
     a grid that visits a frame several times keeps one record per frame. Gradients flow through the state alone.
 
-    Unrolled, or under `Execution.rematerialise` a loop in the memory of one step, like `iterate`.
+    Up to `MAX_UNROLLED` steps are unrolled; more are a loop, whose graph does not grow with them (tracing 31 frames of R-NEM and their
+    gradient takes minutes). Under `Execution.rematerialise` all are a loop in the memory of one step, like `iterate`.
 
     Args:
       body: function of (t, state, constants); t is an integer, or an int32 tensor in loops. The record is a tensor or a nest of
@@ -76,10 +80,28 @@ def record(body, state, num_steps, constants, place, num_records):
     """
     if execution.current().rematerialise:
         return _rematerialised(body, state, num_steps, constants, place, num_records)
+    if num_steps > MAX_UNROLLED:
+        return _recorded(body, state, num_steps, constants, place, num_records)
     records = [None] * num_records
     for t in range(num_steps):
         state, records[place[t]] = body(t, state, constants)
     return tuple(state), tf.nest.map_structure(lambda *kept: tf.stop_gradient(tf.stack(kept)), *records)
+
+
+def _recorded(body, state, num_steps, constants, place, num_records):
+    """`record` as a loop."""
+    like = tf.function(lambda: body(tf.constant(0), tuple(state), constants)[1], autograph=False).get_concrete_function().structured_outputs
+    arrays = tuple(tf.TensorArray(x.dtype, num_records, element_shape=x.shape, clear_after_read=False) for x in tf.nest.flatten(like))
+    place = tf.constant(place, tf.int32)
+
+    def step(t, state, arrays):
+        state, kept = body(t, state, constants)
+        kept = [tf.stop_gradient(x) for x in tf.nest.flatten(kept)]
+        return t + 1, tuple(state), tuple(array.write(place[t], x) for array, x in zip(arrays, kept, strict=True))
+
+    _, state, arrays = tf.while_loop(
+        lambda t, *_: t < num_steps, step, (tf.constant(0), tuple(state), arrays), maximum_iterations=num_steps)
+    return state, tf.nest.pack_sequence_as(like, [tf.stop_gradient(array.stack()) for array in arrays])
 
 
 def _loop(body, state, num_steps, constants):

@@ -11,6 +11,9 @@ _DESCRIPTIONS = {
     "encode": "pictures -> latents",
     "decode": "latents -> rendered scene at the model's size, for editing",
     "sample": "scenes drawn from the prior, at the model's size",
+    "init_state": "what a stream of frames begins with",
+    "step": "state and next frames -> state, and everything about these frames",
+    "imagine": "state -> state, and everything about a frame that nobody has seen, at the model's size",
 }
 
 
@@ -28,9 +31,10 @@ def _title(metadata):
     experiment = metadata["experiment"] or {}
     height, width = metadata["image_size"]
     colour = "RGB" if metadata["channels"] == 3 else "gray"
+    what = "video" if metadata.get("is_video") else "picture"
     rows = [
         ("model", f"{experiment.get('model_name', metadata['model'])}, {metadata['parameters']:,} parameters"),
-        ("works on", f"{height} x {width} {colour} pictures; others are stretched to this size, results come back at theirs"),
+        ("works on", f"{height} x {width} {colour} {what}s; others are stretched to this size, results come back at theirs"),
         ("defaults", f"{metadata['num_slots']} slots, {metadata['num_steps']} inference steps, seed 0"),
     ]
     if experiment:
@@ -40,7 +44,7 @@ def _title(metadata):
     rows.append(("made with", ", ".join(f"{name} {version}" for name, version in metadata["software"].items())))
     return "\n".join([
         f"# {metadata['name']}, version {metadata['version']}", "",
-        "Takes a picture apart into its objects without labels: a mask, an appearance and a latent vector for each.", "",
+        f"Takes a {what} apart into its objects without labels: a mask, an appearance and a latent vector for each.", "",
         "| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows)])
 
 
@@ -59,7 +63,8 @@ def _scores(metadata):
 
 def _signatures(metadata):
     lines = ["## Signatures", "",
-             f"B pictures of H x W pixels, K slots, D = {metadata['slot_size']} latents per slot; `?` is free.", "",
+             f"B {'clips of T frames' if metadata.get('is_video') else 'pictures'} of H x W pixels, K slots, D = {metadata['slot_size']} latents per slot; "
+             "`?` is free.", "",
              "| signature | what | inputs | outputs |", "|---|---|---|---|"]
     for name, signature in metadata["signatures"].items():
         cells = [", ".join(f"`{key}` {_spec(spec)}" for key, spec in signature[side].items()) for side in ("inputs", "outputs")]
@@ -67,7 +72,40 @@ def _signatures(metadata):
     return "\n".join(lines)
 
 
+def _use_of_clips(metadata):
+    name, channels, num_slots = metadata["name"], metadata["channels"], metadata["num_slots"]
+    return f"""## Use
+
+TensorFlow is all that it needs. Whole clips:
+
+```python
+import tensorflow as tf
+model = tf.saved_model.load("{name}/{metadata['version']}")
+result = model.decompose(video)                                  # uint8, or float32 in [0, 1], [B, T, H, W, {channels}]
+result = model.decompose(video, num_slots={num_slots}, seed=1)
+```
+
+Frame by frame, with the same numbers. The server keeps nothing: send back the `state_*` that came.
+
+```python
+state = model.init_state(batch=1, num_slots={num_slots}, seed=0)
+for image in frames:                                             # [1, H, W, {channels}]
+    result = model.step(image, **state)
+    state = {{key: value for key, value in result.items() if key.startswith("state_")}}
+    segmentation = result["segmentation"]                        # [1, H, W], the slot of every pixel; a slot stays with its object
+future = model.imagine(**state)                                  # the next frame, predicted; its state goes on from there
+```
+
+TensorFlow Serving, `{name}/` being the folder of this file:
+
+```
+docker run --rm -p 8500:8500 -p 8501:8501 -v "$PWD/{name}:/models/{name}" -e MODEL_NAME={name} tensorflow/serving
+```"""
+
+
 def _use(metadata):
+    if metadata.get("is_video"):
+        return _use_of_clips(metadata)
     name = metadata["name"]
     prior = "\nscene = model.sample(num=1, seed=3)                              # from the prior" if metadata["has_prior"] else ""
     return f"""## Use

@@ -111,16 +111,23 @@ def check_portable(folder):
 
 
 def warmup_requests(metadata):
-    """Returns one request per signature, (name, dict of input -> array): a black picture, zero latents, one sample."""
+    """Returns one request per signature, (name, dict of input -> array): a black picture, zero latents, one sample; of clips two frames, a state of zeros."""
     examples = {
+        "batch": np.int32(1),
         "num_slots": np.int32(metadata["num_slots"]), "num_steps": np.int32(metadata["num_steps"]), "seed": np.int32(0),
         "num": np.int32(1), "slots": np.zeros((1, metadata["num_slots"], metadata["slot_size"]), np.float32),
     }
     shape = (1, *metadata["image_size"], metadata["channels"])
     requests = []
     for name, signature in metadata["signatures"].items():
-        values = {"image": np.zeros(shape, signature["inputs"].get("image", {}).get("dtype")), **examples}
-        requests.append((name, {key: values[key] for key in signature["inputs"]}))
+        inputs = signature["inputs"]
+        values = {"image": np.zeros(shape, inputs.get("image", {}).get("dtype")),
+                  "video": np.zeros((1, 2, *shape[1:]), inputs.get("video", {}).get("dtype")), **examples}
+        for key, spec in inputs.items():
+            if key.startswith("state_"):
+                free = [1, metadata["num_slots"]]
+                values[key] = np.zeros([free[i] if side is None else side for i, side in enumerate(spec["shape"])], spec["dtype"])
+        requests.append((name, {key: values[key] for key in inputs}))
     return requests
 
 
@@ -138,6 +145,7 @@ def _metadata(model, served, name, version, experiment, evaluation):
         "num_slots": config.num_slots,
         "slot_parts": {name: list(part) for name, part in model.slot_parts().items()},
         "background_slot": model.background_slot,
+        "is_video": model.is_video,
         "num_steps": served.num_steps,
         "slot_size": served.slot_size,
         "has_prior": model.has_prior,

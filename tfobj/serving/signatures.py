@@ -22,6 +22,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfobj import random
+from tfobj.serving.checks import check, check_batch, check_image, check_range, resize, segment_ids, unit_range
 
 MAX_SIDE = 2048
 """Longest side of a picture in pixels; with more, the masks of one request would fill a server's memory."""
@@ -69,9 +70,13 @@ def serve(model, num_steps=None):
     """Returns the `Served` form of a `SceneModel`; `num_steps` is the default of its functions (None: as trained).
 
     Signatures: `serving_default`, `serving_float`, `decompose`, `segment`, `encode`, `decode` and, where the
-    model has a prior, `sample`. The root has functions `decompose`, `segment`, `encode`, `decode`, `sample`
+    model has a prior, `sample`; of models of clips those of `clip_signatures`. The root has functions `decompose`, `segment`, `encode`, `decode`, `sample`
     with defaults, the first three for uint8 and float32 pictures alike.
     """
+    if model.is_video:
+        from tfobj.serving import clip_signatures  # which needs the limits above
+
+        return clip_signatures.serve(model, num_steps)
     config = model.config
     num_steps = config.num_steps if num_steps is None else num_steps
     options = _integers(("num_slots", "num_steps", "seed"))
@@ -113,25 +118,25 @@ def _picture_functions(model, infer, default_steps):
 
     def inferred(image, num_slots, num_steps, seed):
         """Checks the inputs and returns the results at the model's size."""
-        checks = [*_check_image(image, bounds), _check_range("num_slots", num_slots, bounds.num_slots),
-                  _check_range("num_steps", num_steps, bounds.num_steps)]
+        checks = [*check_image(image, bounds), check_range("num_slots", num_slots, bounds.num_slots),
+                  check_range("num_steps", num_steps, bounds.num_steps)]
         with tf.control_dependencies(checks):  # nothing runs on wrong numbers, so that it is the check that complains
-            small = tf.image.resize(_unit_range(image), config.image_size, antialias=True)
+            small = tf.image.resize(unit_range(image), config.image_size, antialias=True)
             num_slots, num_steps = tf.identity(num_slots), tf.identity(num_steps)
         return infer(small, num_slots, num_steps, seed)
 
     def decompose(image, num_slots=config.num_slots, num_steps=default_steps, seed=0):
         results = inferred(image, num_slots, num_steps, seed)
         size = tf.shape(image)[1:3]
-        resized = {name: _resize(results[name], size) for name in ("recon", "masks", "slot_recons", "amodal_masks") if name in results}
+        resized = {name: resize(results[name], size) for name in ("recon", "masks", "slot_recons", "amodal_masks") if name in results}
         if "positions" in results:
             scale = tf.cast(size, tf.float32) / [float(side) for side in config.image_size]
             resized["positions"] = (results["positions"] + 0.5) * scale - 0.5
-        return {**results, **resized, "segmentation": _segment(resized["masks"])}
+        return {**results, **resized, "segmentation": segment_ids(resized["masks"])}
 
     def segment(image, num_slots=config.num_slots, num_steps=default_steps, seed=0):
         masks = inferred(image, num_slots, num_steps, seed)["masks"]
-        return {"segmentation": _segment(_resize(masks, tf.shape(image)[1:3]))}
+        return {"segmentation": segment_ids(resize(masks, tf.shape(image)[1:3]))}
 
     def encode(image, num_slots=config.num_slots, num_steps=default_steps, seed=0):
         results = inferred(image, num_slots, num_steps, seed)
@@ -145,14 +150,14 @@ def _latent_functions(model):
     config, bounds = model.config, limits(model)
 
     def decode(slots):
-        checks = [_check_batch("slots", slots), _check_range("slots.shape[1]", tf.shape(slots)[1], (1, max(MAX_SLOTS, config.num_slots))),
-                  _check(tf.reduce_all(tf.math.is_finite(slots)), "`slots` must be finite. Received: NaN or infinity.")]
+        checks = [check_batch("slots", slots), check_range("slots.shape[1]", tf.shape(slots)[1], (1, max(MAX_SLOTS, config.num_slots))),
+                  check(tf.reduce_all(tf.math.is_finite(slots)), "`slots` must be finite. Received: NaN or infinity.")]
         with tf.control_dependencies(checks):
             slots = tf.identity(slots)
         return model.decode(slots)._asdict()
 
     def sample(num=1, num_slots=config.num_slots, seed=0):
-        checks = [_check_range("num", num, bounds.num), _check_range("num_slots", num_slots, bounds.num_slots)]
+        checks = [check_range("num", num, bounds.num), check_range("num_slots", num_slots, bounds.num_slots)]
         with tf.control_dependencies(checks):
             num, num_slots = tf.identity(num), tf.identity(num_slots)
         return model.sample(num, random.make_seed(seed), None if model.slots_are_fixed else num_slots)._asdict()
@@ -176,53 +181,3 @@ def _inference(model):
                 **outputs.extents(), **posterior}
 
     return infer
-
-
-def _unit_range(image):
-    """Pixels as float32 in [0, 1]; division and not multiplication by 1 / 255, as in training."""
-    return tf.cast(image, tf.float32) / 255.0 if image.dtype == tf.uint8 else image
-
-
-def _resize(images, size):
-    """Resizes [B, H, W, C] or [B, K, H, W, C]; linear in the pixels, so masks keep summing to one."""
-    if images.shape.rank == 4:
-        return tf.image.resize(images, size, antialias=True)
-    lead = tf.shape(images)[:2]
-    flat = tf.image.resize(tf.reshape(images, [-1, *images.shape[2:]]), size, antialias=True)
-    return tf.reshape(flat, tf.concat([lead, size, images.shape[-1:]], axis=0))
-
-
-def _segment(masks):
-    """[B, K, H, W, 1] -> uint8 [B, H, W], the slot with the largest share of every pixel."""
-    return tf.cast(tf.argmax(masks[..., 0], axis=1, output_type=tf.int32), tf.uint8)
-
-
-def _check(condition, message, *values):
-    """An op that fails with "`name` must be X. Received: value" unless the boolean scalar `condition` holds."""
-    return tf.debugging.Assert(condition, [message, *values])
-
-
-def _check_range(name, value, bounds):
-    least, greatest = bounds
-    wanted = f"{least}" if least == greatest else f"in {least} ... {greatest}"
-    return _check((least <= value) & (value <= greatest), f"`{name}` must be {wanted}. Received:", value)
-
-
-def _check_batch(name, value):
-    return _check(tf.shape(value)[0] >= 1, f"`{name}` must hold at least one scene. Received: none.")
-
-
-def _check_image(image, bounds):
-    """The checks of a batch of pictures, a list of ops."""
-    least, greatest = bounds.side
-    sides = tf.shape(image)[1:3]
-    checks = [
-        _check_batch("image", image),
-        _check(tf.reduce_all((least <= sides) & (sides <= greatest)),
-               f"`image` must have sides of {least} ... {greatest} pixels. Received: height and width", sides),
-    ]
-    if image.dtype != tf.uint8:
-        inside = tf.reduce_all((image >= 0.0) & (image <= 1.0))  # false for NaN, too
-        checks.append(_check(inside, "`image` must be finite and in [0, 1] (or uint8). Received: values in",
-                             tf.reduce_min(image), tf.reduce_max(image)))
-    return checks

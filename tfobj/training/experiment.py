@@ -219,7 +219,7 @@ def _scene_format(dataset, preset):
     if dataset.startswith(folder.PREFIX):
         return (64, 64, 3), dataset
     known = {p.dataset for p in protocols.PROTOCOLS.values()}
-    protocol = protocols.default_protocol(dataset, preset.model.get("image_size")) if dataset in known else protocols.get(dataset)
+    protocol = protocols.default_protocol(dataset, preset.model.get("image_size"), preset.model.get("channels")) if dataset in known else protocols.get(dataset)
     return protocol.image_size, protocol.name
 
 

@@ -5,14 +5,14 @@ import pathlib
 import numpy as np
 
 from tfobj.data.pipeline import evaluation_batches
+from tfobj.metrics.video import frame_mean_squared_error, frame_rand_index
 from tfobj.viz import canvas
 from tfobj.viz.video import animation_frames, filmstrip_figure, prediction_figure, save_animation
 
 NUM_ANIMATED = 3
-SHOWN_SCORES = ("fg_ari", "fg_ari_frame", "ari", "mse", "id_switches")
 
 
-def draw(out, split, evaluator, scenes, table, facts, num_shown, num_observed=None):
+def draw(out, split, evaluator, scenes, facts, num_shown, num_observed=None):
     """Draws the first clips of a split to `<out>/figures`; returns the paths.
 
     Args:
@@ -20,7 +20,6 @@ def draw(out, split, evaluator, scenes, table, facts, num_shown, num_observed=No
       split: its name.
       evaluator: `training.evaluation.Evaluator`.
       scenes: `SceneArrays` of clips.
-      table: per-clip table of the `SceneScorer`.
       facts: what `evaluation.json` holds besides scores.
       num_shown: strips; of the first three there are animations as well.
       num_observed: frames after which the model predicts, in another strip and animation; None: no prediction.
@@ -29,9 +28,8 @@ def draw(out, split, evaluator, scenes, table, facts, num_shown, num_observed=No
     scenes = scenes.take(min(num_shown, len(scenes)))
     title = f"{facts['model']}, {split}, step {facts['step']:,}"
     for i, clip in enumerate(_clips(evaluator, scenes)):
-        scores = {name: float(table[name][i]) for name in SHOWN_SCORES if name in table}
         written.append(figures / f"filmstrip_{split}_{i}.png")
-        canvas.save_figure(filmstrip_figure(**clip, scores=scores, title=f"{title}, clip {i}"), written[-1])
+        canvas.save_figure(filmstrip_figure(**clip, scores=_scores(clip), title=f"{title}, clip {i}"), written[-1])
         if i < NUM_ANIMATED:
             written.append(figures / f"clip_{split}_{i}.gif")
             save_animation(animation_frames(**clip, title=title), written[-1])
@@ -39,10 +37,18 @@ def draw(out, split, evaluator, scenes, table, facts, num_shown, num_observed=No
         for i, clip in enumerate(_clips(evaluator, scenes.take(min(NUM_ANIMATED, len(scenes))), num_observed)):
             written.append(figures / f"prediction_{split}_{i}.png")
             shown = {name: clip[name] for name in ("image", "recon", "masks", "true_mask")}
-            canvas.save_figure(prediction_figure(**shown, num_observed=num_observed, title=f"{title}, clip {i}"), written[-1])
+            canvas.save_figure(prediction_figure(**shown, scores=_scores(clip), num_observed=num_observed, title=f"{title}, clip {i}"), written[-1])
             written.append(figures / f"prediction_{split}_{i}.gif")
             save_animation(animation_frames(**clip, num_observed=num_observed, title=title), written[-1])
     return written
+
+
+def _scores(clip):
+    """Returns the scores of every frame of a clip, {name: [T]}."""
+    scores = {"mse": frame_mean_squared_error(clip["image"][None], clip["recon"][None])[0]}
+    if clip["true_mask"] is not None:
+        scores["fg-ARI"] = frame_rand_index(clip["true_mask"][None], clip["masks"][None], foreground_only=True)[0]
+    return scores
 
 
 def _clips(evaluator, scenes, num_observed=None):

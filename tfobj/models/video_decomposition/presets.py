@@ -7,7 +7,7 @@ PAPER_TRAIN = {"steps": 100_000, "batch_size": 32, "learning_rate": 3e-4, "adam_
 
 BINARY = {"channels": 1, "likelihood_weight": 300.0, "entropy_weight": 0.1}
 """The paper repeats the one channel three times under a weight of 100, which is the same loss."""
-COLOR = {"adapt_likelihood_weight": True}
+COLOR = {"channels": 3, "adapt_likelihood_weight": True}
 
 QUICK = {
     "image_size": (32, 32), "num_steps": 3, "num_frames": 4, "curriculum": (), "latent_size": 16, "lstm_size": 64, "decoder_hidden": (32,),

@@ -1,0 +1,161 @@
+"""Video decomposition (Zablotskaia 2020): the grid, table entries, gradients by hand, the prior, prediction."""
+
+import conformance
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfobj import random
+from tfobj.errors import UserError
+from tfobj.models.base import Stage
+from tfobj.models.video import Cell
+from tfobj.models.video_decomposition import VideoDecomposition, VideoDecompositionConfig
+from tfobj.nn.lstm2d import LSTM2DCell
+
+CASE = next(case for case in conformance.CLIP_MODELS if case.id == "video_decomposition")
+FIRST, LATER = Cell(0, 0, 3, 3), Cell(0, 1, 3, 3)
+
+
+def make(**changes):
+    """Returns (model, first frames of the battery's clips)."""
+    model = conformance.build(CASE, **changes)
+    return model, tf.constant(conformance.scenes(model.config)[:, 0])
+
+
+def count(layer):
+    return sum(int(np.prod(weight.shape)) for weight in layer.trainable_weights)
+
+
+def test_parameters_of_the_sheet():
+    keras.utils.set_random_seed(0)
+    model = VideoDecomposition(VideoDecompositionConfig())
+    assert [count(layer) for layer in (model.refinement.lstm, model.decoder, model.prior, model.refinement)] == [411_520, 167_684, 33_024, 2_645_376]
+    assert model.count_trainable() == 2_846_212
+
+
+@pytest.mark.parametrize("num_steps, decodes", [(6, [18, 30, 50, 70, 90]), (5, [14, 26, 46, 66, 86])])
+def test_number_of_decodes(num_steps, decodes):
+    """R (R + 1) / 2 - 3 + 2 (F - R + 2) for F = 4, 10, 20, 30, 40 frames."""
+    model, _ = make()
+    assert [sum(model.num_cells(f, num_steps) for f in range(frames)) for frames in (4, 10, 20, 30, 40)] == decodes
+    assert [int(model.num_cells(tf.constant(f), num_steps)) for f in range(5)] == [model.num_cells(f, num_steps) for f in range(5)]
+
+
+def test_cells_are_weighted_by_their_step():
+    model, _ = make()
+    assert [model.cell_weight(Cell(4, r, 2, 9), 6) for r in (0, 1)] == [1 / 6, 2 / 6]
+    paper, _ = make(cell_weights="paper")
+    assert [paper.cell_weight(Cell(0, r, 3, 9), 6) for r in (0, 1, 2)] == [0.0, 0.5, 1.0]
+
+
+def test_gradients_by_hand_are_those_of_autodiff():
+    """Of the energy with respect to decoder outputs, and of the whole loss with respect to lambda: through the draw, and for the first cell the KL alone."""
+    model, image = make(entropy_weight=0.7, likelihood_weight=3.0, kl_weight=2.0)
+    raw = tf.random.stateless_normal([4, 3, 10, 12, 4], [1, 2])
+    with tf.GradientTape() as tape:
+        tape.watch(raw)
+        energy, pixels, by_hand = model.read(raw, image, 3.0)
+    np.testing.assert_allclose(by_hand, tape.gradient(energy, raw), atol=2e-5)
+    posterior, time_h = (tf.random.stateless_normal([4, 3, 8], [seed, 4]) for seed in (3, 5))
+    for cell in (FIRST, LATER):
+        with tf.GradientTape() as tape:
+            tape.watch(posterior)
+            latents, _ = model.draw(posterior, conformance.seed(), cell)
+            energy, _, _ = model.read(model.render(latents, time_h, model.operators()), image, 3.0)
+            loss = energy + 2.0 * model.divergence(posterior, time_h)[0]
+        evidence = model.score(image, posterior, time_h, conformance.seed(), cell, model.operators())
+        np.testing.assert_allclose(evidence.loss, loss, rtol=1e-5)
+        np.testing.assert_allclose(evidence.posterior_gradient, tape.gradient(loss, posterior), atol=2e-4)
+        if cell is FIRST:
+            np.testing.assert_allclose(evidence.posterior_gradient, 2.0 * model.divergence(posterior, time_h)[1], atol=1e-6)
+
+
+def test_likelihood_of_the_sheet():
+    """A mixture of every channel with variance 0.3, without constants; a perfect picture costs nothing; one-hot masks have no entropy."""
+    model, image = make()
+    logits = tf.random.stateless_normal([4, 3, 10, 12, 1], [1, 2])
+    means = tf.random.stateless_uniform([4, 3, 10, 12, 3], [3, 4], 0.05, 0.95)
+    raw = tf.concat([logits, tf.math.log(means / (1 - means))], axis=-1)
+    _, pixels, _ = model.read(raw, image, 1.0)
+    m = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    expected = -np.log((m * np.exp(-((image[:, None] - means) ** 2) / 0.6)).sum(1)).sum((1, 2, 3))
+    np.testing.assert_allclose(pixels.nll, expected, rtol=1e-4)
+    same = tf.repeat(tf.clip_by_value(image, 0.02, 0.98)[:, None], 3, axis=1)
+    _, pixels, _ = model.read(tf.concat([tf.zeros_like(logits), tf.math.log(same / (1 - same))], axis=-1), tf.clip_by_value(image, 0.02, 0.98), 1.0)
+    np.testing.assert_allclose(pixels.nll, 0.0, atol=1e-4)
+    np.testing.assert_allclose(pixels.entropy, 120 * np.log(3), rtol=1e-5)
+
+
+def test_prior_and_its_divergence():
+    model, _ = make()
+    time_h = tf.random.stateless_normal([4, 3, 8], [5, 4])
+    mean, log_variance = model.expected(time_h)
+    assert np.all(log_variance >= 0)  # softplus as log variance: never narrower than N(., I)
+    kl, gradient = model.divergence(tf.concat([mean, log_variance], axis=-1), time_h)
+    np.testing.assert_allclose(kl, 0.0, atol=1e-5)
+    np.testing.assert_allclose(gradient, 0.0, atol=1e-5)
+    standard, _ = make(conditional_prior=False)
+    np.testing.assert_array_equal(standard.expected(time_h)[0], 0.0)
+
+
+def test_imagined_frames_see_no_gradient_and_draw_the_first_draw():
+    """The first decode of an imagined frame is that of a frame that is seen, given the same history."""
+    model, image = make()
+    memory = model.initial_memory(4, 3, conformance.seed())
+    memory = tuple(tf.random.stateless_normal(m.shape, [i, 7]) for i, m in enumerate(memory))
+    _, imagined = model.imagined_cell(memory, conformance.seed(), Cell(2, 0, 1, None), 3, model.operators())
+    _, _, seen = model.cell(image, memory, conformance.seed(), Cell(2, 0, 2, 3), 3, model.operators())
+    np.testing.assert_allclose(imagined["recon"], seen["recon"], atol=1e-6)
+
+
+def test_adaptive_weight():
+    """Zablotskaia's released rule: 300 above 600 nats, 100 above 200, else as before."""
+    model, _ = make(adapt_likelihood_weight=True, likelihood_weight=100.0)
+    for nll, weight in ((700.0, 300.0), (150.0, 300.0), (300.0, 100.0), (150.0, 100.0)):
+        model.update_state({"last_nll": tf.constant(nll)}, {}, tf.constant(0))
+        assert float(model.likelihood_weight()) == weight
+
+
+def test_stages_lengthen_clips():
+    config = VideoDecompositionConfig().override({"num_frames": 4, "curriculum": "(10, 6), (20, 8)"})
+    assert VideoDecomposition(config.override(CASE.overrides).override({"curriculum": "(10, 6), (20, 8)"})).stages() == (
+        (0, Stage(3, num_frames=3)), (10, Stage(3, num_frames=6)), (20, Stage(3, num_frames=8)))
+
+
+@pytest.mark.parametrize("changes", [{"num_steps": 1}, {"likelihood_variance": 0.0}, {"kl_weight": -1.0}, {"decoder_hidden": ()}, {"refinement_pool": 99}])
+def test_wrong_settings(changes):
+    with pytest.raises(UserError, match=f"`(model.)?{next(iter(changes))}` must be"):
+        VideoDecompositionConfig().override(changes)
+
+
+def lstm(form):
+    keras.utils.set_random_seed(2)
+    cell = LSTM2DCell(3, form)
+    cell.build((None, 4))
+    return cell, [tf.random.stateless_normal([2, size], [i, 9]) for i, size in enumerate((4, 3, 3, 3, 3))]
+
+
+@pytest.mark.parametrize("form", ["mixed", "graves"])
+def test_lstm_against_numpy(form):
+    cell, (x, time_h, time_c, h, c) = lstm(form)
+    got_h, got_c = cell(x, (time_h, time_c), (h, c))
+    gates = np.split(x @ cell.kernel + time_h @ cell.time_kernel + h @ cell.refinement_kernel + np.sum(cell.bias, 0), 5, axis=-1)
+    i, f, o, s = (1 / (1 + np.exp(-g)) for g in gates[:4])
+    old = f * (s * time_c + (1 - s) * c) if form == "mixed" else f * time_c + s * c
+    want = old + i * np.tanh(gates[4])
+    np.testing.assert_allclose(got_c, want, atol=1e-6)
+    np.testing.assert_allclose(got_h, o * np.tanh(want), atol=1e-6)
+
+
+def test_mixed_lstm_is_bounded():
+    cell, (x, time_h, _, h, _) = lstm("mixed")
+    time_c, c = tf.fill([2, 3], 50.0), tf.fill([2, 3], -40.0)
+    for _ in range(20):
+        h, c = cell(x, (time_h, time_c), (h, c))
+        assert np.abs(c).max() <= 51.0
+
+
+def test_unknown_form():
+    with pytest.raises(UserError, match="2-D LSTM.*graves"):
+        LSTM2DCell(3, "grave")

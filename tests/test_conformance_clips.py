@@ -1,0 +1,192 @@
+"""Every model of clips through a battery like that of `test_conformance.py`, and the laws of frames: streams, forecasts, causality."""
+
+import json
+
+from conformance import BATCH, CLIP_MODELS, build, cosine, flat, gradients, image_like, scenes, seed, slow_if_named
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfobj import execution, random
+from tfobj.errors import UserError
+from tfobj.execution import Execution
+from tfobj.structs import check_outputs
+from tfobj.training.experiment import TrainConfig
+from tfobj.training.optimizer import make_optimizer
+from tfobj.training.step import TrainStep
+
+each_model = pytest.mark.parametrize("case", slow_if_named(CLIP_MODELS), ids=lambda c: c.id)
+FRAMES = 3
+
+
+def assert_same_outputs(got, expected, atol):
+    for name, value in image_like(expected).items():
+        np.testing.assert_allclose(image_like(got)[name], value, atol=atol * (1 + np.abs(value).max()), err_msg=name)
+
+
+def look(model, clip, **kwargs):
+    """Returns the outputs of a graph: eager loops take minutes."""
+    return tf.function(lambda x: model(x, seed=seed(), **kwargs), autograph=False)(tf.constant(clip))
+
+
+@each_model
+def test_contract(case):
+    model, clip = build(case), scenes(case.config)
+    outputs = look(model, clip)
+    check_outputs(outputs, clip)
+    assert outputs.masks.shape[:3] == (BATCH, FRAMES, case.config.num_slots) == tuple(outputs.slots.shape[:3])
+    np.testing.assert_allclose(tf.reduce_sum(outputs.masks, 2), np.ones((BATCH, FRAMES, *case.config.image_size, 1)), atol=1e-5)
+    np.testing.assert_allclose(tf.reduce_sum(outputs.masks * outputs.slot_recons, 2), outputs.recon, atol=1e-5)
+    np.testing.assert_allclose(outputs.loss_terms["mse"], np.mean((clip - outputs.recon) ** 2, (1, 2, 3, 4)), rtol=1e-4)
+    assert model.slot_size == outputs.slots.shape[-1] == max(stop for _, stop in model.slot_parts().values())
+    assert type(case.config).from_dict(json.loads(json.dumps(case.config.to_dict()))) == case.config
+    again = type(model).from_config(json.loads(json.dumps(model.get_config())))
+    assert again.config == model.config and [w.shape for w in again.weights] == [w.shape for w in model.weights]
+
+
+@each_model
+def test_wrong_calls_are_refused(case):
+    model, config = build(case), case.config
+    with pytest.raises(ValueError, match=r"`image` must have shape \[B, T, 10, 12, 3\]. Received: \(2, 10, 12, 3\)."):
+        model(tf.zeros([2, 10, 12, 3]))
+    for changes in ({"num_frames": 0}, {"curriculum": ((5, 0),)}, {"curriculum": ((5, 4), (5, 6))}):
+        with pytest.raises(UserError, match=f"`model.{next(iter(changes))}` must be"):
+            config.override(changes)
+
+
+@each_model
+def test_training_pass(case):
+    """Unrolled as for training or frame by frame as for testing: one loss. Every weight learns; a loop that recomputes gives the same gradients."""
+    model, clip = build(case, **({"noise": 0.0} if "nem" in case.model else {})), scenes(case.config)
+    outputs, terms, grads = gradients(model, clip, compiled=False)
+    assert_same_outputs(look(model, clip), outputs, 1e-5)
+    np.testing.assert_allclose(tf.reduce_mean(look(model, clip).loss_terms["weighted_loss"]), terms["loss"], rtol=1e-5)
+    assert np.isfinite(flat(grads)).all() and not [v.path for v, g in zip(model.trainable_variables, grads, strict=True) if not np.abs(g).max()]
+    with execution.using(Execution(rematerialise=True)):
+        _, again_terms, again = gradients(model, clip, compiled=False)
+    np.testing.assert_allclose(again_terms["loss"], terms["loss"], rtol=1e-5)
+    assert np.abs(flat(again) - flat(grads)).max() < 1e-4 * np.abs(flat(grads)).max()
+
+
+@each_model
+def test_xla_agrees(case):
+    model, clip = build(case), scenes(case.config)
+    outputs, terms, grads = gradients(model, clip, compiled=False)
+    got_outputs, got_terms, got = gradients(model, clip, compiled=True)
+    assert_same_outputs(got_outputs, outputs, 1e-3)
+    np.testing.assert_allclose(got_terms["loss"], terms["loss"], rtol=1e-3)
+    assert np.abs(flat(got) - flat(grads)).max() < 5e-3 * np.abs(flat(grads)).max()
+
+
+@each_model
+def test_bfloat16_is_close(case):
+    model, low = build(case), build(case, policy="mixed_bfloat16")
+    low.set_weights(model.get_weights())
+    _, terms, grads = gradients(model, scenes(case.config), compiled=False)
+    low_outputs, low_terms, low_grads = gradients(low, scenes(case.config), compiled=False)
+    assert all(w.dtype == "float32" for w in low.weights) and all(x.dtype == tf.float32 for x in (*low_outputs[:4], *low_grads))
+    np.testing.assert_allclose(low_terms["loss"], terms["loss"], rtol=0.01)
+    assert cosine(low_grads, grads) > 0.99
+
+
+@each_model
+def test_stream_equals_batch(case):
+    model, clip = build(case), scenes(case.config)
+    outputs = look(model, clip)
+    observe = tf.function(lambda state, frame: model.observe(state, frame), autograph=False)
+    state = model.initial_state(BATCH, seed=seed())
+    assert len(state.memory) == len(model.memory_names())
+    for t in range(FRAMES):
+        state, frame = observe(state, tf.constant(clip[:, t]))
+        for name in ("recon", "masks", "slot_recons", "slots"):
+            np.testing.assert_allclose(getattr(frame, name), getattr(outputs, name)[:, t], atol=1e-5, err_msg=name)
+    assert int(state.frame) == FRAMES
+
+
+@each_model
+def test_forecast(case):
+    """Equal to the outputs as far as frames were seen, to a stream that imagines beyond, and blind for what comes."""
+    model, clip = build(case), scenes(case.config)
+    forecast = tf.function(lambda x: model.forecast(x, 2, seed=seed()), autograph=False)
+    outputs = forecast(tf.constant(clip[:, :2]))
+    assert outputs.recon.shape[:2] == (BATCH, 4) and outputs.masks.shape[:3] == (BATCH, 4, 3)
+    np.testing.assert_allclose(tf.reduce_sum(outputs.masks, 2), np.ones(outputs.recon.shape[:-1] + (1,)), atol=1e-5)
+    np.testing.assert_allclose(outputs.recon[:, :2], look(model, clip).recon[:, :2], atol=1e-5)
+    state = model.initial_state(BATCH, seed=seed())
+    for t in range(2):
+        state, _ = model.observe(state, tf.constant(clip[:, t]))
+    for t in range(2, 4):
+        state, frame = model.imagine(state)
+        np.testing.assert_allclose(frame.recon, outputs.recon[:, t], atol=1e-5)
+
+
+@each_model
+def test_the_future_does_not_change_the_past(case):
+    model, clip = build(case), scenes(case.config)
+    changed = clip.copy()
+    changed[:, 1] = 1.0 - changed[:, 1]
+    before, after = look(model, clip), look(model, changed)
+    np.testing.assert_array_equal(before.recon[:, 0], after.recon[:, 0])
+    assert not np.allclose(before.masks[:, 2], after.masks[:, 2], atol=1e-7)
+
+
+@each_model
+def test_scenes_of_a_batch_do_not_see_each_other(case):
+    model, clip = build(case), scenes(case.config)
+    together = image_like(look(model, clip))
+    alone = image_like(tf.function(lambda x: model(x, seed=seed(first_scene=2)), autograph=False)(tf.constant(clip[2:3])))
+    for name, value in alone.items():
+        np.testing.assert_allclose(together[name][2:3], value, atol=2e-5 * (1 + np.abs(value).max()), err_msg=name)
+
+
+@each_model
+def test_permuted_noise_permutes_the_slots(case, monkeypatch):
+    model, clip, order, draw = build(case), scenes(case.config), np.array([2, 0, 1]), random.normal
+    before = look(model, clip)
+    monkeypatch.setattr(random, "normal", lambda *args, **kwargs: tf.gather(draw(*args, **kwargs), order, axis=1))
+    after = look(model, clip)
+    np.testing.assert_allclose(after.masks, tf.gather(before.masks, order, axis=2), atol=1e-4)
+    np.testing.assert_allclose(after.recon, before.recon, atol=1e-4)
+    monkeypatch.setattr(random, "normal", lambda *args, **kwargs: tf.repeat(draw(*args, **kwargs)[:, :1], 3, axis=1))
+    masks = look(model, clip).masks
+    np.testing.assert_allclose(masks, np.full(masks.shape, 1 / 3), atol=1e-5)
+
+
+@each_model
+def test_one_graph_for_all_clips_and_slots(case):
+    model, config = build(case), case.config
+    signature = [tf.TensorSpec([None, None, *config.image_size, config.channels]), tf.TensorSpec([], tf.int32)]
+    infer = tf.function(lambda x, k: model(x, num_slots=k, seed=seed()).masks, input_signature=signature, autograph=False)
+    for batch, frames, num_slots in ((2, 3, 3), (1, 2, 5)):
+        clip = scenes(config, batch)[:, :frames]
+        np.testing.assert_allclose(infer(clip, num_slots), look(model, clip, num_slots=num_slots).masks, atol=1e-4)
+
+
+def updates(case, strategy, chosen=Execution(), micro_batches=1, num_steps=2):
+    """Returns the weights after updates with clipping that is always active."""
+    config = TrainConfig(learning_rate=1e-3, clip_norm=1e-2, batch_size=BATCH)
+    with strategy.scope():
+        model, optimizer = build(case), make_optimizer(config)
+    step = TrainStep(strategy, model, optimizer, run_seed=3, execution=chosen, micro_batches=micro_batches)
+    clips = np.stack([scenes(case.config, seed=s) for s in range(num_steps)])
+    iterator = iter(strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensor_slices({"image": clips})))
+    terms, bad = step.run(iterator, num_steps)
+    assert bad == -1 and terms["grad_norm"] > 1e-2
+    return [np.asarray(v.numpy()) for v in model.variables]
+
+
+@pytest.mark.parametrize("case", [c for c in CLIP_MODELS if not c.name], ids=lambda c: c.id)
+def test_two_replicas_with_every_dial_equal_one_without(case, two_replicas):
+    whole = updates(case, tf.distribute.OneDeviceStrategy("/cpu:0"))
+    parts = updates(case, two_replicas, Execution(rematerialise=True), micro_batches=2)
+    for a, b in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(b, a, atol=2e-5, rtol=1e-5)
+
+
+@each_model
+def test_saved_weights_are_the_same(case, tmp_path):
+    model, clip = build(case), scenes(case.config)
+    model.save_weights(tmp_path / "model.weights.h5")
+    again = type(model)(case.config)
+    again.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(look(again, clip).recon, look(model, clip).recon)

@@ -1,0 +1,159 @@
+"""The networks of van Steenkiste et al. 2018 and Greff et al. 2017: what a slot reads, how it changes, what it draws.
+
+Layers are linear - layer norm - activation, with biases also before a norm; kernels start as Glorot uniform, biases at zero.
+
+A core takes what the encoder has read, [B, K, F], and its memory, a tuple of tensors [B, K, units], and returns the next memory. The
+last tensor of a memory is what the decoder draws. Cores are small and compute in float32.
+"""
+
+import math
+
+import keras
+import tensorflow as tf
+
+from tfobj.nn.layers import Conv2D, Dense
+from tfobj.nn.unet import double
+
+
+@keras.saving.register_keras_serializable("tfobj")
+class JointNorm(keras.layers.Layer):
+    """Layer norm over the last `rank` axes together, with one gain and one offset per channel; float32 (Ba 2016).
+
+    Layers of Keras compute x s - mean s: where s is up to 1e6, at the published epsilon of 1e-12, the difference is rounding.
+
+    Args:
+      rank: 1 for vectors, 3 for maps [..., H, W, C].
+      epsilon: added to the variance.
+    """
+
+    def __init__(self, rank, epsilon, **kwargs):
+        super().__init__(**{"autocast": False, "dtype": "float32", **kwargs})
+        self.rank, self.epsilon = rank, epsilon
+
+    def build(self, input_shape):
+        self.gain = self.add_weight(name="gain", shape=input_shape[-1:], initializer="ones")
+        self.offset = self.add_weight(name="offset", shape=input_shape[-1:], initializer="zeros")
+        self.built = True
+
+    def call(self, x):
+        x = tf.cast(x, tf.float32)
+        mean, variance = tf.nn.moments(x, list(range(len(x.shape) - self.rank, len(x.shape))), keepdims=True)
+        return (x - mean) * (tf.math.rsqrt(variance + self.epsilon) * self.gain.value) + self.offset.value
+
+
+@keras.saving.register_keras_serializable("tfobj")
+class Block(keras.layers.Layer):
+    """A linear layer, its norm (none where `epsilon` is None) and an activation."""
+
+    def __init__(self, linear, activation, epsilon, **kwargs):
+        super().__init__(**kwargs)
+        self.linear, self.activation = linear, keras.activations.get(activation)
+        self.norm = None if epsilon is None else JointNorm(1 if isinstance(linear, keras.layers.Dense) else 3, epsilon, name="norm")
+
+    def build(self, input_shape):
+        self.linear.build(input_shape)
+        if self.norm is not None:
+            self.norm.build(self.linear.compute_output_shape(input_shape))
+        self.built = True
+
+    def compute_output_shape(self, input_shape):
+        return self.linear.compute_output_shape(input_shape)
+
+    def call(self, x):
+        return self.finish(self.linear(x))
+
+    def finish(self, x):
+        """Norm and activation of what the linear layer returns."""
+        return self.activation(x if self.norm is None else tf.cast(self.norm(x), self.compute_dtype))
+
+
+def dense_block(units, activation, epsilon, dtype, name):
+    """Returns a dense `Block`."""
+    return Block(Dense(units, dtype=dtype, name="linear"), activation, epsilon, dtype=dtype, name=name)
+
+
+def conv_block(channels, kernel_size, stride, activation, epsilon, dtype, name):
+    """Returns a convolutional `Block`; zeros around the map, of an even kernel one more after it than before."""
+    linear = Conv2D(channels, kernel_size, strides=stride, padding="same", dtype=dtype, name="linear")
+    return Block(linear, activation, epsilon, dtype=dtype, name=name)
+
+
+@keras.saving.register_keras_serializable("tfobj")
+class Encoder(keras.layers.Layer):
+    """[N, H, W, C] -> float32 [N, F]: convolutions of stride 2, then dense layers, all ELU; without any, the pixels themselves."""
+
+    def __init__(self, channels, kernel_size, hidden, epsilon, **kwargs):
+        super().__init__(**kwargs)
+        dtype = self.dtype_policy
+        self.convolutions = [conv_block(width, kernel_size, 2, "elu", epsilon, dtype, f"conv_{i}") for i, width in enumerate(channels)]
+        self.hidden = [dense_block(width, "elu", epsilon, dtype, f"dense_{i}") for i, width in enumerate(hidden)]
+
+    def build(self, input_shape):
+        shape = input_shape
+        for block in self.convolutions:
+            block.build(shape)
+            shape = block.compute_output_shape(shape)
+        shape = (None, math.prod(shape[1:]))
+        for block in self.hidden:
+            block.build(shape)
+            shape = block.compute_output_shape(shape)
+        self.num_features = shape[-1]
+        self.built = True
+
+    def call(self, x):
+        for block in self.convolutions:
+            x = block(x)
+        x = tf.reshape(x, [-1, math.prod(x.shape[1:])])
+        for block in self.hidden:
+            x = block(x)
+        return tf.cast(x, tf.float32)
+
+
+@keras.saving.register_keras_serializable("tfobj")
+class Decoder(keras.layers.Layer):
+    """[N, D] -> float32 [N, H, W, C], what comes before a sigmoid: dense layers and a map that is doubled and convolved, all ReLU but the last.
+
+    Args:
+      image_size: (H, W). Each map has half the side of the next one, rounded up.
+      image_channels: C.
+      hidden: units of the dense layers before the first map.
+      channels: of the maps, the smallest first; without maps a dense layer draws the image.
+      kernel_size, epsilon: of the convolutions and norms.
+    """
+
+    def __init__(self, image_size, image_channels, hidden, channels, kernel_size, epsilon, **kwargs):
+        super().__init__(**kwargs)
+        dtype = self.dtype_policy
+        self.sizes = tuple(tuple(-(-side // 2**i) for side in image_size) for i in range(len(channels), -1, -1))
+        self.map_channels, self.image_channels = channels[0] if channels else None, image_channels
+        widths = (*hidden, math.prod(self.sizes[0]) * channels[0]) if channels else hidden
+        self.hidden = [dense_block(width, "relu", epsilon, dtype, f"dense_{i}") for i, width in enumerate(widths)]
+        self.convolutions = [conv_block(width, kernel_size, 1, "relu", epsilon, dtype, f"conv_{i}") for i, width in enumerate(channels[1:])]
+        if channels:
+            self.pixels = Conv2D(image_channels, kernel_size, padding="same", dtype=dtype, name="pixels")
+        else:
+            self.pixels = Dense(math.prod(image_size) * image_channels, dtype=dtype, name="pixels")
+
+    def build(self, input_shape):
+        shape = input_shape
+        for block in self.hidden:
+            block.build(shape)
+            shape = block.compute_output_shape(shape)
+        if self.map_channels is not None:
+            shape = (None, *self.sizes[1], self.map_channels)
+            for block, size in zip(self.convolutions, self.sizes[2:], strict=True):
+                block.build(shape)
+                shape = (None, *size, block.linear.filters)
+        self.pixels.build(shape)
+        self.built = True
+
+    def call(self, x):
+        for block in self.hidden:
+            x = block(x)
+        if self.map_channels is not None:
+            x = tf.reshape(x, [-1, *self.sizes[0], self.map_channels])
+            for layer, size in zip((*self.convolutions, self.pixels), self.sizes[1:], strict=True):
+                x = layer(double(x, size))
+        else:
+            x = tf.reshape(self.pixels(x), [-1, *self.sizes[0], self.image_channels])
+        return tf.cast(x, tf.float32)

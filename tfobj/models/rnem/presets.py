@@ -1,0 +1,42 @@
+"""Hyperparameters of R-NEM and RNN-EM: (preset, dataset) -> `Preset`."""
+
+from tfobj.models.base import Preset
+
+PAPER_TRAIN = {"steps": 390_500, "batch_size": 64, "learning_rate": 1e-3, "adam_epsilon": 1e-8, "clip_norm": None}
+"""Released code of van Steenkiste 2018: Adam at 1e-3 without clipping, at most 500 epochs of 781 updates; there training stopped ten epochs after
+the best validation loss, here the best checkpoint is kept."""
+
+QUICK = {
+    "image_size": (32, 32), "channels": 1, "num_frames": 8, "state_size": 64, "relation_size": 64, "attention_size": 32, "encoder_channels": (8, 16),
+    "encoder_hidden": (128,), "decoder_hidden": (128,), "decoder_channels": (16, 8),
+}
+QUICK_TRAIN = {"steps": 4_000, "batch_size": 16, "learning_rate": 1e-3, "warmup_steps": 100, "cooldown_steps": 1_000, "clip_norm": None,
+               "eval_every": 500, "log_every": 100}
+QUICK_EVAL = {"num_scenes": 32, "num_frames": 10, "batch_size": 16}
+QUICK_DATA = {"num_train": 2_000, "num_test": 320}
+
+PRESETS = {
+    ("quick", "bouncing_balls"): Preset(
+        "Small and fast, ours, not tuned: twenty minutes on two CPU cores, binary balls of 32 x 32 (--dataset=balls4_binary_32).",
+        model=QUICK, train=QUICK_TRAIN, eval=QUICK_EVAL, data=QUICK_DATA),
+    ("paper", "bouncing_balls"): Preset(
+        "van Steenkiste 2018 on four binary balls, which also --dataset=balls3_curtain takes, and balls678_binary with num_slots=8 for testing. "
+        "By Zablotskaia 2020 its public weights score fg-ARI 0.77, ARI 0.66 over 30 frames (0.64, 0.45 on 6 to 8 balls, K = 9); "
+        "the released code has noise in tests too (model.noise_everywhere). A day on a GPU.",
+        model={}, train=PAPER_TRAIN),
+    ("no_attention", "bouncing_balls"): Preset(
+        "R-NEM with all effects at full weight, trained as R-NEM.", model={"attention": False}, train=PAPER_TRAIN),
+    ("rnn", "bouncing_balls"): Preset(
+        "The recurrent network of van Steenkiste 2018, one slot for the whole frame, trained as R-NEM.",
+        model={"variant": "rnn", "num_slots": 1}, train=PAPER_TRAIN),
+    ("lstm", "bouncing_balls"): Preset(
+        "The LSTM of van Steenkiste 2018, one slot for the whole frame, trained as R-NEM.",
+        model={"variant": "lstm", "num_slots": 1}, train=PAPER_TRAIN),
+}
+
+RNN_EM_PRESETS = {
+    ("quick", "bouncing_balls"): Preset(
+        "The quick settings of R-NEM, for comparison.", model=QUICK, train=QUICK_TRAIN, eval=QUICK_EVAL, data=QUICK_DATA),
+    ("paper", "bouncing_balls"): Preset(
+        "RNN-EM as in van Steenkiste 2018: the settings of R-NEM; a day on a GPU.", model={}, train=PAPER_TRAIN),
+}
