@@ -1,15 +1,23 @@
-"""Takes pictures apart with an exported model.
+"""Takes pictures apart, or follows the objects of videos, with an exported model.
 
     python launch/decompose.py --saved_model=saved_models/iodine_tetris photo.png other.jpg --out=out
     python launch/decompose.py --saved_model=iodine_tetris pictures/ clip.mp4 --num_slots=7 --num_steps=8
     python launch/decompose.py --saved_model=iodine_tetris --dataset=tetris --num_scenes=100
+    python launch/decompose.py --saved_model=runs/video_balls/saved_model clip.mp4 --out=out
 
 Arguments are pictures, folders of pictures, animations and videos (frame by frame; mp4 and the like take
-`pip install "imageio[ffmpeg]"`). For each picture or frame, --out gets
+`pip install tfobj[video]`). For each picture or frame, --out gets
 
     <name>_decomposition.png    input, reconstruction, segmentation and every slot
     <name>_segmentation.png     the slot of every pixel, in its colour
     <name>_masks.npz            masks [K, H, W, 1], slot_recons [K, H, W, C], segmentation [H, W], slots [K, D]
+
+A model of clips follows the objects of an animation or a video; for each, --out gets
+
+    <name>_tracked.gif          input, reconstruction, segmentation and every slot, moving
+    <name>_filmstrip.png        the same for some of the frames
+    <name>_tracks.csv           for every frame and slot its pixels, its middle and its box
+    <name>_tracks.npz           segmentation [T, H, W], slots [T, K, D]
 
 With --dataset the model sees freshly generated scenes instead, from far beyond those of training and test, and
 the agreement with the truth is printed. --saved_model is a folder, or a name that `launch/list.py` shows.
@@ -52,7 +60,7 @@ def main(argv):
     if (len(argv) > 1) == bool(_DATASET.value):
         raise UserError("Give pictures to decompose, e.g. photo.png, or --dataset for generated scenes"
                         + ("; not both." if _DATASET.value else "."))
-    scenes = _generate() if _DATASET.value else None
+    scenes = _generate() if _DATASET.value else None  # before TensorFlow starts: mistakes are answered at once
     files = None if _DATASET.value else _find_files(argv[1:])
     commands.load_tensorflow()
     from tfobj.serving import zoo
@@ -60,6 +68,11 @@ def main(argv):
     decomposer = zoo.load(_SAVED_MODEL.value)
     out = pathlib.Path(_OUT.value)
     out.mkdir(parents=True, exist_ok=True)
+    if decomposer.is_video:
+        if scenes is not None:
+            raise UserError(f"`--dataset` must go with a model of pictures. Received: {_SAVED_MODEL.value}, which takes clips; evaluate.py scores it.")
+        track_files(decomposer, files, out)
+        return 0
     decompose = functools.partial(decomposer.decompose, num_slots=_NUM_SLOTS.value, num_steps=_NUM_STEPS.value, seed=_SEED.value)
     if scenes is not None:
         decompose_scenes(decompose, decomposer, scenes, out)
@@ -96,6 +109,56 @@ def decompose_files(decompose, decomposer, files, out):
     if failures:
         more = f" Neither can {len(failures) - 1} more of the {len(files)} files." if len(failures) > 1 else ""
         raise pictures.Unreadable(f"{failures[0]}{more}")
+
+
+def track_files(decomposer, files, out):
+    """Follows the objects of clips; what is no clip is named at the end, the others are done."""
+    from tqdm import auto as tqdm
+
+    from tfobj.serving import pictures
+
+    failures, names = [], set()
+    for file in files:
+        stem = _unused(file.stem, names)
+        try:
+            read = pictures.read(file, decomposer.image_size, decomposer.channels, _FIT.value, _MAX_SIDE.value, _MAX_FRAMES.value)
+            frames, results = [], []
+
+            def seen():
+                for number, image in tqdm.tqdm(read, f"Following {file.name}", unit=" frames", disable=None):
+                    if number is None:
+                        raise pictures.Unreadable(f"`{file}` is a still picture, and this model follows objects through clips.")
+                    frames.append(image)
+                    yield image
+
+            results = list(decomposer.track(seen(), _NUM_SLOTS.value, _SEED.value))
+            if not results:
+                raise pictures.Unreadable(f"`{file}` must hold at least one frame. Received: 0 frames.")
+            write_tracked(frames, results, out, stem, file.name)
+            print(f"Followed {results[0].masks.shape[1]} slots through {len(frames)} frames of {file.name}; results in {out}.")
+        except pictures.Unreadable as e:
+            failures.append(e)
+    if failures:
+        more = f" Neither can {len(failures) - 1} more of the {len(files)} files." if len(failures) > 1 else ""
+        raise pictures.Unreadable(f"{failures[0]}{more}")
+
+
+def write_tracked(frames, results, out, name, title):
+    """Writes the four files of one clip: uint8 frames [H, W, C] and their `zoo.Decomposition`s."""
+    import numpy as np
+
+    from tfobj import files, viz
+    from tfobj.serving.tracks import track_table, write_tracks
+    from tfobj.viz.video import animation_frames, filmstrip_figure, save_animation
+
+    image = np.stack(frames) / np.float32(255.0)
+    recon, masks, slot_recons, segmentation, slots = (
+        np.concatenate([getattr(result, field) for result in results]) for field in ("recon", "masks", "slot_recons", "segmentation", "slots"))
+    write_tracks(out / f"{name}_tracks.csv", track_table(segmentation, masks.shape[1]))
+    with files.whole(out / f"{name}_tracks.npz") as partial:
+        np.savez_compressed(partial, segmentation=segmentation, slots=slots)
+    viz.save_figure(filmstrip_figure(image, recon, masks, slot_recons, title=title), out / f"{name}_filmstrip.png")
+    save_animation(animation_frames(image, recon, masks, slot_recons, title=title), out / f"{name}_tracked.gif")
 
 
 def decompose_scenes(decompose, decomposer, scenes, out):

@@ -39,7 +39,7 @@ MODELS = {
                                     "clips: IODINE with one refinement per frame", "Greff et al. 2019"),
     "rnem": ModelEntry("tfobj.models.rnem", "RNem",
                        "clips: neural expectation maximisation, slots that act on each other predict the next frame", "van Steenkiste et al. 2018"),
-    "rnn_nem": ModelEntry("tfobj.models.rnem.rnn_em", "RnnEM", "clips: the same without relations between slots (baseline)", "Greff et al. 2017"),
+    "rnn_nem": ModelEntry("tfobj.models.rnn_nem", "RnnEM", "clips: the same without relations between slots (baseline)", "Greff et al. 2017"),
     "vae": ModelEntry("tfobj.models.vae", "VAE",
                       "one latent vector per scene (baseline), broadcast or convolutional decoder", "Greff et al. 2019, Anciukevicius et al. 2020"),
 }

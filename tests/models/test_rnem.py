@@ -10,8 +10,8 @@ from tfobj.errors import UserError
 from tfobj.execution import Execution
 from tfobj.models.rnem import PRESETS, RNem, RNemConfig
 from tfobj.models.rnem.cores import RecurrentCore, RelationalCore
-from tfobj.models.rnem.rnn_em import PRESETS as RNN_EM_PRESETS
-from tfobj.models.rnem.rnn_em import RnnEM, RnnEMConfig
+from tfobj.models.rnn_nem import PRESETS as RNN_EM_PRESETS
+from tfobj.models.rnn_nem import RnnEM, RnnEMConfig
 from tfobj.models.video import Cell
 from tfobj.structs import check_outputs
 from tfobj.training.experiment import DataConfig, EvalConfig, TrainConfig

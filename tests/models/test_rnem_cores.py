@@ -7,7 +7,7 @@ import tensorflow as tf
 from tfobj.models.rnem import RNem, RNemConfig
 from tfobj.models.rnem.cores import LSTMCore, RecurrentCore, RelationalCore
 from tfobj.models.rnem.networks import JointNorm
-from tfobj.models.rnem.rnn_em import RnnEM, RnnEMConfig
+from tfobj.models.rnn_nem import RnnEM, RnnEMConfig
 
 STATIC = {"encoder_channels": (), "encoder_hidden": (), "decoder_hidden": (), "decoder_channels": (), "layer_norm_epsilon": None}
 

@@ -5,12 +5,20 @@ import pathlib
 import subprocess
 import sys
 
+from absl import flags
+from absl.testing import flagsaver
 import conformance
 import numpy as np
+from PIL import Image
 import pytest
 import tensorflow as tf
 
+from tfobj.datasets.video_files import write_video
+from tfobj.errors import UserError
+from tfobj.launch import decompose
+from tfobj.serving import zoo
 from tfobj.serving.export import export_model
+from tfobj.serving.tracks import track_table
 
 STREAM = """
 import sys
@@ -67,3 +75,40 @@ def test_card_and_metadata(exported):
     assert metadata["is_video"] and {"serving_default", "init_state", "step", "imagine", "decode"} <= set(metadata["signatures"])
     card = pathlib.Path(folder).parent.joinpath("README.md").read_text()
     assert "Takes a video apart" in card and "model.step(image, **state)" in card
+
+
+def test_following_a_clip(exported):
+    model, folder, clip = exported
+    decomposer = zoo.load(folder)
+    found = np.concatenate([result.masks for result in decomposer.track(clip[0], seed=7)])
+    np.testing.assert_allclose(found, model(tf.constant(clip[:1]), seed=conformance.seed(7, 0, 0)).masks[0], atol=1e-6)
+    with pytest.raises(UserError, match="takes clips frame by frame: `track`. Received: pictures."):
+        decomposer.decompose(clip[0])
+
+
+def test_decompose_command_follows_a_video(exported, tmp_path):
+    """The clip of a user: MP4 in, tracks and moving pictures out; a still picture is refused."""
+    _, folder, _ = exported
+    frames = np.zeros((5, 40, 48, 3), np.uint8)
+    for t in range(5):
+        frames[t, 10:20, 6 * t : 6 * t + 10] = 255
+    write_video(tmp_path / "clip.mp4", frames, 10.0)
+    Image.fromarray(frames[0]).save(tmp_path / "still.png")
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["decompose", "--saved_model=unused"])
+    with flagsaver.flagsaver(saved_model=str(folder), out=str(tmp_path / "out")):
+        decompose.main(["decompose", str(tmp_path / "clip.mp4")])
+        with pytest.raises(UserError, match="still.png` is a still picture, and this model follows objects through clips."):
+            decompose.main(["decompose", str(tmp_path / "still.png")])
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"clip_tracked.gif", "clip_filmstrip.png", "clip_tracks.csv", "clip_tracks.npz"}
+    lines = (tmp_path / "out" / "clip_tracks.csv").read_text().splitlines()
+    assert lines[0].startswith("frame,slot,pixels") and {int(line.split(",")[0]) for line in lines[1:]} == set(range(5))
+    assert np.load(tmp_path / "out" / "clip_tracks.npz")["segmentation"].shape[0] == 5
+
+
+def test_table_of_tracks():
+    labels = np.array([[[0, 0, 1], [0, 2, 2]], [[0, 0, 0], [0, 0, 2]]])
+    table = track_table(labels, 4)
+    rows = list(zip(*(table[name].tolist() for name in ("frame", "slot", "pixels", "row", "column", "top", "left", "bottom", "right")), strict=True))
+    assert rows == [(0, 1, 3, 1 / 3, 1 / 3, 0, 0, 1, 1), (0, 2, 1, 0.0, 2.0, 0, 2, 0, 2), (0, 3, 2, 1.0, 1.5, 1, 1, 1, 2),
+                    (1, 1, 5, 0.4, 0.8, 0, 0, 1, 2), (1, 3, 1, 1.0, 2.0, 1, 2, 1, 2)]

@@ -1,11 +1,12 @@
 """A user's files at their own size: stills, animations, videos, and what is none of these."""
 
-import importlib.util
+import sys
 
 import numpy as np
 from PIL import Image
 import pytest
 
+from tfobj.datasets import video_files
 from tfobj.errors import UserError
 from tfobj.serving import pictures
 
@@ -76,27 +77,20 @@ def test_animation_frame_by_frame(tmp_path):
 
 def test_video_without_decoder_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "a.mp4").touch()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(pictures.Unreadable, match=r'a.mp4` is a video, which takes a decoder: pip install "imageio\[ffmpeg\]"'):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(pictures.Unreadable, match=r"tfobj\[video\]"):
         list(pictures.read(tmp_path / "a.mp4", SQUARE))
 
 
-def test_video_frame_by_frame(tmp_path, monkeypatch):
-    imageio = pytest.importorskip("imageio.v3")
-    (tmp_path / "a.mp4").touch()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(imageio, "imiter", lambda path: iter([wide(), wide()]))
+def test_video_frame_by_frame(tmp_path):
+    frames = np.stack([np.full((32, 64, 3), level, np.uint8) for level in (20, 120, 220)])
+    video_files.write_video(tmp_path / "a.mp4", frames, 10.0)
     found = list(pictures.read(tmp_path / "a.mp4", SQUARE))
-    assert [number for number, _ in found] == [0, 1]
-    np.testing.assert_array_equal(found[1][1], wide()[:, 20:40])
-
-    def broken(path):
-        yield wide()
-        raise RuntimeError("bad packet")
-
-    monkeypatch.setattr(imageio, "imiter", broken)
-    with pytest.raises(pictures.Unreadable, match=r"a.mp4` is not a picture that can be read \(bad packet\)"):
-        list(pictures.read(tmp_path / "a.mp4", SQUARE))
+    assert [number for number, _ in found] == [0, 1, 2] and [image.shape for _, image in found] == [(32, 32, 3)] * 3
+    np.testing.assert_allclose([image.mean() for _, image in found], [20, 120, 220], atol=4)
+    (tmp_path / "b.mp4").write_bytes((tmp_path / "a.mp4").read_bytes()[:200])
+    with pytest.raises(pictures.Unreadable, match="b.mp4` cannot be decoded as a video"):
+        list(pictures.read(tmp_path / "b.mp4", SQUARE))
 
 
 @pytest.mark.parametrize("content", [b"words", b"", b"\x89PNG\r\n\x1a\n broken", b"GIF89a"])

@@ -4,7 +4,7 @@ Unlike `data.folder`, which brings everything to one small size for training, si
 limit), because an exported model returns its masks at the size of the picture.
 """
 
-import importlib.util
+import importlib
 import pathlib
 
 import numpy as np
@@ -16,7 +16,7 @@ FITS = ("crop", "pad", "stretch")
 """Ways to bring a picture to the shape of the model's images: cut the centre out, add black borders, distort."""
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
-"""Read through imageio; animations (GIF, WebP, APNG) through Pillow."""
+"""Read through PyAV; animations (GIF, WebP, APNG) through Pillow."""
 
 MAX_SIDE = 512
 """Default longest side in pixels: models see far fewer, and every slot is returned as a picture of this size."""
@@ -122,15 +122,12 @@ def _video_frames(path):
 
     if not path.is_file():
         raise _unreadable(path, "no such file")
-    if not importlib.util.find_spec("imageio") or not any(map(importlib.util.find_spec, ("imageio_ffmpeg", "av"))):
-        raise Unreadable(f'`{path}` is a video, which takes a decoder: pip install "imageio[ffmpeg]".')
-    import imageio.v3 as imageio
-
+    videos = importlib.import_module("tfobj.datasets.video_files")
     try:
-        for frame in imageio.imiter(path):
+        for _, frame in videos.iterate_frames(path):
             yield Image.fromarray(frame)
-    except Exception as e:  # every decoder has errors of its own kind for damaged files
-        raise _unreadable(path, e) from e
+    except UserError as e:  # also where PyAV is missing
+        raise Unreadable(str(e)) from e
 
 
 def _unreadable(path, reason):

@@ -60,6 +60,7 @@ class Decomposer:
       image_size, channels: what the model works on; pictures of other sizes are stretched to it and back.
       num_slots, num_steps: defaults of `decompose`.
       has_prior: whether `sample` exists.
+      is_video: whether the model takes clips: `track` then, and not `decompose`, `encode`.
     """
 
     def __init__(self, folder):
@@ -67,7 +68,7 @@ class Decomposer:
         self.metadata = read_metadata(self.folder)
         self.image_size, self.channels = tuple(self.metadata["image_size"]), self.metadata["channels"]
         self.num_slots, self.num_steps = self.metadata["num_slots"], self.metadata["num_steps"]
-        self.has_prior = self.metadata["has_prior"]
+        self.has_prior, self.is_video = self.metadata["has_prior"], self.metadata.get("is_video", False)
         try:
             self._loaded = tf.saved_model.load(str(self.folder))
         except (OSError, ValueError, tf.errors.OpError) as e:
@@ -88,15 +89,33 @@ class Decomposer:
         Raises:
           UserError: a value out of range, or pixels that are no pixels.
         """
-        arrays = self._run(self._loaded.decompose, self._picture(images), self._count("num_slots", num_slots),
+        arrays = self._run(self._loaded.decompose, self._pictures(images), self._count("num_slots", num_slots),
                            self._count("num_steps", num_steps), _seed(seed))
         posterior = {name.removeprefix("posterior_"): arrays.pop(name) for name in list(arrays) if name.startswith("posterior_")}
         return Decomposition(**arrays, posterior=posterior)
 
     def encode(self, images, num_slots=None, num_steps=None, seed=0):
         """Returns the latents [B, K, D] of pictures; arguments as in `decompose`."""
-        return self._run(self._loaded.encode, self._picture(images), self._count("num_slots", num_slots),
+        return self._run(self._loaded.encode, self._pictures(images), self._count("num_slots", num_slots),
                          self._count("num_steps", num_steps), _seed(seed))["slots"]
+
+    def track(self, frames, num_slots=None, seed=0):
+        """Follows objects through a clip, frame by frame; memory does not grow with its length.
+
+        Args:
+          frames: iterable of pictures [H, W, C] of one size, uint8 or floats in [0, 1].
+          num_slots, seed: as for `decompose`.
+
+        Yields:
+          a `Decomposition` with B = 1 per frame; a slot stays with its object.
+        """
+        if not self.is_video:
+            raise UserError(f"`track` needs a model of clips. Received: {self.metadata['name']} ({self.metadata['model']}).")
+        state = self._run(self._loaded.init_state, np.int32(1), self._count("num_slots", num_slots), _seed(seed))
+        for frame in frames:
+            arrays = self._run(self._loaded.step, self._picture(frame), **state)
+            state = {name: arrays.pop(name) for name in state}
+            yield Decomposition(**arrays, posterior={})
 
     def decode(self, slots):
         """Renders latents [B, K, D], e.g. those of `encode` with one of them moved, as a `Rendering`."""
@@ -111,16 +130,22 @@ class Decomposer:
             raise UserError(f"`sample` needs a model with a prior. Received: {self.metadata['name']} ({self.metadata['model']}).")
         return Rendering(**self._run(self._loaded.sample, _integer("num", num), self._count("num_slots", num_slots), _seed(seed)))
 
-    def _run(self, function, *arguments):
+    def _run(self, function, *arguments, **named):
         """Calls a saved function; failed checks of its graph become `UserError`s."""
         try:
-            results = function(*map(tf.convert_to_tensor, arguments))
+            results = function(*map(tf.convert_to_tensor, arguments), **{name: tf.convert_to_tensor(value) for name, value in named.items()})
         except tf.errors.InvalidArgumentError as e:
             _, found, message = str(e).partition("assertion failed: [")
             if not found:
                 raise
             raise UserError(message.splitlines()[0].replace("] [", " ").rstrip("] ")) from e
         return {name: value.numpy() for name, value in results.items()}
+
+    def _pictures(self, images):
+        """Returns images as `_picture` does, for functions that models of clips do not have."""
+        if self.is_video:
+            raise UserError(f"`{self.metadata['name']}` takes clips frame by frame: `track`. Received: pictures.")
+        return self._picture(images)
 
     def _picture(self, images):
         """Returns images as uint8 or float32 [B, H, W, C] with the model's number of channels."""

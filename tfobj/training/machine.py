@@ -18,7 +18,8 @@ def describe():
 
 def report(accelerators, **versions):
     """Returns {"hardware", "software"} of this process with these accelerators (names) and libraries (name=version)."""
-    hardware = f"{len(os.sched_getaffinity(0))} cores of {_cpu_name()}" + (f", {len(accelerators)} x {accelerators[0]}" if accelerators else "")
+    cores = len(os.sched_getaffinity(0))
+    hardware = f"{cores} core{'s' * (cores != 1)} of {_cpu_name()}" + (f", {len(accelerators)} x {accelerators[0]}" if accelerators else "")
     software = ", ".join(f"{name} {version}" for name, version in {"Python": platform.python_version(), **versions}.items())
     return {"hardware": hardware, "software": software}
 

@@ -33,10 +33,3 @@ PRESETS = {
         "The LSTM of van Steenkiste 2018, one slot for the whole frame, trained as R-NEM.",
         model={"variant": "lstm", "num_slots": 1}, train=PAPER_TRAIN),
 }
-
-RNN_EM_PRESETS = {
-    ("quick", "bouncing_balls"): Preset(
-        "The quick settings of R-NEM, for comparison.", model=QUICK, train=QUICK_TRAIN, eval=QUICK_EVAL, data=QUICK_DATA),
-    ("paper", "bouncing_balls"): Preset(
-        "RNN-EM as in van Steenkiste 2018: the settings of R-NEM; a day on a GPU.", model={}, train=PAPER_TRAIN),
-}

@@ -2,6 +2,6 @@
 
 from tfobj.models.rnem.config import RnnEMConfig
 from tfobj.models.rnem.model import RnnEM
-from tfobj.models.rnem.presets import RNN_EM_PRESETS as PRESETS
+from tfobj.models.rnn_nem.presets import PRESETS
 
 __all__ = ["PRESETS", "RnnEM", "RnnEMConfig"]

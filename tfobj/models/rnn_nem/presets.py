@@ -1,0 +1,11 @@
+"""Hyperparameters of RNN-EM: (preset, dataset) -> `Preset`."""
+
+from tfobj.models.base import Preset
+from tfobj.models.rnem.presets import PAPER_TRAIN, QUICK, QUICK_DATA, QUICK_EVAL, QUICK_TRAIN
+
+PRESETS = {
+    ("quick", "bouncing_balls"): Preset(
+        "The quick settings of R-NEM, for comparison.", model=QUICK, train=QUICK_TRAIN, eval=QUICK_EVAL, data=QUICK_DATA),
+    ("paper", "bouncing_balls"): Preset(
+        "RNN-EM as in van Steenkiste 2018: the settings of R-NEM; a day on a GPU.", model={}, train=PAPER_TRAIN),
+}
