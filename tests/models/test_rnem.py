@@ -179,13 +179,14 @@ def test_responsibilities_have_no_gradient(stop, monkeypatch):
 
 
 def test_bit_flips():
-    model = make()
+    model, learning = make(noise=0.2), LATER._replace(training=True)
     image = np.random.default_rng(0).integers(0, 2, (1000, 10, 12, 1)).astype(np.float32)
-    noisy = model.corrupt(image, seed(), LATER, (tf.constant(0.2),)).numpy()
+    noisy = model.corrupt(image, seed(), learning).numpy()
     assert set(np.unique(noisy)) == {0.0, 1.0} and abs(np.mean(noisy != image) - 0.2) < 0.005
-    assert np.mean(noisy != model.corrupt(image, seed(), Cell(2, 0, 1, None), (tf.constant(0.2),)).numpy()) > 0.3
-    np.testing.assert_array_equal(model.corrupt(image, seed(), LATER, (tf.constant(0.0),)), image)
-    uniform = make(likelihood="gaussian").corrupt(image, seed(), LATER, (tf.constant(0.2),)).numpy()
+    assert np.mean(noisy != model.corrupt(image, seed(), Cell(2, 0, 1, None, training=True)).numpy()) > 0.3
+    for clean in (model.corrupt(image, seed(), LATER), make(noise=0.0).corrupt(image, seed(), learning)):
+        np.testing.assert_array_equal(clean, image)
+    uniform = make(noise=0.2, likelihood="gaussian").corrupt(image, seed(), learning).numpy()
     replaced = uniform[uniform != image]
     assert abs(len(replaced) / image.size - 0.2) < 0.005 and abs(replaced.mean() - 0.5) < 0.01 and replaced.std() > 0.28
 
