@@ -110,6 +110,8 @@ def open_run(files, with_examples):
 
     run = load_run(_WORKDIR.value, _CHECKPOINT.value)
     model, experiment = run.model, run.experiment
+    if model.is_video:
+        raise UserError(f"`--workdir` must be a run of a model of pictures. Received: {experiment.model_name}, which takes clips.")
     check_num_slots(_NUM_SLOTS.value, experiment.model.minimum_slots)
     if model.slots_are_fixed and _NUM_SLOTS.value not in (None, experiment.model.num_slots):
         raise UserError(f"`--num_slots` must be {experiment.model.num_slots} (fixed) for this model. Received: num_slots={_NUM_SLOTS.value}.")
@@ -124,7 +126,7 @@ def open_run(files, with_examples):
         images, titles = _read_pictures(files, model.config.image_size, model.config.channels)
         slots = [encode(image[None])[0] for image in images]
     else:
-        scenes, _ = open_scenes(experiment, _SPLIT.value, _DATA_DIR.value)
+        scenes = open_scenes(experiment, _SPLIT.value, _DATA_DIR.value)[0].frames()
         chosen = [0 if _SCENE.value is None else _SCENE.value, *([] if _OTHER.value is None else [_OTHER.value])]
         for flag, number in zip(("scene", "other"), chosen, strict=False):
             _check_scene(flag, number, len(scenes))

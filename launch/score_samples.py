@@ -61,6 +61,7 @@ def main(argv):
     batch_size = min(_BATCH_SIZE.value, _NUM_SAMPLES.value)
     samples = draw(model, batch_size, seed)
     scenes, protocol = open_scenes(experiment, _SPLIT.value, _DATA_DIR.value)
+    scenes = scenes.frames()
     if _PER_OBJECT.value:
         pictures = generation.held_out_objects(experiment.data, _SPLIT.value, scenes, 2 * _NUM_SAMPLES.value)
     else:

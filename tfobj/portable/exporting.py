@@ -46,6 +46,8 @@ def export(experiment, to, workdir=None, precision="default", num_scenes=None, d
     Raises:
       UserError: the folder is in use, the step cannot run elsewhere, JAX is missing, or there are too few scenes.
     """
+    if experiment.model.is_video:
+        raise UserError(f"`model` must be a model of pictures: scenes of an exported run are pictures. Received: {experiment.model_name}.")
     to = pathlib.Path(to)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"`--to` must be a new folder. Received: {to}, which is not empty; --append adds a stage to an exported run.")

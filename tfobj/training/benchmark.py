@@ -30,11 +30,10 @@ import tensorflow as tf
 
 from tfobj.data import folder, protocols
 from tfobj.data.packed import SceneArrays
-from tfobj.data.pipeline import BatchStream
 from tfobj.errors import UserError, unknown_name
 from tfobj.training import machine, workers
 from tfobj.training.evaluation import Evaluator
-from tfobj.training.experiment import ExperimentConfig, build_model, open_scenes, resolve
+from tfobj.training.experiment import ExperimentConfig, build_model, first_batches, open_scenes, resolve
 from tfobj.training.flops import count_flops
 from tfobj.training.optimizer import make_optimizer
 from tfobj.training.step import make_train_step
@@ -205,7 +204,7 @@ class _MeasuredRow:
         self.strategy = make_strategy(strategy)
         self.device = _device(self.strategy)
         scenes = _scenes(row.experiment, data_dir)
-        stream = BatchStream(scenes, row.experiment.train.batch_size, seed=row.experiment.seed)
+        stream = first_batches(row.experiment, scenes)
         self.steps, flops = {"train": self._train, "inference": self._inference, "data": self._data}[row.what](row.experiment, stream)
         self.facts = {"gflop": flops and flops / 1e9}
         self.count = self._steps_in(seconds)

@@ -20,12 +20,11 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from tfobj.data.pipeline import BatchStream
 from tfobj.errors import UserError
 from tfobj.training import machine
 from tfobj.training.checkpoint import by_path
 from tfobj.training.cluster import VARIABLE
-from tfobj.training.experiment import ExperimentConfig, build_model, open_scenes, resolve
+from tfobj.training.experiment import ExperimentConfig, build_model, first_batches, open_scenes, resolve
 from tfobj.training.optimizer import make_optimizer
 from tfobj.training.peers import agree, leave
 from tfobj.training.step import make_train_step
@@ -183,7 +182,7 @@ def run_task(task):
         with strategy.scope():
             model, optimizer = build_model(experiment), make_optimizer(experiment.train)
         step = make_train_step(strategy, model, optimizer, experiment, xla=task["xla"])
-        iterator = iter(distribute(strategy, BatchStream(scenes, experiment.train.batch_size, seed=experiment.seed).dataset()))
+        iterator = iter(distribute(strategy, first_batches(experiment, scenes).dataset()))
         variables = by_path([*model.variables, *optimizer.variables])
         before = {variable.path: variable.numpy() for variable in model.trainable_variables}
         terms, start = [], None

@@ -9,6 +9,7 @@ import keras
 from tfobj import registry
 from tfobj.config import Config, require
 from tfobj.data import folder, packed, protocols
+from tfobj.data.pipeline import BatchStream
 from tfobj.errors import UserError, unknown_name
 
 DEFAULT_PRESET = "paper"
@@ -202,6 +203,13 @@ def open_scenes(experiment, split, data_dir=None):
         raise UserError(f"`model.image_size` must be that of the data, {protocol.image_size[:2]}, and `model.channels` {protocol.image_size[2]}. "
                         f"Received: {experiment.model.image_size} and {experiment.model.channels}.")
     return packed.open_split(protocol, split, data_dir), protocol.describe(split)
+
+
+def first_batches(experiment, scenes):
+    """Returns the `BatchStream` that training begins with; for a model of pictures the frames of clips are pictures."""
+    if experiment.model.is_video:
+        return BatchStream(scenes, experiment.train.batch_size, seed=experiment.seed, num_frames=experiment.model.num_frames)
+    return BatchStream(scenes.frames(), experiment.train.batch_size, seed=experiment.seed)
 
 
 def _preset_dataset(dataset):

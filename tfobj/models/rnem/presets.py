@@ -17,7 +17,7 @@ QUICK_DATA = {"num_train": 2_000, "num_test": 320}
 
 PRESETS = {
     ("quick", "bouncing_balls"): Preset(
-        "Small and fast, ours, not tuned: twenty minutes on two CPU cores, binary balls of 32 x 32 (--dataset=balls4_binary_32).",
+        "Small, ours, binary balls of 32 x 32; not trained at length yet.",
         model=QUICK, train=QUICK_TRAIN, eval=QUICK_EVAL, data=QUICK_DATA),
     ("paper", "bouncing_balls"): Preset(
         "van Steenkiste 2018 on four binary balls, which also --dataset=balls3_curtain takes, and balls678_binary with num_slots=8 for testing. "

@@ -11,7 +11,7 @@ QUICK = {"image_size": (32, 32), "num_slots": 5, "num_frames": 6, "latent_size":
 
 PRESETS = {
     ("quick", "bouncing_balls"): Preset(
-        "Small and fast, ours, frames of 32 x 32; not tuned.", model=QUICK,
+        "Small, ours, frames of 32 x 32 in colour; not trained at length yet.", model=QUICK,
         train={"steps": 3_000, "batch_size": 8, "learning_rate": 1e-3, "warmup_steps": 200, "adam_epsilon": 1e-8, "clip_norm": 5.0,
                "eval_every": 500, "log_every": 100},
         eval={"num_scenes": 32, "num_frames": 10, "batch_size": 16}, data={"num_train": 2_000, "num_test": 320}),

@@ -20,7 +20,7 @@ QUICK_DATA = {"num_train": 2_000, "num_test": 320}
 
 PRESETS = {
     ("quick", "bouncing_balls"): Preset(
-        "Small and fast, ours: twenty minutes on two CPU cores, frames of 32 x 32.",
+        "Small, ours, frames of 32 x 32 in colour; not trained at length yet.",
         model=QUICK, train=QUICK_TRAIN, eval=QUICK_EVAL, data=QUICK_DATA),
     ("paper", "bouncing_balls"): Preset(
         "Zablotskaia 2020 on binary balls: fg-ARI of frames 0.9999, ARI 0.73 there; a day on 8 GPUs.", model=BINARY, train=PAPER_TRAIN),
