@@ -38,14 +38,14 @@ class Evaluator:
             return model(image, num_slots=num_slots, num_steps=num_steps, seed=seed, training=False)
 
         def forward(image, seed):
-            return look(image, seed) if model.is_video or len(image.shape) == 4 else frame_by_frame(look, image, seed)
+            return look(image, seed) if len(image.shape) == 4 or model.is_video else frame_by_frame(look, image, seed)
 
         def forecast(image, num_predicted, seed):
             return model.forecast(image, num_predicted, num_slots=num_slots, num_steps=num_steps, seed=seed)
 
         def health(image, seed):
             outputs = look(image, seed)
-            if model.is_video:  # every frame is a picture
+            if len(image.shape) == 5:  # every frame is a picture
                 outputs = outputs._replace(masks=fold_slots(outputs.masks))
             posterior = outputs.posterior or {}
             attention = (outputs.history or {}).get("attention")
