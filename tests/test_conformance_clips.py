@@ -68,6 +68,7 @@ def test_training_pass(case):
     assert np.abs(flat(again) - flat(grads)).max() < 1e-4 * np.abs(flat(grads)).max()
 
 
+@pytest.mark.slow
 @each_model
 def test_xla_agrees(case):
     model, clip = build(case), scenes(case.config)
