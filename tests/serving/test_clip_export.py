@@ -5,8 +5,6 @@ import pathlib
 import subprocess
 import sys
 
-from absl import flags
-from absl.testing import flagsaver
 import conformance
 import numpy as np
 from PIL import Image
@@ -15,10 +13,11 @@ import tensorflow as tf
 
 from tfobj.datasets.video_files import write_video
 from tfobj.errors import UserError
-from tfobj.launch import decompose
 from tfobj.serving import zoo
 from tfobj.serving.export import export_model
 from tfobj.serving.tracks import track_table
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 STREAM = """
 import sys
@@ -94,12 +93,10 @@ def test_decompose_command_follows_a_video(exported, tmp_path):
         frames[t, 10:20, 6 * t : 6 * t + 10] = 255
     write_video(tmp_path / "clip.mp4", frames, 10.0)
     Image.fromarray(frames[0]).save(tmp_path / "still.png")
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(["decompose", "--saved_model=unused"])
-    with flagsaver.flagsaver(saved_model=str(folder), out=str(tmp_path / "out")):
-        decompose.main(["decompose", str(tmp_path / "clip.mp4")])
-        with pytest.raises(UserError, match="still.png` is a still picture, and this model follows objects through clips."):
-            decompose.main(["decompose", str(tmp_path / "still.png")])
+    command = [sys.executable, ROOT / "launch" / "decompose.py", f"--saved_model={folder}", "clip.mp4", "still.png"]
+    process = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, timeout=300)
+    assert process.returncode == 2 and "Followed 3 slots through 5 frames of clip.mp4; results in out." in process.stdout, process.stderr
+    assert "error: `still.png` is a still picture, and this model follows objects through clips." in process.stderr
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"clip_tracked.gif", "clip_filmstrip.png", "clip_tracks.csv", "clip_tracks.npz"}
     lines = (tmp_path / "out" / "clip_tracks.csv").read_text().splitlines()
     assert lines[0].startswith("frame,slot,pixels") and {int(line.split(",")[0]) for line in lines[1:]} == set(range(5))
