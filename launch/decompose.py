@@ -3,7 +3,7 @@
     python launch/decompose.py --saved_model=saved_models/iodine_tetris photo.png other.jpg --out=out
     python launch/decompose.py --saved_model=iodine_tetris pictures/ clip.mp4 --num_slots=7 --num_steps=8
     python launch/decompose.py --saved_model=iodine_tetris --dataset=tetris --num_scenes=100
-    python launch/decompose.py --saved_model=runs/video_balls/saved_model clip.mp4 --out=out
+    python launch/decompose.py --saved_model=runs/rnem_bouncing_balls_quick/saved_model clip.mp4   # exported from a run on clips
 
 Arguments are pictures, folders of pictures, animations and videos (frame by frame; mp4 and the like take
 `pip install tfobj[video]`). For each picture or frame, --out gets
@@ -60,7 +60,7 @@ def main(argv):
     if (len(argv) > 1) == bool(_DATASET.value):
         raise UserError("Give pictures to decompose, e.g. photo.png, or --dataset for generated scenes"
                         + ("; not both." if _DATASET.value else "."))
-    scenes = _generate() if _DATASET.value else None  # before TensorFlow starts: mistakes are answered at once
+    scenes = _generate() if _DATASET.value else None
     files = None if _DATASET.value else _find_files(argv[1:])
     commands.load_tensorflow()
     from tfobj.serving import zoo
@@ -106,9 +106,7 @@ def decompose_files(decompose, decomposer, files, out):
         rate = count / (time.monotonic() - start)
         print(f"Decomposed {count} {'picture' if count == 1 else 'pictures'} into {result.masks.shape[1]} slots each "
               f"({rate:.1f} per second, figures included); results in {out}.")
-    if failures:
-        more = f" Neither can {len(failures) - 1} more of the {len(files)} files." if len(failures) > 1 else ""
-        raise pictures.Unreadable(f"{failures[0]}{more}")
+    _complain(failures, len(files))
 
 
 def track_files(decomposer, files, out):
@@ -122,7 +120,7 @@ def track_files(decomposer, files, out):
         stem = _unused(file.stem, names)
         try:
             read = pictures.read(file, decomposer.image_size, decomposer.channels, _FIT.value, _MAX_SIDE.value, _MAX_FRAMES.value)
-            frames, results = [], []
+            frames = []
 
             def seen():
                 for number, image in tqdm.tqdm(read, f"Following {file.name}", unit=" frames", disable=None):
@@ -138,8 +136,15 @@ def track_files(decomposer, files, out):
             print(f"Followed {results[0].masks.shape[1]} slots through {len(frames)} frames of {file.name}; results in {out}.")
         except pictures.Unreadable as e:
             failures.append(e)
+    _complain(failures, len(files))
+
+
+def _complain(failures, num_files):
+    """Raises the first of the errors of files that could not be read, if there are any, and says how many more."""
+    from tfobj.serving import pictures
+
     if failures:
-        more = f" Neither can {len(failures) - 1} more of the {len(files)} files." if len(failures) > 1 else ""
+        more = f" Neither can {len(failures) - 1} more of the {num_files} files." if len(failures) > 1 else ""
         raise pictures.Unreadable(f"{failures[0]}{more}")
 
 

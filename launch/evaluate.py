@@ -85,7 +85,7 @@ def main(argv):
     seed = EVALUATION_SEED if _SEED.value is None else _SEED.value
     num_steps = run.experiment.eval.num_steps if _NUM_STEPS.value is None else _NUM_STEPS.value
     evaluator = Evaluator(model, min(_BATCH_SIZE.value, len(scenes)), num_slots=_NUM_SLOTS.value, num_steps=num_steps, seed=seed)
-    scorer = evaluator.score(scenes, f"Scoring {_SPLIT.value}", tracking=_has_tracking())
+    scorer = evaluator.score(scenes, f"Scoring {_SPLIT.value}", tracking=scenes.num_frames is not None and _has_tracking())
     summary = scorer.summary()
     if "mota" in summary:
         summary |= tracking_micro(scorer.table())

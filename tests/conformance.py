@@ -13,6 +13,10 @@ import pytest
 import tensorflow as tf
 
 from tfobj import random, registry
+from tfobj.execution import Execution
+from tfobj.training.experiment import TrainConfig
+from tfobj.training.optimizer import make_optimizer
+from tfobj.training.step import TrainStep
 
 
 class Case(NamedTuple):
@@ -131,7 +135,8 @@ def build(case, policy="float32", **overrides):
 def scenes(config, batch=BATCH, seed=0):
     """Returns float32 [B, (T,) H, W, C]: two bright rectangles per scene on a dark gradient, in clips moving to the right."""
     if config.is_video:
-        return np.stack([np.roll(_pictures(config, batch, seed), t, axis=2) for t in range(config.num_frames)], axis=1)
+        first = _pictures(config, batch, seed)
+        return np.stack([np.roll(first, t, axis=2) for t in range(config.num_frames)], axis=1)
     return _pictures(config, batch, seed)
 
 
@@ -172,3 +177,22 @@ def cosine(a, b):
 def image_like(outputs):
     """Returns the fields of `SceneOutputs` or `DecodedScene` that every model has."""
     return {name: np.asarray(getattr(outputs, name), np.float64) for name in ("recon", "masks", "slot_recons", "slots") if hasattr(outputs, name)}
+
+
+def assert_same_outputs(got, expected, atol):
+    """Compares the fields of `image_like`; `atol` is in units of 1 + the field's largest value."""
+    for name, value in image_like(expected).items():
+        np.testing.assert_allclose(image_like(got)[name], value, atol=atol * (1 + np.abs(value).max()), err_msg=name)
+
+
+def updates(case, strategy, chosen=Execution(), micro_batches=1, num_steps=2):
+    """Returns (weights, terms of the last call) after updates with clipping that is always active."""
+    config = TrainConfig(learning_rate=1e-3, clip_norm=1e-2, batch_size=BATCH)
+    with strategy.scope():
+        model, optimizer = build(case), make_optimizer(config)
+    step = TrainStep(strategy, model, optimizer, run_seed=3, execution=chosen, micro_batches=micro_batches)
+    images = np.stack([scenes(case.config, seed=s) for s in range(num_steps)])
+    iterator = iter(strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensor_slices({"image": images})))
+    terms, bad_step = step.run(iterator, num_steps)
+    assert bad_step == -1 and terms["grad_norm"] > 1e-2
+    return [np.asarray(v.numpy()) for v in model.variables], terms

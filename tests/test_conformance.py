@@ -3,7 +3,7 @@
 import json
 
 import conformance
-from conformance import BATCH, MODELS, build, cosine, flat, gradients, image_like, scenes, seed, slow_if_named
+from conformance import BATCH, MODELS, assert_same_outputs, build, cosine, flat, gradients, image_like, scenes, seed, slow_if_named
 import keras
 import numpy as np
 import pytest
@@ -24,11 +24,6 @@ with_exchangeable_slots = pytest.mark.parametrize(
     "case", [c for c in MODELS if conformance.registry.model_class(c.model).slots_are_exchangeable], ids=lambda c: c.id)
 with_free_slots = pytest.mark.parametrize(
     "case", slow_if_named(c for c in MODELS if not conformance.registry.model_class(c.model).slots_are_fixed), ids=lambda c: c.id)
-
-
-def assert_same_outputs(got, expected, atol):
-    for name, value in image_like(expected).items():
-        np.testing.assert_allclose(image_like(got)[name], value, atol=atol * (1 + np.abs(value).max()), err_msg=name)
 
 
 @each_model

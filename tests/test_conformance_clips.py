@@ -2,7 +2,7 @@
 
 import json
 
-from conformance import BATCH, CLIP_MODELS, build, cosine, flat, gradients, image_like, scenes, seed, slow_if_named
+from conformance import BATCH, CLIP_MODELS, assert_same_outputs, build, cosine, flat, gradients, image_like, scenes, seed, slow_if_named, updates
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,17 +11,9 @@ from tfobj import execution, random
 from tfobj.errors import UserError
 from tfobj.execution import Execution
 from tfobj.structs import check_outputs
-from tfobj.training.experiment import TrainConfig
-from tfobj.training.optimizer import make_optimizer
-from tfobj.training.step import TrainStep
 
 each_model = pytest.mark.parametrize("case", slow_if_named(CLIP_MODELS), ids=lambda c: c.id)
 FRAMES = 3
-
-
-def assert_same_outputs(got, expected, atol):
-    for name, value in image_like(expected).items():
-        np.testing.assert_allclose(image_like(got)[name], value, atol=atol * (1 + np.abs(value).max()), err_msg=name)
 
 
 def look(model, clip, **kwargs):
@@ -163,23 +155,10 @@ def test_one_graph_for_all_clips_and_slots(case):
         np.testing.assert_allclose(infer(clip, num_slots), look(model, clip, num_slots=num_slots).masks, atol=1e-4)
 
 
-def updates(case, strategy, chosen=Execution(), micro_batches=1, num_steps=2):
-    """Returns the weights after updates with clipping that is always active."""
-    config = TrainConfig(learning_rate=1e-3, clip_norm=1e-2, batch_size=BATCH)
-    with strategy.scope():
-        model, optimizer = build(case), make_optimizer(config)
-    step = TrainStep(strategy, model, optimizer, run_seed=3, execution=chosen, micro_batches=micro_batches)
-    clips = np.stack([scenes(case.config, seed=s) for s in range(num_steps)])
-    iterator = iter(strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensor_slices({"image": clips})))
-    terms, bad = step.run(iterator, num_steps)
-    assert bad == -1 and terms["grad_norm"] > 1e-2
-    return [np.asarray(v.numpy()) for v in model.variables]
-
-
 @pytest.mark.parametrize("case", [c for c in CLIP_MODELS if not c.name], ids=lambda c: c.id)
 def test_two_replicas_with_every_dial_equal_one_without(case, two_replicas):
-    whole = updates(case, tf.distribute.OneDeviceStrategy("/cpu:0"))
-    parts = updates(case, two_replicas, Execution(rematerialise=True), micro_batches=2)
+    whole, _ = updates(case, tf.distribute.OneDeviceStrategy("/cpu:0"))
+    parts, _ = updates(case, two_replicas, Execution(rematerialise=True), micro_batches=2)
     for a, b in zip(whole, parts, strict=True):
         np.testing.assert_allclose(b, a, atol=2e-5, rtol=1e-5)
 

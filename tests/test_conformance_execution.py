@@ -1,15 +1,12 @@
 """The battery of `test_conformance.py`, continued: every dial of `tfobj.execution` leaves values and gradients as they are."""
 
-from conformance import BATCH, MODELS, build, flat, gradients, scenes, seed, slow_if_named
+from conformance import BATCH, MODELS, build, flat, gradients, scenes, seed, slow_if_named, updates
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tfobj import execution, registry
 from tfobj.execution import Execution
-from tfobj.training.experiment import TrainConfig
-from tfobj.training.optimizer import make_optimizer
-from tfobj.training.step import TrainStep
 
 TOLERANCE = 1e-5
 """Relative to the largest entry of the whole gradient."""
@@ -58,18 +55,6 @@ def test_islands_are_compiled_and_only_where_asked_for():
     assert compiled_calls(Execution(islands=True)) == 1
     assert compiled_calls(Execution()) == compiled_calls(Execution(islands=True, xla=True)) == 0
     assert execution.current() == Execution()
-
-
-def updates(case, strategy, chosen=Execution(), micro_batches=1, num_steps=2):
-    """Returns (weights, terms of the last call) after updates with clipping that is always active."""
-    config = TrainConfig(learning_rate=1e-3, clip_norm=1e-2, batch_size=BATCH)
-    with strategy.scope():
-        model, optimizer = build(case), make_optimizer(config)
-    step = TrainStep(strategy, model, optimizer, run_seed=3, execution=chosen, micro_batches=micro_batches)
-    images = np.stack([scenes(case.config, seed=s) for s in range(num_steps)])
-    iterator = iter(strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensor_slices({"image": images})))
-    terms, _ = step.run(iterator, num_steps)
-    return [np.asarray(v.numpy()) for v in model.variables], terms
 
 
 @pytest.mark.parametrize("case", [c for c in MODELS if not c.name], ids=lambda c: c.id)

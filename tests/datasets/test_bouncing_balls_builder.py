@@ -1,11 +1,12 @@
 """Bouncing balls: the stored clips, configs, and the published files with all that can be wrong with them."""
 
+import functools
 import json
 
+import built_datasets
 import h5py
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
 from tfobj.datasets.bouncing_balls import bouncing_balls_dataset_builder, published_file
 from tfobj.datasets.bouncing_balls.published_file import PublishedFile
@@ -18,14 +19,7 @@ NAMES = {"balls4_binary": "balls4mass64.h5", "balls678_binary": "balls678mass64.
 SIZES = {"train": 5, "validation": 2, "test": 3}
 
 
-def build(data_dir, manual_dir=None, **options):
-    builder = Builder(data_dir=data_dir, config=Config(name="small", **options))
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
-    return builder
-
-
-def contents(builder, split):
-    return tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
+build = functools.partial(built_datasets.build, Builder, Config)
 
 
 def schema(variant="balls4_binary", num_frames=4):
@@ -65,7 +59,7 @@ def replace(file, name, values, **options):
 def test_stored_clips_are_the_generators(tmp_path, variant):
     builder = build(tmp_path, variant=variant, num_train=3, num_test=2, num_validation=1, num_frames=6, image_size=24, seed=4)
     for split, first, size in (("train", 0, 3), ("validation", 50_000, 1), ("test", 60_000, 2)):
-        stored = contents(builder, split)
+        stored = built_datasets.contents(builder, split)
         expected = balls.clips(np.arange(first, first + size), seed=4, variant=variant, num_frames=6, size=24)
         maps = {name: stored[name] for name in ("video", "mask", "full_mask") if name in stored}
         found = {**maps, **stored["factors"], **stored["tracks"], **stored.get("scene", {})}
@@ -128,7 +122,7 @@ def test_published_clips(tmp_path, write, clips, variant):
     builder = build(tmp_path / "data", tmp_path, public=True, variant=variant, num_train=5, num_validation=2, num_test=2, num_frames=3)
     expected, coloured = clips[source], balls.clips(np.arange(10), seed=6, variant=variant, num_frames=4)
     for split, first, size, number in (("train", 0, 5, 0), ("validation", 5, 2, 50_000), ("test", 7, 2, 60_000)):
-        stored, chosen = contents(builder, split), slice(first, first + size)
+        stored, chosen = built_datasets.contents(builder, split), slice(first, first + size)
         np.testing.assert_array_equal(stored["mask"], expected["mask"][chosen, :3])
         np.testing.assert_array_equal(stored["video"], coloured["video"][chosen, :3])
         np.testing.assert_array_equal(stored["index"], np.arange(number, number + size))
@@ -145,7 +139,7 @@ def test_published_clips(tmp_path, write, clips, variant):
 def test_a_path_of_ones_own(tmp_path, write, clips):
     path = write().rename(tmp_path / "other.h5")
     builder = build(tmp_path / "data", public=True, path=str(path), num_train=2, num_test=1, num_frames=4)
-    np.testing.assert_array_equal(contents(builder, "train")["video"], clips["balls4_binary"]["video"][:2])
+    np.testing.assert_array_equal(built_datasets.contents(builder, "train")["video"], clips["balls4_binary"]["video"][:2])
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32])

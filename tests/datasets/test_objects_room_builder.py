@@ -1,7 +1,9 @@
 """Objects Room: stored pictures, the published files, what of them is background, and all that can be wrong."""
 
+import functools
 import json
 
+import built_datasets
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -21,14 +23,7 @@ FILES = {
 }
 
 
-def build(data_dir, manual_dir=None, **options):
-    builder = Builder(data_dir=data_dir, config=Config(name="small", **options))
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
-    return builder
-
-
-def contents(builder, split):
-    return tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
+build = functools.partial(built_datasets.build, Builder, Config)
 
 
 def write(folder, variant="train", count=5, parts=None):
@@ -60,7 +55,7 @@ def test_stored_pictures_are_the_generators(tmp_path, monkeypatch):
     monkeypatch.setenv("TFOBJ_PROCESSES", "1")
     builder = build(tmp_path, num_train=3, num_test=2, image_size=24, seed=4)
     for split, first, size in (("train", 0, 3), ("test", 60_000, 2)):
-        stored, expected = contents(builder, split), rooms.scenes(np.arange(first, first + size), seed=4, size=24)
+        stored, expected = built_datasets.contents(builder, split), rooms.scenes(np.arange(first, first + size), seed=4, size=24)
         expected["amodal_masks"] = np.packbits(expected["amodal_masks"], axis=-1)
         maps = {name: stored[name] for name in ("image", "mask", "parts", "amodal_masks")}
         found = {**maps, **stored["factors"], **stored["scene"]}
@@ -76,7 +71,7 @@ def test_generated_tests_have_one_split(tmp_path, monkeypatch, variant):
     monkeypatch.setenv("TFOBJ_PROCESSES", "1")
     builder = build(tmp_path, variant=variant, num_test=2, image_size=16)
     assert list(builder.info.splits) == ["test"]
-    stored = contents(builder, "test")
+    stored = built_datasets.contents(builder, "test")
     np.testing.assert_array_equal(stored["image"], rooms.scenes([0, 1], variant=variant, size=16)["image"])
     assert stored["factors"]["visibility"].shape == (2, rooms.VARIANTS[variant].num_entities)
 
@@ -87,7 +82,7 @@ def test_published_pictures(tmp_path, variant):
     options = {"num_train": 3, "num_test": 2, "test_start": 3} if variant == "train" else {"num_test": 5}
     builder = build(tmp_path / "data", tmp_path, public=True, variant=variant, **options)
     assert list(builder.info.splits) == (["train", "test"] if variant == "train" else ["test"])
-    stored = contents(builder, "test")
+    stored = built_datasets.contents(builder, "test")
     chosen = slice(3, 5) if variant == "train" else slice(0, 5)
     assert set(stored) == {"image", "mask", "parts", "factors", "index"}
     np.testing.assert_array_equal(stored["index"], np.arange(5)[chosen])
@@ -219,7 +214,7 @@ def test_background_by_outline_on_pictures(pictures):
 def test_a_published_file_with_gaps_closed(tmp_path):
     _, expected = write(tmp_path, count=8, parts=without_gaps)
     builder = build(tmp_path / "data", tmp_path, public=True, background="by_outline", num_train=6, num_test=2, test_start=6)
-    stored = contents(builder, "train")
+    stored = built_datasets.contents(builder, "train")
     np.testing.assert_array_equal(stored["parts"], expected["parts"][:6])
     np.testing.assert_array_equal(stored["mask"] > 0, expected["mask"][:6] > 0)
     assert (expected["parts"][:6].max(axis=(1, 2)) - stored["mask"].max(axis=(1, 2)) == 2).any()

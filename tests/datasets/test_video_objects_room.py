@@ -1,7 +1,9 @@
 """Video Objects Room: the stored flights, configs, and the published files with all that can be wrong with them."""
 
+import functools
 import json
 
+import built_datasets
 import h5py
 import numpy as np
 import pytest
@@ -21,14 +23,7 @@ def one_process(monkeypatch):
     monkeypatch.setenv("TFOBJ_PROCESSES", "1")
 
 
-def build(data_dir, manual_dir=None, **options):
-    builder = Builder(data_dir=data_dir, config=Config(name="small", **options))
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
-    return builder
-
-
-def contents(builder, split):
-    return tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
+build = functools.partial(built_datasets.build, Builder, Config)
 
 
 def runs(mask):
@@ -97,7 +92,7 @@ def expected_mask(clip):
 def test_stored_clips_are_the_generators(tmp_path):
     builder = build(tmp_path, num_train=3, num_test=2, num_validation=1, num_frames=3, image_size=20, seed=4, variant="identical_color")
     for split, first, size in (("train", 0, 3), ("validation", 9_000, 1), ("test", 10_000, 2)):
-        stored = contents(builder, split)
+        stored = built_datasets.contents(builder, split)
         expected = rooms.clips(np.arange(first, first + size), seed=4, variant="identical_color", num_frames=3, size=20)
         del expected["parts"]
         found = {"video": stored["video"], "mask": stored["mask"], **stored["factors"], **stored["tracks"], **stored["scene"]}
@@ -149,7 +144,7 @@ def test_published_clips(tmp_path, write, clips, channels_last):
         tmp_path / "data", tmp_path, public=True, num_train=4, num_validation=5, num_test=9, num_frames=3, validation_start=10, test_start=20,
     )
     for split, chosen, number in (("train", slice(0, 4), 0), ("validation", slice(5, 7), 10), ("test", slice(7, 10), 20)):
-        stored = contents(builder, split)
+        stored = built_datasets.contents(builder, split)
         np.testing.assert_array_equal(stored["video"], clips["video"][chosen, :3])
         np.testing.assert_array_equal(stored["index"], np.arange(number, number + len(stored["video"])))
         assert not stored["tracks"] and set(stored["factors"]) == {"visibility"} and "scene" not in stored
@@ -164,11 +159,11 @@ def test_published_clips(tmp_path, write, clips, channels_last):
 
 def test_masks_of_all_sets_or_of_none(tmp_path, write, clips):
     path = write(sets=("train", "test"))
-    stored = contents(build(tmp_path / "data", public=True, path=str(path), num_train=5, num_test=3, num_frames=4), "train")
+    stored = built_datasets.contents(build(tmp_path / "data", public=True, path=str(path), num_train=5, num_test=3, num_frames=4), "train")
     np.testing.assert_array_equal(stored["mask"] > 0, clips["mask"][:5] > 0)
     (tmp_path / "vor_test.json").unlink()
     builder = build(tmp_path / "more", public=True, path=str(path), num_train=5, num_test=3, num_frames=4, segmentation=False)
-    assert all((contents(builder, split)["mask"] == 255).all() for split in ("train", "test"))
+    assert all((built_datasets.contents(builder, split)["mask"] == 255).all() for split in ("train", "test"))
 
 
 def test_runs_by_hand(tmp_path, write, annotations):

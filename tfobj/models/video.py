@@ -28,6 +28,11 @@ NOISE_STRIDE = 1024
 """Cells of a frame that noise can tell apart: that of cell r of frame f has the index f * NOISE_STRIDE + r."""
 
 
+QUICK_EVAL = {"num_scenes": 32, "num_frames": 10, "batch_size": 16}
+QUICK_DATA = {"num_train": 2_000, "num_test": 320}
+"""Of the quick presets, whatever the model."""
+
+
 class VideoConfig(SceneConfig):
     """What the configurations of models of clips have in common."""
 

@@ -27,7 +27,7 @@ def iterate(body, state, num_steps, constants=()):
     if not isinstance(num_steps, int):
         return _loop(body, state, num_steps, constants)
     if execution.current().rematerialise and num_steps:
-        return _rematerialised(body, state, num_steps, constants)
+        return _rematerialised(lambda *step: (body(*step), ()), state, num_steps, constants)[0]
     for t in range(num_steps):
         state = body(t, state, constants)
     return state
@@ -49,7 +49,7 @@ def scan(body, state, num_steps):
             state, output = body(t, state)
             outputs.append(output)
         return state, tf.nest.map_structure(lambda *steps: tf.stack(steps), *outputs)
-    like = tf.function(lambda: body(tf.constant(0), state)[1], autograph=False).get_concrete_function().structured_outputs
+    like = _like(lambda: body(tf.constant(0), state)[1])
     arrays = tf.nest.map_structure(lambda x: tf.TensorArray(x.dtype, num_steps, element_shape=x.shape), like)
 
     def step(t, state, arrays):
@@ -78,20 +78,29 @@ def record(body, state, num_steps, constants, place, num_records):
       place: num_steps Python integers.
       num_records: Python integer.
     """
-    if execution.current().rematerialise:
-        return _rematerialised(body, state, num_steps, constants, place, num_records)
-    if num_steps > MAX_UNROLLED:
-        return _recorded(body, state, num_steps, constants, place, num_records)
+    rematerialise = execution.current().rematerialise
+    if rematerialise or num_steps > MAX_UNROLLED:
+        like = _like(lambda: body(tf.constant(0), tuple(state), constants)[1])
+        return (_rematerialised if rematerialise else _recorded)(body, state, num_steps, constants, place, num_records, like)
     records = [None] * num_records
     for t in range(num_steps):
         state, records[place[t]] = body(t, state, constants)
     return tuple(state), tf.nest.map_structure(lambda *kept: tf.stop_gradient(tf.stack(kept)), *records)
 
 
-def _recorded(body, state, num_steps, constants, place, num_records):
-    """`record` as a loop."""
-    like = tf.function(lambda: body(tf.constant(0), tuple(state), constants)[1], autograph=False).get_concrete_function().structured_outputs
-    arrays = tuple(tf.TensorArray(x.dtype, num_records, element_shape=x.shape, clear_after_read=False) for x in tf.nest.flatten(like))
+def _like(step):
+    """Returns the nest of outputs of a function without arguments as placeholders, whose types and shapes are known; nothing is computed."""
+    return tf.function(step, autograph=False).get_concrete_function().structured_outputs
+
+
+def _arrays(tensors, size):
+    """Returns an array of `size` entries like each of the tensors."""
+    return tuple(tf.TensorArray(x.dtype, size, element_shape=x.shape, clear_after_read=False) for x in tensors)
+
+
+def _recorded(body, state, num_steps, constants, place, num_records, like):
+    """`record` as a loop; `like` is a record."""
+    arrays = _arrays(tf.nest.flatten(like), num_records)
     place = tf.constant(place, tf.int32)
 
     def step(t, state, arrays):
@@ -110,33 +119,27 @@ def _loop(body, state, num_steps, constants):
     return state
 
 
-def _rematerialised(body, state, num_steps, constants, place=None, num_records=0):
-    """`iterate`, or with a `place` `record`, whose gradient recomputes each step from the state before it."""
-    num_states, records_only = len(state), place is not None
+def _rematerialised(body, state, num_steps, constants, place=None, num_records=0, like=()):
+    """`record` as a loop whose gradient recomputes each step from the state before it; `like` is a record, by default an empty one."""
+    num_states = len(state)
     # Recomputing a step needs nothing of the step after it, so TensorFlow would recompute ten of them at a time.
     one_at_a_time = {"maximum_iterations": num_steps, "parallel_iterations": 1}
     flat_constants = tf.nest.flatten(constants)
-    place = tf.constant(place if records_only else [0] * num_steps, tf.int32)
+    place = tf.constant(place or [0] * num_steps, tf.int32)
 
     def step(t, state, flat):
-        result = body(t, state, tf.nest.pack_sequence_as(constants, flat))
-        return (tuple(result[0]), result[1]) if records_only else (tuple(result), ())
-
-    like = ()
-    if records_only:
-        traced = tf.function(lambda: step(tf.constant(0), tuple(state), flat_constants)[1], autograph=False).get_concrete_function()
-        like = traced.structured_outputs
+        state, kept = body(t, state, tf.nest.pack_sequence_as(constants, flat))
+        return tuple(state), tf.nest.flatten(kept)
 
     @tf.custom_gradient
     def run(*inputs):
         state, flat = inputs[:num_states], inputs[num_states:]
-        before = tuple(tf.TensorArray(s.dtype, num_steps, element_shape=s.shape, clear_after_read=False) for s in state)
-        records = tuple(tf.TensorArray(x.dtype, num_records, element_shape=x.shape, clear_after_read=False) for x in tf.nest.flatten(like))
+        before, records = _arrays(state, num_steps), _arrays(tf.nest.flatten(like), num_records)
 
         def forward(t, state, before, records):
             before = tuple(array.write(t, s) for array, s in zip(before, state, strict=True))
-            state, record = step(t, state, flat)
-            records = tuple(array.write(place[t], x) for array, x in zip(records, tf.nest.flatten(record), strict=True))
+            state, kept = step(t, state, flat)
+            records = tuple(array.write(place[t], x) for array, x in zip(records, kept, strict=True))
             return t + 1, state, before, records
 
         _, last, before, records = tf.while_loop(lambda t, *_: t < num_steps, forward, (tf.constant(0), state, before, records), **one_at_a_time)
@@ -161,6 +164,4 @@ def _rematerialised(body, state, num_steps, constants, place=None, num_records=0
         return (*last, *(array.stack() for array in records)), gradient
 
     results = run(*state, *flat_constants)
-    if not records_only:
-        return results
     return results[:num_states], tf.nest.pack_sequence_as(like, [tf.stop_gradient(x) for x in results[num_states:]])

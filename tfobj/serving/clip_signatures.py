@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfobj import random
 from tfobj.models.video import VideoState
 from tfobj.serving import signatures
-from tfobj.serving.checks import check_batch, check_image, check_range, resize, segment_ids, unit_range
+from tfobj.serving.checks import check_image, check_range, resize, segment_ids, unit_range
 
 PREFIX = "state_"
 FRAME, SEED = PREFIX + "frame", PREFIX + "seed"
@@ -50,12 +50,7 @@ def serve(model, num_steps=None):
         state, outputs = model.imagine(unpack_state(model, state), num_steps)
         return {**pack_state(model, state), **_at_size({name: getattr(outputs, name) for name in FIELDS}, config.image_size)}
 
-    def decode(slots):
-        with tf.control_dependencies([check_batch("slots", slots), check_range("slots.shape[1]", tf.shape(slots)[1], (1, bounds.num_slots[1]))]):
-            slots = tf.identity(slots)
-        return model.decode(slots)._asdict()
-
-    for function in (decompose, init_state, step, imagine, decode):
+    for function in (decompose, init_state, step, imagine, *signatures.latent_functions(model)):
         setattr(root, function.__name__, tf.function(function, autograph=False))
     state = state_specs(model)
     videos = {dtype: tf.TensorSpec([None, None, None, None, config.channels], dtype, "video") for dtype in (tf.uint8, tf.float32)}

@@ -21,7 +21,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 import tfobj
 from tfobj import files
 from tfobj.errors import UserError
-from tfobj.serving import card, signatures, warmup, zoo
+from tfobj.serving import card, clip_signatures, signatures, warmup, zoo
 
 _FORBIDDEN_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "XlaLaunch", "XlaLaunchV2"}
 
@@ -58,7 +58,7 @@ def export_model(model, directory, *, name=None, version=None, num_steps=None, e
     least, greatest = signatures.limits(model).num_steps
     if num_steps is not None and not least <= num_steps <= greatest:
         raise UserError(f"`num_steps` must be in {least} ... {greatest} for this model. Received: num_steps={num_steps}.")
-    served = signatures.serve(model, num_steps)
+    served = (clip_signatures if model.is_video else signatures).serve(model, num_steps)
     with files.whole_folder(folder, replace=True) as partial:
         tf.saved_model.save(served.root, os.fspath(partial), signatures=served.signatures)
         check_portable(partial)

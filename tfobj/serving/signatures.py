@@ -70,13 +70,9 @@ def serve(model, num_steps=None):
     """Returns the `Served` form of a `SceneModel`; `num_steps` is the default of its functions (None: as trained).
 
     Signatures: `serving_default`, `serving_float`, `decompose`, `segment`, `encode`, `decode` and, where the
-    model has a prior, `sample`; of models of clips those of `clip_signatures`. The root has functions `decompose`, `segment`, `encode`, `decode`, `sample`
+    model has a prior, `sample`; models of clips have `clip_signatures`. The root has functions `decompose`, `segment`, `encode`, `decode`, `sample`
     with defaults, the first three for uint8 and float32 pictures alike.
     """
-    if model.is_video:
-        from tfobj.serving import clip_signatures  # which needs the limits above
-
-        return clip_signatures.serve(model, num_steps)
     config = model.config
     num_steps = config.num_steps if num_steps is None else num_steps
     options = _integers(("num_slots", "num_steps", "seed"))
@@ -86,7 +82,7 @@ def serve(model, num_steps=None):
 
     root = tf.Module()
     root.weights = [variable.value for variable in model.variables]
-    for function in (*_picture_functions(model, infer, num_steps), *_latent_functions(model)):
+    for function in (*_picture_functions(model, infer, num_steps), *latent_functions(model)):
         setattr(root, function.__name__, tf.function(function, autograph=False))
 
     pictures = {dtype: tf.TensorSpec([None, None, None, config.channels], dtype, "image") for dtype in (tf.uint8, tf.float32)}
@@ -145,7 +141,7 @@ def _picture_functions(model, infer, default_steps):
     return decompose, segment, encode
 
 
-def _latent_functions(model):
+def latent_functions(model):
     """Returns `decode` and, where the model has a prior, `sample`; pictures have the model's size."""
     config, bounds = model.config, limits(model)
 

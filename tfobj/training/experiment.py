@@ -50,8 +50,8 @@ class TrainConfig(Config):
     micro_batches: int = 1
     """Parts that every replica works its scenes off in, one after the other: the same update in less memory and more time."""
     rematerialise: bool = False
-    """Keep only the state between refinement steps, of clips between looks at a frame, and recompute the rest for the gradient: memory that hardly grows with
-    the number of steps, for 40 to 50 % more time (IODINE)."""
+    """Keep only the state between refinement steps, of clips between looks at a frame, and recompute the rest for the gradient:
+    memory that hardly grows with the number of steps, for 40 to 50 % more time (IODINE)."""
     steps_per_call: int = 10
     """Updates between two looks of Python at the run (signals, progress bar)."""
     log_every: int = 100

@@ -19,6 +19,7 @@ import tensorflow as tf
 import tfobj
 from tfobj.data.pipeline import BatchStream, evaluation_batches
 from tfobj.errors import UserError
+from tfobj.inference.schedules import stage_at
 from tfobj.metrics.health import diagnose
 from tfobj.training import machine
 from tfobj.training.checkpoint import RunState, settle_config
@@ -236,25 +237,22 @@ class StageBatches:
 
     def __init__(self, scenes, config, stages, seed, strategy):
         self._scenes, self._config, self._stages, self._seed, self._strategy = scenes, config, stages, seed, strategy
-        self._start = self._iterator = self.batch_size = None
+        self._first_step = self._iterator = self.batch_size = None
 
     def iterator(self, step):
         """Returns the iterator whose next batch is that of the update after `step` finished ones."""
         start, stage = [entry for entry in self._stages if entry[0] <= step][-1]
-        if self.batch_size is None or start != self._start and self._differs(stage):
-            self._start = start if stage.num_frames else 0
-            self.batch_size = self._size(stage)
+        first_step = 0 if stage.num_frames is None else start  # of the stream: pictures have one for all stages, clips one for each
+        if first_step != self._first_step:
+            self._first_step, self.batch_size = first_step, self._size(stage)
             stream = BatchStream(self._scenes, self.batch_size, seed=self._seed, num_frames=stage.num_frames)
-            self._num_frames = stage.num_frames
-            self._iterator = iter(distribute(self._strategy, stream.dataset(start_step=step - self._start)))
+            self._iterator = iter(distribute(self._strategy, stream.dataset(start_step=step - first_step)))
         return self._iterator
 
     def steps_left(self, step):
         """Returns (updates until the next stage,), or nothing after the last one."""
-        return tuple(start - step for start, _ in self._stages if start > step)[:1]
-
-    def _differs(self, stage):
-        return stage.num_frames != self._num_frames
+        _, change = stage_at(self._stages, step)
+        return () if change is None else (change - step,)
 
     def _size(self, stage):
         if stage.num_frames is None:

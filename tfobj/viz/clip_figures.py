@@ -13,7 +13,7 @@ NUM_ANIMATED = 3
 
 
 def draw(out, split, evaluator, scenes, facts, num_shown, num_observed=None):
-    """Draws the first clips of a split to `<out>/figures`; returns the paths.
+    """Draws the first clips of a split to `<out>/figures`.
 
     Args:
       out: folder of the results.
@@ -24,23 +24,19 @@ def draw(out, split, evaluator, scenes, facts, num_shown, num_observed=None):
       num_shown: strips; of the first three there are animations as well.
       num_observed: frames after which the model predicts, in another strip and animation; None: no prediction.
     """
-    figures, written = pathlib.Path(out) / "figures", []
+    figures = pathlib.Path(out) / "figures"
     scenes = scenes.take(min(num_shown, len(scenes)))
     title = f"{facts['model']}, {split}, step {facts['step']:,}"
     for i, clip in enumerate(_clips(evaluator, scenes)):
-        written.append(figures / f"filmstrip_{split}_{i}.png")
-        canvas.save_figure(filmstrip_figure(**clip, scores=_scores(clip), title=f"{title}, clip {i}"), written[-1])
+        canvas.save_figure(filmstrip_figure(**clip, scores=_scores(clip), title=f"{title}, clip {i}"), figures / f"filmstrip_{split}_{i}.png")
         if i < NUM_ANIMATED:
-            written.append(figures / f"clip_{split}_{i}.gif")
-            save_animation(animation_frames(**clip, title=title), written[-1])
+            save_animation(animation_frames(**clip, title=title), figures / f"clip_{split}_{i}.gif")
     if num_observed:
         for i, clip in enumerate(_clips(evaluator, scenes.take(min(NUM_ANIMATED, len(scenes))), num_observed)):
-            written.append(figures / f"prediction_{split}_{i}.png")
             shown = {name: clip[name] for name in ("image", "recon", "masks", "true_mask")}
-            canvas.save_figure(prediction_figure(**shown, scores=_scores(clip), num_observed=num_observed, title=f"{title}, clip {i}"), written[-1])
-            written.append(figures / f"prediction_{split}_{i}.gif")
-            save_animation(animation_frames(**clip, num_observed=num_observed, title=title), written[-1])
-    return written
+            canvas.save_figure(prediction_figure(**shown, scores=_scores(clip), num_observed=num_observed, title=f"{title}, clip {i}"),
+                               figures / f"prediction_{split}_{i}.png")
+            save_animation(animation_frames(**clip, num_observed=num_observed, title=title), figures / f"prediction_{split}_{i}.gif")
 
 
 def _scores(clip):

@@ -1,6 +1,7 @@
 """Hyperparameters of R-NEM and RNN-EM: (preset, dataset) -> `Preset`."""
 
 from tfobj.models.base import Preset
+from tfobj.models.video import QUICK_DATA, QUICK_EVAL
 
 PAPER_TRAIN = {"steps": 390_500, "batch_size": 64, "learning_rate": 1e-3, "adam_epsilon": 1e-8, "clip_norm": None}
 """Released code of van Steenkiste 2018: Adam at 1e-3 without clipping, at most 500 epochs of 781 updates; there training stopped ten epochs after
@@ -12,8 +13,6 @@ QUICK = {
 }
 QUICK_TRAIN = {"steps": 4_000, "batch_size": 16, "learning_rate": 1e-3, "warmup_steps": 100, "cooldown_steps": 1_000, "clip_norm": None,
                "eval_every": 500, "log_every": 100}
-QUICK_EVAL = {"num_scenes": 32, "num_frames": 10, "batch_size": 16}
-QUICK_DATA = {"num_train": 2_000, "num_test": 320}
 
 PRESETS = {
     ("quick", "bouncing_balls"): Preset(

@@ -1,7 +1,8 @@
 """Hyperparameters of RNN-EM: (preset, dataset) -> `Preset`."""
 
 from tfobj.models.base import Preset
-from tfobj.models.rnem.presets import PAPER_TRAIN, QUICK, QUICK_DATA, QUICK_EVAL, QUICK_TRAIN
+from tfobj.models.rnem.presets import PAPER_TRAIN, QUICK, QUICK_TRAIN
+from tfobj.models.video import QUICK_DATA, QUICK_EVAL
 
 PRESETS = {
     ("quick", "bouncing_balls"): Preset(

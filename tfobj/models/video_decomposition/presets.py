@@ -1,6 +1,7 @@
 """Hyperparameters of the video decomposition: (preset, dataset) -> `Preset`."""
 
 from tfobj.models.base import Preset
+from tfobj.models.video import QUICK_DATA, QUICK_EVAL
 
 PAPER_TRAIN = {"steps": 100_000, "batch_size": 32, "learning_rate": 3e-4, "adam_epsilon": 1e-8, "clip_norm": 5.0}
 """Zablotskaia 2020, supplement, and released code: Adam at 3e-4, batch 32 for clips of 4 frames, global norm clipped at 5. The number of steps is ours."""
@@ -15,8 +16,6 @@ QUICK = {
     "refinement_stride": 2, "refinement_pool": 1, "refinement_features": 64, "stop_decoder_inputs": True,
 }
 QUICK_TRAIN = {"steps": 3_000, "batch_size": 8, "learning_rate": 1e-3, "warmup_steps": 100, "clip_norm": 5.0, "eval_every": 500, "log_every": 100}
-QUICK_EVAL = {"num_scenes": 32, "num_frames": 10, "batch_size": 16}
-QUICK_DATA = {"num_train": 2_000, "num_test": 320}
 
 PRESETS = {
     ("quick", "bouncing_balls"): Preset(
