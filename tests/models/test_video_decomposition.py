@@ -34,6 +34,16 @@ def test_parameters_of_the_sheet():
     assert model.count_trainable() == 2_846_212
 
 
+@pytest.mark.parametrize("pixel_shuffle", [1, 2])
+def test_brightness_before_training(pixel_shuffle):
+    keras.utils.set_random_seed(0)
+    model, image = make(initial_mean=0.02, decoder_pixel_shuffle=pixel_shuffle)
+    raw = model.render(tf.zeros([4, 3, 4]), tf.zeros([4, 3, 8]), model.operators())
+    decoded = model.read_decoded(raw)
+    np.testing.assert_allclose(tf.reduce_mean(decoded.means), 0.02, rtol=0.2)
+    np.testing.assert_allclose(decoded.masks, 1 / 3, atol=1e-6)
+
+
 @pytest.mark.parametrize("num_steps, decodes", [(6, [18, 30, 50, 70, 90]), (5, [14, 26, 46, 66, 86])])
 def test_number_of_decodes(num_steps, decodes):
     """R (R + 1) / 2 - 3 + 2 (F - R + 2) for F = 4, 10, 20, 30, 40 frames."""

@@ -7,6 +7,8 @@ gradient of an ordinary addition is a Sum, which accumulates in float32 and take
 Initial values: weights of one shape that share an initializer instance get the same values; see `own_initializer`.
 """
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -14,6 +16,11 @@ import tensorflow as tf
 def own_initializer(initializer):
     """Returns `initializer` for one weight alone; a clone draws values of its own unless a seed was given."""
     return initializer.clone() if isinstance(initializer, keras.initializers.Initializer) else keras.initializers.get(initializer)
+
+
+def logit(p):
+    """Returns the bias at which a sigmoid begins with the value p, in (0, 1)."""
+    return math.log(p / (1.0 - p))
 
 
 class _AddedBias:

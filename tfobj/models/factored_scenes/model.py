@@ -42,6 +42,7 @@ from tfobj.models.factored_scenes.config import FactoredScenesConfig
 from tfobj.models.factored_scenes.position_penalty import PositionPenalty
 from tfobj.models.factored_scenes.scene_prior import ScenePrior
 from tfobj.nn.batch_norm import BatchNorm
+from tfobj.nn.layers import logit
 from tfobj.nn.placement import extract, extract_at, place, place_at
 from tfobj.structs import SceneOutputs
 
@@ -121,9 +122,9 @@ class FactoredScenes(SceneModel):
         self.background_encoder.build(image_shape)
         self.decoder.build((None, config.appearance_size))
         last = self.decoder.cnn.stages[-1] if config.decoder == "transposed" else self.decoder.stages[-1]
-        last.bias.assign([0.0] * config.channels + [_logit(config.initial_alpha)])
+        last.bias.assign([0.0] * config.channels + [logit(config.initial_alpha)])
         self.background_decoder.build((None, config.background_size))
-        self.background_decoder.last.bias.assign([_logit(config.initial_background)] * config.channels)
+        self.background_decoder.last.bias.assign([logit(config.initial_background)] * config.channels)
         if self.scene_prior is not None:
             self.scene_prior.build()
         self.position_penalty.build()
@@ -364,10 +365,6 @@ class FactoredScenes(SceneModel):
             [_padded(of_objects, size, fill), _padded(of_background, size, fill)[:, None]], axis=1)
         return {"loc": join(objects.loc, background.loc, 0.0), "scale": join(objects.scale, background.scale, 1.0),
                 "kl": join(kl_objects, kl_background, 0.0)}
-
-
-def _logit(p):
-    return math.log(p / (1.0 - p))
 
 
 def binary_entropy(p):

@@ -40,6 +40,9 @@ class VideoDecompositionConfig(VideoConfig):
     decoder_kernel: int = 3
     decoder_pixel_shuffle: int = 1
     """Above 1 (ours): the decoder runs at 1 / r of the resolution and its last layer yields r x r pixels per position."""
+    initial_mean: float = 0.5
+    """Brightness of slots before training; 0.5 is that of (nearly) zero biases. On a black background that is far too bright: the first updates,
+    whose gradients are 10^4 times the later ones, drive the sigmoid of every slot to where it has no gradient left, and nothing is learned."""
     prior_hidden: int = 128
     refinement_channels: tuple[int, ...] = (64, 64, 64, 64)
     refinement_kernel: int = 3
@@ -78,6 +81,7 @@ class VideoDecompositionConfig(VideoConfig):
             require(0 < getattr(self, name) < math.inf, f"model.{name}", "positive", getattr(self, name))
         for name in ("kl_weight", "entropy_weight"):
             require(0 <= getattr(self, name) < math.inf, f"model.{name}", "at least 0", getattr(self, name))
+        require(0 < self.initial_mean < 1, "model.initial_mean", "in (0, 1)", self.initial_mean)
         side = min(self.image_size)
         for _ in self.refinement_channels:
             side = -(-side // self.refinement_stride)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfobj.nn import coordinates
 from tfobj.nn.broadcast_decoder import BroadcastDecoder
 from tfobj.nn.convolution import ConvStack, convolve_slots
+from tfobj.nn.layers import logit
 from tfobj.nn.lstm2d import LSTM2DCell, fan_in_uniform
 from tfobj.nn.mlp import MLP
 
@@ -29,12 +30,13 @@ def standardised(x):
 class SlotDecoder(keras.layers.Layer):
     """g: latents [n, D] and context [n, units] -> mask logit and mean before its sigmoid, float32 [n, H, W, 1 + C] (supplement, decoder table).
 
-    Dense - ELU for each of `hidden`, then a spatial broadcast decoder of 3 x 3 convolutions; `hidden` is empty, and the context not read,
+    Before training means are about `initial_mean`. Dense - ELU for each of `hidden`, then a spatial broadcast decoder of 3 x 3 convolutions; `hidden` is empty, and the context not read,
     where the decoder is not conditioned.
     """
 
-    def __init__(self, image_size, channels, hidden, widths, kernel_size, pixel_shuffle, **kwargs):
+    def __init__(self, image_size, channels, hidden, widths, kernel_size, pixel_shuffle, initial_mean=0.5, **kwargs):
         super().__init__(**kwargs)
+        self.initial_mean = initial_mean
         self.mlp = MLP(hidden, activation="elu", linear_output=False, initializer=fan_in_uniform(), dtype=self.dtype_policy, name="mlp") if hidden else None
         self.broadcast = BroadcastDecoder(image_size, (*widths, 1 + channels), kernel_size, pixel_shuffle=pixel_shuffle, positions="append",
                                           activation="elu", initializer=fan_in_uniform(), dtype=self.dtype_policy, name="broadcast")
@@ -45,6 +47,9 @@ class SlotDecoder(keras.layers.Layer):
             self.mlp.build((None, latent_size + context_size))
             size = self.mlp.stages[-1].units
         self.broadcast.build((None, size))
+        bias = self.broadcast.stack.stages[-1].bias  # of r x r pixels, each a mask logit and a mean
+        values = [0.0] + [logit(self.initial_mean)] * (self.broadcast.fine_channels - 1)
+        bias.assign(values * (bias.shape[0] // len(values)))
         self.built = True
 
     def operators(self):
