@@ -26,10 +26,10 @@ def first_evidence(model, image, t=0):
     return posterior, model.score(image, posterior, conformance.seed(), t, model.decoder.operators())
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_inner_gradient_equals_autodiff_of_the_negative_elbo(case):
+@pytest.mark.parametrize("case, weight", [*((case, 1.0) for case in CASES), ("iodine", 10.0)])
+def test_inner_gradient_equals_autodiff_of_the_negative_elbo(case, weight):
     """Through lambda -> z -> decoder -> likelihood, and lambda -> KL; closed forms and the chain rule by hand against one tape."""
-    model, image = make(case)
+    model, image = make(case, likelihood_weight=weight)
     config = model.config
     posterior, evidence = first_evidence(model, image)
     noise = random.normal(conformance.seed(), "iodine/posterior", [*posterior.shape[:2], config.latent_size], index=0)
@@ -39,10 +39,11 @@ def test_inner_gradient_equals_autodiff_of_the_negative_elbo(case):
         decoded = model.render(q.mean() + q.stddev() * noise)
         log_prob = SpatialMixture(decoded[..., 1:], decoded[..., :1], config.likelihood_scale, config.likelihood).log_prob(image)
         kl = q.kl_divergence(isotropic_prior(q.mean().shape, config.prior_variance))
-        loss = -log_prob + tf.reduce_sum(kl, axis=1)
+        loss = -weight * log_prob + tf.reduce_sum(kl, axis=1)
     expected = tape.gradient(loss, posterior).numpy()
     np.testing.assert_allclose(evidence.nll, -log_prob, rtol=1e-5)
     np.testing.assert_allclose(evidence.kl, kl, rtol=1e-5)
+    np.testing.assert_allclose(model.negative_elbo(evidence), loss, rtol=1e-5)
     np.testing.assert_allclose(evidence.posterior_gradient, expected, atol=2e-5 * np.abs(expected).max())
 
 

@@ -148,11 +148,13 @@ def _summary(row, facts, blocks, convolution_gflops):
     train, times = row.experiment.train, [block["ms"] for block in blocks]
     median = statistics.median(times)
     gflop = facts["gflop"]
+    num_frames = row.experiment.model.num_frames if row.experiment.model.is_video else None
     return {
         "model": row.experiment.model_name, "dataset": row.experiment.data.protocol, "preset": row.experiment.preset, "what": row.what,
         "settings": row.settings, "image_size": list(row.experiment.model.image_size), "batch_size": train.batch_size, "precision": train.precision,
+        **({} if num_frames is None else {"num_frames": num_frames}), "rematerialise": train.rematerialise,
         "ms_per_step": median, "ms_per_step_min": min(times), "ms_per_step_spread": (max(times) - min(times)) / median,
-        "ms_per_step_per_block": times, "images_per_second": 1000.0 * train.batch_size / median,
+        "ms_per_step_per_block": times, "images_per_second": 1000.0 * train.batch_size * (num_frames or 1) / median,
         "peak_memory_mb": max(block["peak_memory_mb"] for block in blocks),
         "gflop_per_step": gflop, "fraction_of_conv_peak": gflop and gflop / min(times) * 1000.0 / convolution_gflops,
         "matmul_gflops_per_block": [block["matmul_gflops"] for block in blocks],

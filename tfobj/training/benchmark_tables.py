@@ -20,9 +20,10 @@ def write_page(page, results, check=False):
     Raises:
       UserError: `check`, and they are not up to date.
     """
-    speed, dials, refinement = (read_reports(results / "benchmarks", f"{name}_*.json") for name in ("speed", "dials", "refinement"))
+    speed, dials, refinement, clips = (read_reports(results / "benchmarks", f"{name}_*.json") for name in ("speed", "dials", "refinement", "clips"))
     public = json.loads((results / "public_times.json").read_text())
-    tables = {"speed": speed_table(speed, public), "refinement": refinement_table(refinement, public), "dials": dials_table(dials)}
+    tables = {"speed": speed_table(speed, public), "refinement": refinement_table(refinement, public), "dials": dials_table(dials),
+              "clips": clips_table(clips)}
     changed = [files.fill_between(page, f"<!-- {name}: written by `{COMMAND}` -->", f"<!-- end of {name} -->", table, check, COMMAND)
                for name, table in tables.items()]
     return any(changed)
@@ -121,6 +122,26 @@ def dials_table(reports):
             memory = (row["peak_memory_mb"] - START_MB) / (first["peak_memory_mb"] - START_MB)
             lines.append(f"| `{row['model']}` | {row['dataset']} | {row['batch_size']} | {row['settings'] or 'as in the preset'} | {row['peak_memory_mb']:.0f} | "
                          f"{row['ms_per_step']:.0f} | {memory:.2f} | {row['ms_per_step'] / first['ms_per_step']:.2f} |")
+    return "\n".join([*lines, "", _where(reports)])
+
+
+def clips_table(reports):
+    """Returns Markdown: memory and time of training steps on clips, kept against rematerialised, by length and batch.
+
+    Args:
+      reports: of `benchmark.run`; of every kind of step in them there are two rows, which differ in `train.rematerialise`.
+    """
+    lines = ["| model | frames of | clips per step | frames each | peak MB, kept | rematerialised | memory above start | s per step, kept | rematerialised | time |",
+             "|---|---|---|---|---|---|---|---|---|---|"]
+    for report in reports:
+        pairs = {}
+        for row in report["rows"]:
+            pairs.setdefault((row["model"], "x".join(map(str, row["image_size"])), row["batch_size"], row["num_frames"]), {})[row["rematerialise"]] = row
+        for (model, size, batch, frames), pair in sorted(pairs.items()):
+            kept, recomputed = pair[False], pair[True]
+            memory = (recomputed["peak_memory_mb"] - START_MB) / (kept["peak_memory_mb"] - START_MB)
+            lines.append(f"| `{model}` | {size} | {batch} | {frames} | {kept['peak_memory_mb']:,.0f} | {recomputed['peak_memory_mb']:,.0f} | {memory:.2f} | "
+                         f"{kept['ms_per_step'] / 1000:.1f} | {recomputed['ms_per_step'] / 1000:.1f} | {recomputed['ms_per_step'] / kept['ms_per_step']:.2f} |")
     return "\n".join([*lines, "", _where(reports)])
 
 

@@ -21,6 +21,7 @@ paper and the released code differ; the `release` preset selects the other.
 """
 
 import dataclasses
+import math
 from typing import Any, Literal, NamedTuple
 
 import keras
@@ -65,6 +66,8 @@ class IodineConfig(SceneConfig):
     likelihood: Literal["normal", "logistic"] = "normal"
     likelihood_scale: float = 0.1
     """Standard deviation of the normal (0.1, paper) or scale of the logistic (0.03, released code), image in [0, 1]."""
+    likelihood_weight: float = 1.0
+    """beta: the price of a nat of the image against one of the KL; 1 in the paper, 10 where Zablotskaia et al. 2020 ran it on balls."""
     prior_variance: float = 1.0
     """1 in the paper; ln 2 in the released code, by what looks like an oversight."""
     initial_posterior: Literal["trained", "prior"] = "trained"
@@ -83,6 +86,7 @@ class IodineConfig(SceneConfig):
         super().__post_init__()
         require(self.latent_size >= 1, "model.latent_size", "positive", self.latent_size)
         require(self.likelihood_scale > 0, "model.likelihood_scale", "positive", self.likelihood_scale)
+        require(0 < self.likelihood_weight < math.inf, "model.likelihood_weight", "positive", self.likelihood_weight)
         require(self.prior_variance > 0, "model.prior_variance", "positive", self.prior_variance)
         require(self.inputs.enabled(SPATIAL), "model.inputs", "a set with an image-shaped input", ())
         require(self.inputs.enabled(FLAT), "model.inputs", "a set with posterior or posterior_gradient", ())
@@ -100,7 +104,7 @@ class Evidence(NamedTuple):
     kl: Any
     """[B, K], KL(q(z_k) || p(z_k)) in nats."""
     posterior_gradient: Any
-    """[B, K, 2 D], d (nll + sum_k kl) / d lambda."""
+    """[B, K, 2 D], d (beta nll + sum_k kl) / d lambda."""
 
 
 @keras.saving.register_keras_serializable("tfobj")
@@ -172,7 +176,7 @@ class Iodine(SceneModel):
             self.render, lambda decoded: self._read(decoded, image), loc + scale * tf.ensure_shape(noise, loc.shape), operators,
             stopped=training and self.config.inputs.decoder_is_stopped())
         kl = q.kl_divergence(isotropic_prior(tf.shape(loc), self.config.prior_variance))
-        posterior_gradient = negative_elbo_gradient(posterior, noise, latent_gradient, self.config.prior_variance)
+        posterior_gradient = negative_elbo_gradient(posterior, noise, self.config.likelihood_weight * latent_gradient, self.config.prior_variance)
         return Evidence(decoded, terms, nll, kl, posterior_gradient)
 
     def read(self, decoded, image):
@@ -205,8 +209,8 @@ class Iodine(SceneModel):
         return SpatialMixture(means, mask_logits, self.config.likelihood_scale, self.config.likelihood)
 
     def negative_elbo(self, evidence):
-        """L_t per scene, [B]: nll + sum over slots of kl."""
-        return evidence.nll + tf.reduce_sum(evidence.kl, axis=1)
+        """L_t per scene, [B]: beta nll + sum over slots of kl."""
+        return self.config.likelihood_weight * evidence.nll + tf.reduce_sum(evidence.kl, axis=1)
 
     def loss_weight(self, t, num_steps):
         """Weight of L_t in the training loss; see `refinement_loss_weight`."""
