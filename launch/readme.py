@@ -46,7 +46,8 @@ def record(workdir, results):
     row = json.loads(path.read_text())
     name = f"{row['model']}_{dataset_of(row)}_{row['preset']}_seed{row['seed']}"
     figures = workdir / "figures"
-    copies = {path: f"{name}.json", figures / "decomposition_test.png": f"{name}.png", figures / "layers_test.png": f"{name}_layers.png"}
+    copies = {path: f"{name}.json", figures / "decomposition_test.png": f"{name}.png", figures / "layers_test.png": f"{name}_layers.png",
+              figures / "filmstrip_test_0.png": f"{name}_filmstrip.png", figures / "clip_test_0.gif": f"{name}.gif"}
     results.mkdir(exist_ok=True)
     for source, target in copies.items():
         if source.exists():
@@ -61,41 +62,76 @@ def dataset_of(row):
 def results_table(results):
     """Returns the tables as Markdown: one row per model, dataset and preset, over seeds, with the published number beside it.
 
-    Models with depth have a table of their own.
+    Models with depth have a table of their own, and so have clips.
     """
     published = {(p["model"], p["dataset"]): p for p in json.loads((results / "published.json").read_text())}
-    groups, with_depth = {}, {}
+    groups = {}
     for path in sorted(results.glob("*_seed*.json")):
         row = json.loads(path.read_text())
-        (with_depth if "aiou_micro" in row else groups).setdefault((row["model"], dataset_of(row), row["preset"]), []).append(row)
-    lines = ["| model | dataset | preset | seeds | steps | minutes | foreground ARI | mIoU | MSE | published full run: fg-ARI |",
-             "|---|---|---|---|---|---|---|---|---|---|"]
-    for (model, dataset, preset), rows in groups.items():
-        paper = published.get((model, dataset))
-        lines.append("| " + " | ".join([
-            f"`{model}`", dataset, preset, str(len(rows)), f"{rows[0]['step']:,}", spread(rows, "training_minutes", "{:.0f}"),
-            spread(rows, "fg_ari", "{:.3f}"), spread(rows, "miou", "{:.3f}"), spread(rows, "mse", "{:.4f}"),
-            f"{paper['fg_ari']:.3f} ± {paper['seed_std']:.3f}" if paper else "–"]) + " |")
-    if with_depth:
-        lines += ["", "| model | dataset | preset | seeds | steps | minutes | amodal IoU | depth order | mIoU | MSE | published full run: aIoU, depth order, mIoU |",
-                  "|---|---|---|---|---|---|---|---|---|---|---|"]
-    for (model, dataset, preset), rows in with_depth.items():
-        paper = published.get((model, dataset))
-        lines.append("| " + " | ".join([
-            f"`{model}`", dataset, preset, str(len(rows)), f"{rows[0]['step']:,}", spread(rows, "training_minutes", "{:.0f}"),
-            *(spread(rows, f"{name}_micro", "{:.3f}") for name in ("aiou", "dpa_30", "object_miou")), spread(rows, "mse", "{:.4f}"),
-            ", ".join(f"{paper[name]:.2f}" for name in ("aiou", "dpa_30", "object_miou")) if paper else "–"]) + " |")
-    groups |= with_depth
+        groups.setdefault((row["model"], dataset_of(row), row["preset"]), []).append(row)
+    tables = {picture_table: {}, depth_table: {}, clip_table: {}}
+    for key, rows in groups.items():
+        tables[clip_table if "num_frames" in rows[0] else depth_table if "aiou_micro" in rows[0] else picture_table][key] = rows
+    lines = [line for table, part in tables.items() if part for line in (*table(part, published), "")]
     hardware = sorted({row.get("hardware", "unknown") for rows in groups.values() for row in rows})
-    sources = sorted({f"{p['source']}" for key, p in published.items() if any(key == group[:2] for group in groups)})
-    if with_depth:
+    sources = sorted({p["source"] for p in (published_of(key, published) for key in groups) if p})
+    if tables[depth_table]:
         sources.append("means over objects, and over pairs that overlap by 30 pixels or more, where depth is scored")
-    return "\n".join([*lines, "", f"Test: 320 held-out scenes, mean over scenes (smallest to largest over seeds). Ours: {'; '.join(hardware)}. "
+    return "\n".join([*lines, f"Test: 320 held-out scenes, mean over scenes (smallest to largest over seeds). Ours: {'; '.join(hardware)}. "
                       f"Published: {'; '.join(sources)}; those are full trainings of 200,000 to 1,000,000 steps on accelerators."])
 
 
+def picture_table(groups, published):
+    """Returns the lines of the table of models of pictures."""
+    yield from header("foreground ARI", "mIoU", "MSE", "published full run: fg-ARI")
+    for key, rows in groups.items():
+        paper = published_of(key, published)
+        yield line(key, rows, spread(rows, "fg_ari", "{:.3f}"), spread(rows, "miou", "{:.3f}"), spread(rows, "mse", "{:.4f}"),
+                   f"{paper['fg_ari']:.3f} ± {paper['seed_std']:.3f}" if paper else "–")
+
+
+def depth_table(groups, published):
+    """Returns the lines of the table of models that complete objects and order them by depth."""
+    yield from header("amodal IoU", "depth order", "mIoU", "MSE", "published full run: aIoU, depth order, mIoU")
+    for key, rows in groups.items():
+        paper = published_of(key, published)
+        yield line(key, rows, *(spread(rows, f"{name}_micro", "{:.3f}") for name in ("aiou", "dpa_30", "object_miou")), spread(rows, "mse", "{:.4f}"),
+                   ", ".join(f"{paper[name]:.2f}" for name in ("aiou", "dpa_30", "object_miou")) if paper else "–")
+
+
+def clip_table(groups, published):
+    """Returns the lines of the table of clips."""
+    yield from header("fg-ARI of frames: first 10", "20", "40", "fg-ARI of the clip", "ARI of frames", "MSE", "MSE 5 frames ahead", "MOTA",
+                      "published full run: fg-ARI of 40 frames, MSE")
+    for key, rows in groups.items():
+        paper = published_of(key, published)
+        yield line(key, rows, *(spread(rows, name, "{:.3f}") for name in ("fg_ari_frame_10", "fg_ari_frame_20", "fg_ari_frame_40", "fg_ari", "ari_frame")),
+                   spread(rows, "mse", "{:.4f}"), spread(rows, "mse_ahead_5", "{:.4f}"), spread(rows, "mota_micro", "{:.2f}"),
+                   f"{paper['fg_ari_frame_40']:.3f}, {paper['mse_40']:.4f}" if paper else "–")
+
+
+def published_of(key, published):
+    """Returns the published row of (model, dataset, preset), or None; small frames are set against those of 64 x 64."""
+    return published.get((key[0], key[1].removesuffix("_32")))
+
+
+def header(*columns):
+    """Returns the two lines that begin a table."""
+    columns = ["model", "dataset", "preset", "seeds", "steps", "minutes", *columns]
+    return f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"
+
+
+def line(key, rows, *cells):
+    """Returns the line of the runs `rows` of (model, dataset, preset)."""
+    model, dataset, preset = key
+    cells = [f"`{model}`", dataset, preset, str(len(rows)), f"{rows[0]['step']:,}", spread(rows, "training_minutes", "{:.0f}"), *cells]
+    return f"| {' | '.join(cells)} |"
+
+
 def spread(rows, name, form):
-    """Returns the mean over runs and, of several, the range."""
+    """Returns the mean over runs and, of several, the range; a dash where the runs do not have the number."""
+    if name not in rows[0]:
+        return "–"
     values = [row[name] for row in rows]
     text = form.format(statistics.mean(values))
     return text if len(values) == 1 else f"{text} ({form.format(min(values))}–{form.format(max(values))})"

@@ -39,14 +39,28 @@ def test_models_with_depth_have_a_table_of_their_own(tmp_path):
     assert "| 0.750 | 0.800 | 0.625 | 0.0100 | 0.90, 0.87, 0.83 |" in second
 
 
+def test_clips_have_a_table_of_their_own(tmp_path):
+    (tmp_path / "published.json").write_text(json.dumps(
+        [{"model": "video_decomposition", "dataset": "balls", "fg_ari_frame_40": 0.9999, "mse_40": 0.0002, "source": "A paper"}]))
+    (tmp_path / "iodine_tetris_quick_seed0.json").write_text(json.dumps(row()))
+    scores = {"fg_ari_frame_10": 0.91, "fg_ari_frame_20": 0.92, "fg_ari_frame_40": 0.93, "ari_frame": 0.1, "mota_micro": 0.6}
+    for model, more in (("video_decomposition", {"mse_ahead_5": 0.02}), ("iodine", {})):
+        (tmp_path / f"{model}_balls_quick_seed0.json").write_text(
+            json.dumps(row(model=model, protocol="balls/test: clips", num_frames=40, **scores, **more)))
+    first, second = re.findall(r"(?:^\|.*\n?)+", readme.results_table(tmp_path), re.MULTILINE)
+    assert "balls" not in first
+    assert "0.910 | 0.920 | 0.930 | 0.500 | 0.100 | 0.0100 | 0.0200 | 0.60 | 1.000, 0.0002 |" in second
+    assert "0.910 | 0.920 | 0.930 | 0.500 | 0.100 | 0.0100 | – | 0.60 | – |" in second
+
+
 def test_record_names_the_file_by_its_content(tmp_path):
     (tmp_path / "run" / "figures").mkdir(parents=True)
     (tmp_path / "run" / "evaluation.json").write_text(json.dumps(row(seed=3)))
-    for name in ("decomposition", "layers"):
-        (tmp_path / "run" / "figures" / f"{name}_test.png").write_bytes(b"png")
+    for name in ("decomposition_test.png", "layers_test.png", "filmstrip_test_0.png", "clip_test_0.gif"):
+        (tmp_path / "run" / "figures" / name).write_bytes(b"picture")
     readme.record(tmp_path / "run", tmp_path / "results")
-    assert sorted(p.name for p in (tmp_path / "results").iterdir()) == ["iodine_tetris_quick_seed3.json", "iodine_tetris_quick_seed3.png",
-                                                                              "iodine_tetris_quick_seed3_layers.png"]
+    assert sorted(p.name for p in (tmp_path / "results").iterdir()) == [
+        f"iodine_tetris_quick_seed3{end}" for end in (".gif", ".json", ".png", "_filmstrip.png", "_layers.png")]
     with pytest.raises(UserError, match="no evaluation.json"):
         readme.record(tmp_path, tmp_path / "results")
 
