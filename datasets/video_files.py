@@ -5,6 +5,7 @@ Frames come with the times at which they are shown, so that a variable frame rat
 Axes: T frames, H x W pixels.
 """
 
+import contextlib
 import dataclasses
 import fractions
 import pathlib
@@ -48,9 +49,7 @@ class Video:
     @property
     def has_variable_rate(self):
         """Whether frames are shown for different times."""
-        intervals = np.diff(self.times)
-        usual = np.median(intervals) if intervals.size else 0.0
-        return bool((np.abs(intervals - usual) > _UNEVEN * usual).any())
+        return is_uneven(self.times)
 
     def resampled(self, frame_rate=None):
         """The clip at a constant rate.
@@ -74,6 +73,41 @@ class Video:
         return Video(self.frames[np.maximum(shown, 0)], times, float(frame_rate))
 
 
+def is_uneven(times):
+    """Whether frames that appear at `times`, in seconds and in order, are shown for different times."""
+    intervals = np.diff(times)
+    usual = np.median(intervals) if intervals.size else 0.0
+    return bool((np.abs(intervals - usual) > _UNEVEN * usual).any())
+
+
+def mean_rate(times):
+    """Returns frames per second, of a variable rate the mean; 25 for a single frame."""
+    return (len(times) - 1) / (times[-1] - times[0]) if times[-1] > times[0] else 25.0
+
+
+def frame_times(path):
+    """Returns when the frames of a video appear, float64 [T] seconds after the first, as its container says; no frame is decoded.
+
+    Empty where the container does not say it. Errors as of `iterate_frames`, but for damaged frames, which are not seen.
+    """
+    with _opened(path) as (_, container, stream):
+        ticks = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
+        return (np.array(ticks, np.float64) - (ticks[0] if ticks else 0)) * float(stream.time_base)
+
+
+def at_constant_rate(timed_frames, frame_rate):
+    """Yields (time, frame) at a constant rate; frames are repeated or left out like by `Video.resampled`, one in memory at a time."""
+    count, seen = 0, None
+    for time, frame in timed_frames:
+        while seen is not None and (count + _LATE) / frame_rate < time:
+            yield count / frame_rate, seen
+            count += 1
+        last, seen = time, frame
+    while seen is not None and count <= np.floor(last * frame_rate + _LATE):
+        yield count / frame_rate, seen
+        count += 1
+
+
 def iterate_frames(path):
     """Yields (time in seconds after the first frame, uint8 [H, W, 3]) of a video, one frame in memory at a time.
 
@@ -84,16 +118,11 @@ def iterate_frames(path):
       Unreadable: the file is missing, is no video, damaged, or has no frames; names the file.
       UserError: PyAV is not installed.
     """
-    av = _pyav(path)
-    name = getattr(path, "name", path)
     count, first = 0, None
-    try:
-        with av.open(path if hasattr(path, "read") else str(path)) as container:
-            if not container.streams.video:
-                raise Unreadable(f"`{name}` must hold a video. Received: a file with other content.")
-            stream = container.streams.video[0]
-            rate = float(stream.average_rate or stream.guessed_rate or 25)
-            stream.thread_type = "AUTO"
+    with _opened(path) as (name, container, stream):
+        rate = float(stream.average_rate or stream.guessed_rate or 25)
+        stream.thread_type = "AUTO"
+        try:
             for frame in container.decode(stream):
                 time = count / rate if frame.time is None else frame.time
                 first = time if first is None else first
@@ -101,12 +130,29 @@ def iterate_frames(path):
                 pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
                 yield time - first, np.ascontiguousarray(pixels)
                 count += 1
-    except (av.FFmpegError, OSError) as error:
-        where = f" after frame {count}" if count else ""
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise Unreadable(f"`{name}` cannot be decoded as a video{where} ({reason}).") from error
+        except (_pyav(path).FFmpegError, OSError) as error:
+            raise _undecodable(name, error, f" after frame {count}" if count else "") from error
     if not count:
         raise Unreadable(f"`{name}` must hold at least one frame. Received: 0 frames.")
+
+
+@contextlib.contextmanager
+def _opened(path):
+    """Yields (name, container, stream) of a video; errors of the file are those of `iterate_frames`."""
+    av = _pyav(path)
+    name = getattr(path, "name", path)
+    try:
+        container = av.open(path if hasattr(path, "read") else str(path))
+    except (av.FFmpegError, OSError) as error:
+        raise _undecodable(name, error) from error
+    with container:
+        if not container.streams.video:
+            raise Unreadable(f"`{name}` must hold a video. Received: a file with other content.")
+        yield name, container, container.streams.video[0]
+
+
+def _undecodable(name, error, where=""):
+    return Unreadable(f"`{name}` cannot be decoded as a video{where} ({getattr(error, 'strerror', None) or first_line(error)}).")
 
 
 def read_video(path, max_frames=None, frame_rate=None):
@@ -135,8 +181,7 @@ def read_video(path, max_frames=None, frame_rate=None):
         frames.append(frame)
         if len(frames) == max_frames:
             break
-    mean = (len(times) - 1) / (times[-1] - times[0]) if times[-1] > times[0] else 25.0
-    video = Video(np.stack(frames), np.array(times), mean)
+    video = Video(np.stack(frames), np.array(times), mean_rate(times))
     return video if frame_rate is None else video.resampled(frame_rate)
 
 

@@ -12,7 +12,7 @@ Arguments are pictures, folders of pictures, animations and videos (frame by fra
     <name>_segmentation.png     the slot of every pixel, in its colour
     <name>_masks.npz            masks [K, H, W, 1], slot_recons [K, H, W, C], segmentation [H, W], slots [K, D]
 
-A model of clips follows the objects of an animation or a video; for each, --out gets
+A model of clips follows the objects of an animation or a video, whose frames are brought to a constant rate where they have none; for each, --out gets
 
     <name>_tracked.gif          input, reconstruction, segmentation and every slot, moving
     <name>_filmstrip.png        the same for some of the frames
@@ -119,7 +119,7 @@ def track_files(decomposer, files, out):
     for file in files:
         stem = _unused(file.stem, names)
         try:
-            read = pictures.read(file, decomposer.image_size, decomposer.channels, _FIT.value, _MAX_SIDE.value, _MAX_FRAMES.value)
+            read = pictures.read(file, decomposer.image_size, decomposer.channels, _FIT.value, _MAX_SIDE.value, _MAX_FRAMES.value, even=True)
             frames = []
 
             def seen():

@@ -11,6 +11,7 @@ from PIL import Image
 from tfobj.datasets import video_files
 from tfobj.datasets.video_files import Video, read_video, write_video
 from tfobj.errors import UserError
+from tfobj.serving import pictures
 
 pytest.importorskip("av")
 
@@ -114,6 +115,45 @@ def test_rounded_clocks_are_no_variable_rate():
     uneven = video_at([0, 1 / 30, 2 / 30, 5 / 30])
     assert uneven.has_variable_rate
     np.testing.assert_array_equal(uneven.resampled(30).frames[:, 0, 0, 0], [0, 1, 2, 2, 2, 3])
+
+
+@pytest.mark.parametrize("rate", [7.0, 24.0, 60.0, 91.0])
+def test_a_stream_at_constant_rate_has_the_frames_of_the_clip(rate):
+    times = np.cumsum(np.random.default_rng(3).exponential(1 / 30, 40)) - 0.01
+    video = video_at(times - times[0])
+    stream = list(video_files.at_constant_rate(zip(video.times, video.frames, strict=True), rate))
+    expected = video.resampled(rate)
+    np.testing.assert_array_equal(np.stack([frame for _, frame in stream]), expected.frames)
+    np.testing.assert_allclose([time for time, _ in stream], expected.times)
+
+
+def test_times_of_frames_without_decoding(clip, tmp_path):
+    """Also with frames that are stored in another order than they are shown in."""
+    write_uneven(tmp_path / "uneven.mkv", moving_square(5), [0, 40, 80, 200, 240])
+    for path in (clip, tmp_path / "uneven.mkv"):
+        np.testing.assert_allclose(video_files.frame_times(path), read_video(path).times, atol=1e-9)
+    assert video_files.is_uneven(video_files.frame_times(tmp_path / "uneven.mkv"))
+
+
+def test_pictures_for_a_model_of_clips_have_a_constant_rate(tmp_path):
+    write_uneven(tmp_path / "uneven.mkv", moving_square(5), [0, 40, 80, 200, 240])  # mean rate: 4 in 0.24 s, one in 60 ms
+    shown = {even: [image for _, image in pictures.read(tmp_path / "uneven.mkv", (64, 96), even=even)] for even in (False, True)}
+    assert len(shown[False]) == 5
+    np.testing.assert_array_equal(shown[True], [shown[False][i] for i in (0, 1, 2, 2, 4)])
+
+
+def write_uneven(path, frames, milliseconds):
+    """Writes a video whose frames appear at given times."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=1000)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        for frame, time in zip(frames, milliseconds, strict=True):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            picture.pts = time
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
 
 
 @pytest.mark.parametrize("matrix, turned", [((0, 1, -1, 0), -1), ((0, -1, 1, 0), 1), ((-1, 0, 0, -1), 2)])

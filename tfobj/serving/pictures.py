@@ -55,7 +55,7 @@ def fitted_size(size, aspect, fit="crop", max_side=MAX_SIDE):
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def read(path, aspect, channels=3, fit="crop", max_side=MAX_SIDE, max_frames=None):
+def read(path, aspect, channels=3, fit="crop", max_side=MAX_SIDE, max_frames=None, even=False):
     """Yields the picture in a file, or the frames of a clip.
 
     Args:
@@ -63,6 +63,7 @@ def read(path, aspect, channels=3, fit="crop", max_side=MAX_SIDE, max_frames=Non
       aspect, fit, max_side: see `fitted_size`.
       channels: 3, or 1 for gray.
       max_frames: stop after that many frames; None reads all.
+      even: whether a video of variable frame rate is brought to its mean rate, by frames repeated or left out.
 
     Yields:
       (frame number, or None for a still picture; uint8 [H, W, channels]).
@@ -75,7 +76,7 @@ def read(path, aspect, channels=3, fit="crop", max_side=MAX_SIDE, max_frames=Non
     check_fit(fit)
     path = pathlib.Path(path)
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        frames = _video_frames(path)
+        frames = _video_frames(path, even)
     else:
         try:
             with Image.open(path) as opened:
@@ -116,15 +117,19 @@ def _animation_frames(path):
         raise _unreadable(path, e) from e
 
 
-def _video_frames(path):
-    """Yields the frames of a video as Pillow images."""
+def _video_frames(path, even):
+    """Yields the frames of a video as Pillow images; `even`: at a constant rate."""
     from PIL import Image
 
     if not path.is_file():
         raise _unreadable(path, "no such file")
     videos = importlib.import_module("tfobj.datasets.video_files")
     try:
-        for _, frame in videos.iterate_frames(path):
+        frames = videos.iterate_frames(path)
+        if even:
+            times = videos.frame_times(path)
+            frames = videos.at_constant_rate(frames, videos.mean_rate(times)) if videos.is_uneven(times) else frames
+        for _, frame in frames:
             yield Image.fromarray(frame)
     except UserError as e:  # also where PyAV is missing
         raise Unreadable(str(e)) from e
