@@ -92,7 +92,7 @@ def test_stream_equals_batch(case):
     for t in range(FRAMES):
         state, frame = observe(state, tf.constant(clip[:, t]))
         for name in ("recon", "masks", "slot_recons", "slots"):
-            np.testing.assert_allclose(getattr(frame, name), getattr(outputs, name)[:, t], atol=1e-5, err_msg=name)
+            np.testing.assert_allclose(getattr(frame, name), getattr(outputs, name)[:, t], atol=1e-6, rtol=1e-6, err_msg=name)
     assert int(state.frame) == FRAMES
 
 
