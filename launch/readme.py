@@ -10,6 +10,7 @@ figure there.
 
 import json
 import pathlib
+import re
 import shutil
 import statistics
 import sys
@@ -55,8 +56,8 @@ def record(workdir, results):
 
 
 def dataset_of(row):
-    """Returns the protocol's name: what stands before the slash of its description."""
-    return row["protocol"].partition("/")[0]
+    """Returns the protocol's name, which stands before the slash of its description, without numbers of scenes."""
+    return re.sub(r"_\d+_\d+$", "", row["protocol"].partition("/")[0])
 
 
 def results_table(results):
@@ -75,9 +76,11 @@ def results_table(results):
     lines = [line for table, part in tables.items() if part for line in (*table(part, published), "")]
     hardware = sorted({row.get("hardware", "unknown") for rows in groups.values() for row in rows})
     sources = sorted({p["source"] for p in (published_of(key, published) for key in groups) if p})
+    clips = next((rows[0] for rows in tables[clip_table].values()), None)
+    tested = "320 held-out scenes" + (f", {clips['num_scenes']} clips of {clips['num_frames']} frames" if clips else "")
     if tables[depth_table]:
         sources.append("means over objects, and over pairs that overlap by 30 pixels or more, where depth is scored")
-    return "\n".join([*lines, f"Test: 320 held-out scenes, mean over scenes (smallest to largest over seeds). Ours: {'; '.join(hardware)}. "
+    return "\n".join([*lines, f"Test: {tested}, mean over scenes (smallest to largest over seeds). Ours: {'; '.join(hardware)}. "
                       f"Published: {'; '.join(sources)}; those are full trainings of 200,000 to 1,000,000 steps on accelerators."])
 
 
@@ -101,12 +104,12 @@ def depth_table(groups, published):
 
 def clip_table(groups, published):
     """Returns the lines of the table of clips."""
-    yield from header("fg-ARI of frames: first 10", "20", "40", "fg-ARI of the clip", "ARI of frames", "MSE", "MSE 5 frames ahead", "MOTA",
+    yield from header("fg-ARI of frames: first 10", "20", "40", "fg-ARI of the clip", "ARI of frames", "MSE", "MSE 5 frames ahead",
                       "published full run: fg-ARI of 40 frames, MSE")
     for key, rows in groups.items():
         paper = published_of(key, published)
         yield line(key, rows, *(spread(rows, name, "{:.3f}") for name in ("fg_ari_frame_10", "fg_ari_frame_20", "fg_ari_frame_40", "fg_ari", "ari_frame")),
-                   spread(rows, "mse", "{:.4f}"), spread(rows, "mse_ahead_5", "{:.4f}"), spread(rows, "mota_micro", "{:.2f}"),
+                   spread(rows, "mse", "{:.4f}"), spread(rows, "mse_ahead_5", "{:.4f}"),
                    f"{paper['fg_ari_frame_40']:.3f}, {paper['mse_40']:.4f}" if paper else "–")
 
 

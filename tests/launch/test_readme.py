@@ -41,16 +41,17 @@ def test_models_with_depth_have_a_table_of_their_own(tmp_path):
 
 def test_clips_have_a_table_of_their_own(tmp_path):
     (tmp_path / "published.json").write_text(json.dumps(
-        [{"model": "video_decomposition", "dataset": "balls", "fg_ari_frame_40": 0.9999, "mse_40": 0.0002, "source": "A paper"}]))
+        [{"model": "video_decomposition", "dataset": "balls4_color", "fg_ari_frame_40": 0.9999, "mse_40": 0.0002, "source": "A paper"}]))
     (tmp_path / "iodine_tetris_quick_seed0.json").write_text(json.dumps(row()))
-    scores = {"fg_ari_frame_10": 0.91, "fg_ari_frame_20": 0.92, "fg_ari_frame_40": 0.93, "ari_frame": 0.1, "mota_micro": 0.6}
+    scores = {"fg_ari_frame_10": 0.91, "fg_ari_frame_20": 0.92, "fg_ari_frame_40": 0.93, "ari_frame": 0.1}
     for model, more in (("video_decomposition", {"mse_ahead_5": 0.02}), ("iodine", {})):
         (tmp_path / f"{model}_balls_quick_seed0.json").write_text(
-            json.dumps(row(model=model, protocol="balls/test: clips", num_frames=40, **scores, **more)))
-    first, second = re.findall(r"(?:^\|.*\n?)+", readme.results_table(tmp_path), re.MULTILINE)
-    assert "balls" not in first
-    assert "0.910 | 0.920 | 0.930 | 0.500 | 0.100 | 0.0100 | 0.0200 | 0.60 | 1.000, 0.0002 |" in second
-    assert "0.910 | 0.920 | 0.930 | 0.500 | 0.100 | 0.0100 | – | 0.60 | – |" in second
+            json.dumps(row(model=model, protocol="balls4_color_32_2000_320/test: clips", num_frames=40, num_scenes=100, **scores, **more)))
+    text = readme.results_table(tmp_path)
+    first, second = re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE)
+    assert "| `iodine` | balls4_color_32 | quick |" in second and "balls" not in first and "Test: 320 held-out scenes, 100 clips of 40 frames, mean over scenes" in text
+    assert "0.910 | 0.920 | 0.930 | 0.500 | 0.100 | 0.0100 | 0.0200 | 1.000, 0.0002 |" in second
+    assert "0.910 | 0.920 | 0.930 | 0.500 | 0.100 | 0.0100 | – | – |" in second
 
 
 def test_record_names_the_file_by_its_content(tmp_path):
