@@ -12,9 +12,9 @@ Arguments are pictures, folders of pictures, animations and videos (frame by fra
     <name>_segmentation.png     the slot of every pixel, in its colour
     <name>_masks.npz            masks [K, H, W, 1], slot_recons [K, H, W, C], segmentation [H, W], slots [K, D]
 
-A model of clips follows the objects of an animation or a video, whose frames are brought to a constant rate where they have none; for each, --out gets
+A model of clips follows the objects of an animation, or of a video, whose frames are brought to a constant rate; for each, --out gets
 
-    <name>_tracked.gif          input, reconstruction, segmentation and every slot, moving
+    <name>_tracked.gif          input, reconstruction, segmentation and every slot, moving; of long clips some of the frames, small
     <name>_filmstrip.png        the same for some of the frames
     <name>_tracks.csv           for every frame and slot its pixels, its middle and its box
     <name>_tracks.npz           segmentation [T, H, W], slots [T, K, D]
@@ -50,6 +50,8 @@ BATCH = 20
 """Scenes of --dataset per call."""
 DRAWN = 8
 """Scenes of --dataset in the figure."""
+FILM_FRAMES, FILM_SIDE = 120, 160
+"""Frames of a clip in its film, at most, and their longer side: a film of all frames at full size would not fit into memory."""
 
 
 def main(argv):
@@ -69,6 +71,8 @@ def main(argv):
     out = pathlib.Path(_OUT.value)
     out.mkdir(parents=True, exist_ok=True)
     if decomposer.is_video:
+        if _NUM_STEPS.value is not None:
+            raise UserError(f"`--num_steps` must go with a model of pictures. Received: {_SAVED_MODEL.value}, which takes clips; its export settled the steps.")
         if scenes is not None:
             raise UserError(f"`--dataset` must go with a model of pictures. Received: {_SAVED_MODEL.value}, which takes clips; evaluate.py scores it.")
         track_files(decomposer, files, out)
@@ -111,32 +115,69 @@ def decompose_files(decompose, decomposer, files, out):
 
 def track_files(decomposer, files, out):
     """Follows the objects of clips; what is no clip is named at the end, the others are done."""
-    from tqdm import auto as tqdm
-
     from tfobj.serving import pictures
 
     failures, names = [], set()
     for file in files:
-        stem = _unused(file.stem, names)
         try:
-            read = pictures.read(file, decomposer.image_size, decomposer.channels, _FIT.value, _MAX_SIDE.value, _MAX_FRAMES.value, even=True)
-            frames = []
-
-            def seen():
-                for number, image in tqdm.tqdm(read, f"Following {file.name}", unit=" frames", disable=None):
-                    if number is None:
-                        raise pictures.Unreadable(f"`{file}` is a still picture, and this model follows objects through clips.")
-                    frames.append(image)
-                    yield image
-
-            results = list(decomposer.track(seen(), _NUM_SLOTS.value, _SEED.value))
-            if not results:
-                raise pictures.Unreadable(f"`{file}` must hold at least one frame. Received: 0 frames.")
-            write_tracked(frames, results, out, stem, file.name)
-            print(f"Followed {results[0].masks.shape[1]} slots through {len(frames)} frames of {file.name}; results in {out}.")
+            count, num_slots = track_file(decomposer, file, out, _unused(file.stem, names))
+            print(f"Followed {num_slots} slots through {count} frames of {file.name}; results in {out}.")
         except pictures.Unreadable as e:
             failures.append(e)
     _complain(failures, len(files))
+
+
+def track_file(decomposer, file, out, name):
+    """Follows the objects of one clip and writes what was found; returns (frames, slots)."""
+    import numpy as np
+    from tqdm import auto as tqdm
+
+    from tfobj.serving import pictures
+
+    read = pictures.read(file, decomposer.image_size, decomposer.channels, _FIT.value, _MAX_SIDE.value, _MAX_FRAMES.value, even=True)
+    film, segmentation, slots, image = _Film(), [], [], None
+
+    def frames():
+        nonlocal image
+        for number, picture in tqdm.tqdm(read, f"Following {file.name}", unit=" frames", disable=None):
+            if number is None:
+                raise pictures.Unreadable(f"`{file}` is a still picture, and this model follows objects through clips.")
+            if image is not None and picture.shape != image.shape:
+                raise pictures.Unreadable(f"`{file}` must hold frames of one size. Received: another one at frame {number + 1}.")
+            image = picture
+            yield picture
+
+    for result in decomposer.track(frames(), _NUM_SLOTS.value, _SEED.value):
+        film.add(image, result)
+        segmentation.append(result.segmentation[0].astype(np.uint8))
+        slots.append(result.slots[0])
+    if not slots:
+        raise pictures.Unreadable(f"`{file}` must hold at least one frame. Received: 0 frames.")
+    write_tracked(film, np.stack(segmentation), np.stack(slots), out, name, file.name)
+    return len(slots), len(slots[0])
+
+
+class _Film:
+    """What the pictures of a clip show: some frames over all of its length, however long it is, and small."""
+
+    def __init__(self):
+        self.every, self.count, self.frames = 1, 0, []
+
+    def add(self, image, result):
+        """Takes a frame, uint8 [H, W, C], and its `zoo.Decomposition`, or leaves it out."""
+        if self.count % self.every == 0:
+            step = -(-max(image.shape[:2]) // FILM_SIDE)
+            decomposed = (array[0][..., ::step, ::step, :] for array in (result.recon, result.masks, result.slot_recons))
+            self.frames.append((image[::step, ::step] / 255.0, *decomposed))
+        if len(self.frames) > FILM_FRAMES:
+            self.every, self.frames = 2 * self.every, self.frames[::2]
+        self.count += 1
+
+    def arrays(self):
+        """Returns image, recon, masks, slot_recons of all frames kept, each float32 [T, ...]."""
+        import numpy as np
+
+        return [np.stack(arrays).astype(np.float32) for arrays in zip(*self.frames, strict=True)]
 
 
 def _complain(failures, num_files):
@@ -148,22 +189,20 @@ def _complain(failures, num_files):
         raise pictures.Unreadable(f"{failures[0]}{more}")
 
 
-def write_tracked(frames, results, out, name, title):
-    """Writes the four files of one clip: uint8 frames [H, W, C] and their `zoo.Decomposition`s."""
+def write_tracked(film, segmentation, slots, out, name, title):
+    """Writes the four files of one clip: a `_Film`, segment ids [T, H, W], latents [T, K, D]."""
     import numpy as np
 
     from tfobj import files, viz
     from tfobj.serving.tracks import track_table, write_tracks
     from tfobj.viz.video import animation_frames, filmstrip_figure, save_animation
 
-    image = np.stack(frames) / np.float32(255.0)
-    recon, masks, slot_recons, segmentation, slots = (
-        np.concatenate([getattr(result, field) for result in results]) for field in ("recon", "masks", "slot_recons", "segmentation", "slots"))
-    write_tracks(out / f"{name}_tracks.csv", track_table(segmentation, masks.shape[1]))
+    write_tracks(out / f"{name}_tracks.csv", track_table(segmentation, slots.shape[1]))
     with files.whole(out / f"{name}_tracks.npz") as partial:
         np.savez_compressed(partial, segmentation=segmentation, slots=slots)
-    viz.save_figure(filmstrip_figure(image, recon, masks, slot_recons, title=title), out / f"{name}_filmstrip.png")
-    save_animation(animation_frames(image, recon, masks, slot_recons, title=title), out / f"{name}_tracked.gif")
+    arrays, title = film.arrays(), title if film.every == 1 else f"{title}, every {film.every}th frame"
+    viz.save_figure(filmstrip_figure(*arrays, title=title), out / f"{name}_filmstrip.png")
+    save_animation(animation_frames(*arrays, title=title), out / f"{name}_tracked.gif")
 
 
 def decompose_scenes(decompose, decomposer, scenes, out):

@@ -47,6 +47,9 @@ class RNemConfig(VideoConfig):
     """Standard deviation of the Gaussian in the E-step, where it acts as a temperature."""
     inter_weight: float = 1.0
     """Price of what a slot draws where it explains nothing (0.2 for flying digits)."""
+    initial_mean: float = 0.5
+    """psi before training, of Bernoulli means that a decoder draws; 0.5 is that of zero biases. While at a pixel of an object the psi of all slots add
+    up to more than one, the gradient takes most from the slot that draws most, and slots become alike; begun below 1 / K it gives most to it."""
     stop_responsibilities: bool = True
     """No gradient flows through the E-step. False in Greff 2017 on static shapes."""
     loss_reduction: Literal["mean", "sum", "last"] = "mean"
@@ -73,6 +76,7 @@ class RNemConfig(VideoConfig):
                 self.layer_norm_epsilon)
         require(0 < self.e_step_scale < math.inf, "model.e_step_scale", "positive", self.e_step_scale)
         require(0 <= self.inter_weight < math.inf, "model.inter_weight", "at least 0", self.inter_weight)
+        require(0 < self.initial_mean < 1, "model.initial_mean", "in (0, 1)", self.initial_mean)
         for name in ("noise", "rollout_threshold"):
             require(0 <= getattr(self, name) < 1, f"model.{name}", "in [0, 1)", getattr(self, name))
 

@@ -55,7 +55,7 @@ class RelationalCore(RecurrentCore):
 
         s_k = ReLU(LN(W_s h_k))     xi_ki = ReLU(LN(W_p [s_k ; s_i]))     e_ki = ReLU(LN(W_e xi_ki))
         alpha_ki = sigmoid(w . tanh(LN(W_a xi_ki)))       E_k = sum_{i != k} alpha_ki e_ki
-        g_k = W [s_k ; E_k ; e_k] + b
+        g_k = W [s_k ; E_k ; x_k] + b                     x_k: what the encoder read; g then as in `RecurrentCore`
 
     Args:
       units, epsilon: as of `RecurrentCore`.

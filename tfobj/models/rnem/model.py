@@ -16,6 +16,8 @@ max_k psi, does not.
 
 After the last frame the mixture of the predictions takes the place of the frame; its gammas are those of max_k psi, made binary.
 
+Left out: the losses weighted by collisions, and the networks for flying digits and Atari.
+
 Everything is computed from the logits of psi: BCE = softplus(a) - x a, KL = softplus(a). The released code clips psi at 1e-6.
 
 Axes: B batch, T frames, K slots, H W C image, D state. Losses are in nats, summed over slots, pixels and channels.
@@ -31,6 +33,7 @@ from tfobj.models.rnem.config import RNemConfig, RnnEMConfig
 from tfobj.models.rnem.cores import GradientCore, LSTMCore, RecurrentCore, RelationalCore
 from tfobj.models.rnem.networks import Decoder, Encoder
 from tfobj.models.video import VideoModel
+from tfobj.nn.layers import logit
 
 tfd = tfp.distributions
 
@@ -41,7 +44,11 @@ TERMS = ("intra", "inter", "upper_bound")
 
 @keras.saving.register_keras_serializable("tfobj")
 class RNem(VideoModel):
-    """R-NEM; see the module's docstring. A slot's vector is what its prediction is drawn from: `decode(slots).slot_recons` are the outputs'."""
+    """R-NEM; see the module's docstring.
+
+    A slot's vector is what its prediction is drawn from: `decode(slots).slot_recons` are the outputs', but for the first frame, of which
+    nothing was predicted. Scores count that frame, its masks noise and its reconstruction black, as they count every other.
+    """
 
     config_class = RNemConfig
     has_steps = False
@@ -56,7 +63,7 @@ class RNem(VideoModel):
             self.encoder = Encoder(config.encoder_channels, config.kernel_size, config.encoder_hidden, epsilon, name="encoder")
             self.core = self._recurrent_core()
             self.decoder = Decoder(config.image_size, config.channels, config.decoder_hidden, config.decoder_channels, config.kernel_size, epsilon,
-                                   name="decoder")
+                                   logit(config.initial_mean) if config.likelihood == "bernoulli" else 0.0, name="decoder")
         self.build()
 
     def _recurrent_core(self):
@@ -195,7 +202,7 @@ class RNem(VideoModel):
         return DecodedScene(compose(masks, means), masks, means)
 
     def _outputs(self, image, loss, records):
-        """Terms are means over the frames that were predicted: all but the first."""
+        """The terms of R-NEM are means over the frames that were predicted, all but the first; the MSE is that of all frames."""
         first = tf.minimum(1, tf.shape(records["recon"])[0] - 1)
         return super()._outputs(image, loss, {name: value[first:] if name in TERMS else value for name, value in records.items()})
 

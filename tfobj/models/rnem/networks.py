@@ -119,11 +119,12 @@ class Decoder(keras.layers.Layer):
       hidden: units of the dense layers before the first map.
       channels: of the maps, the smallest first; without maps a dense layer draws the image.
       kernel_size, epsilon: of the convolutions and norms.
+      initial_bias: of the last layer.
     """
 
-    def __init__(self, image_size, image_channels, hidden, channels, kernel_size, epsilon, **kwargs):
+    def __init__(self, image_size, image_channels, hidden, channels, kernel_size, epsilon, initial_bias=0.0, **kwargs):
         super().__init__(**kwargs)
-        dtype = self.dtype_policy
+        dtype, self.initial_bias = self.dtype_policy, initial_bias
         self.sizes = tuple(tuple(-(-side // 2**i) for side in image_size) for i in range(len(channels), -1, -1))
         self.map_channels, self.image_channels = channels[0] if channels else None, image_channels
         widths = (*hidden, math.prod(self.sizes[0]) * channels[0]) if channels else hidden
@@ -145,6 +146,7 @@ class Decoder(keras.layers.Layer):
                 block.build(shape)
                 shape = (None, *size, block.linear.filters)
         self.pixels.build(shape)
+        self.pixels.bias.assign(tf.fill(self.pixels.bias.shape, self.initial_bias))
         self.built = True
 
     def call(self, x):

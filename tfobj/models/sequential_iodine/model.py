@@ -62,13 +62,13 @@ class SequentialIodine(VideoModel, Iodine):
         posterior, *lstm = memory
         evidence = self.clamped(self.score(image, posterior, seed, cell.frame, operators, training=True))
         memory = self.refined(image, posterior, evidence, lstm)
-        last = 1 if cell.num_frames is None else cell.num_frames - 1
+        last = 1 if cell.num_frames is None else max(cell.num_frames - 1, 1)
         weight = refinement_loss_weight(cell.frame, last, self.config.loss_weights)
         kl = tf.reduce_sum(evidence.kl, axis=1)
         return memory, weight * self.negative_elbo(evidence), {**self.record(posterior, evidence), "nll": evidence.nll, "kl": kl}
 
     def imagined_cell(self, memory, seed, cell, num_steps, operators):
-        """Nothing moves a slot but the memory of the LSTM: what is drawn takes the place of the frame, and refines."""
+        """The drawing of the posterior mean takes the place of the frame, and refines like one."""
         posterior, *lstm = memory
         drawn = self.mixture(self.render(diagonal_gaussian(posterior).distribution.loc, operators)).mean()
         evidence = self.clamped(self.score(drawn, posterior, seed, cell.frame, operators))

@@ -10,7 +10,7 @@ from tfobj.models.video import VideoConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VideoDecompositionConfig(VideoConfig):
-    """Spatio-temporal iterative inference. Defaults: binary bouncing balls (Zablotskaia 2020), 2,846,212 parameters.
+    """Spatio-temporal iterative inference. Defaults: what the data sets of Zablotskaia 2020 have in common, 2,846,212 parameters.
 
     Where text and released code differ, the code is the default and the text an option ("paper", "graves").
     """
@@ -41,8 +41,8 @@ class VideoDecompositionConfig(VideoConfig):
     decoder_pixel_shuffle: int = 1
     """Above 1 (ours): the decoder runs at 1 / r of the resolution and its last layer yields r x r pixels per position."""
     initial_mean: float = 0.5
-    """Brightness of slots before training; 0.5 is that of (nearly) zero biases. On a black background that is far too bright: the first updates,
-    whose gradients are 10^4 times the later ones, drive the sigmoid of every slot to where it has no gradient left, and nothing is learned."""
+    """Brightness of slots before training; 0.5 is that of (nearly) zero biases. On a black background that is too bright: at rates of 5e-4 and more
+    the first updates, whose gradients are 10^4 times the later ones, drove every sigmoid to where it has no gradient left, for thousands of steps."""
     prior_hidden: int = 128
     refinement_channels: tuple[int, ...] = (64, 64, 64, 64)
     refinement_kernel: int = 3

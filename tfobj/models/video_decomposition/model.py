@@ -78,7 +78,7 @@ class Decoded(NamedTuple):
 
 
 class Pixels(NamedTuple):
-    """The part of `Evidence` that is read off the pixels; all but `energy` has no gradient of its own where the decoder is stopped."""
+    """The part of `Evidence` that is read off the pixels; without a gradient where the decoder is stopped."""
 
     log_prob: Any
     nll: Any

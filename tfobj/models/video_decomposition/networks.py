@@ -30,7 +30,7 @@ def standardised(x):
 class SlotDecoder(keras.layers.Layer):
     """g: latents [n, D] and context [n, units] -> mask logit and mean before its sigmoid, float32 [n, H, W, 1 + C] (supplement, decoder table).
 
-    Before training means are about `initial_mean`. Dense - ELU for each of `hidden`, then a spatial broadcast decoder of 3 x 3 convolutions; `hidden` is empty, and the context not read,
+    Before training means are about `initial_mean`. Dense - ELU for each of `hidden`, then a spatial broadcast decoder; `hidden` is empty, and the context not read,
     where the decoder is not conditioned.
     """
 

@@ -7,7 +7,7 @@ PAPER_TRAIN = {"steps": 100_000, "batch_size": 32, "learning_rate": 3e-4, "adam_
 """Zablotskaia 2020, supplement, and released code: Adam at 3e-4, batch 32 for clips of 4 frames, global norm clipped at 5. The number of steps is ours."""
 
 BINARY = {"channels": 1, "likelihood_weight": 300.0, "entropy_weight": 0.1}
-"""The paper repeats the one channel three times under a weight of 100, which is the same loss."""
+"""The paper repeats the one channel three times under a weight of 100, which is the same loss; only the refinement sees flatter shares of the likelihood."""
 COLOR = {"channels": 3, "adapt_likelihood_weight": True}
 
 QUICK = {
