@@ -46,6 +46,15 @@ def clips(config, batch=2, num_frames=4):
     return video
 
 
+@pytest.mark.parametrize("decoder_channels", [(6, 4), ()])
+def test_brightness_before_training(decoder_channels):
+    model = make(spread=0.0, initial_mean=0.1, decoder_channels=decoder_channels)
+    np.testing.assert_allclose(np.median(model.read(model.render(tf.zeros([1, 3, 6])))), 0.1, rtol=0.3)
+    gaussian = make(spread=0.0, initial_mean=0.1, likelihood="gaussian")
+    assert np.abs(gaussian.decoder.pixels.bias).max() == 0.0
+
+
+
 def seed():
     return random.make_seed(11, 5, 0)
 
