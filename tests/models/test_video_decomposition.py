@@ -42,6 +42,8 @@ def test_brightness_before_training(pixel_shuffle):
     decoded = model.read_decoded(raw)
     np.testing.assert_allclose(tf.reduce_mean(decoded.means), 0.02, rtol=0.2)
     np.testing.assert_allclose(decoded.masks, 1 / 3, atol=1e-6)
+    loud, soft = (make(decoder_pixel_shuffle=pixel_shuffle, output_gain=gain)[0].decoder.broadcast.stack.stages[-1].kernel for gain in (1.0, 0.1))
+    np.testing.assert_allclose(tf.math.reduce_std(soft), 0.1 * tf.math.reduce_std(loud), rtol=0.2)
 
 
 @pytest.mark.parametrize("num_steps, decodes", [(6, [18, 30, 50, 70, 90]), (5, [14, 26, 46, 66, 86])])

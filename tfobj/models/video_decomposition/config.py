@@ -43,6 +43,8 @@ class VideoDecompositionConfig(VideoConfig):
     initial_mean: float = 0.5
     """Brightness of slots before training; 0.5 is that of (nearly) zero biases. On a black background that is too bright: at rates of 5e-4 and more
     the first updates, whose gradients are 10^4 times the later ones, drove every sigmoid to where it has no gradient left, for thousands of steps."""
+    output_gain: float = 1.0
+    """Factor of the decoder's last kernel before training (ours). Small, slots begin alike, and learn what is in a frame before they divide it by place."""
     prior_hidden: int = 128
     refinement_channels: tuple[int, ...] = (64, 64, 64, 64)
     refinement_kernel: int = 3
@@ -77,7 +79,7 @@ class VideoDecompositionConfig(VideoConfig):
             require(len(getattr(self, name)) > 0, f"model.{name}", "one number per layer", getattr(self, name))
         require(not self.conditional_decoder or len(self.decoder_hidden) > 0, "model.decoder_hidden",
                 "at least one layer, which joins latent and history", self.decoder_hidden)
-        for name in ("likelihood_variance", "likelihood_weight"):
+        for name in ("likelihood_variance", "likelihood_weight", "output_gain"):
             require(0 < getattr(self, name) < math.inf, f"model.{name}", "positive", getattr(self, name))
         for name in ("kl_weight", "entropy_weight"):
             require(0 <= getattr(self, name) < math.inf, f"model.{name}", "at least 0", getattr(self, name))

@@ -97,7 +97,8 @@ class VideoDecomposition(VideoModel):
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
         self.decoder = SlotDecoder(config.image_size, config.channels, config.decoder_hidden if config.conditional_decoder else (),
-                                   config.decoder_channels, config.decoder_kernel, config.decoder_pixel_shuffle, config.initial_mean, name="decoder")
+                                   config.decoder_channels, config.decoder_kernel, config.decoder_pixel_shuffle, config.initial_mean, config.output_gain,
+                                   name="decoder")
         self.prior = ConditionalPrior(config.latent_size, config.prior_hidden, config.prior_scale, name="prior") if config.conditional_prior else None
         self.refinement = GridRefinement(
             config.refinement_channels, config.refinement_kernel, config.refinement_stride, config.refinement_pool, config.refinement_features,

@@ -30,13 +30,13 @@ def standardised(x):
 class SlotDecoder(keras.layers.Layer):
     """g: latents [n, D] and context [n, units] -> mask logit and mean before its sigmoid, float32 [n, H, W, 1 + C] (supplement, decoder table).
 
-    Before training means are about `initial_mean`. Dense - ELU for each of `hidden`, then a spatial broadcast decoder; `hidden` is empty, and the context not read,
+    Before training means are about `initial_mean`, the closer the smaller `output_gain`. Dense - ELU for each of `hidden`, then a spatial broadcast decoder; `hidden` is empty, and the context not read,
     where the decoder is not conditioned.
     """
 
-    def __init__(self, image_size, channels, hidden, widths, kernel_size, pixel_shuffle, initial_mean=0.5, **kwargs):
+    def __init__(self, image_size, channels, hidden, widths, kernel_size, pixel_shuffle, initial_mean=0.5, output_gain=1.0, **kwargs):
         super().__init__(**kwargs)
-        self.initial_mean = initial_mean
+        self.initial_mean, self.output_gain = initial_mean, output_gain
         self.mlp = MLP(hidden, activation="elu", linear_output=False, initializer=fan_in_uniform(), dtype=self.dtype_policy, name="mlp") if hidden else None
         self.broadcast = BroadcastDecoder(image_size, (*widths, 1 + channels), kernel_size, pixel_shuffle=pixel_shuffle, positions="append",
                                           activation="elu", initializer=fan_in_uniform(), dtype=self.dtype_policy, name="broadcast")
@@ -47,9 +47,10 @@ class SlotDecoder(keras.layers.Layer):
             self.mlp.build((None, latent_size + context_size))
             size = self.mlp.stages[-1].units
         self.broadcast.build((None, size))
-        bias = self.broadcast.stack.stages[-1].bias  # of r x r pixels, each a mask logit and a mean
+        last = self.broadcast.stack.stages[-1]  # of r x r pixels, each a mask logit and a mean
         values = [0.0] + [logit(self.initial_mean)] * (self.broadcast.fine_channels - 1)
-        bias.assign(values * (bias.shape[0] // len(values)))
+        last.bias.assign(values * (last.bias.shape[0] // len(values)))
+        last.kernel.assign(last.kernel * self.output_gain)
         self.built = True
 
     def operators(self):
