@@ -62,7 +62,8 @@ class SequentialIodine(VideoModel, Iodine):
         posterior, *lstm = memory
         evidence = self.clamped(self.score(image, posterior, seed, cell.frame, operators, training=True))
         memory = self.refined(image, posterior, evidence, lstm)
-        last = 1 if cell.num_frames is None else max(cell.num_frames - 1, 1)
+        num_frames = 2 if cell.num_frames is None else cell.num_frames
+        last = max(num_frames - 1, 1) if isinstance(num_frames, int) else tf.maximum(num_frames - 1, 1)  # a clip of one frame has no weight to divide
         weight = refinement_loss_weight(cell.frame, last, self.config.loss_weights)
         kl = tf.reduce_sum(evidence.kl, axis=1)
         return memory, weight * self.negative_elbo(evidence), {**self.record(posterior, evidence), "nll": evidence.nll, "kl": kl}
