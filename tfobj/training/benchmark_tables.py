@@ -119,7 +119,7 @@ def dials_table(reports):
     for report in reports:
         first = report["rows"][0]
         for row in report["rows"]:
-            memory = (row["peak_memory_mb"] - START_MB) / (first["peak_memory_mb"] - START_MB)
+            memory = _memory_ratio(row, first)
             lines.append(f"| `{row['model']}` | {row['dataset']} | {row['batch_size']} | {row['settings'] or 'as in the preset'} | {row['peak_memory_mb']:.0f} | "
                          f"{row['ms_per_step']:.0f} | {memory:.2f} | {row['ms_per_step'] / first['ms_per_step']:.2f} |")
     return "\n".join([*lines, "", _where(reports)])
@@ -139,10 +139,15 @@ def clips_table(reports):
             pairs.setdefault((row["model"], "x".join(map(str, row["image_size"])), row["batch_size"], row["num_frames"]), {})[row["rematerialise"]] = row
         for (model, size, batch, frames), pair in sorted(pairs.items()):
             kept, recomputed = pair[False], pair[True]
-            memory = (recomputed["peak_memory_mb"] - START_MB) / (kept["peak_memory_mb"] - START_MB)
+            memory = _memory_ratio(recomputed, kept)
             lines.append(f"| `{model}` | {size} | {batch} | {frames} | {kept['peak_memory_mb']:,.0f} | {recomputed['peak_memory_mb']:,.0f} | {memory:.2f} | "
                          f"{kept['ms_per_step'] / 1000:.1f} | {recomputed['ms_per_step'] / 1000:.1f} | {recomputed['ms_per_step'] / kept['ms_per_step']:.2f} |")
     return "\n".join([*lines, "", _where(reports)])
+
+
+def _memory_ratio(row, other):
+    """Peak memory of a row over that of another one, both above what TensorFlow takes."""
+    return (row["peak_memory_mb"] - START_MB) / (other["peak_memory_mb"] - START_MB)
 
 
 def _where(reports):

@@ -54,7 +54,8 @@ PRESETS = {
         model={**MULTI_DSPRITES, **QUICK}, train=QUICK_TRAIN),
     ("quick", "bouncing_balls"): Preset(
         "The quick settings on single frames of coloured balls, 32 x 32, with an LSTM: the baseline of models of clips; not tuned.",
-        model={**MULTI_DSPRITES, **QUICK, "image_size": (32, 32), "num_slots": 5, "lstm_size": 64}, train={**QUICK_TRAIN, "steps": 1_500}, data={"num_train": 2_000, "num_test": 320}),
+        model={**MULTI_DSPRITES, **QUICK, "image_size": (32, 32), "num_slots": 5, "lstm_size": 64},
+        train={**QUICK_TRAIN, "steps": 1_500}, data={"num_train": 2_000, "num_test": 320}),
     ("paper", "bouncing_balls"): Preset(
         "IODINE frame by frame on balls (--dataset=balls4_color) as Zablotskaia 2020 ran it, R = 6 and beta = 10, with the sizes of multi-dSprites and 64 "
         "latents: fg-ARI of frames 0.998 (white) and 0.975 (coloured balls) there, by a net of their own; GPU-days.",

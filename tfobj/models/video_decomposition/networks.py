@@ -30,8 +30,8 @@ def standardised(x):
 class SlotDecoder(keras.layers.Layer):
     """g: latents [n, D] and context [n, units] -> mask logit and mean before its sigmoid, float32 [n, H, W, 1 + C] (supplement, decoder table).
 
-    Before training means are about `initial_mean`, the closer the smaller `output_gain`. Dense - ELU for each of `hidden`, then a spatial broadcast decoder; `hidden` is empty, and the context not read,
-    where the decoder is not conditioned.
+    Dense - ELU for each of `hidden`, then a spatial broadcast decoder; `hidden` is empty, and the context not read, where the decoder is not
+    conditioned. Before training means are about `initial_mean`, the closer the smaller `output_gain`.
     """
 
     def __init__(self, image_size, channels, hidden, widths, kernel_size, pixel_shuffle, initial_mean=0.5, output_gain=1.0, **kwargs):

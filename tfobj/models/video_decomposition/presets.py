@@ -11,9 +11,11 @@ BINARY = {"channels": 1, "likelihood_weight": 300.0, "entropy_weight": 0.1}
 COLOR = {"channels": 3, "adapt_likelihood_weight": True}
 
 QUICK = {
-    "image_size": (32, 32), "num_steps": 3, "num_frames": 1, "curriculum": ((500, 2), (900, 4), (1_500, 8)), "latent_size": 16, "lstm_size": 64, "decoder_hidden": (32,),
+    "image_size": (32, 32), "num_steps": 3, "num_frames": 1, "curriculum": ((500, 2), (900, 4), (1_500, 8)),
+    "latent_size": 16, "lstm_size": 64, "decoder_hidden": (32,),
     "decoder_channels": (32, 32, 32), "decoder_kernel": 5, "decoder_pixel_shuffle": 2, "prior_hidden": 32, "refinement_channels": (32, 32, 32),
-    "refinement_stride": 2, "refinement_pool": 1, "refinement_features": 64, "stop_decoder_inputs": True, "initial_mean": 0.05, "output_gain": 0.1, "kl_weight": 1.0,
+    "refinement_stride": 2, "refinement_pool": 1, "refinement_features": 64, "stop_decoder_inputs": True,
+    "initial_mean": 0.05, "output_gain": 0.1, "kl_weight": 1.0,
 }
 """A quarter of the pixels against the paper's KL weight would be a price four times as high; one tenth of it is below the paper's."""
 QUICK_TRAIN = {"steps": 2_200, "batch_size": 16, "learning_rate": 5e-4, "warmup_steps": 100, "cooldown_steps": 800, "clip_norm": 5.0,
@@ -23,7 +25,7 @@ this rate, on single frames and with the whole of the last kernel, one seed had 
 
 PRESETS = {
     ("quick", "bouncing_balls"): Preset(
-        "Small, ours, frames of 32 x 32 in colour, clips of 1, 2, 4, then 8 frames: a quarter of an hour on two CPU cores; README.md has its scores.",
+        "Small, ours, frames of 32 x 32 in colour, clips of 1, 2, 4, then 8 frames; README.md has its minutes and scores.",
         model=QUICK, train=QUICK_TRAIN, eval=QUICK_EVAL, data=QUICK_DATA),
     ("paper", "bouncing_balls"): Preset(
         "Zablotskaia 2020 on binary balls: fg-ARI of frames 0.9999, ARI 0.73 there; a day on 8 GPUs.", model=BINARY, train=PAPER_TRAIN),
