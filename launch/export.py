@@ -53,7 +53,7 @@ def main(argv):
     export.add_to_index(folder)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     print(f"Exported step {run.step:,} to {folder} ({size / 1e6:.1f} MB); see {to / 'README.md'}. "
-          f"Next: python launch/decompose.py --saved_model={to} PICTURES --out=out")
+          f"Next: python launch/decompose.py --saved_model={to} {'CLIP.mp4' if run.model.is_video else 'PICTURES'} --out=out")
     return 0
 
 

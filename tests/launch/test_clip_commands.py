@@ -16,8 +16,8 @@ from tfobj.training.strategy import make_strategy
 from tfobj.training.workdir import read_metrics
 
 DATA = {"data.num_train": 6, "data.num_test": 3, "eval.num_scenes": 2, "eval.batch_size": 2, "eval.num_frames": 6}
-RNEM = {**DATA, "train.steps": 6, "train.batch_size": 6, "train.log_every": 2, "train.eval_every": 6, "train.checkpoint_every": 2, "train.warmup_steps": 0,
-        "train.cooldown_steps": 0, "model.num_slots": 3, "model.num_frames": 2, "model.curriculum": "(2,4),(4,6)", "model.state_size": 6,
+RNEM = {**DATA, "train.steps": 4, "train.batch_size": 4, "train.log_every": 2, "train.eval_every": 4, "train.checkpoint_every": 2, "train.warmup_steps": 0,
+        "train.cooldown_steps": 0, "model.num_slots": 3, "model.num_frames": 2, "model.curriculum": "(2,4),", "model.state_size": 6,
         "model.relation_size": 5, "model.attention_size": 4, "model.encoder_channels": "4,6", "model.encoder_hidden": "8", "model.decoder_hidden": "8",
         "model.decoder_channels": "6,4"}
 IODINE = {**DATA, "train.steps": 2, "train.batch_size": 2, "train.eval_every": 2, "train.warmup_steps": 0, "model.num_steps": 2, "model.latent_size": 4,
@@ -48,13 +48,13 @@ def weights(run):
 
 
 def test_longer_clips_come_in_smaller_batches(run):
-    """6 clips of 2 frames, 3 of 4, 2 of 6."""
+    """4 clips of 2 frames, 2 of 4."""
     rows = [row for row in read_metrics(run) if row["split"] == "train"]
-    np.testing.assert_allclose([row["images_per_second"] / row["steps_per_second"] for row in rows], [6, 3, 2], rtol=1e-6)
+    np.testing.assert_allclose([row["images_per_second"] / row["steps_per_second"] for row in rows], [4, 2], rtol=1e-6)
 
 
 def test_a_run_that_was_cut_in_every_stage_has_the_same_weights(run, data, tmp_path):
-    for steps in (1, 3, 6):
+    for steps in (1, 3, 4):
         loop.train(resolve("rnem", "bouncing_balls", "quick", {**RNEM, "train.steps": steps}), tmp_path, make_strategy("cpu"), data_dir=data)
     for a, b in zip(weights(run), weights(tmp_path), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -230,14 +230,11 @@ def _rooms():
     return table
 
 
-def _balls(name, channels, num_slots, size=64):
+def _balls(name, channels, num_slots):
     """Zablotskaia 2020 on the sets of van Steenkiste 2018: 50,000 clips to train, 10,000 to test. At 64 x 64 they are 21 GB when unpacked, in colour
     twice that: `data.num_train` takes fewer."""
-    options = {} if size == 64 else {"base_config": name, "options": {"image_size": size}}
-    name = name if size == 64 else f"{name}_{size}"
     return Protocol(
-        name, "bouncing_balls", name, _splits(50_000, 10_000), (size, size, channels), num_slots, _ZABLOTSKAIA, num_train=50_000,
-        num_frames=51, **options,
+        name, "bouncing_balls", name, _splits(50_000, 10_000), (64, 64, channels), num_slots, _ZABLOTSKAIA, num_train=50_000, num_frames=51,
     )
 
 
@@ -251,6 +248,14 @@ def _clevrer(name, config, num_slots):
     )
 
 
+def _smaller(protocol, size):
+    """Returns the protocol on clips made at `size` x `size`, under another name: the same stories in fewer pixels."""
+    return dataclasses.replace(
+        protocol, name=f"{protocol.name}_{size}", config=f"{protocol.config}_{size}", base_config=protocol.config,
+        options={"image_size": size}, image_size=(size, size, protocol.image_size[2]),
+    )
+
+
 def _clips():
     """Returns the protocols on clips."""
     return [
@@ -261,14 +266,15 @@ def _clips():
         _balls("balls678_color4", 3, num_slots=9),
         _balls("balls678_color8", 3, num_slots=9),
         _balls("balls3_curtain", 1, num_slots=4),
-        _balls("balls4_color", 3, num_slots=5, size=32),
-        _balls("balls4_binary", 1, num_slots=5, size=32),
-        _balls("balls678_color4", 3, num_slots=9, size=32),
+        _smaller(_balls("balls4_color", 3, num_slots=5), 32),
+        _smaller(_balls("balls4_binary", 1, num_slots=5), 32),
+        _smaller(_balls("balls678_color4", 3, num_slots=9), 32),
         Protocol("video_objects_room", "video_objects_room", "generated", _splits(2_000, 320), (64, 64, 3), 7,
                  "Greff et al. 2019", num_train=2_000, num_test=320, test_start=10_000, num_frames=16),
         _clevrer("clevrer", "raycast_clevrer", num_slots=7),
         _clevrer("clevrer345", "raycast_clevrer345", num_slots=6),
         _clevrer("clevrer6", "raycast_clevrer6", num_slots=7),
+        _smaller(_clevrer("clevrer345", "raycast_clevrer345", num_slots=6), 32),
         _clevrer("clevrer345_public", "public_clevrer345", num_slots=6),
         _clevrer("clevrer6_public", "public_clevrer6", num_slots=7),
     ]

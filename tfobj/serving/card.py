@@ -1,11 +1,11 @@
 """The README beside an exported model, written from its metadata."""
 
-HEADLINE_SCORES = ("fg_ari", "ari", "msc", "miou", "aiou", "dpa_30", "mse", "psnr")
+HEADLINE_SCORES = ("fg_ari", "fg_ari_frame", "ari", "msc", "miou", "aiou", "dpa_30", "mse", "psnr")
 """Metric names of `evaluation.json` that cards and the model index show, in this order."""
 
 _DESCRIPTIONS = {
-    "serving_default": "pictures -> everything, with the defaults below",
-    "serving_float": "the same for float pictures in [0, 1]",
+    "serving_default": "{what}s -> everything, with the defaults below",
+    "serving_float": "the same for float {what}s in [0, 1]",
     "decompose": "the same with every option as an input",
     "segment": "pictures -> segmentation alone: small answers",
     "encode": "pictures -> latents",
@@ -31,7 +31,7 @@ def _title(metadata):
     experiment = metadata["experiment"] or {}
     height, width = metadata["image_size"]
     colour = "RGB" if metadata["channels"] == 3 else "gray"
-    what = "video" if metadata.get("is_video") else "picture"
+    what = _what(metadata)
     rows = [
         ("model", f"{experiment.get('model_name', metadata['model'])}, {metadata['parameters']:,} parameters"),
         ("works on", f"{height} x {width} {colour} {what}s; others are stretched to this size, results come back at theirs"),
@@ -40,7 +40,7 @@ def _title(metadata):
     if experiment:
         train = experiment["train"]
         rows.append(("trained", f"preset {experiment['preset']}, seed {experiment['seed']}, {train['steps']:,} steps of "
-                                f"{train['batch_size']} scenes of `{experiment['data']['protocol']}`"))
+                                f"{train['batch_size']} {_unit(metadata)} of `{experiment['data']['protocol']}`"))
     rows.append(("made with", ", ".join(f"{name} {version}" for name, version in metadata["software"].items())))
     return "\n".join([
         f"# {metadata['name']}, version {metadata['version']}", "",
@@ -48,12 +48,21 @@ def _title(metadata):
         "| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows)])
 
 
+def _what(metadata):
+    return "video" if metadata.get("is_video") else "picture"
+
+
+def _unit(metadata):
+    return "clips" if metadata.get("is_video") else "scenes"
+
+
 def _scores(metadata):
     evaluation = metadata["evaluation"]
     if not evaluation:
         return "## Scores\n\nNot evaluated."
-    facts = [f"{name.replace('_', ' ')} {evaluation[name]}" for name in ("num_slots", "num_steps", "step", "inference_seed") if name in evaluation]
-    lines = ["## Scores", "", f"{evaluation['num_scenes']} scenes: {evaluation['protocol']}; {', '.join(facts)}.", "",
+    known = [name for name in ("num_frames", "num_slots", "num_steps", "step", "inference_seed") if name in evaluation]
+    facts = ", ".join(f"{name.replace('_', ' ')} {evaluation[name]}" for name in known)
+    lines = ["## Scores", "", f"{evaluation['num_scenes']} {_unit(metadata)}: {evaluation['protocol']}; {facts}.", "",
              "| metric | mean | std over scenes |", "|---|---|---|"]
     for name in HEADLINE_SCORES:
         if evaluation.get(name) is not None:
@@ -63,12 +72,12 @@ def _scores(metadata):
 
 def _signatures(metadata):
     lines = ["## Signatures", "",
-             f"B {'clips of T frames' if metadata.get('is_video') else 'pictures'} of H x W pixels, K slots, D = {metadata['slot_size']} latents per slot; "
+             f"B {'clips of T frames' if _what(metadata) == 'video' else 'pictures'} of H x W pixels, K slots, D = {metadata['slot_size']} latents per slot; "
              "`?` is free.", "",
              "| signature | what | inputs | outputs |", "|---|---|---|---|"]
     for name, signature in metadata["signatures"].items():
         cells = [", ".join(f"`{key}` {_spec(spec)}" for key, spec in signature[side].items()) for side in ("inputs", "outputs")]
-        lines.append(f"| `{name}` | {_DESCRIPTIONS[name]} | {cells[0]} | {cells[1]} |")
+        lines.append(f"| `{name}` | {_DESCRIPTIONS[name].format(what=_what(metadata))} | {cells[0]} | {cells[1]} |")
     return "\n".join(lines)
 
 

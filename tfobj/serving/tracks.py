@@ -21,8 +21,8 @@ def track_table(segmentation, num_slots):
     """
     segmentation = np.asarray(segmentation)
     _, height, width = segmentation.shape
-    inside = segmentation[:, None] == np.arange(num_slots)[:, None, None]             # [T, K, H, W]
-    by_row, by_column = inside.sum(axis=3), inside.sum(axis=2)                        # [T, K, H], [T, K, W]
+    # Slot by slot: [T, K, H, W] at once would be 400 MB for ten minutes of video.
+    by_row, by_column = (np.stack([(segmentation == slot).sum(axis=axis) for slot in range(num_slots)], axis=1) for axis in (2, 1))  # [T, K, H], [T, K, W]
     pixels = by_row.sum(axis=2)
     frame, slot = np.nonzero(pixels)
     count, rows, columns = pixels[frame, slot], by_row[frame, slot], by_column[frame, slot]
