@@ -76,8 +76,8 @@ def results_table(results):
     lines = [line for table, part in tables.items() if part for line in (*table(part, published), "")]
     hardware = sorted({row.get("hardware", "unknown") for rows in groups.values() for row in rows})
     sources = sorted({p["source"] for p in (published_of(key, published) for key in groups) if p})
-    clips = next((rows[0] for rows in tables[clip_table].values()), None)
-    tested = "320 held-out scenes" + (f", {clips['num_scenes']} clips of {clips['num_frames']} frames" if clips else "")
+    clips = {f"{row['num_scenes']} clips of {row['num_frames']} frames" for rows in tables[clip_table].values() for row in rows}
+    tested = ", ".join(["320 held-out scenes", *sorted(clips)])
     if tables[depth_table]:
         sources.append("means over objects, and over pairs that overlap by 30 pixels or more, where depth is scored")
     return "\n".join([*lines, f"Test: {tested}, mean over scenes (smallest to largest over seeds). Ours: {'; '.join(hardware)}. "
