@@ -3,7 +3,8 @@
     python launch/decompose.py --saved_model=saved_models/iodine_tetris photo.png other.jpg --out=out
     python launch/decompose.py --saved_model=iodine_tetris pictures/ clip.mp4 --num_slots=7 --num_steps=8
     python launch/decompose.py --saved_model=iodine_tetris --dataset=tetris --num_scenes=100
-    python launch/decompose.py --saved_model=runs/rnem_bouncing_balls_quick/saved_model clip.mp4   # exported from a run on clips
+    python launch/decompose.py --saved_model=video_decomposition_balls clip.mp4
+    python launch/decompose.py --saved_model=video_decomposition_balls --dataset=balls4_color --num_scenes=3
 
 Arguments are pictures, folders of pictures, animations and videos (frame by frame; mp4 and the like take
 `pip install tfobj[video]`). For each picture or frame, --out gets
@@ -19,8 +20,9 @@ A model of clips follows the objects of an animation, or of a video, whose frame
     <name>_tracks.csv           for every frame and slot its pixels, its middle and its box
     <name>_tracks.npz           segmentation [T, H, W], slots [T, K, D]
 
-With --dataset the model sees freshly generated scenes instead, from far beyond those of training and test, and
-the agreement with the truth is printed. --saved_model is a folder, or a name that `launch/list.py` shows.
+With --dataset the model sees freshly generated scenes instead (a model of clips: balls4_color, clevrer345, ...), from far
+beyond those of training and test, and the agreement with the truth is printed. --saved_model is a folder, or a name that
+`launch/list.py` shows.
 """
 
 import functools
@@ -42,7 +44,7 @@ _FIT = flags.DEFINE_string("fit", "crop", "How a picture of another shape is fit
 _MAX_SIDE = flags.DEFINE_integer("max_side", 512, "Larger pictures are scaled down to this side.", lower_bound=1, upper_bound=2048)
 _MAX_FRAMES = flags.DEFINE_integer("max_frames", None, "Frames taken of every clip; default: all.", lower_bound=1)
 _DATASET = flags.DEFINE_string("dataset", None, "Decompose fresh scenes of a generated dataset instead of files.")
-_NUM_SCENES = flags.DEFINE_integer("num_scenes", 100, "Scenes of --dataset.", lower_bound=1)
+_NUM_SCENES = flags.DEFINE_integer("num_scenes", 100, "Scenes or clips of --dataset.", lower_bound=1)
 
 FIRST_FRESH_SCENE = 10**6
 """Training and test sets are the scenes of a generator below 100,000."""
@@ -50,6 +52,8 @@ BATCH = 20
 """Scenes of --dataset per call."""
 DRAWN = 8
 """Scenes of --dataset in the figure."""
+DRAWN_CLIPS, FRESH_FRAMES = 3, 40
+"""Clips of --dataset that are drawn, and the frames of each."""
 FILM_FRAMES, FILM_SIDE = 120, 160
 """Frames of a clip in its film, at most, and their longer side: a film of all frames at full size would not fit into memory."""
 
@@ -62,7 +66,8 @@ def main(argv):
     if (len(argv) > 1) == bool(_DATASET.value):
         raise UserError("Give pictures to decompose, e.g. photo.png, or --dataset for generated scenes"
                         + ("; not both." if _DATASET.value else "."))
-    scenes = _generate() if _DATASET.value else None
+    if _DATASET.value:
+        _generator()
     files = None if _DATASET.value else _find_files(argv[1:])
     commands.load_tensorflow()
     from tfobj.serving import zoo
@@ -73,13 +78,14 @@ def main(argv):
     if decomposer.is_video:
         if _NUM_STEPS.value is not None:
             raise UserError(f"`--num_steps` must go with a model of pictures. Received: {_SAVED_MODEL.value}, which takes clips; its export settled the steps.")
-        if scenes is not None:
-            raise UserError(f"`--dataset` must go with a model of pictures. Received: {_SAVED_MODEL.value}, which takes clips; evaluate.py scores it.")
-        track_files(decomposer, files, out)
+        if _DATASET.value:
+            track_scenes(decomposer, out)
+        else:
+            track_files(decomposer, files, out)
         return 0
     decompose = functools.partial(decomposer.decompose, num_slots=_NUM_SLOTS.value, num_steps=_NUM_STEPS.value, seed=_SEED.value)
-    if scenes is not None:
-        decompose_scenes(decompose, decomposer, scenes, out)
+    if _DATASET.value:
+        decompose_scenes(decompose, decomposer, out)
     else:
         decompose_files(decompose, decomposer, files, out)
     return 0
@@ -205,18 +211,56 @@ def write_tracked(film, segmentation, slots, out, name, title):
     save_animation(animation_frames(*arrays, title=title), out / f"{name}_tracked.gif")
 
 
-def decompose_scenes(decompose, decomposer, scenes, out):
+def track_scenes(decomposer, out):
+    """Follows the objects of generated clips and scores them against the truth; the first ones are drawn."""
+    import numpy as np
+    from tqdm import auto as tqdm
+
+    from tfobj.datasets.generators import balls
+    from tfobj.errors import UserError
+    from tfobj.metrics.scores import SceneScorer
+
+    generator, (height, width) = _generator(is_video=True), decomposer.image_size
+    if height != width or height < balls.MIN_SIZE:  # all generators have this one
+        raise UserError(f"`--dataset` must go with a model of square frames of {balls.MIN_SIZE} pixels or more. Received: one of {height} x {width}.")
+    scorer = SceneScorer()
+    for number in tqdm.trange(_NUM_SCENES.value, desc="Following", unit=" clips", disable=None):
+        clip = generator([FIRST_FRESH_SCENE + number], size=height)
+        video = clip["video"][0]
+        _check_channels(video.shape, decomposer)
+        results = list(decomposer.track(video, _NUM_SLOTS.value, _SEED.value))
+        recon, masks, segmentation, slots = (np.concatenate([getattr(result, name) for result in results])
+                                             for name in ("recon", "masks", "segmentation", "slots"))
+        scorer.update(image=video[None] / np.float32(255.0), recon=recon[None], masks=masks[None], true_mask=clip["mask"])
+        if number < DRAWN_CLIPS:
+            film = _Film()
+            for frame, result in zip(video, results, strict=True):
+                film.add(frame, result)
+            write_tracked(film, segmentation, slots, out, f"{_DATASET.value}_{number}", f"{_DATASET.value}, fresh clip {number}")
+    summary = scorer.summary()
+    print(f"{summary['num_scenes']} fresh clips of {_DATASET.value}, {FRESH_FRAMES} frames each (numbers {FIRST_FRESH_SCENE:,} and up, in no training or "
+          f"test set): fg-ARI of frames {summary['fg_ari_frame']:.3f}, of whole clips {summary['fg_ari']:.3f} +- {summary['fg_ari_std']:.3f}, "
+          f"MSE {summary['mse']:.5f}; {out} shows the first {min(DRAWN_CLIPS, summary['num_scenes'])}.")
+
+
+def _check_channels(shape, decomposer):
+    """Raises a `UserError` unless generated pictures or frames [..., C] have the model's channels."""
+    from tfobj.errors import UserError
+
+    if shape[-1] != decomposer.channels:
+        raise UserError(f"`--dataset` must have {decomposer.channels} channels for this model. Received: {_DATASET.value} of shape {shape}.")
+
+
+def decompose_scenes(decompose, decomposer, out):
     """Decomposes generated scenes and scores them against the truth."""
     import numpy as np
     from tqdm import auto as tqdm
 
     from tfobj import viz
-    from tfobj.errors import UserError
     from tfobj.metrics.scores import SceneScorer
 
-    shape, expected = scenes["image"].shape[1:], (*decomposer.image_size, decomposer.channels)
-    if shape[-1] != expected[-1]:
-        raise UserError(f"`--dataset` must have pictures with {expected[-1]} channels for this model. Received: {_DATASET.value} of shape {shape}.")
+    scenes = _generator(is_video=False)(range(FIRST_FRESH_SCENE, FIRST_FRESH_SCENE + _NUM_SCENES.value))
+    _check_channels(scenes["image"].shape[1:], decomposer)
     scorer = SceneScorer()
     for start in tqdm.trange(0, len(scenes["image"]), BATCH, desc="Decomposing", unit=" batches", disable=None):
         image, mask = (scenes[name][start:start + BATCH] for name in ("image", "mask"))
@@ -271,17 +315,28 @@ def _find_files(arguments):
     return [file for argument in arguments for file in folder.list_files(argument)]
 
 
-def _generate():
-    """Returns fresh scenes of --dataset: dict with `image` uint8 [n, H, W, C], `mask` [n, H, W]."""
-    from tfobj.datasets.generators import polygons, sprites, tetris
+def _generator(is_video=None):
+    """Returns the generator of --dataset.
+
+    Args:
+      is_video: whether it must be of clips; None takes either.
+
+    Returns:
+      Function of scene numbers -> dict with `image` uint8 [n, H, W, C], `mask` [n, H, W]; of clips a function of numbers and `size`
+      -> `video` uint8 [n, T, H, W, C], `mask` [n, T, H, W].
+    """
+    from tfobj.datasets.generators import balls, clevrer_clips, polygons, sprites, tetris
     from tfobj.errors import unknown_name
 
-    generators = {"tetris": tetris.scenes, "multi_dsprites": sprites.scenes, "overlapping_polygons": polygons.scenes}
-    generators |= {f"multi_dsprites_{name}": functools.partial(sprites.scenes, variant=name)
-                   for name in sprites.VARIANTS if name != "colored_on_grayscale"}
-    if _DATASET.value not in generators:
-        raise unknown_name("generated dataset", _DATASET.value, generators)
-    return generators[_DATASET.value](range(FIRST_FRESH_SCENE, FIRST_FRESH_SCENE + _NUM_SCENES.value))
+    pictures = {"tetris": tetris.scenes, "multi_dsprites": sprites.scenes, "overlapping_polygons": polygons.scenes}
+    pictures |= {f"multi_dsprites_{name}": functools.partial(sprites.scenes, variant=name)
+                 for name in sprites.VARIANTS if name != "colored_on_grayscale"}
+    clips = {name: functools.partial(module.clips, variant=name, num_frames=FRESH_FRAMES)
+             for module in (balls, clevrer_clips) for name in module.VARIANTS}
+    kind, valid = {None: ("", pictures | clips), True: (" of clips", clips), False: (" of pictures", pictures)}[is_video]
+    if _DATASET.value not in valid:
+        raise unknown_name(f"generated dataset{kind}", _DATASET.value, valid)
+    return valid[_DATASET.value]
 
 
 def _unused(stem, names):

@@ -103,6 +103,14 @@ def test_decompose_command_follows_a_video(exported, tmp_path):
     assert np.load(tmp_path / "out" / "clip_tracks.npz")["segmentation"].shape[0] == 5
 
 
+def test_generated_clips_need_square_frames(exported, tmp_path):
+    _, folder, _ = exported
+    command = [sys.executable, ROOT / "launch" / "decompose.py", f"--saved_model={folder}", "--dataset=balls4_color"]
+    process = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, timeout=300)
+    assert process.returncode == 2
+    assert "error: `--dataset` must go with a model of square frames of 16 pixels or more. Received: one of 10 x 12." in process.stderr
+
+
 def test_table_of_tracks():
     labels = np.array([[[0, 0, 1], [0, 2, 2]], [[0, 0, 0], [0, 0, 2]]])
     table = track_table(labels, 4)
