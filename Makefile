@@ -7,6 +7,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DEMO := runs/demo
+# Tracing graphs is most of the tests' work and takes one core: a process for each, but each needs up to 6 GB.
+TEST := -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
 
 .PHONY: setup demo test test-slow test-tf220 readme lock
 
@@ -30,13 +32,13 @@ demo: setup
 	@echo "Look at $(DEMO)/figures/decomposition_test.png, $(DEMO)/report.html and $(DEMO)/fresh."
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python $(TEST)
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
 test-tf220: .venv-tf220/.ready
-	.venv-tf220/bin/python -m pytest
+	.venv-tf220/bin/python $(TEST)
 
 readme: setup
 	$(BIN)/python launch/readme.py
