@@ -17,7 +17,7 @@ from tfobj.training.workdir import read_metrics
 
 DATA = {"data.num_train": 6, "data.num_test": 3, "eval.num_scenes": 2, "eval.batch_size": 2, "eval.num_frames": 6}
 RNEM = {**DATA, "train.steps": 4, "train.batch_size": 4, "train.log_every": 2, "train.eval_every": 4, "train.checkpoint_every": 2, "train.warmup_steps": 0,
-        "train.cooldown_steps": 0, "model.num_slots": 3, "model.num_frames": 2, "model.curriculum": "(2,4),", "model.state_size": 6,
+        "train.cooldown_steps": 0, "model.num_slots": 3, "model.num_frames": 2, "model.curriculum": "(2,4)", "model.state_size": 6,
         "model.relation_size": 5, "model.attention_size": 4, "model.encoder_channels": "4,6", "model.encoder_hidden": "8", "model.decoder_hidden": "8",
         "model.decoder_channels": "6,4"}
 IODINE = {**DATA, "train.steps": 2, "train.batch_size": 2, "train.eval_every": 2, "train.warmup_steps": 0, "model.num_steps": 2, "model.latent_size": 4,
