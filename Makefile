@@ -7,7 +7,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DEMO := runs/demo
-# Tracing graphs is most of the tests' work and takes one core: a process for each, but each needs up to 6 GB.
+# Tracing graphs is most of the tests' work and takes one core: a process for each. Each grows to several GB, hence no more than four.
 TEST := -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
 
 .PHONY: setup demo test test-slow test-tf220 readme lock

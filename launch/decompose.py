@@ -67,7 +67,7 @@ def main(argv):
         raise UserError("Give pictures to decompose, e.g. photo.png, or --dataset for generated scenes"
                         + ("; not both." if _DATASET.value else "."))
     if _DATASET.value:
-        _generator()
+        _generator()  # a wrong name is told before TensorFlow is loaded
     files = None if _DATASET.value else _find_files(argv[1:])
     commands.load_tensorflow()
     from tfobj.serving import zoo

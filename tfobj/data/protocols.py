@@ -118,14 +118,19 @@ class Protocol:
                 return None
             return size[split.source] if split.stop is None else min(split.stop, size[split.source])
 
+        return self._with_options(
+            suffix, sizes, splits={name: dataclasses.replace(split, stop=stop(split)) for name, split in self.splits.items()}, **sizes,
+        )
+
+    def with_image_size(self, size):
+        """Returns the protocol on scenes made at `size` x `size`, under another name: the same stories in fewer pixels."""
+        return self._with_options(f"_{size}", {"image_size": size}, image_size=(size, size, self.image_size[2]))
+
+    def _with_options(self, suffix, options, **changes):
+        """Returns the protocol, with `changes`, on a build of its dataset with other options; `suffix` tells both from the original."""
         return dataclasses.replace(
-            self,
-            name=self.name + suffix,
-            config=self.config + suffix,
-            base_config=self.base_config or self.config,
-            splits={name: dataclasses.replace(split, stop=stop(split)) for name, split in self.splits.items()},
-            options={**self.options, **sizes},
-            **sizes,
+            self, name=self.name + suffix, config=self.config + suffix, base_config=self.base_config or self.config,
+            options={**self.options, **options}, **changes,
         )
 
 
@@ -248,14 +253,6 @@ def _clevrer(name, config, num_slots):
     )
 
 
-def _smaller(protocol, size):
-    """Returns the protocol on clips made at `size` x `size`, under another name: the same stories in fewer pixels."""
-    return dataclasses.replace(
-        protocol, name=f"{protocol.name}_{size}", config=f"{protocol.config}_{size}", base_config=protocol.config,
-        options={"image_size": size}, image_size=(size, size, protocol.image_size[2]),
-    )
-
-
 def _clips():
     """Returns the protocols on clips."""
     return [
@@ -266,15 +263,15 @@ def _clips():
         _balls("balls678_color4", 3, num_slots=9),
         _balls("balls678_color8", 3, num_slots=9),
         _balls("balls3_curtain", 1, num_slots=4),
-        _smaller(_balls("balls4_color", 3, num_slots=5), 32),
-        _smaller(_balls("balls4_binary", 1, num_slots=5), 32),
-        _smaller(_balls("balls678_color4", 3, num_slots=9), 32),
+        _balls("balls4_color", 3, num_slots=5).with_image_size(32),
+        _balls("balls4_binary", 1, num_slots=5).with_image_size(32),
+        _balls("balls678_color4", 3, num_slots=9).with_image_size(32),
         Protocol("video_objects_room", "video_objects_room", "generated", _splits(2_000, 320), (64, 64, 3), 7,
                  "Greff et al. 2019", num_train=2_000, num_test=320, test_start=10_000, num_frames=16),
         _clevrer("clevrer", "raycast_clevrer", num_slots=7),
         _clevrer("clevrer345", "raycast_clevrer345", num_slots=6),
         _clevrer("clevrer6", "raycast_clevrer6", num_slots=7),
-        _smaller(_clevrer("clevrer345", "raycast_clevrer345", num_slots=6), 32),
+        _clevrer("clevrer345", "raycast_clevrer345", num_slots=6).with_image_size(32),
         _clevrer("clevrer345_public", "public_clevrer345", num_slots=6),
         _clevrer("clevrer6_public", "public_clevrer6", num_slots=7),
     ]

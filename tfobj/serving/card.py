@@ -72,7 +72,7 @@ def _scores(metadata):
 
 def _signatures(metadata):
     lines = ["## Signatures", "",
-             f"B {'clips of T frames' if _what(metadata) == 'video' else 'pictures'} of H x W pixels, K slots, D = {metadata['slot_size']} latents per slot; "
+             f"B {'clips of T frames' if metadata.get('is_video') else 'pictures'} of H x W pixels, K slots, D = {metadata['slot_size']} latents per slot; "
              "`?` is free.", "",
              "| signature | what | inputs | outputs |", "|---|---|---|---|"]
     for name, signature in metadata["signatures"].items():
