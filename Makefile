@@ -1,6 +1,7 @@
 # make setup   makes .venv with the locked packages and tfobj itself
 # make demo    builds Tetris, trains Slot Attention, scores, draws, exports, decomposes fresh scenes: runs/demo
-# make test    the default tests; make test-slow the long ones
+# make lint    checks format, rules and the counts of .ci/page.py; make format applies what can be applied
+# make test    the default tests; make test-slow the long ones; make coverage the default ones with line coverage
 # make test-tf220  the default tests on TensorFlow 2.20, the newest that TPU VMs have, in .venv-tf220
 # make readme  writes the tables of README.md from results/; make lock writes both requirements*.lock anew
 
@@ -10,7 +11,7 @@ DEMO := runs/demo
 # Tracing graphs is most of the tests' work and takes one core: a process for each. Each grows to several GB, hence no more than four.
 TEST := -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
 
-.PHONY: setup demo test test-slow test-tf220 readme lock
+.PHONY: setup demo lint format test test-slow test-tf220 coverage readme lock
 
 setup: .venv/.ready
 
@@ -31,8 +32,20 @@ demo: setup
 	$(BIN)/python launch/decompose.py --saved_model=$(DEMO)/saved_model --dataset=tetris --out=$(DEMO)/fresh
 	@echo "Look at $(DEMO)/figures/decomposition_test.png, $(DEMO)/report.html and $(DEMO)/fresh."
 
+lint: setup
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/ruff check --quiet
+	$(BIN)/python .ci/page.py
+
+format: setup
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
 test: setup
 	$(BIN)/python $(TEST)
+
+coverage: setup
+	$(BIN)/python $(TEST) --cov=tfobj --cov=datasets --cov=launch --cov-report=term
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
@@ -45,9 +58,9 @@ readme: setup
 
 lock:
 	rm -rf .venv && $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	$(BIN)/python -m pip freeze --exclude-editable > requirements.lock
 	rm -rf .venv-tf220 && $(PYTHON) -m venv .venv-tf220
-	.venv-tf220/bin/python -m pip install --quiet --editable '.[test]' 'tensorflow==2.20.*' 'tf-keras==2.20.*'
+	.venv-tf220/bin/python -m pip install --quiet --editable '.[dev]' 'tensorflow==2.20.*' 'tf-keras==2.20.*'
 	.venv-tf220/bin/python -m pip freeze --exclude-editable > requirements-tf220.lock
 	@touch .venv/.ready .venv-tf220/.ready
