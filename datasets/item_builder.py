@@ -11,11 +11,11 @@ import abc
 import dataclasses
 import functools
 
-from etils import epath
 import numpy as np
 import tensorflow_datasets as tfds
-
+from etils import epath
 from tfobj.datasets import workers
+
 from tfobj.errors import UserError
 
 
@@ -59,8 +59,13 @@ class ItemConfig(tfds.core.BuilderConfig):
 
     def same_items(self, other):
         """Whether two configs make the same dataset, whatever their descriptions say."""
-        names = {field.name for field in dataclasses.fields(self)} - {"description", "release_notes"}
-        return type(self) is type(other) and all(getattr(self, name) == getattr(other, name) for name in names)
+        names = {field.name for field in dataclasses.fields(self)} - {
+            "description",
+            "release_notes",
+        }
+        return type(self) is type(other) and all(
+            getattr(self, name) == getattr(other, name) for name in names
+        )
 
 
 class ItemBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -136,7 +141,9 @@ class ItemBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return {config.name: config for config in [*cls.BUILDER_CONFIGS, *cls.ON_REQUEST_CONFIGS]}
 
     def _info(self):
-        index = tfds.features.Scalar(np.int64, doc=f"Number of the {self.builder_config.item} in its source.")
+        index = tfds.features.Scalar(
+            np.int64, doc=f"Number of the {self.builder_config.item} in its source."
+        )
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict({**self.item_features(), "index": index}),
             homepage=self.HOMEPAGE,
@@ -147,14 +154,19 @@ class ItemBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _download_and_prepare(self, dl_manager, download_config):
         # TFDS keeps to itself whether it was given a Beam pipeline.
-        self._with_beam = download_config.beam_options is not None or download_config.beam_runner is not None
+        self._with_beam = (
+            download_config.beam_options is not None or download_config.beam_runner is not None
+        )
         # Its progress bars show how much is to come for splits that it knows.
         sizes = {split: [stop - start] for split, (start, stop) in self.split_ranges().items()}
         self.info.set_splits(
             tfds.core.splits.SplitDict(
                 [
                     tfds.core.SplitInfo(
-                        name=split, shard_lengths=size, num_bytes=0, filename_template=self._get_filename_template(split)
+                        name=split,
+                        shard_lengths=size,
+                        num_bytes=0,
+                        filename_template=self._get_filename_template(split),
                     )
                     for split, size in sizes.items()
                 ]
@@ -169,14 +181,24 @@ class ItemBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def split_ranges(self):
         """Returns split -> (number of its first item, number after its last item)."""
         config = self.builder_config
-        return {"train": (0, config.num_train), "test": (config.test_start, config.test_start + config.num_test)}
+        return {
+            "train": (0, config.num_train),
+            "test": (config.test_start, config.test_start + config.num_test),
+        }
 
     def _split_generators(self, dl_manager):
         ranges = self.split_ranges()
         if self.builder_config.public:
             source = self.public_source(dl_manager)
-            return {split: self._generate_examples(source, split, *numbers) for split, numbers in ranges.items()}
-        make = self._beam_examples if self._with_beam else functools.partial(self._generate_examples, None, None)
+            return {
+                split: self._generate_examples(source, split, *numbers)
+                for split, numbers in ranges.items()
+            }
+        make = (
+            self._beam_examples
+            if self._with_beam
+            else functools.partial(self._generate_examples, None, None)
+        )
         return {split: make(*numbers) for split, numbers in ranges.items()}
 
     def _generate_examples(self, source, split, start, stop):

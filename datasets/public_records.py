@@ -11,9 +11,9 @@ Source: Kabra et al. 2019 (multi_object_datasets).
 
 import dataclasses
 
-from etils import epath
 import numpy as np
 import tensorflow as tf
+from etils import epath
 
 from tfobj.data import transforms
 from tfobj.errors import UserError
@@ -68,10 +68,18 @@ def read(path, public_file, start, stop):
         shorter than `stop`.
     """
     _check_magic(path)
-    records = tf.data.TFRecordDataset(str(path), compression_type="GZIP").skip(start).take(stop - start)
-    batches = records.map(
-        lambda record: _parse(record, public_file), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-    ).batch(_BATCH).prefetch(2)
+    records = (
+        tf.data.TFRecordDataset(str(path), compression_type="GZIP").skip(start).take(stop - start)
+    )
+    batches = (
+        records.map(
+            lambda record: _parse(record, public_file),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        .batch(_BATCH)
+        .prefetch(2)
+    )
     count = 0
     try:
         for batch in batches.as_numpy_iterator():
@@ -108,7 +116,10 @@ def write(path, public_file, scenes):
     masks = np.moveaxis(masks, 1, 1 + public_file.entity_axis)
     with tf.io.TFRecordWriter(str(path), tf.io.TFRecordOptions(compression_type="GZIP")) as writer:
         for i in range(len(masks)):
-            features = {"image": _bytes_feature(scenes["image"][i]), "mask": _bytes_feature(masks[i])}
+            features = {
+                "image": _bytes_feature(scenes["image"][i]),
+                "mask": _bytes_feature(masks[i]),
+            }
             for name in public_file.factors:
                 values = scenes[name][i].ravel()
                 if name in public_file.byte_factors:
@@ -121,7 +132,9 @@ def write(path, public_file, scenes):
 
 def _bytes_feature(array):
     """One string of length one per byte, as in the published files."""
-    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[bytes([value]) for value in array.ravel()]))
+    return tf.train.Feature(
+        bytes_list=tf.train.BytesList(value=[bytes([value]) for value in array.ravel()])
+    )
 
 
 def _check_magic(path):

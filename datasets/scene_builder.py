@@ -16,8 +16,8 @@ import dataclasses
 
 import numpy as np
 import tensorflow_datasets as tfds
-
 from tfobj.datasets import item_builder, png, public_records
+
 from tfobj.errors import UserError
 
 _BUCKET = "https://storage.googleapis.com/multi-object-datasets/"
@@ -85,13 +85,16 @@ class SceneBuilder(item_builder.ItemBuilder, skip_registration=True):
         features = {
             "image": tfds.features.Image(shape=(height, width, channels), encoding_format="png"),
             "mask": item_builder.bytes_feature(
-                (height, width), np.uint8, "Number of the visible entity in each pixel; 0 is the background."
+                (height, width),
+                np.uint8,
+                "Number of the visible entity in each pixel; 0 is the background.",
             ),
             "factors": item_builder.float_features(self.factor_docs, (entities,)),
         }
         if self.has_amodal_masks:
             features["amodal_masks"] = item_builder.bytes_feature(
-                (entities, height, -(-width // 8)), np.uint8,
+                (entities, height, -(-width // 8)),
+                np.uint8,
                 "Full extent of each entity within the image, hidden parts included; `numpy.packbits` along the width.",
             )
         if self.has_depth_map:
@@ -104,7 +107,12 @@ class SceneBuilder(item_builder.ItemBuilder, skip_registration=True):
 
     def record(self, start, stop):
         return _Record(
-            start, stop, tuple(self.factor_docs), tuple(self.scene_docs), self.has_amodal_masks, self.has_depth_map
+            start,
+            stop,
+            tuple(self.factor_docs),
+            tuple(self.scene_docs),
+            self.has_amodal_masks,
+            self.has_depth_map,
         )
 
     def public_source(self, dl_manager):

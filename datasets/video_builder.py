@@ -17,8 +17,8 @@ import abc
 import dataclasses
 
 import numpy as np
-
 from tfobj.datasets import item_builder
+
 from tfobj.errors import UserError
 
 
@@ -44,15 +44,22 @@ class VideoConfig(item_builder.ItemConfig):
     def __post_init__(self):
         super().__post_init__()
         if self.num_validation < 0:
-            raise UserError(f"`num_validation` must be at least 0. Received: num_validation={self.num_validation}.")
-        if self.num_validation and not self.num_train <= self.validation_start <= self.test_start - self.num_validation:
+            raise UserError(
+                f"`num_validation` must be at least 0. Received: num_validation={self.num_validation}."
+            )
+        if (
+            self.num_validation
+            and not self.num_train <= self.validation_start <= self.test_start - self.num_validation
+        ):
             raise UserError(
                 "`validation_start` must be in num_train ... test_start - num_validation, so that no clip is in two splits. "
                 f"Received: validation_start={self.validation_start}, num_validation={self.num_validation}, "
                 f"num_train={self.num_train}, test_start={self.test_start}."
             )
         if self.num_frames is not None and self.num_frames < 1:
-            raise UserError(f"`num_frames` must be at least 1. Received: num_frames={self.num_frames}.")
+            raise UserError(
+                f"`num_frames` must be at least 1. Received: num_frames={self.num_frames}."
+            )
 
 
 class VideoBuilder(item_builder.ItemBuilder, skip_registration=True):
@@ -87,15 +94,22 @@ class VideoBuilder(item_builder.ItemBuilder, skip_registration=True):
         config = self.builder_config
         ranges = super().split_ranges()
         if config.num_validation:
-            ranges["validation"] = config.validation_start, config.validation_start + config.num_validation
+            ranges["validation"] = (
+                config.validation_start,
+                config.validation_start + config.num_validation,
+            )
         return ranges
 
     def item_features(self):
         frames, height, width, channels, entities = self.clip_shape()
         features = {
-            "video": item_builder.bytes_feature((frames, height, width, channels), np.uint8, "Frames."),
+            "video": item_builder.bytes_feature(
+                (frames, height, width, channels), np.uint8, "Frames."
+            ),
             "mask": item_builder.bytes_feature(
-                (frames, height, width), np.uint8, "Number of the visible entity in each pixel; 0 is the background."
+                (frames, height, width),
+                np.uint8,
+                "Number of the visible entity in each pixel; 0 is the background.",
             ),
             "factors": item_builder.float_features(self.factor_docs, (entities,)),
             "tracks": item_builder.float_features(self.track_docs, (frames, entities)),
@@ -110,7 +124,12 @@ class VideoBuilder(item_builder.ItemBuilder, skip_registration=True):
 
     def record(self, start, stop):
         return _Record(
-            start, stop, tuple(self.factor_docs), tuple(self.track_docs), tuple(self.scene_docs), self.has_full_mask
+            start,
+            stop,
+            tuple(self.factor_docs),
+            tuple(self.track_docs),
+            tuple(self.scene_docs),
+            self.has_full_mask,
         )
 
 

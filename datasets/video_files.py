@@ -152,7 +152,9 @@ def _opened(path):
 
 
 def _undecodable(name, error, where=""):
-    return Unreadable(f"`{name}` cannot be decoded as a video{where} ({getattr(error, 'strerror', None) or first_line(error)}).")
+    return Unreadable(
+        f"`{name}` cannot be decoded as a video{where} ({getattr(error, 'strerror', None) or first_line(error)})."
+    )
 
 
 def read_video(path, max_frames=None, frame_rate=None):
@@ -175,8 +177,12 @@ def read_video(path, max_frames=None, frame_rate=None):
     times, frames = [], []
     for time, frame in iterate_frames(path):
         if frames and frame.shape != frames[0].shape:
-            sizes = " and ".join(f"{width}x{height}" for height, width, _ in (frames[0].shape, frame.shape))
-            raise Unreadable(f"`{getattr(path, 'name', path)}` must hold frames of one size. Received: {sizes}.")
+            sizes = " and ".join(
+                f"{width}x{height}" for height, width, _ in (frames[0].shape, frame.shape)
+            )
+            raise Unreadable(
+                f"`{getattr(path, 'name', path)}` must hold frames of one size. Received: {sizes}."
+            )
         times.append(time)
         frames.append(frame)
         if len(frames) == max_frames:
@@ -201,7 +207,9 @@ def write_video(path, frames, frame_rate):
     av = _pyav(path)
     path = pathlib.Path(path)
     if path.suffix.lower() not in WRITTEN_SUFFIXES:
-        raise UserError(f"`path` must end in {', '.join(WRITTEN_SUFFIXES)}. Received: path={str(path)!r}.")
+        raise UserError(
+            f"`path` must end in {', '.join(WRITTEN_SUFFIXES)}. Received: path={str(path)!r}."
+        )
     if not frame_rate > 0:
         raise UserError(f"`frame_rate` must be positive. Received: frame_rate={frame_rate}.")
     codec = next(name for name in _CODECS if name in av.codecs_available)
@@ -215,7 +223,9 @@ def write_video(path, frames, frame_rate):
                 stream.height, stream.width = pixels.shape[:2]
                 stream.pix_fmt = "yuv420p"
             if pixels.shape[:2] != (stream.height, stream.width):
-                raise UserError(f"`frames` must have one size. Received: {np.shape(frame)} among others.")
+                raise UserError(
+                    f"`frames` must have one size. Received: {np.shape(frame)} among others."
+                )
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         if stream is None:
             raise UserError("`frames` must hold at least one frame. Received: none.")
@@ -225,8 +235,15 @@ def write_video(path, frames, frame_rate):
 def _even(frame):
     """A frame as uint8 [H, W, 3] with even sides."""
     frame = np.asarray(frame)
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[-1] not in (1, 3) or not frame.size:
-        raise UserError(f"`frames` must be uint8 [T, H, W, 3] or [T, H, W, 1]. Received: a frame of shape {frame.shape}, dtype {frame.dtype}.")
+    if (
+        frame.dtype != np.uint8
+        or frame.ndim != 3
+        or frame.shape[-1] not in (1, 3)
+        or not frame.size
+    ):
+        raise UserError(
+            f"`frames` must be uint8 [T, H, W, 3] or [T, H, W, 1]. Received: a frame of shape {frame.shape}, dtype {frame.dtype}."
+        )
     frame = np.repeat(frame, 3, axis=-1) if frame.shape[-1] == 1 else frame
     return np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
 
@@ -235,5 +252,7 @@ def _pyav(path):
     try:
         import av
     except ImportError as error:
-        raise UserError(f"`{getattr(path, 'name', path)}` is a video, which takes PyAV: pip install tfobj[video].") from error
+        raise UserError(
+            f"`{getattr(path, 'name', path)}` is a video, which takes PyAV: pip install tfobj[video]."
+        ) from error
     return av

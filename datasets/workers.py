@@ -36,7 +36,9 @@ def default_processes():
     if not text:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if not text.isdecimal() or int(text) < 1:
-        raise UserError(f"`{VARIABLE}` must be a number of processes, at least 1. Received: {VARIABLE}={text}.")
+        raise UserError(
+            f"`{VARIABLE}` must be a number of processes, at least 1. Received: {VARIABLE}={text}."
+        )
     return int(text)
 
 
@@ -88,10 +90,15 @@ class _Process:
 
     def __init__(self, function):
         path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # one process per core
+        threads = dict.fromkeys(
+            ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
+        )  # one process per core
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", f"from {__name__} import serve; serve()"], env={**os.environ, **threads, "PYTHONPATH": path},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            [sys.executable, "-P", "-c", f"from {__name__} import serve; serve()"],
+            env={**os.environ, **threads, "PYTHONPATH": path},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         self._function = function
 
     def call(self, item):
@@ -124,7 +131,9 @@ class _Process:
 
 def serve():
     """The life of a process: reads a function and items from standard input, writes results to standard output."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one decides
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches all processes of a terminal; the first one decides
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what the function prints must not get between the results
     with contextlib.suppress(EOFError, BrokenPipeError):

@@ -21,22 +21,41 @@ import sys
 if not __package__:  # `python launch/benchmark.py` from a checkout
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tfobj import commands, files
 from absl import flags
 
-_MODEL = flags.DEFINE_multi_string("model", ["slot_attention"], "Model, repeatable; `python launch/list.py` shows all.")
-_DATASET = flags.DEFINE_string("dataset", "tetris", "Dataset, protocol, or folder:/path/to/pictures.")
+from tfobj import commands, files
+
+_MODEL = flags.DEFINE_multi_string(
+    "model", ["slot_attention"], "Model, repeatable; `python launch/list.py` shows all."
+)
+_DATASET = flags.DEFINE_string(
+    "dataset", "tetris", "Dataset, protocol, or folder:/path/to/pictures."
+)
 _PRESET = flags.DEFINE_string("preset", "paper", "Hyperparameters of the models for the dataset.")
-_SET = flags.DEFINE_multi_string("set", [], "Override for all rows, e.g. --set train.batch_size=8; repeatable.")
-_ALSO = flags.DEFINE_multi_string("also", [], "Settings to measure every model once more with; repeatable.")
+_SET = flags.DEFINE_multi_string(
+    "set", [], "Override for all rows, e.g. --set train.batch_size=8; repeatable."
+)
+_ALSO = flags.DEFINE_multi_string(
+    "also", [], "Settings to measure every model once more with; repeatable."
+)
 _WHAT = flags.DEFINE_list("what", ["train"], "What to measure: train, inference, data.")
-_STRATEGY = flags.DEFINE_string("strategy", "auto", "Where to compute: auto, cpu, gpu, mirrored, tpu.")
+_STRATEGY = flags.DEFINE_string(
+    "strategy", "auto", "Where to compute: auto, cpu, gpu, mirrored, tpu."
+)
 _SECONDS = flags.DEFINE_float("seconds", 2.0, "Length of a block.")
 _BLOCKS = flags.DEFINE_integer("blocks", 5, "Blocks of every row.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS data folder; default: a temporary one.")
 _JSON = flags.DEFINE_string("json", None, "File for all numbers.")
-_WRITE_DOCS = flags.DEFINE_bool("write_docs", False, "Measure nothing; write the tables of docs/performance.md from results/benchmarks/.")
-_CHECK = flags.DEFINE_bool("check", False, "With --write_docs: change nothing; exit with status 2 if the tables are not up to date.")
+_WRITE_DOCS = flags.DEFINE_bool(
+    "write_docs",
+    False,
+    "Measure nothing; write the tables of docs/performance.md from results/benchmarks/.",
+)
+_CHECK = flags.DEFINE_bool(
+    "check",
+    False,
+    "With --write_docs: change nothing; exit with status 2 if the tables are not up to date.",
+)
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -46,15 +65,23 @@ def main(argv):
     if _WRITE_DOCS.value:
         from tfobj.training import benchmark_tables
 
-        changed = benchmark_tables.write_page(ROOT / "docs" / "performance.md", ROOT / "results", _CHECK.value)
+        changed = benchmark_tables.write_page(
+            ROOT / "docs" / "performance.md", ROOT / "results", _CHECK.value
+        )
         print(f"docs/performance.md {'rewritten' if changed else 'is up to date'}.")
         return 0
     commands.load_tensorflow()
     from tfobj.config import parse_overrides
     from tfobj.training import benchmark, machine
 
-    rows = benchmark.make_rows(_MODEL.value, _DATASET.value, _PRESET.value, parse_overrides(_SET.value),
-                               [parse_overrides(shlex.split(text)) for text in _ALSO.value], _WHAT.value)
+    rows = benchmark.make_rows(
+        _MODEL.value,
+        _DATASET.value,
+        _PRESET.value,
+        parse_overrides(_SET.value),
+        [parse_overrides(shlex.split(text)) for text in _ALSO.value],
+        _WHAT.value,
+    )
     report = benchmark.run(rows, _STRATEGY.value, _SECONDS.value, _BLOCKS.value, _DATA_DIR.value)
     print(benchmark.format_report(report))
     if _JSON.value:

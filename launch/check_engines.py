@@ -23,17 +23,28 @@ import sys
 if not __package__:  # `python launch/check_engines.py` from a checkout
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tfobj import commands
 from absl import flags
 
+from tfobj import commands
+
 _MODEL = flags.DEFINE_string("model", "slot_attention", "Model; `python launch/list.py` shows all.")
-_DATASET = flags.DEFINE_string("dataset", "tetris", "Dataset, protocol, or folder:/path/to/pictures.")
+_DATASET = flags.DEFINE_string(
+    "dataset", "tetris", "Dataset, protocol, or folder:/path/to/pictures."
+)
 _PRESET = flags.DEFINE_string("preset", "paper", "Hyperparameters of the model for the dataset.")
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the weights, the order of the scenes and the noise.")
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Seed of the weights, the order of the scenes and the noise."
+)
 _SET = flags.DEFINE_multi_string("set", [], "Override, e.g. --set train.batch_size=8; repeatable.")
 _STEPS = flags.DEFINE_integer("steps", 10, "Updates of each engine.")
-_ALSO_XLA = flags.DEFINE_bool("also_xla", False, "Every engine once more with forward and backward compiled by XLA.")
-_TOLERANCE = flags.DEFINE_float("tolerance", 0.02, "Largest difference that is called equal, as a part of the largest movement of a weight.")
+_ALSO_XLA = flags.DEFINE_bool(
+    "also_xla", False, "Every engine once more with forward and backward compiled by XLA."
+)
+_TOLERANCE = flags.DEFINE_float(
+    "tolerance",
+    0.02,
+    "Largest difference that is called equal, as a part of the largest movement of a weight.",
+)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS data folder; default: a temporary one.")
 _JSON = flags.DEFINE_string("json", None, "File for all numbers.")
 
@@ -45,8 +56,12 @@ def main(argv):
     from tfobj.config import parse_overrides
     from tfobj.training import engines
 
-    experiment, remarks = engines.make_experiment(_MODEL.value, _DATASET.value, _PRESET.value, parse_overrides(_SET.value), _SEED.value)
-    report = engines.compare(experiment, _STEPS.value, _ALSO_XLA.value, _TOLERANCE.value, _DATA_DIR.value)
+    experiment, remarks = engines.make_experiment(
+        _MODEL.value, _DATASET.value, _PRESET.value, parse_overrides(_SET.value), _SEED.value
+    )
+    report = engines.compare(
+        experiment, _STEPS.value, _ALSO_XLA.value, _TOLERANCE.value, _DATA_DIR.value
+    )
     print("\n".join([engines.format_report(report), *remarks]))
     if _JSON.value:
         files.write_text(_JSON.value, json.dumps(report, indent=2) + "\n")

@@ -16,24 +16,45 @@ import sys
 if not __package__:  # `python launch/check_tpu.py` from a checkout
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tfobj import commands, files
 from absl import flags
 
+from tfobj import commands, files
+
 _MODEL = flags.DEFINE_string("model", None, "Model; `python launch/list.py` shows all.")
-_DATASET = flags.DEFINE_string("dataset", "tetris", "Dataset whose presets the model has; its scenes are not needed.")
+_DATASET = flags.DEFINE_string(
+    "dataset", "tetris", "Dataset whose presets the model has; its scenes are not needed."
+)
 _PRESET = flags.DEFINE_string("preset", "paper", "Hyperparameters of the model for the dataset.")
 _SET = flags.DEFINE_multi_string("set", [], "Override, e.g. --set train.batch_size=4; repeatable.")
-_TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x2", "Chip and mesh: v2:2x2, v3:2x2, v4:2x2x1, v5e:2x4, v5e:1x1, v5p:2x2x1, v6e:2x2, tpu7x:2x2x1.")
+_TOPOLOGY = flags.DEFINE_string(
+    "topology",
+    "v5e:2x2",
+    "Chip and mesh: v2:2x2, v3:2x2, v4:2x2x1, v5e:2x4, v5e:1x1, v5p:2x2x1, v6e:2x2, tpu7x:2x2x1.",
+)
 _CHIPS = flags.DEFINE_integer("chips", 1, "Chips of the topology that share the batch.")
-_LARGEST_BATCH = flags.DEFINE_bool("largest_batch", None, "Search the largest batch that fits; default: yes, but not with --all_presets.")
+_LARGEST_BATCH = flags.DEFINE_bool(
+    "largest_batch",
+    None,
+    "Search the largest batch that fits; default: yes, but not with --all_presets.",
+)
 _MAX_BATCH = flags.DEFINE_integer("max_batch", 1024, "Where that search ends.")
 _SEARCH_MINUTES = flags.DEFINE_float("search_minutes", 15, "How long that search may take.")
 _COMPILE_MINUTES = flags.DEFINE_float("compile_minutes", 60, "How long one compilation may take.")
 _JSON = flags.DEFINE_string("json", None, "File for all numbers.")
-_ALL_PRESETS = flags.DEFINE_bool("all_presets", False, "Check every model's paper presets, one file each in --json_dir; files of the same settings are kept.")
+_ALL_PRESETS = flags.DEFINE_bool(
+    "all_presets",
+    False,
+    "Check every model's paper presets, one file each in --json_dir; files of the same settings are kept.",
+)
 _JSON_DIR = flags.DEFINE_string("json_dir", None, "Folder of those files; default: results/tpu.")
-_WRITE_DOCS = flags.DEFINE_bool("write_docs", False, "Write the table of docs/tpu.md from --json_dir.")
-_CHECK = flags.DEFINE_bool("check", False, "With --write_docs: change nothing; exit with status 2 if the table is not up to date.")
+_WRITE_DOCS = flags.DEFINE_bool(
+    "write_docs", False, "Write the table of docs/tpu.md from --json_dir."
+)
+_CHECK = flags.DEFINE_bool(
+    "check",
+    False,
+    "With --write_docs: change nothing; exit with status 2 if the table is not up to date.",
+)
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -44,7 +65,9 @@ def main(argv):
 
     commands.refuse_arguments(argv)
     if sum([_MODEL.value is not None, _ALL_PRESETS.value or _WRITE_DOCS.value]) != 1:
-        raise UserError("One of `--model`, `--all_presets` and `--write_docs` says what to do; the last two go together.")
+        raise UserError(
+            "One of `--model`, `--all_presets` and `--write_docs` says what to do; the last two go together."
+        )
     folder = pathlib.Path(_JSON_DIR.value or ROOT / "results" / "tpu")
     if _MODEL.value or _ALL_PRESETS.value:
         from tfobj.config import parse_overrides
@@ -54,16 +77,33 @@ def main(argv):
         commands.load_tensorflow()
         limits = tpu_checks.Limits(_COMPILE_MINUTES.value, _SEARCH_MINUTES.value, _MAX_BATCH.value)
         if _ALL_PRESETS.value:
-            tpu_checks.check_all(folder, overrides, topology, _CHIPS.value, bool(_LARGEST_BATCH.value), limits)
+            tpu_checks.check_all(
+                folder, overrides, topology, _CHIPS.value, bool(_LARGEST_BATCH.value), limits
+            )
         else:
             search = _LARGEST_BATCH.value is not False
-            report = tpu_checks.check(_MODEL.value, _DATASET.value, _PRESET.value, overrides, topology, _CHIPS.value, search, limits)
+            report = tpu_checks.check(
+                _MODEL.value,
+                _DATASET.value,
+                _PRESET.value,
+                overrides,
+                topology,
+                _CHIPS.value,
+                search,
+                limits,
+            )
             print("\n".join(tpu_checks.describe(report)))
             if _JSON.value:
                 files.write_text(_JSON.value, json.dumps(report, indent=1) + "\n")
     if _WRITE_DOCS.value:
-        changed = files.fill_between(ROOT / "docs" / "tpu.md", tpu_checks.BEGIN, tpu_checks.END, tpu_checks.table(folder), _CHECK.value,
-                                     "python launch/check_tpu.py --write_docs")
+        changed = files.fill_between(
+            ROOT / "docs" / "tpu.md",
+            tpu_checks.BEGIN,
+            tpu_checks.END,
+            tpu_checks.table(folder),
+            _CHECK.value,
+            "python launch/check_tpu.py --write_docs",
+        )
         print(f"docs/tpu.md {'rewritten' if changed else 'is up to date'}.")
     return 0
 

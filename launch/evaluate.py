@@ -40,21 +40,58 @@ import sys
 if not __package__:  # `python launch/evaluate.py` from a checkout
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tfobj import commands
 from absl import flags
 
+from tfobj import commands
+
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
-_CHECKPOINT = flags.DEFINE_enum("checkpoint", "latest", ["latest", "best"], "Which state: the last one, or the best on validation.")
-_SPLIT = flags.DEFINE_string("split", "test", "Split of the run's protocol: test, test_large, validation, train.")
-_NUM_SCENES = flags.DEFINE_integer("num_scenes", None, "Only the first scenes of the split.", lower_bound=1)
+_CHECKPOINT = flags.DEFINE_enum(
+    "checkpoint",
+    "latest",
+    ["latest", "best"],
+    "Which state: the last one, or the best on validation.",
+)
+_SPLIT = flags.DEFINE_string(
+    "split", "test", "Split of the run's protocol: test, test_large, validation, train."
+)
+_NUM_SCENES = flags.DEFINE_integer(
+    "num_scenes", None, "Only the first scenes of the split.", lower_bound=1
+)
 _NUM_SLOTS = flags.DEFINE_integer("num_slots", None, "Slots at test time; default: as trained.")
-_NUM_STEPS = flags.DEFINE_integer("num_steps", None, "Refinement steps or attention iterations at test time; default: the preset's.")
-_NUM_FRAMES = flags.DEFINE_integer("num_frames", None, "Frames of a clip, the first ones; default: the run's eval.num_frames.", lower_bound=1)
-_NUM_OBSERVED = flags.DEFINE_integer("num_observed", 20, "Frames that models of clips see before they predict the rest.", lower_bound=1)
-_SEQUENTIAL = flags.DEFINE_bool("sequential", False, "Run an IODINE of pictures over clips, one refinement per frame: SEQ-IODINE (Zablotskaia et al. 2020).")
-_CLAMP = flags.DEFINE_float("clamp", None, "With --sequential: bound on gradients and updates (10 in the paper, on binary balls).", lower_bound=1e-6)
-_SEED = flags.DEFINE_integer("seed", None, "Seed of the inference noise; default: the same for every run.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Scenes per call; does not change the scores.", lower_bound=1)
+_NUM_STEPS = flags.DEFINE_integer(
+    "num_steps",
+    None,
+    "Refinement steps or attention iterations at test time; default: the preset's.",
+)
+_NUM_FRAMES = flags.DEFINE_integer(
+    "num_frames",
+    None,
+    "Frames of a clip, the first ones; default: the run's eval.num_frames.",
+    lower_bound=1,
+)
+_NUM_OBSERVED = flags.DEFINE_integer(
+    "num_observed",
+    20,
+    "Frames that models of clips see before they predict the rest.",
+    lower_bound=1,
+)
+_SEQUENTIAL = flags.DEFINE_bool(
+    "sequential",
+    False,
+    "Run an IODINE of pictures over clips, one refinement per frame: SEQ-IODINE (Zablotskaia et al. 2020).",
+)
+_CLAMP = flags.DEFINE_float(
+    "clamp",
+    None,
+    "With --sequential: bound on gradients and updates (10 in the paper, on binary balls).",
+    lower_bound=1e-6,
+)
+_SEED = flags.DEFINE_integer(
+    "seed", None, "Seed of the inference noise; default: the same for every run."
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 32, "Scenes per call; does not change the scores.", lower_bound=1
+)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS data folder.")
 _OUT = flags.DEFINE_string("out", None, "Folder of the results; default: the run's.")
 _NUM_SHOWN = 6
@@ -79,40 +116,87 @@ def main(argv):
     check_num_steps(_NUM_STEPS.value, run.experiment.model.minimum_steps)
     scenes, protocol = open_scenes(run.experiment, _SPLIT.value, _DATA_DIR.value)
     if scenes.num_frames is not None:
-        scenes = scenes.first_frames(min(_NUM_FRAMES.value or run.experiment.eval.num_frames or scenes.num_frames, scenes.num_frames))
+        scenes = scenes.first_frames(
+            min(
+                _NUM_FRAMES.value or run.experiment.eval.num_frames or scenes.num_frames,
+                scenes.num_frames,
+            )
+        )
     if _NUM_SCENES.value:
         scenes = scenes.take(_NUM_SCENES.value)
     seed = EVALUATION_SEED if _SEED.value is None else _SEED.value
     num_steps = run.experiment.eval.num_steps if _NUM_STEPS.value is None else _NUM_STEPS.value
-    evaluator = Evaluator(model, min(_BATCH_SIZE.value, len(scenes)), num_slots=_NUM_SLOTS.value, num_steps=num_steps, seed=seed)
-    scorer = evaluator.score(scenes, f"Scoring {_SPLIT.value}", tracking=scenes.num_frames is not None and _has_tracking())
+    evaluator = Evaluator(
+        model,
+        min(_BATCH_SIZE.value, len(scenes)),
+        num_slots=_NUM_SLOTS.value,
+        num_steps=num_steps,
+        seed=seed,
+    )
+    scorer = evaluator.score(
+        scenes,
+        f"Scoring {_SPLIT.value}",
+        tracking=scenes.num_frames is not None and _has_tracking(),
+    )
     summary = scorer.summary()
     if "mota" in summary:
         summary |= tracking_micro(scorer.table())
     predicts = model.is_video and _NUM_OBSERVED.value < scenes.num_frames
     if predicts:
-        forecast = evaluator.score_forecast(scenes, _NUM_OBSERVED.value, f"Predicting {_SPLIT.value}")
+        forecast = evaluator.score_forecast(
+            scenes, _NUM_OBSERVED.value, f"Predicting {_SPLIT.value}"
+        )
         summary |= {name: float(np.nanmean(values)) for name, values in forecast.items()}
     machine = pathlib.Path(_WORKDIR.value) / MACHINE
     facts = {
-        "model": run.experiment.model_name + ("_sequential" if _SEQUENTIAL.value else ""), "preset": run.experiment.preset, "protocol": protocol, "split": _SPLIT.value,
-        "step": run.step, "checkpoint": _CHECKPOINT.value, "seed": run.experiment.seed, "inference_seed": seed,
-        "num_slots": _NUM_SLOTS.value or run.experiment.model.num_slots, "num_steps": run.experiment.model.num_steps if num_steps is None else num_steps,
-        "config_fingerprint": run.experiment.fingerprint(), "training_minutes": round(training_minutes(read_metrics(_WORKDIR.value)), 1),
+        "model": run.experiment.model_name + ("_sequential" if _SEQUENTIAL.value else ""),
+        "preset": run.experiment.preset,
+        "protocol": protocol,
+        "split": _SPLIT.value,
+        "step": run.step,
+        "checkpoint": _CHECKPOINT.value,
+        "seed": run.experiment.seed,
+        "inference_seed": seed,
+        "num_slots": _NUM_SLOTS.value or run.experiment.model.num_slots,
+        "num_steps": run.experiment.model.num_steps if num_steps is None else num_steps,
+        "config_fingerprint": run.experiment.fingerprint(),
+        "training_minutes": round(training_minutes(read_metrics(_WORKDIR.value)), 1),
         **(json.loads(machine.read_text()) if machine.exists() else {}),
     }
     if scenes.num_frames is not None:
-        facts |= {"num_frames": scenes.num_frames, **({"num_observed": _NUM_OBSERVED.value} if predicts else {})}
+        facts |= {
+            "num_frames": scenes.num_frames,
+            **({"num_observed": _NUM_OBSERVED.value} if predicts else {}),
+        }
     out = pathlib.Path(_OUT.value or _WORKDIR.value)
     suffix = "" if _SPLIT.value == "test" else f"_{_SPLIT.value}"
     write_evaluation(out / f"evaluation{suffix}.json", summary, **facts)
     scorer.write_csv(out / f"evaluation{suffix}.csv")
     written = [out / f"evaluation{suffix}.json", out / f"evaluation{suffix}.csv"]
     if scenes.num_frames is None:
-        evaluation_figures.draw(out, _SPLIT.value, suffix, evaluator, scenes, scorer.table(), summary, facts, run.experiment, _NUM_SHOWN)
+        evaluation_figures.draw(
+            out,
+            _SPLIT.value,
+            suffix,
+            evaluator,
+            scenes,
+            scorer.table(),
+            summary,
+            facts,
+            run.experiment,
+            _NUM_SHOWN,
+        )
         written.append(out / f"report{suffix}.html")
     else:
-        clip_figures.draw(out, _SPLIT.value, evaluator, scenes, facts, _NUM_SHOWN, _NUM_OBSERVED.value if predicts else None)
+        clip_figures.draw(
+            out,
+            _SPLIT.value,
+            evaluator,
+            scenes,
+            facts,
+            _NUM_SHOWN,
+            _NUM_OBSERVED.value if predicts else None,
+        )
     print_table(facts, summary)
     print(f"\nWritten: {', '.join(map(str, [*written, out / 'figures']))}")
     return 0
@@ -125,14 +209,19 @@ def sequential(model, clamp):
     from tfobj.models.sequential_iodine import SequentialIodine
 
     if not isinstance(model, Iodine) or model.is_video:
-        raise UserError(f"`--sequential` must go with a run of iodine on pictures. Received: a run of {type(model).__name__}.")
+        raise UserError(
+            f"`--sequential` must go with a run of iodine on pictures. Received: a run of {type(model).__name__}."
+        )
     return SequentialIodine.of_pictures(model, clamp)
 
 
 def _has_tracking():
     """Whether the library that counts the events of tracking is there; says so if it is not."""
     if importlib.util.find_spec("motmetrics") is None:
-        print("No scores of tracking (mota, id_switches, ...): they need `pip install tfobj[video]`.", file=sys.stderr)
+        print(
+            "No scores of tracking (mota, id_switches, ...): they need `pip install tfobj[video]`.",
+            file=sys.stderr,
+        )
         return False
     return True
 
@@ -144,11 +233,17 @@ def print_table(facts, summary):
     print(f"{'num_scenes':<16}{summary['num_scenes']}\n\n{'metric':<20}{'mean':>12}{'std':>12}")
     for name, value in summary.items():
         if f"{name}_std" in summary:
-            interval = f"   95 % [{summary['fg_ari_low']:.4f}, {summary['fg_ari_high']:.4f}]" if name == "fg_ari" else ""
+            interval = (
+                f"   95 % [{summary['fg_ari_low']:.4f}, {summary['fg_ari_high']:.4f}]"
+                if name == "fg_ari"
+                else ""
+            )
             print(f"{name:<20}{value:>12.5g}{summary[f'{name}_std']:>12.4g}{interval}")
     print()
     for name, value in summary.items():
-        if (name.endswith(("_micro", "_visible", "_objects", "_pairs")) or "_ahead_" in name) and f"{name}_std" not in summary:
+        if (
+            name.endswith(("_micro", "_visible", "_objects", "_pairs")) or "_ahead_" in name
+        ) and f"{name}_std" not in summary:
             print(f"{name:<24}{value:>8.5g}")
 
 

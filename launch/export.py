@@ -16,13 +16,18 @@ import sys
 if not __package__:  # `python launch/export.py` from a checkout
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tfobj import commands
 from absl import flags
 
+from tfobj import commands
+
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
-_TO = flags.DEFINE_string("to", None, "Folder of the exported model; default saved_models/<name of the run>.")
+_TO = flags.DEFINE_string(
+    "to", None, "Folder of the exported model; default saved_models/<name of the run>."
+)
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "latest, or best by validation score.")
-_VERSION = flags.DEFINE_integer("version", None, "Version number; default: one more than the greatest in --to.", lower_bound=1)
+_VERSION = flags.DEFINE_integer(
+    "version", None, "Version number; default: one more than the greatest in --to.", lower_bound=1
+)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace --version if it exists.")
 
 
@@ -33,8 +38,11 @@ def read_evaluation(workdir, step):
         return None
     evaluation = json.loads(path.read_text())
     if evaluation.get("step") != step:
-        print(f"note: {path} was measured at step {evaluation.get('step')}, not at step {step} which is exported; its scores are "
-              "left out of the card.", file=sys.stderr)
+        print(
+            f"note: {path} was measured at step {evaluation.get('step')}, not at step {step} which is exported; its scores are "
+            "left out of the card.",
+            file=sys.stderr,
+        )
         return None
     return evaluation
 
@@ -46,14 +54,24 @@ def main(argv):
     from tfobj.training.checkpoint import load_run
 
     run = load_run(_WORKDIR.value, _CHECKPOINT.value)
-    to = pathlib.Path(_TO.value or pathlib.Path("saved_models", pathlib.Path(_WORKDIR.value).resolve().name))
-    folder = export.export_model(run.model, to, version=_VERSION.value, num_steps=run.experiment.eval.num_steps,
-                                 experiment=run.experiment, overwrite=_OVERWRITE.value,
-                                 evaluation=read_evaluation(_WORKDIR.value, run.step))
+    to = pathlib.Path(
+        _TO.value or pathlib.Path("saved_models", pathlib.Path(_WORKDIR.value).resolve().name)
+    )
+    folder = export.export_model(
+        run.model,
+        to,
+        version=_VERSION.value,
+        num_steps=run.experiment.eval.num_steps,
+        experiment=run.experiment,
+        overwrite=_OVERWRITE.value,
+        evaluation=read_evaluation(_WORKDIR.value, run.step),
+    )
     export.add_to_index(folder)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    print(f"Exported step {run.step:,} to {folder} ({size / 1e6:.1f} MB); see {to / 'README.md'}. "
-          f"Next: python launch/decompose.py --saved_model={to} {'CLIP.mp4' if run.model.is_video else 'PICTURES'} --out=out")
+    print(
+        f"Exported step {run.step:,} to {folder} ({size / 1e6:.1f} MB); see {to / 'README.md'}. "
+        f"Next: python launch/decompose.py --saved_model={to} {'CLIP.mp4' if run.model.is_video else 'PICTURES'} --out=out"
+    )
     return 0
 
 

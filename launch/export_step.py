@@ -18,21 +18,40 @@ import sys
 if not __package__:  # `python launch/export_step.py` from a checkout
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tfobj import commands
 from absl import flags
 
+from tfobj import commands
+
 _MODEL = flags.DEFINE_string("model", "slot_attention", "Model; `python launch/list.py` shows all.")
-_DATASET = flags.DEFINE_string("dataset", "tetris", "Dataset, protocol, or folder:/path/to/pictures.")
+_DATASET = flags.DEFINE_string(
+    "dataset", "tetris", "Dataset, protocol, or folder:/path/to/pictures."
+)
 _PRESET = flags.DEFINE_string("preset", "paper", "Hyperparameters of the model for the dataset.")
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the weights, the order of the scenes and the noise.")
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Seed of the weights, the order of the scenes and the noise."
+)
 _SET = flags.DEFINE_multi_string("set", [], "Override, e.g. --set train.batch_size=64; repeatable.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Run to go on from: its settings, weights, optimizer and step.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Run to go on from: its settings, weights, optimizer and step."
+)
 _TO = flags.DEFINE_string("to", None, "Folder to write.", required=True)
-_PRECISION = flags.DEFINE_enum("precision_of_matmul", "default", ["default", "highest"], "Precision of convolutions and matrix products.")
-_WITH_DATA = flags.DEFINE_integer("with_data", None, "Write so many training scenes, and the 320 test scenes, beside the step.", lower_bound=1)
+_PRECISION = flags.DEFINE_enum(
+    "precision_of_matmul",
+    "default",
+    ["default", "highest"],
+    "Precision of convolutions and matrix products.",
+)
+_WITH_DATA = flags.DEFINE_integer(
+    "with_data",
+    None,
+    "Write so many training scenes, and the 320 test scenes, beside the step.",
+    lower_bound=1,
+)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS data folder, for --with_data.")
 _APPEND = flags.DEFINE_bool("append", False, "Add a stage to the folder --to.")
-_FROM_STEP = flags.DEFINE_integer("from_step", None, "First step of the stage, with --append.", lower_bound=1)
+_FROM_STEP = flags.DEFINE_integer(
+    "from_step", None, "First step of the stage, with --append.", lower_bound=1
+)
 
 LARGE = 16_000_000
 """Bytes of a file above which the user is told, for many ways into a closed host end there."""
@@ -48,9 +67,13 @@ def read_experiment():
     changes = parse_overrides(_SET.value)
     if _WORKDIR.value is None:
         return resolve(_MODEL.value, _DATASET.value, _PRESET.value, changes, _SEED.value)
-    given = [flag.name for flag in (_MODEL, _DATASET, _PRESET, _SEED) if flags.FLAGS[flag.name].present]
+    given = [
+        flag.name for flag in (_MODEL, _DATASET, _PRESET, _SEED) if flags.FLAGS[flag.name].present
+    ]
     if given:
-        raise UserError(f"`--workdir` brings the settings of its run. Received also: {', '.join('--' + name for name in given)}.")
+        raise UserError(
+            f"`--workdir` brings the settings of its run. Received also: {', '.join('--' + name for name in given)}."
+        )
     return read_config(_WORKDIR.value).override(changes)
 
 
@@ -66,13 +89,26 @@ def main(argv):
     if _APPEND.value:
         exporting.append(read_experiment(), to, _FROM_STEP.value)
     else:
-        exporting.export(read_experiment(), to, _WORKDIR.value, _PRECISION.value, _WITH_DATA.value, _DATA_DIR.value)
-    sizes = {file.relative_to(to): file.stat().st_size for file in sorted(to.rglob("*")) if file.is_file()}
+        exporting.export(
+            read_experiment(),
+            to,
+            _WORKDIR.value,
+            _PRECISION.value,
+            _WITH_DATA.value,
+            _DATA_DIR.value,
+        )
+    sizes = {
+        file.relative_to(to): file.stat().st_size
+        for file in sorted(to.rglob("*"))
+        if file.is_file()
+    }
     for name, size in sizes.items():
         if size > LARGE:
             print(f"note: {name} has {size / 1e6:.1f} MB, more than 16.", file=sys.stderr)
-    print(f"Exported to {to}: {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB. Next, on the other host: "
-          f"python launch/run_step.py --artifact={to} --workdir=OUT")
+    print(
+        f"Exported to {to}: {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB. Next, on the other host: "
+        f"python launch/run_step.py --artifact={to} --workdir=OUT"
+    )
     return 0
 
 

@@ -13,8 +13,9 @@ import sys
 if not __package__:  # `python launch/import_state.py` from a checkout
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tfobj import commands
 from absl import flags
+
+from tfobj import commands
 
 _STATE = flags.DEFINE_string("state", None, "Folder of the run on the JAX host.", required=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder to make.", required=True)
@@ -26,8 +27,10 @@ def main(argv):
     from tfobj.portable import importing
 
     imported = importing.import_state(_STATE.value, _WORKDIR.value)
-    print(f"Imported step {imported.step:,} of {imported.experiment.model_name} to {_WORKDIR.value}. "
-          f"Next: python launch/evaluate.py --workdir={_WORKDIR.value}")
+    print(
+        f"Imported step {imported.step:,} of {imported.experiment.model_name} to {_WORKDIR.value}. "
+        f"Next: python launch/evaluate.py --workdir={_WORKDIR.value}"
+    )
     return 0
 
 

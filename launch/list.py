@@ -1,8 +1,8 @@
 """Shows what there is: models, datasets, presets, models that ship; with --model, its settings.
 
-    python launch/list.py                                             # everything, on a page or two
-    python launch/list.py --model=iodine                              # what --set knows, with the values of the paper's Tetris run
-    python launch/list.py --model=iodine --dataset=multi_dsprites --preset=release
+python launch/list.py                                             # everything, on a page or two
+python launch/list.py --model=iodine                              # what --set knows, with the values of the paper's Tetris run
+python launch/list.py --model=iodine --dataset=multi_dsprites --preset=release
 """
 
 import json
@@ -14,11 +14,14 @@ import textwrap
 if not __package__:  # `python launch/list.py` from a checkout
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tfobj import commands
 from absl import flags
 
+from tfobj import commands
+
 _MODEL = flags.DEFINE_string("model", None, "Show the settings of this model.")
-_DATASET = flags.DEFINE_string("dataset", "tetris", "With --model: the dataset whose preset is shown.")
+_DATASET = flags.DEFINE_string(
+    "dataset", "tetris", "With --model: the dataset whose preset is shown."
+)
 _PRESET = flags.DEFINE_string("preset", "paper", "With --model: the preset that is shown.")
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -29,7 +32,11 @@ _PUBLIC = "_public"
 
 def main(argv):
     commands.refuse_arguments(argv)
-    lines = _overview() if _MODEL.value is None else _settings(_MODEL.value, _DATASET.value, _PRESET.value)
+    lines = (
+        _overview()
+        if _MODEL.value is None
+        else _settings(_MODEL.value, _DATASET.value, _PRESET.value)
+    )
     print("\n".join(lines))
     return 0
 
@@ -40,24 +47,45 @@ def _overview():
     from tfobj.training import catalogue
 
     datasets = _datasets()
-    lines = ["Models (--model), their presets (--preset) and the datasets these are for (--dataset)"]
+    lines = [
+        "Models (--model), their presets (--preset) and the datasets these are for (--dataset)"
+    ]
     for name, entry in registry.MODELS.items():
         others = [alias for alias, meant in registry.MODEL_ALIASES.items() if meant == name]
-        lines += ["", *_item(f"{name}{''.join(f', {alias}' for alias in others)}", f"{entry.summary} ({entry.paper})", 2, 24)]
+        lines += [
+            "",
+            *_item(
+                f"{name}{''.join(f', {alias}' for alias in others)}",
+                f"{entry.summary} ({entry.paper})",
+                2,
+                24,
+            ),
+        ]
         for (preset, dataset), description in catalogue.preset_descriptions(name).items():
             if dataset not in datasets:  # hyperparameters whose dataset is not in this version
                 continue
             lines += _item(f"{preset} {dataset}", description, 4, 30)
-    lines += ["", "Datasets (--dataset): the name stands for its first protocol; a protocol can be named too"]
+    lines += [
+        "",
+        "Datasets (--dataset): the name stands for its first protocol; a protocol can be named too",
+    ]
     for dataset, protocols in datasets.items():
-        lines += ["", *_item(dataset, _first_sentence(_ROOT / "datasets" / dataset / "README.md"), 2, 24)]
+        lines += [
+            "",
+            *_item(dataset, _first_sentence(_ROOT / "datasets" / dataset / "README.md"), 2, 24),
+        ]
         names = {protocol.name for protocol in protocols}
         for protocol in protocols:
             if protocol.name.removesuffix(_PUBLIC) in names - {protocol.name}:
                 continue
             size = "x".join(map(str, protocol.image_size))
             twin = f", ...{_PUBLIC}" if protocol.name + _PUBLIC in names else ""
-            lines += _item(protocol.name + twin, f"{size}, {protocol.num_slots} slots; {protocol.citation}", 4, 46)
+            lines += _item(
+                protocol.name + twin,
+                f"{size}, {protocol.num_slots} slots; {protocol.citation}",
+                4,
+                46,
+            )
         lines += _splits(protocols)
     lines += ["", *_item("folder:PATH", "your own pictures, without labels", 2, 24)]
     lines += ["", "Models that ship (--saved_model of launch/decompose.py)"]
@@ -102,8 +130,13 @@ def _splits(protocols):
     for protocol in protocols:
         text = ", ".join(f"{name} = {_extent(split)}" for name, split in protocol.splits.items())
         texts.setdefault(text, []).append(protocol.name)
-    return [line for text, names in texts.items()
-            for line in _item("splits", text if len(texts) == 1 else f"{', '.join(names)}: {text}", 4, 24)]
+    return [
+        line
+        for text, names in texts.items()
+        for line in _item(
+            "splits", text if len(texts) == 1 else f"{', '.join(names)}: {text}", 4, 24
+        )
+    ]
 
 
 def _extent(split):
@@ -119,8 +152,17 @@ def _shipped():
     index = json.loads(path.read_text()) if path.exists() else {}
     lines = []
     for name, entry in index.items():
-        scores = ", ".join(f"{metric} {entry['scores'][metric]:.4g}" for metric in _SCORES if entry.get("scores", {}).get(metric) is not None)
-        lines += _item(name, "; ".join(filter(None, [entry.get("model"), entry.get("protocol"), scores])), 2, 30)
+        scores = ", ".join(
+            f"{metric} {entry['scores'][metric]:.4g}"
+            for metric in _SCORES
+            if entry.get("scores", {}).get(metric) is not None
+        )
+        lines += _item(
+            name,
+            "; ".join(filter(None, [entry.get("model"), entry.get("protocol"), scores])),
+            2,
+            30,
+        )
     return lines
 
 
@@ -142,7 +184,9 @@ def _item(name, text, indent, column):
     first = [] if len(head) < column - 1 else [head]
     if not first:
         body[0] = head.ljust(column) + body[0]
-    return first + [line if i == 0 and not first else " " * column + line for i, line in enumerate(body)]
+    return first + [
+        line if i == 0 and not first else " " * column + line for i, line in enumerate(body)
+    ]
 
 
 if __name__ == "__main__":

@@ -24,20 +24,45 @@ import sys
 if not __package__:  # `python launch/propose_target.py` from a checkout
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tfobj import commands
 from absl import flags
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run, GECO on or off. Without it, a short run is made.")
+from tfobj import commands
+
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of a run, GECO on or off. Without it, a short run is made."
+)
 _MODEL = flags.DEFINE_string("model", "efficient_morl", "Model with GECO, of the short run.")
-_DATASET = flags.DEFINE_string("dataset", "tetris", "Dataset, protocol, or folder:/path/to/pictures, of the short run.")
-_PRESET = flags.DEFINE_string("preset", "paper", "Hyperparameters of the model for the dataset, of the short run.")
-_STEPS = flags.DEFINE_integer("steps", None, "Updates of the short run; default: 15 % of those of the preset.", lower_bound=5)
-_OUT = flags.DEFINE_string("out", None, "Folder of the short run; default runs/<model>_<dataset>_<preset>_without_geco.")
-_SET = flags.DEFINE_multi_string("set", [], "Override in the short run, e.g. --set model.likelihood_scale=0.2; repeatable.")
+_DATASET = flags.DEFINE_string(
+    "dataset", "tetris", "Dataset, protocol, or folder:/path/to/pictures, of the short run."
+)
+_PRESET = flags.DEFINE_string(
+    "preset", "paper", "Hyperparameters of the model for the dataset, of the short run."
+)
+_STEPS = flags.DEFINE_integer(
+    "steps", None, "Updates of the short run; default: 15 % of those of the preset.", lower_bound=5
+)
+_OUT = flags.DEFINE_string(
+    "out", None, "Folder of the short run; default runs/<model>_<dataset>_<preset>_without_geco."
+)
+_SET = flags.DEFINE_multi_string(
+    "set", [], "Override in the short run, e.g. --set model.likelihood_scale=0.2; repeatable."
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the short run.")
-_STRATEGY = flags.DEFINE_string("strategy", "auto", "Where to compute the short run: auto, cpu, gpu, mirrored, tpu.")
+_STRATEGY = flags.DEFINE_string(
+    "strategy", "auto", "Where to compute the short run: auto, cpu, gpu, mirrored, tpu."
+)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS data folder.")
-_OF_THE_SHORT_RUN = ("model", "dataset", "preset", "steps", "out", "set", "seed", "strategy", "data_dir")
+_OF_THE_SHORT_RUN = (
+    "model",
+    "dataset",
+    "preset",
+    "steps",
+    "out",
+    "set",
+    "seed",
+    "strategy",
+    "data_dir",
+)
 
 
 def main(argv):
@@ -46,7 +71,9 @@ def main(argv):
 
     given = [f"--{name}" for name in _OF_THE_SHORT_RUN if flags.FLAGS[name].present]
     if _WORKDIR.value and given:
-        raise UserError(f"`--workdir` is of a run that is there; leave it out to make a new one. Received: --workdir and {', '.join(given)}.")
+        raise UserError(
+            f"`--workdir` is of a run that is there; leave it out to make a new one. Received: --workdir and {', '.join(given)}."
+        )
     commands.load_tensorflow()
     from tfobj.training import geco_target
     from tfobj.training.checkpoint import read_config
@@ -61,7 +88,11 @@ def main(argv):
             return 0
     proposal = geco_target.propose(experiment, read_metrics(workdir), planned_steps)
     proposed = experiment.model.replace(**{proposal.setting: proposal.target})
-    print(geco_target.format_report(proposal, dict.fromkeys([*experiment.model.warnings(), *proposed.warnings()])))
+    print(
+        geco_target.format_report(
+            proposal, dict.fromkeys([*experiment.model.warnings(), *proposed.warnings()])
+        )
+    )
     return 0
 
 
@@ -71,7 +102,10 @@ def plan_of(experiment):
     from tfobj.training.experiment import resolve
 
     try:
-        return max(experiment.train.steps, resolve(experiment.model_name, experiment.data.protocol, experiment.preset).train.steps)
+        return max(
+            experiment.train.steps,
+            resolve(experiment.model_name, experiment.data.protocol, experiment.preset).train.steps,
+        )
     except UserError:  # the preset is of another version
         return experiment.train.steps
 
@@ -82,11 +116,20 @@ def make_short_run():
     from tfobj.training import geco_target, loop, strategy
     from tfobj.training.experiment import resolve
 
-    planned = resolve(_MODEL.value, _DATASET.value, _PRESET.value, parse_overrides(_SET.value), _SEED.value)
+    planned = resolve(
+        _MODEL.value, _DATASET.value, _PRESET.value, parse_overrides(_SET.value), _SEED.value
+    )
     experiment = geco_target.short_run(planned, _STEPS.value)
-    dataset = pathlib.PurePath(_DATASET.value.rpartition(":")[2]).name  # of a folder of pictures its last name
-    workdir = _OUT.value or pathlib.Path("runs") / f"{experiment.model_name}_{dataset}_{_PRESET.value}_without_geco"
-    finished = loop.train(experiment, workdir, strategy.make_strategy(_STRATEGY.value), _DATA_DIR.value)
+    dataset = pathlib.PurePath(
+        _DATASET.value.rpartition(":")[2]
+    ).name  # of a folder of pictures its last name
+    workdir = (
+        _OUT.value
+        or pathlib.Path("runs") / f"{experiment.model_name}_{dataset}_{_PRESET.value}_without_geco"
+    )
+    finished = loop.train(
+        experiment, workdir, strategy.make_strategy(_STRATEGY.value), _DATA_DIR.value
+    )
     return workdir, None if finished.interrupted else experiment, planned.train.steps
 
 

@@ -25,19 +25,43 @@ import sys
 if not __package__:  # `python launch/score_samples.py` from a checkout
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tfobj import commands
 from absl import flags
 
+from tfobj import commands
+
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
-_CHECKPOINT = flags.DEFINE_enum("checkpoint", "latest", ["latest", "best"], "Which state: the last one, or the best on validation.")
-_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 1_000, "N: samples, and held-out images (fewer if the split has fewer).", lower_bound=2)
-_FEATURES = flags.DEFINE_enum("features", "random_conv", ["random_conv", "pixels", "inception"], "What images are compared by.")
-_INCEPTION_WEIGHTS = flags.DEFINE_string("inception_weights", None, "The 2015 Inception graph, for --features=inception: .pb file or SavedModel.")
+_CHECKPOINT = flags.DEFINE_enum(
+    "checkpoint",
+    "latest",
+    ["latest", "best"],
+    "Which state: the last one, or the best on validation.",
+)
+_NUM_SAMPLES = flags.DEFINE_integer(
+    "num_samples",
+    1_000,
+    "N: samples, and held-out images (fewer if the split has fewer).",
+    lower_bound=2,
+)
+_FEATURES = flags.DEFINE_enum(
+    "features",
+    "random_conv",
+    ["random_conv", "pixels", "inception"],
+    "What images are compared by.",
+)
+_INCEPTION_WEIGHTS = flags.DEFINE_string(
+    "inception_weights",
+    None,
+    "The 2015 Inception graph, for --features=inception: .pb file or SavedModel.",
+)
 _SPLIT = flags.DEFINE_string("split", "test_large", "Split of the run's protocol to compare with.")
 _PER_OBJECT = flags.DEFINE_bool("per_object", False, "Compare single objects instead of scenes.")
-_EXTRAPOLATE = flags.DEFINE_bool("extrapolate", False, "Also extrapolate the Frechet distance to infinitely many samples.")
+_EXTRAPOLATE = flags.DEFINE_bool(
+    "extrapolate", False, "Also extrapolate the Frechet distance to infinitely many samples."
+)
 _SEED = flags.DEFINE_integer("seed", None, "Seed of the samples; default: the same for every run.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images per call; does not change the samples.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 32, "Images per call; does not change the samples.", lower_bound=1
+)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS data folder.")
 _OUT = flags.DEFINE_string("out", None, "Folder of the results; default: the run's.")
 _ROWS, _COLUMNS = 6, 8
@@ -63,17 +87,38 @@ def main(argv):
     scenes, protocol = open_scenes(experiment, _SPLIT.value, _DATA_DIR.value)
     scenes = scenes.frames()
     if _PER_OBJECT.value:
-        pictures = generation.held_out_objects(experiment.data, _SPLIT.value, scenes, 2 * _NUM_SAMPLES.value)
+        pictures = generation.held_out_objects(
+            experiment.data, _SPLIT.value, scenes, 2 * _NUM_SAMPLES.value
+        )
     else:
         pictures = generation.held_out_scenes(scenes, protocol)
     comparison = generation.compare_with_samples(
-        samples, pictures, features, _NUM_SAMPLES.value, batch_size=batch_size, num_shown=_ROWS * _COLUMNS, extrapolate=_EXTRAPOLATE.value, progress=True)
+        samples,
+        pictures,
+        features,
+        _NUM_SAMPLES.value,
+        batch_size=batch_size,
+        num_shown=_ROWS * _COLUMNS,
+        extrapolate=_EXTRAPOLATE.value,
+        progress=True,
+    )
     facts = {
-        "model": experiment.model_name, "preset": experiment.preset, "protocol": pictures.description, "split": _SPLIT.value, "step": run.step,
-        "checkpoint": _CHECKPOINT.value, "seed": experiment.seed, "sampling_seed": seed, "num_samples": comparison.num_samples,
-        "features": features.name, "features_description": features.description, "config_fingerprint": experiment.fingerprint(),
+        "model": experiment.model_name,
+        "preset": experiment.preset,
+        "protocol": pictures.description,
+        "split": _SPLIT.value,
+        "step": run.step,
+        "checkpoint": _CHECKPOINT.value,
+        "seed": experiment.seed,
+        "sampling_seed": seed,
+        "num_samples": comparison.num_samples,
+        "features": features.name,
+        "features_description": features.description,
+        "config_fingerprint": experiment.fingerprint(),
     }
-    suffix = ("_objects" if _PER_OBJECT.value else "") + ("" if _SPLIT.value == "test_large" else f"_{_SPLIT.value}")
+    suffix = ("_objects" if _PER_OBJECT.value else "") + (
+        "" if _SPLIT.value == "test_large" else f"_{_SPLIT.value}"
+    )
     out = pathlib.Path(_OUT.value or _WORKDIR.value)
     path, figure = out / f"generation{suffix}.json", out / "figures" / f"samples{suffix}.png"
     write_evaluation(path, comparison.summary, **facts)
@@ -86,13 +131,17 @@ def main(argv):
 def draw_samples(path, comparison, title):
     """Draws samples beside held-out images, the first ones of both."""
     import numpy as np
+
     from tfobj.viz import canvas
 
     images = comparison.samples
     columns = min(_COLUMNS, len(images))
     rows = -(-len(images) // columns)
     grid = canvas.Grid(rows, 2 * columns, images.shape[1:3], title=title, breaks=(columns,))
-    for first, name, group in ((0, "samples", images), (columns, "held-out images", comparison.images)):
+    for first, name, group in (
+        (0, "samples", images),
+        (columns, "held-out images", comparison.images),
+    ):
         grid.text(grid.x(first), grid.y(0) - 16, name)
         for i, image in enumerate(group):
             grid.picture(i // columns, first + i % columns, image.astype(np.float32) / 255.0)
@@ -107,7 +156,9 @@ def print_table(facts, summary):
     for name, value in summary.items():
         print(f"{name:<32}{value:>12.5g}")
     if facts["num_samples"] < _NUM_SAMPLES.value:
-        print(f"\nThe split has {facts['num_samples']} images, so that many samples were drawn: both sets must be equally large.")
+        print(
+            f"\nThe split has {facts['num_samples']} images, so that many samples were drawn: both sets must be equally large."
+        )
 
 
 if __name__ == "__main__":

@@ -28,40 +28,66 @@ import sys
 if not __package__:  # `python launch/train.py` from a checkout
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tfobj import commands
 from absl import flags
 
+from tfobj import commands
+
 _MODEL = flags.DEFINE_string("model", "slot_attention", "Model; `python launch/list.py` shows all.")
-_DATASET = flags.DEFINE_string("dataset", "tetris", "Dataset, protocol, or folder:/path/to/pictures.")
+_DATASET = flags.DEFINE_string(
+    "dataset", "tetris", "Dataset, protocol, or folder:/path/to/pictures."
+)
 _PRESET = flags.DEFINE_string("preset", "paper", "Hyperparameters of the model for the dataset.")
-_STRATEGY = flags.DEFINE_string("strategy", "auto", "Where to compute: auto, cpu, gpu, mirrored (the GPUs of this machine), "
-                               "multiworker (of all machines in TF_CONFIG), tpu. auto: multiworker if TF_CONFIG names several workers, "
-                               "else what this machine has.")
-_WAIT_FOR_WORKERS = flags.DEFINE_float("wait_for_workers", 300.0, "Seconds to wait at the start for workers that are not there yet.", lower_bound=0.0)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/<model>_<dataset>[_<preset>].")
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the weights, the order of the scenes and the noise.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS data folder; default $TFDS_DATA_DIR or ~/tensorflow_datasets.")
+_STRATEGY = flags.DEFINE_string(
+    "strategy",
+    "auto",
+    "Where to compute: auto, cpu, gpu, mirrored (the GPUs of this machine), "
+    "multiworker (of all machines in TF_CONFIG), tpu. auto: multiworker if TF_CONFIG names several workers, "
+    "else what this machine has.",
+)
+_WAIT_FOR_WORKERS = flags.DEFINE_float(
+    "wait_for_workers",
+    300.0,
+    "Seconds to wait at the start for workers that are not there yet.",
+    lower_bound=0.0,
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run; default runs/<model>_<dataset>[_<preset>]."
+)
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Seed of the weights, the order of the scenes and the noise."
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "TFDS data folder; default $TFDS_DATA_DIR or ~/tensorflow_datasets."
+)
 _SET = flags.DEFINE_multi_string("set", [], "Override, e.g. --set model.num_slots=11; repeatable.")
-_PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the resolved settings as JSON and stop.")
+_PRINT_CONFIG = flags.DEFINE_bool(
+    "print_config", False, "Print the resolved settings as JSON and stop."
+)
 
 
 def default_workdir(model, dataset, preset):
     """Returns runs/<model>_<dataset>[_<preset>]; of a folder of pictures its last name."""
     dataset = pathlib.PurePath(dataset.partition(":")[2] or dataset).name
-    return pathlib.Path("runs") / "_".join([model, dataset] + ([] if preset == "paper" else [preset]))
+    return pathlib.Path("runs") / "_".join(
+        [model, dataset] + ([] if preset == "paper" else [preset])
+    )
 
 
 def main(argv):
     commands.refuse_arguments(argv)
     from tfobj.training import cluster
 
-    if cluster.is_configured():  # else TensorFlow's C++ parts say in many words what `peers` says in one line
+    if (
+        cluster.is_configured()
+    ):  # else TensorFlow's C++ parts say in many words what `peers` says in one line
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     commands.load_tensorflow()
     from tfobj.config import parse_overrides
     from tfobj.training.experiment import resolve
 
-    experiment = resolve(_MODEL.value, _DATASET.value, _PRESET.value, parse_overrides(_SET.value), _SEED.value)
+    experiment = resolve(
+        _MODEL.value, _DATASET.value, _PRESET.value, parse_overrides(_SET.value), _SEED.value
+    )
     if _PRINT_CONFIG.value:
         print(json.dumps(experiment.to_dict(), indent=2))
         return 0
@@ -69,18 +95,24 @@ def main(argv):
     from tfobj.training import loop, peers, strategy
     from tfobj.viz import actions
 
-    workdir = _WORKDIR.value or default_workdir(experiment.model_name, _DATASET.value, _PRESET.value)
+    workdir = _WORKDIR.value or default_workdir(
+        experiment.model_name, _DATASET.value, _PRESET.value
+    )
     engine = strategy.make_strategy(_STRATEGY.value, _WAIT_FOR_WORKERS.value)
     workers = strategy.peers_of(engine)
     try:
-        finished = loop.train(experiment, workdir, engine, _DATA_DIR.value, actions=[actions.save_figures])
+        finished = loop.train(
+            experiment, workdir, engine, _DATA_DIR.value, actions=[actions.save_figures]
+        )
     except UserError as e:
         if workers.size == 1:
             raise
         print(f"error: {e}", file=sys.stderr)
         peers.leave(workers, commands.MISTAKE)
     if not finished.interrupted and workers.is_chief:
-        print(f"Trained {finished.step:,} steps in {workdir}. Next: python launch/evaluate.py --workdir={workdir}")
+        print(
+            f"Trained {finished.step:,} steps in {workdir}. Next: python launch/evaluate.py --workdir={workdir}"
+        )
     peers.leave(workers, 0)
     return 0
 

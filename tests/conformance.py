@@ -38,67 +38,244 @@ class Case(NamedTuple):
         return registry.model_class(self.model).config_class().override(self.overrides)
 
 
-SLOT_AUTOENCODER = {"image_size": (10, 12), "num_slots": 3, "slot_size": 6, "encoder_channels": (6, 6), "encoder_kernels": (3,),
-                    "decoder_channels": (6, 6), "decoder_kernels": (3,)}
-IODINE = {"image_size": (10, 12), "num_slots": 3, "num_steps": 2, "latent_size": 4, "decoder_channels": (6, 6), "decoder_kernel": 3,
-          "refinement_channels": (6, 6), "refinement_kernel": 3, "refinement_mlp": (8,), "lstm_size": 8}
-MONET = {"image_size": (10, 12), "num_slots": 3, "latent_size": 4, "background_scale": 0.2, "foreground_scale": 0.25, "unet_filters": 4,
-         "unet_mlp": (8, 8), "encoder_channels": (6, 6), "encoder_mlp": (8,), "decoder_channels": (6, 6)}
+SLOT_AUTOENCODER = {
+    "image_size": (10, 12),
+    "num_slots": 3,
+    "slot_size": 6,
+    "encoder_channels": (6, 6),
+    "encoder_kernels": (3,),
+    "decoder_channels": (6, 6),
+    "decoder_kernels": (3,),
+}
+IODINE = {
+    "image_size": (10, 12),
+    "num_slots": 3,
+    "num_steps": 2,
+    "latent_size": 4,
+    "decoder_channels": (6, 6),
+    "decoder_kernel": 3,
+    "refinement_channels": (6, 6),
+    "refinement_kernel": 3,
+    "refinement_mlp": (8,),
+    "lstm_size": 8,
+}
+MONET = {
+    "image_size": (10, 12),
+    "num_slots": 3,
+    "latent_size": 4,
+    "background_scale": 0.2,
+    "foreground_scale": 0.25,
+    "unet_filters": 4,
+    "unet_mlp": (8, 8),
+    "encoder_channels": (6, 6),
+    "encoder_mlp": (8,),
+    "decoder_channels": (6, 6),
+}
 
 # A gain of 1: from the published 0.02 all slots are equal to eight digits, and nothing could be told apart.
-EFFICIENT_MORL = {"image_size": (10, 12), "num_slots": 3, "num_steps": 2, "latent_size": 4, "encoder_channels": (6, 6), "encoder_kernels": (3,),
-                  "decoder": "iodine", "decoder_channels": (6, 6, 6, 6), "initial_gain": 1.0}
+EFFICIENT_MORL = {
+    "image_size": (10, 12),
+    "num_slots": 3,
+    "num_steps": 2,
+    "latent_size": 4,
+    "encoder_channels": (6, 6),
+    "encoder_kernels": (3,),
+    "decoder": "iodine",
+    "decoder_channels": (6, 6, 6, 6),
+    "initial_gain": 1.0,
+}
 
-GENESIS = {"image_size": (10, 12), "num_slots": 3, "mask_latent_size": 5, "component_latent_size": 4, "norm": "none", "mask_strides": (1, 2),
-           "mask_encoder_channels": (6, 6), "mask_decoder_channels": (6, 6, 6), "mask_features": 8, "posterior_units": 8, "prior_units": 8,
-           "component_prior_hidden": (8,), "component_encoder_channels": (6, 6), "component_encoder_hidden": 8,
-           "component_decoder_channels": (6, 6)}
+GENESIS = {
+    "image_size": (10, 12),
+    "num_slots": 3,
+    "mask_latent_size": 5,
+    "component_latent_size": 4,
+    "norm": "none",
+    "mask_strides": (1, 2),
+    "mask_encoder_channels": (6, 6),
+    "mask_decoder_channels": (6, 6, 6),
+    "mask_features": 8,
+    "posterior_units": 8,
+    "prior_units": 8,
+    "component_prior_hidden": (8,),
+    "component_encoder_channels": (6, 6),
+    "component_encoder_hidden": 8,
+    "component_decoder_channels": (6, 6),
+}
 # Not square, and a side that pools round up; no norm, so that scenes do not see each other.
-FACTORED_SCENES = {"image_size": (10, 12), "num_slots": 3, "canvas_size": 8, "appearance_size": 4, "position_channels": (6, 6), "encoder_channels": (6,),
-                   "background_encoder_channels": (4,), "background_encoder_hidden": 6, "norm": "none", "decoder_hidden": 8, "decoder_filters": (4, 6, 6, 6),
-                   "likelihood_scale": 0.3, "later_scale": None, "beta_appearance": 1.0, "beta_depth": 1.0, "beta_background": 1.0,
-                   "position_penalty": "moving", "position_penalty_weight": 1.0, "position_penalty_cell": 4, "scene_units": 8, "scene_filters": (4, 4, 4, 4),
-                   "scene_code_size": 4}
-VAE = {"image_size": (10, 12), "latent_size": 4, "likelihood_scale": 0.2, "encoder_channels": (6, 6), "encoder_mlp": (8,), "decoder_channels": (6, 6),
-       "kernel_size": 3}
-CONV_VAE = {"architecture": "conv", "image_size": (16, 32), "latent_size": 4, "conv_filters": 8, "likelihood_scale": 0.5, "later_scale": 0.4,
-            "later_scale_from_step": 5}
+FACTORED_SCENES = {
+    "image_size": (10, 12),
+    "num_slots": 3,
+    "canvas_size": 8,
+    "appearance_size": 4,
+    "position_channels": (6, 6),
+    "encoder_channels": (6,),
+    "background_encoder_channels": (4,),
+    "background_encoder_hidden": 6,
+    "norm": "none",
+    "decoder_hidden": 8,
+    "decoder_filters": (4, 6, 6, 6),
+    "likelihood_scale": 0.3,
+    "later_scale": None,
+    "beta_appearance": 1.0,
+    "beta_depth": 1.0,
+    "beta_background": 1.0,
+    "position_penalty": "moving",
+    "position_penalty_weight": 1.0,
+    "position_penalty_cell": 4,
+    "scene_units": 8,
+    "scene_filters": (4, 4, 4, 4),
+    "scene_code_size": 4,
+}
+VAE = {
+    "image_size": (10, 12),
+    "latent_size": 4,
+    "likelihood_scale": 0.2,
+    "encoder_channels": (6, 6),
+    "encoder_mlp": (8,),
+    "decoder_channels": (6, 6),
+    "kernel_size": 3,
+}
+CONV_VAE = {
+    "architecture": "conv",
+    "image_size": (16, 32),
+    "latent_size": 4,
+    "conv_filters": 8,
+    "likelihood_scale": 0.5,
+    "later_scale": 0.4,
+    "later_scale_from_step": 5,
+}
 
 MODELS = [
     Case("slot_attention", {**SLOT_AUTOENCODER, "num_steps": 2, "mlp_hidden": 8}),
     Case("slot_mlp", {**SLOT_AUTOENCODER, "pooled_grid": 4, "hidden": (8, 8)}),
     Case("iodine", IODINE),
-    Case("iodine", {**IODINE, "decoder": "deconv", "likelihood": "logistic", "likelihood_scale": 0.1, "prior_variance": 0.7, "lstm_size": 0,
-                    "latent_constant": True, "inputs.legacy_constants": True, "inputs.coordinate_type": "cosine"}, name="ablations"),
+    Case(
+        "iodine",
+        {
+            **IODINE,
+            "decoder": "deconv",
+            "likelihood": "logistic",
+            "likelihood_scale": 0.1,
+            "prior_variance": 0.7,
+            "lstm_size": 0,
+            "latent_constant": True,
+            "inputs.legacy_constants": True,
+            "inputs.coordinate_type": "cosine",
+        },
+        name="ablations",
+    ),
     Case("monet", MONET),
     Case("efficient_morl", {**EFFICIENT_MORL, "geco_target": -0.5, "geco_warm_steps": 0}),
-    Case("efficient_morl", {**EFFICIENT_MORL, "decoder": "small", "decoder_channels": (6, 6, 6), "prior": "bottom_up", "likelihood": "mixture",
-                            "dual_gru": False, "refinement_weighting": "released"}, name="ablations"),
+    Case(
+        "efficient_morl",
+        {
+            **EFFICIENT_MORL,
+            "decoder": "small",
+            "decoder_channels": (6, 6, 6),
+            "prior": "bottom_up",
+            "likelihood": "mixture",
+            "dual_gru": False,
+            "refinement_weighting": "released",
+        },
+        name="ablations",
+    ),
     Case("genesis", GENESIS),
-    Case("genesis", {**GENESIS, "variant": "genesis_s", "norm": "batch", "likelihood": "gaussian", "likelihood_scale": 0.3, "kl": "analytic",
-                     "autoregressive_prior": False, "geco_goal": None}, name="ablations"),
-    Case("genesis", {**GENESIS, "variant": "genesis_v2", "v2_features": 16, "v2_embedding_gain": 0.5}, name="v2"),
+    Case(
+        "genesis",
+        {
+            **GENESIS,
+            "variant": "genesis_s",
+            "norm": "batch",
+            "likelihood": "gaussian",
+            "likelihood_scale": 0.3,
+            "kl": "analytic",
+            "autoregressive_prior": False,
+            "geco_goal": None,
+        },
+        name="ablations",
+    ),
+    Case(
+        "genesis",
+        {**GENESIS, "variant": "genesis_v2", "v2_features": 16, "v2_embedding_gain": 0.5},
+        name="v2",
+    ),
     Case("factored_scenes", FACTORED_SCENES, another_size=(9, 8)),
     # A warm temperature: at 0.3 the crops follow the rounding of the logits, and the cosine of the gradient in bfloat16 is 0.995.
-    Case("factored_scenes", {**FACTORED_SCENES, "image_size": (16, 12), "features": "attentive", "decoder": "residual", "crop_encoder_filters": 8,
-                             "residual_decoder_filters": 8, "ordering": "softras_or", "premultiplied": True, "position_stride": 2, "norm": "group",
-                             "background": "uniform", "position_penalty": "batch", "position_temperature": 1.0, "alpha_entropy_weight": 1.0,
-                             "alpha_area_weight": 0.1, "scene_prior": False}, name="ablations", another_size=(9, 8)),
+    Case(
+        "factored_scenes",
+        {
+            **FACTORED_SCENES,
+            "image_size": (16, 12),
+            "features": "attentive",
+            "decoder": "residual",
+            "crop_encoder_filters": 8,
+            "residual_decoder_filters": 8,
+            "ordering": "softras_or",
+            "premultiplied": True,
+            "position_stride": 2,
+            "norm": "group",
+            "background": "uniform",
+            "position_penalty": "batch",
+            "position_temperature": 1.0,
+            "alpha_entropy_weight": 1.0,
+            "alpha_area_weight": 0.1,
+            "scene_prior": False,
+        },
+        name="ablations",
+        another_size=(9, 8),
+    ),
     Case("vae", VAE),
     Case("vae", CONV_VAE, name="conv", another_size=(32, 16)),
 ]
 
 
-VIDEO_DECOMPOSITION = {"image_size": (10, 12), "num_slots": 3, "num_steps": 3, "num_frames": 3, "curriculum": (), "latent_size": 4, "lstm_size": 8,
-                       "decoder_hidden": (8,), "decoder_channels": (6, 6), "refinement_channels": (6, 6), "refinement_pool": 2,
-                       "refinement_features": 8, "prior_hidden": 8, "likelihood_weight": 1.0, "kl_weight": 1.0, "entropy_weight": 0.1}
+VIDEO_DECOMPOSITION = {
+    "image_size": (10, 12),
+    "num_slots": 3,
+    "num_steps": 3,
+    "num_frames": 3,
+    "curriculum": (),
+    "latent_size": 4,
+    "lstm_size": 8,
+    "decoder_hidden": (8,),
+    "decoder_channels": (6, 6),
+    "refinement_channels": (6, 6),
+    "refinement_pool": 2,
+    "refinement_features": 8,
+    "prior_hidden": 8,
+    "likelihood_weight": 1.0,
+    "kl_weight": 1.0,
+    "entropy_weight": 0.1,
+}
 # Of the second frame R-NEM predicts from states that are all zero: three frames, or the encoder of states learns nothing.
-RNEM = {"image_size": (10, 12), "channels": 3, "num_slots": 3, "num_frames": 3, "state_size": 6, "relation_size": 5, "attention_size": 4,
-        "encoder_channels": (4, 6), "encoder_hidden": (8,), "decoder_hidden": (8,), "decoder_channels": (6, 4)}
+RNEM = {
+    "image_size": (10, 12),
+    "channels": 3,
+    "num_slots": 3,
+    "num_frames": 3,
+    "state_size": 6,
+    "relation_size": 5,
+    "attention_size": 4,
+    "encoder_channels": (4, 6),
+    "encoder_hidden": (8,),
+    "decoder_hidden": (8,),
+    "decoder_channels": (6, 4),
+}
 CLIP_MODELS = [
     Case("video_decomposition", VIDEO_DECOMPOSITION),
-    Case("video_decomposition", {**VIDEO_DECOMPOSITION, "lstm_form": "graves", "prior_scale": "paper", "grid": "paper", "cell_weights": "paper",
-                                 "stop_decoder_inputs": True}, name="paper"),
+    Case(
+        "video_decomposition",
+        {
+            **VIDEO_DECOMPOSITION,
+            "lstm_form": "graves",
+            "prior_scale": "paper",
+            "grid": "paper",
+            "cell_weights": "paper",
+            "stop_decoder_inputs": True,
+        },
+        name="paper",
+    ),
     Case("sequential_iodine", {**IODINE, "num_frames": 3}),
     Case("rnem", RNEM),
 ]
@@ -143,7 +320,10 @@ def scenes(config, batch=BATCH, seed=0):
 def _pictures(config, batch, seed):
     rng = np.random.default_rng(seed)
     height, width = config.image_size
-    image = np.tile(np.linspace(0, 0.2, width, dtype=np.float32)[None, None, :, None], (batch, height, 1, config.channels))
+    image = np.tile(
+        np.linspace(0, 0.2, width, dtype=np.float32)[None, None, :, None],
+        (batch, height, 1, config.channels),
+    )
     for scene in image:
         for _ in range(2):
             row, column = rng.integers(0, height - 4), rng.integers(0, width - 4)
@@ -157,6 +337,7 @@ def seed(run=SEED[0], step=SEED[1], first_scene=SEED[2]):
 
 def gradients(model, image, seeds=None, step=5, compiled=None, stage=None):
     """Returns (outputs, terms, gradients) of one training pass; `compiled`: None eager, False graph, True XLA."""
+
     def run(batch, s):
         return model.loss_and_gradients(batch, s, tf.constant(step, tf.int64), stage=stage)
 
@@ -176,13 +357,19 @@ def cosine(a, b):
 
 def image_like(outputs):
     """Returns the fields of `SceneOutputs` or `DecodedScene` that every model has."""
-    return {name: np.asarray(getattr(outputs, name), np.float64) for name in ("recon", "masks", "slot_recons", "slots") if hasattr(outputs, name)}
+    return {
+        name: np.asarray(getattr(outputs, name), np.float64)
+        for name in ("recon", "masks", "slot_recons", "slots")
+        if hasattr(outputs, name)
+    }
 
 
 def assert_same_outputs(got, expected, atol):
     """Compares the fields of `image_like`; `atol` is in units of 1 + the field's largest value."""
     for name, value in image_like(expected).items():
-        np.testing.assert_allclose(image_like(got)[name], value, atol=atol * (1 + np.abs(value).max()), err_msg=name)
+        np.testing.assert_allclose(
+            image_like(got)[name], value, atol=atol * (1 + np.abs(value).max()), err_msg=name
+        )
 
 
 def updates(case, strategy, chosen=Execution(), micro_batches=1, num_steps=2):
@@ -190,9 +377,15 @@ def updates(case, strategy, chosen=Execution(), micro_batches=1, num_steps=2):
     config = TrainConfig(learning_rate=1e-3, clip_norm=1e-2, batch_size=BATCH)
     with strategy.scope():
         model, optimizer = build(case), make_optimizer(config)
-    step = TrainStep(strategy, model, optimizer, run_seed=3, execution=chosen, micro_batches=micro_batches)
+    step = TrainStep(
+        strategy, model, optimizer, run_seed=3, execution=chosen, micro_batches=micro_batches
+    )
     images = np.stack([scenes(case.config, seed=s) for s in range(num_steps)])
-    iterator = iter(strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensor_slices({"image": images})))
+    iterator = iter(
+        strategy.experimental_distribute_dataset(
+            tf.data.Dataset.from_tensor_slices({"image": images})
+        )
+    )
     terms, bad_step = step.run(iterator, num_steps)
     assert bad_step == -1 and terms["grad_norm"] > 1e-2
     return [np.asarray(v.numpy()) for v in model.variables], terms

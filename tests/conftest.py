@@ -7,9 +7,14 @@ import pytest
 
 def pytest_configure(config):
     # TensorFlow Probability 0.25 with setuptools 60 and later, at its first use.
-    config.addinivalue_line("filterwarnings", "ignore:distutils Version classes are deprecated:DeprecationWarning")
+    config.addinivalue_line(
+        "filterwarnings", "ignore:distutils Version classes are deprecated:DeprecationWarning"
+    )
     # Keras 3.15 with NumPy 2, where it writes weights to HDF5.
-    config.addinivalue_line("filterwarnings", "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
+    config.addinivalue_line(
+        "filterwarnings",
+        "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
+    )
 
 
 def pytest_collection_finish(session):
@@ -35,4 +40,6 @@ def two_replicas():
     """
     import tensorflow as tf
 
-    return tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"], cross_device_ops=tf.distribute.ReductionToOneDevice())
+    return tf.distribute.MirroredStrategy(
+        ["/cpu:0", "/cpu:1"], cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )

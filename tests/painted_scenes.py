@@ -17,7 +17,9 @@ RED, GREEN, BLUE, GREY = (0.8, 0.1, 0.1), (0.1, 0.8, 0.1), (0.1, 0.1, 0.8), (0.5
 
 def square(colour, row, column, depth):
     """Returns the slot of a square with its centre in a pixel."""
-    return np.array([*colour, depth, 2 * row / (SIZE[0] - 1) - 1, 2 * column / (SIZE[1] - 1) - 1], np.float32)
+    return np.array(
+        [*colour, depth, 2 * row / (SIZE[0] - 1) - 1, 2 * column / (SIZE[1] - 1) - 1], np.float32
+    )
 
 
 def scene(*squares, background=GREY):
@@ -28,8 +30,12 @@ def scene(*squares, background=GREY):
 def two_scenes():
     """Returns a scene whose red square hides part of the green one, and another; K = 4 with the background."""
     first = scene(square(RED, 3, 3, 0.0), square(GREEN, 4, 4, 1.0), square(BLUE, 4, 10, 0.5))
-    second = scene(square((0.9, 0.9, 0.1), 5, 9, -0.2), square((0.1, 0.9, 0.9), 2, 2, 0.7), square((0.9, 0.1, 0.9), 6, 4, 0.1),
-                   background=(0.2, 0.2, 0.2))
+    second = scene(
+        square((0.9, 0.9, 0.1), 5, 9, -0.2),
+        square((0.1, 0.9, 0.9), 2, 2, 0.7),
+        square((0.9, 0.1, 0.9), 6, 4, 0.1),
+        background=(0.2, 0.2, 0.2),
+    )
     return first, second
 
 
@@ -52,9 +58,13 @@ def decode(slots):
     depth[:, -1] = np.inf
     # Visible is what no nearer slot covers; squares at one depth do not hide each other, and masks would sum to 2.
     nearer = depth[:, None, :] < depth[:, :, None]
-    masks = alpha * np.prod(np.where(nearer[..., None, None, None], 1.0 - alpha[:, None], 1.0), axis=2)
+    masks = alpha * np.prod(
+        np.where(nearer[..., None, None, None], 1.0 - alpha[:, None], 1.0), axis=2
+    )
     slot_recons = np.broadcast_to(slots[:, :, None, None, :3], (*masks.shape[:-1], 3)).copy()
-    return DecodedScene((masks * slot_recons).sum(1).astype(np.float32), masks.astype(np.float32), slot_recons)
+    return DecodedScene(
+        (masks * slot_recons).sum(1).astype(np.float32), masks.astype(np.float32), slot_recons
+    )
 
 
 def picture(slots):

@@ -99,8 +99,14 @@ def test_replace_checks():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stepz": 3}, "Unknown setting 'stepz'. Did you mean 'steps'? Valid: channels, clip, inner, kind, name, rate, size, steps, verbose."),
-        ({"inner.widht": 3}, "Unknown setting 'inner.widht'. Did you mean 'inner.width'? Valid: inner.names, inner.width."),
+        (
+            {"stepz": 3},
+            "Unknown setting 'stepz'. Did you mean 'steps'? Valid: channels, clip, inner, kind, name, rate, size, steps, verbose.",
+        ),
+        (
+            {"inner.widht": 3},
+            "Unknown setting 'inner.widht'. Did you mean 'inner.width'? Valid: inner.names, inner.width.",
+        ),
         ({"steps.x": 3}, "`steps` has no parts. Received: steps.x."),
         ({"steps": "many"}, "`steps` must be an integer. Received: 'many'."),
         ({"steps": True}, "`steps` must be an integer. Received: True."),
@@ -109,13 +115,19 @@ def test_replace_checks():
         ({"steps": "inf"}, "`steps` must be an integer. Received: 'inf'."),
         ({"steps": None}, "`steps` must be an integer. Received: None."),
         ({"rate": "fast"}, "`rate` must be a number. Received: 'fast'."),
-        ({"kind": "linaer"}, "Unknown value for `kind`: 'linaer'. Did you mean 'linear'? Valid: constant, linear."),
+        (
+            {"kind": "linaer"},
+            "Unknown value for `kind`: 'linaer'. Did you mean 'linear'? Valid: constant, linear.",
+        ),
         ({"size": "1,2,3"}, "`size` must have 2 entries. Received: (1, 2, 3)."),
         ({"size": "a,b"}, "`size` must be a list such as 64,64. Received: 'a,b'."),
         ({"channels": "1.5"}, "`channels` must be an integer. Received: 1.5."),
         ({"verbose": "maybe"}, "`verbose` must be true or false. Received: 'maybe'."),
         ({"name": 3}, "`name` must be str. Received: 3."),
-        ({"inner": 3}, "`inner` must be a group of settings; set its parts, e.g. inner.width. Received: 3."),
+        (
+            {"inner": 3},
+            "`inner` must be a group of settings; set its parts, e.g. inner.width. Received: 3.",
+        ),
         ({"steps": 0}, "`steps` must be positive. Received: steps=0."),
     ],
 )
@@ -156,7 +168,11 @@ def test_differences():
 
 
 def test_fingerprint_changes_with_any_setting():
-    prints = [Outer().fingerprint(), Outer(steps=3).fingerprint(), Outer(inner=Inner(width=9)).fingerprint()]
+    prints = [
+        Outer().fingerprint(),
+        Outer(steps=3).fingerprint(),
+        Outer(inner=Inner(width=9)).fingerprint(),
+    ]
     assert len(set(prints)) == 3
     assert prints[0] == Outer().fingerprint() and len(prints[0]) == 12
 
@@ -171,13 +187,23 @@ class Pairs(Config):
     curriculum: tuple[tuple[int, int], ...] = ()
 
 
-@pytest.mark.parametrize("text, pairs", [
-    ("(100, 1)", ((100, 1),)), ("(100, 1), (200, 0)", ((100, 1), (200, 0))), ("((100, 1), (200, 0))", ((100, 1), (200, 0))),
-    ("[[100, 1]]", ((100, 1),)), ("", ()), ("()", ()),
-])
+@pytest.mark.parametrize(
+    "text, pairs",
+    [
+        ("(100, 1)", ((100, 1),)),
+        ("(100, 1), (200, 0)", ((100, 1), (200, 0))),
+        ("((100, 1), (200, 0))", ((100, 1), (200, 0))),
+        ("[[100, 1]]", ((100, 1),)),
+        ("", ()),
+        ("()", ()),
+    ],
+)
 def test_pairs_from_text(text, pairs):
     config = Pairs().override({"curriculum": text})
-    assert config.curriculum == pairs and Pairs.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert (
+        config.curriculum == pairs
+        and Pairs.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    )
 
 
 @pytest.mark.parametrize("text", ["100, 1", "(100,)", "(100, 1, 2)", "(a, 1)"])

@@ -3,11 +3,23 @@
 import json
 
 import conformance
-from conformance import BATCH, MODELS, assert_same_outputs, build, cosine, flat, gradients, image_like, scenes, seed, slow_if_named
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conformance import (
+    BATCH,
+    MODELS,
+    assert_same_outputs,
+    build,
+    cosine,
+    flat,
+    gradients,
+    image_like,
+    scenes,
+    seed,
+    slow_if_named,
+)
 
 from tfobj import random
 from tfobj.errors import UserError
@@ -21,9 +33,17 @@ GRADIENT_TOLERANCE = 2e-3
 each_model = pytest.mark.parametrize("case", MODELS, ids=lambda c: c.id)
 each_model_compiled = pytest.mark.parametrize("case", slow_if_named(MODELS), ids=lambda c: c.id)
 with_exchangeable_slots = pytest.mark.parametrize(
-    "case", [c for c in MODELS if conformance.registry.model_class(c.model).slots_are_exchangeable], ids=lambda c: c.id)
+    "case",
+    [c for c in MODELS if conformance.registry.model_class(c.model).slots_are_exchangeable],
+    ids=lambda c: c.id,
+)
 with_free_slots = pytest.mark.parametrize(
-    "case", slow_if_named(c for c in MODELS if not conformance.registry.model_class(c.model).slots_are_fixed), ids=lambda c: c.id)
+    "case",
+    slow_if_named(
+        c for c in MODELS if not conformance.registry.model_class(c.model).slots_are_fixed
+    ),
+    ids=lambda c: c.id,
+)
 
 
 @each_model
@@ -38,10 +58,18 @@ def test_contract(case):
     image = scenes(case.config)
     outputs = model(image, seed=seed())
     check_outputs(outputs, image)
-    assert outputs.masks.shape[:2] == (BATCH, case.config.num_slots) == tuple(outputs.slots.shape[:2])
-    np.testing.assert_allclose(tf.reduce_sum(outputs.masks, 1), np.ones((BATCH, *case.config.image_size, 1)), atol=1e-5)
-    np.testing.assert_allclose(tf.reduce_sum(outputs.masks * outputs.slot_recons, 1), outputs.recon, atol=1e-5)
-    np.testing.assert_allclose(outputs.loss_terms["mse"], np.mean((image - outputs.recon) ** 2, (1, 2, 3)), rtol=1e-4)
+    assert (
+        outputs.masks.shape[:2] == (BATCH, case.config.num_slots) == tuple(outputs.slots.shape[:2])
+    )
+    np.testing.assert_allclose(
+        tf.reduce_sum(outputs.masks, 1), np.ones((BATCH, *case.config.image_size, 1)), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        tf.reduce_sum(outputs.masks * outputs.slot_recons, 1), outputs.recon, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        outputs.loss_terms["mse"], np.mean((image - outputs.recon) ** 2, (1, 2, 3)), rtol=1e-4
+    )
     loss, terms = model.objective(outputs, tf.constant(0, tf.int64))
     assert loss.shape == () and all(t.shape == () for t in terms.values()) and np.isfinite(loss)
     assert model.count_trainable() == sum(int(np.prod(w.shape)) for w in model.trainable_weights)
@@ -53,8 +81,16 @@ def test_every_weight_gets_a_gradient(case):
     alive = set()
     for start, stage in model.stages():
         outputs, terms, grads = gradients(model, scenes(case.config), step=start, stage=stage)
-        assert set(terms) >= {"loss", "mse"} and all(np.isfinite(t) for t in terms.values()) and np.isfinite(flat(grads)).all()
-        alive |= {v.path for v, g in zip(model.trained_variables(stage), grads, strict=True) if np.abs(g).max() > 0}
+        assert (
+            set(terms) >= {"loss", "mse"}
+            and all(np.isfinite(t) for t in terms.values())
+            and np.isfinite(flat(grads)).all()
+        )
+        alive |= {
+            v.path
+            for v, g in zip(model.trained_variables(stage), grads, strict=True)
+            if np.abs(g).max() > 0
+        }
     assert not {v.path for v in model.trainable_variables} - alive
 
 
@@ -64,7 +100,9 @@ def test_decoding_the_slots_again(case):
     model = build(case)
     outputs = model(scenes(case.config), seed=seed())
     scene = model.decode(outputs.slots)
-    assert [tuple(x.shape) for x in scene] == [tuple(x.shape) for x in (outputs.recon, outputs.masks, outputs.slot_recons)]
+    assert [tuple(x.shape) for x in scene] == [
+        tuple(x.shape) for x in (outputs.recon, outputs.masks, outputs.slot_recons)
+    ]
     if not model.has_prior:
         np.testing.assert_allclose(scene.recon, outputs.recon, atol=1e-5)
 
@@ -73,13 +111,20 @@ def test_decoding_the_slots_again(case):
 def test_prior_samples(case):
     model = build(case)
     if not model.has_prior:
-        with pytest.raises(NotImplementedError, match=f"{type(model).__name__} has no prior to sample from."):
+        with pytest.raises(
+            NotImplementedError, match=f"{type(model).__name__} has no prior to sample from."
+        ):
             model.sample(2, seed())
         return
     num_slots = case.config.num_slots if model.slots_are_fixed else 5
     scene = model.sample(3, seed(), num_slots=num_slots)
-    assert scene.recon.shape == (3, *case.config.image_size, case.config.channels) and scene.masks.shape[1] == num_slots
-    np.testing.assert_allclose(tf.reduce_sum(scene.masks, 1), np.ones((3, *case.config.image_size, 1)), atol=1e-5)
+    assert (
+        scene.recon.shape == (3, *case.config.image_size, case.config.channels)
+        and scene.masks.shape[1] == num_slots
+    )
+    np.testing.assert_allclose(
+        tf.reduce_sum(scene.masks, 1), np.ones((3, *case.config.image_size, 1)), atol=1e-5
+    )
     np.testing.assert_array_equal(model.sample(3, seed(), num_slots=num_slots).recon, scene.recon)
     assert not np.array_equal(model.sample(3, seed(step=6), num_slots=num_slots).recon, scene.recon)
 
@@ -88,14 +133,25 @@ def test_prior_samples(case):
 def test_wrong_calls_are_refused(case):
     model, config = build(case), case.config
     height, width = config.image_size
-    with pytest.raises(ValueError, match=rf"`image` must have shape \[B, {height}, {width}, 3\]. Received: \(2, {width}, {height}, 3\)."):
+    with pytest.raises(
+        ValueError,
+        match=rf"`image` must have shape \[B, {height}, {width}, 3\]. Received: \(2, {width}, {height}, 3\).",
+    ):
         model(tf.zeros([2, width, height, 3]))
     few_steps, few_slots = config.minimum_steps - 1, config.minimum_slots - 1
-    with pytest.raises(UserError, match=f"`num_steps` must be at least {few_steps + 1}. Received: num_steps={few_steps}."):
+    with pytest.raises(
+        UserError,
+        match=f"`num_steps` must be at least {few_steps + 1}. Received: num_steps={few_steps}.",
+    ):
         model(scenes(config), num_steps=few_steps)
     with pytest.raises(ValueError, match="`num_slots` "):
         model(scenes(config), num_slots=few_slots)
-    for changes in ({"num_steps": few_steps}, {"num_slots": few_slots}, {"channels": 2}, {"image_size": (0, 4)}):
+    for changes in (
+        {"num_steps": few_steps},
+        {"num_slots": few_slots},
+        {"channels": 2},
+        {"image_size": (0, 4)},
+    ):
         with pytest.raises(UserError, match=f"`(model.)?{next(iter(changes))}` must be"):
             config.override(changes)
 
@@ -116,7 +172,9 @@ def test_engines_agree(case, xla):
     assert_same_outputs(got_outputs, outputs, ENGINE_TOLERANCE)
     for name, value in terms.items():
         np.testing.assert_allclose(got_terms[name], value, rtol=1e-3, atol=1e-5, err_msg=name)
-    assert np.abs(flat(got_grads) - flat(grads)).max() < GRADIENT_TOLERANCE * np.abs(flat(grads)).max()
+    assert (
+        np.abs(flat(got_grads) - flat(grads)).max() < GRADIENT_TOLERANCE * np.abs(flat(grads)).max()
+    )
 
 
 @each_model
@@ -127,7 +185,9 @@ def test_bfloat16_is_close(case):
     image = scenes(case.config)
     _, terms, grads = gradients(model, image)
     low_outputs, low_terms, low_grads = gradients(low, image)
-    assert all(w.dtype == "float32" for w in low.weights) and all(g.dtype == tf.float32 for g in low_grads)
+    assert all(w.dtype == "float32" for w in low.weights) and all(
+        g.dtype == tf.float32 for g in low_grads
+    )
     assert all(x.dtype == tf.float32 for x in low_outputs[:4])
     np.testing.assert_allclose(low_terms["loss"], terms["loss"], rtol=0.01)
     assert cosine(low_grads, grads) > 0.999
@@ -140,7 +200,12 @@ def test_scenes_of_a_batch_do_not_see_each_other(case):
     for b in (0, 2):
         alone = image_like(model(image[b : b + 1], seed=seed(first_scene=b)))
         for name, value in alone.items():
-            np.testing.assert_allclose(together[name][b : b + 1], value, atol=2e-5 * (1 + np.abs(value).max()), err_msg=name)
+            np.testing.assert_allclose(
+                together[name][b : b + 1],
+                value,
+                atol=2e-5 * (1 + np.abs(value).max()),
+                err_msg=name,
+            )
 
 
 def permutation_error(case, monkeypatch):
@@ -149,10 +214,16 @@ def permutation_error(case, monkeypatch):
     order = np.array([2, 0, 1])
     before, terms, _ = gradients(model, image)
     draw = random.normal
-    monkeypatch.setattr(random, "normal", lambda *args, **kwargs: tf.gather(draw(*args, **kwargs), order, axis=1))
+    monkeypatch.setattr(
+        random, "normal", lambda *args, **kwargs: tf.gather(draw(*args, **kwargs), order, axis=1)
+    )
     after, permuted_terms, _ = gradients(model, image)
     fields = image_like(before)
-    errors = [np.abs(image_like(after)[name] - value[:, order]).max() / (1 + np.abs(value).max()) for name, value in fields.items() if name != "recon"]
+    errors = [
+        np.abs(image_like(after)[name] - value[:, order]).max() / (1 + np.abs(value).max())
+        for name, value in fields.items()
+        if name != "recon"
+    ]
     errors.append(np.abs(fields["recon"] - image_like(after)["recon"]).max())
     return max(errors), abs(float(terms["loss"] / permuted_terms["loss"]) - 1)
 
@@ -174,7 +245,9 @@ def test_ordered_slots_fail_the_permutation_law(monkeypatch):
 def test_slots_differ_by_their_noise_only(case, monkeypatch):
     model = build(case)
     draw = random.normal
-    monkeypatch.setattr(random, "normal", lambda *args, **kwargs: tf.repeat(draw(*args, **kwargs)[:, :1], 3, axis=1))
+    monkeypatch.setattr(
+        random, "normal", lambda *args, **kwargs: tf.repeat(draw(*args, **kwargs)[:, :1], 3, axis=1)
+    )
     masks = model(scenes(case.config), seed=seed()).masks
     np.testing.assert_allclose(masks, np.full(masks.shape, 1 / 3), atol=1e-5)
 
@@ -183,7 +256,10 @@ def test_slots_differ_by_their_noise_only(case, monkeypatch):
 def test_slots_and_steps_change_at_call_time(case):
     model, image = build(case), scenes(case.config)
     count = len(model.weights)
-    changes = {"num_slots": 5, **({"num_steps": case.config.num_steps + 1} if model.has_steps else {})}
+    changes = {
+        "num_slots": 5,
+        **({"num_steps": case.config.num_steps + 1} if model.has_steps else {}),
+    }
     outputs = model(image, seed=seed(), **changes)
     check_outputs(outputs, image)
     assert outputs.masks.shape[1] == 5 and len(model.weights) == count
@@ -197,7 +273,11 @@ def test_slots_and_steps_as_inputs_of_a_graph(case, policy):
     """What a served model does: one trace for any B, K and R."""
     model = build(case, policy=policy)
     config = case.config
-    signature = [tf.TensorSpec([None, *config.image_size, config.channels]), tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.int32)]
+    signature = [
+        tf.TensorSpec([None, *config.image_size, config.channels]),
+        tf.TensorSpec([], tf.int32),
+        tf.TensorSpec([], tf.int32),
+    ]
 
     @tf.function(input_signature=signature)
     def infer(image, num_slots, num_steps):
@@ -207,7 +287,10 @@ def test_slots_and_steps_as_inputs_of_a_graph(case, policy):
     for batch, num_slots, num_steps in ((2, 3, 1), (3, 4, 3)):
         num_steps = num_steps if model.has_steps else config.num_steps
         image = scenes(config, batch)
-        got, expected = infer(image, num_slots, num_steps), model(image, num_slots=num_slots, num_steps=num_steps, seed=seed())
+        got, expected = (
+            infer(image, num_slots, num_steps),
+            model(image, num_slots=num_slots, num_steps=num_steps, seed=seed()),
+        )
         for name, value in image_like(expected).items():
             tolerance = (1e-4 if policy == "float32" else 0.05) * (1 + np.abs(value).max())
             np.testing.assert_allclose(got[name], value, atol=tolerance, err_msg=name)
@@ -221,14 +304,19 @@ def test_seed_decides(case):
     if model.slots_are_exchangeable:
         assert not np.allclose(model(image, seed=seed(run=1)).masks, first)
     elif model.has_prior:  # the masks of MONet are no random variables, its latents are; factored scenes draw in training only
-        assert not np.array_equal(model(image, seed=seed(run=1), training=True).slot_recons, model(image, seed=seed(), training=True).slot_recons)
+        assert not np.array_equal(
+            model(image, seed=seed(run=1), training=True).slot_recons,
+            model(image, seed=seed(), training=True).slot_recons,
+        )
 
 
 @each_model
 def test_keras_config_round_trip(case):
     model = build(case)
     again = type(model).from_config(json.loads(json.dumps(model.get_config())))
-    assert again.config == model.config and [w.shape for w in again.weights] == [w.shape for w in model.weights]
+    assert again.config == model.config and [w.shape for w in again.weights] == [
+        w.shape for w in model.weights
+    ]
 
 
 @each_model_compiled
@@ -243,7 +331,10 @@ def test_saved_model_is_the_same(case, suffix, tmp_path):
         model.save_weights(path)
         keras.utils.set_random_seed(99)
         again = type(model)(case.config)
-        assert any(not np.array_equal(a, b) for a, b in zip(model.get_weights(), again.get_weights(), strict=True))
+        assert any(
+            not np.array_equal(a, b)
+            for a, b in zip(model.get_weights(), again.get_weights(), strict=True)
+        )
         again.load_weights(path)
     for a, b, variable in zip(model.get_weights(), again.get_weights(), model.weights, strict=True):
         np.testing.assert_array_equal(a, b, err_msg=variable.path)
@@ -256,6 +347,8 @@ def test_fit_and_evaluate(case):
     model = build(case)
     data = tf.data.Dataset.from_tensors({"image": scenes(case.config)}).repeat(3)
     model.compile(optimizer=keras.optimizers.Adam(1e-3))
-    history = model.fit(data, epochs=2, validation_data=data.take(1), shuffle=False, verbose=0).history
+    history = model.fit(
+        data, epochs=2, validation_data=data.take(1), shuffle=False, verbose=0
+    ).history
     assert {"loss", "val_loss", "mse"} <= set(history) and np.isfinite(flat(history.values())).all()
     assert int(model.optimizer.iterations) == 6

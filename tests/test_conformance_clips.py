@@ -2,10 +2,23 @@
 
 import json
 
-from conformance import BATCH, CLIP_MODELS, assert_same_outputs, build, cosine, flat, gradients, image_like, scenes, seed, slow_if_named, updates
 import numpy as np
 import pytest
 import tensorflow as tf
+from conformance import (
+    BATCH,
+    CLIP_MODELS,
+    assert_same_outputs,
+    build,
+    cosine,
+    flat,
+    gradients,
+    image_like,
+    scenes,
+    seed,
+    slow_if_named,
+    updates,
+)
 
 from tfobj import execution, random
 from tfobj.errors import UserError
@@ -18,7 +31,9 @@ FRAMES = 3
 
 def look(model, clip, **kwargs):
     """Returns the outputs of a graph: eager loops take minutes."""
-    return tf.function(lambda x: model(x, seed=seed(), **kwargs), autograph=False)(tf.constant(clip))
+    return tf.function(lambda x: model(x, seed=seed(), **kwargs), autograph=False)(
+        tf.constant(clip)
+    )
 
 
 @each_model
@@ -26,20 +41,41 @@ def test_contract(case):
     model, clip = build(case), scenes(case.config)
     outputs = look(model, clip)
     check_outputs(outputs, clip)
-    assert outputs.masks.shape[:3] == (BATCH, FRAMES, case.config.num_slots) == tuple(outputs.slots.shape[:3])
-    np.testing.assert_allclose(tf.reduce_sum(outputs.masks, 2), np.ones((BATCH, FRAMES, *case.config.image_size, 1)), atol=1e-5)
-    np.testing.assert_allclose(tf.reduce_sum(outputs.masks * outputs.slot_recons, 2), outputs.recon, atol=1e-5)
-    np.testing.assert_allclose(outputs.loss_terms["mse"], np.mean((clip - outputs.recon) ** 2, (1, 2, 3, 4)), rtol=1e-4)
-    assert model.slot_size == outputs.slots.shape[-1] == max(stop for _, stop in model.slot_parts().values())
+    assert (
+        outputs.masks.shape[:3]
+        == (BATCH, FRAMES, case.config.num_slots)
+        == tuple(outputs.slots.shape[:3])
+    )
+    np.testing.assert_allclose(
+        tf.reduce_sum(outputs.masks, 2),
+        np.ones((BATCH, FRAMES, *case.config.image_size, 1)),
+        atol=1e-5,
+    )
+    np.testing.assert_allclose(
+        tf.reduce_sum(outputs.masks * outputs.slot_recons, 2), outputs.recon, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        outputs.loss_terms["mse"], np.mean((clip - outputs.recon) ** 2, (1, 2, 3, 4)), rtol=1e-4
+    )
+    assert (
+        model.slot_size
+        == outputs.slots.shape[-1]
+        == max(stop for _, stop in model.slot_parts().values())
+    )
     assert type(case.config).from_dict(json.loads(json.dumps(case.config.to_dict()))) == case.config
     again = type(model).from_config(json.loads(json.dumps(model.get_config())))
-    assert again.config == model.config and [w.shape for w in again.weights] == [w.shape for w in model.weights]
+    assert again.config == model.config and [w.shape for w in again.weights] == [
+        w.shape for w in model.weights
+    ]
 
 
 @each_model
 def test_wrong_calls_are_refused(case):
     model, config = build(case), case.config
-    with pytest.raises(ValueError, match=r"`image` must have shape \[B, T, 10, 12, 3\]. Received: \(2, 10, 12, 3\)."):
+    with pytest.raises(
+        ValueError,
+        match=r"`image` must have shape \[B, T, 10, 12, 3\]. Received: \(2, 10, 12, 3\).",
+    ):
         model(tf.zeros([2, 10, 12, 3]))
     for changes in ({"num_frames": 0}, {"curriculum": ((5, 0),)}, {"curriculum": ((5, 4), (5, 6))}):
         with pytest.raises(UserError, match=f"`model.{next(iter(changes))}` must be"):
@@ -49,11 +85,18 @@ def test_wrong_calls_are_refused(case):
 @each_model
 def test_training_pass(case):
     """Unrolled as for training or frame by frame as for testing: one loss. Every weight learns; a loop that recomputes gives the same gradients."""
-    model, clip = build(case, **({"noise": 0.0} if "nem" in case.model else {})), scenes(case.config)
+    model, clip = (
+        build(case, **({"noise": 0.0} if "nem" in case.model else {})),
+        scenes(case.config),
+    )
     outputs, terms, grads = gradients(model, clip, compiled=False)
     assert_same_outputs(look(model, clip), outputs, 1e-5)
-    np.testing.assert_allclose(tf.reduce_mean(look(model, clip).loss_terms["weighted_loss"]), terms["loss"], rtol=1e-5)
-    assert np.isfinite(flat(grads)).all() and not [v.path for v, g in zip(model.trainable_variables, grads, strict=True) if not np.abs(g).max()]
+    np.testing.assert_allclose(
+        tf.reduce_mean(look(model, clip).loss_terms["weighted_loss"]), terms["loss"], rtol=1e-5
+    )
+    assert np.isfinite(flat(grads)).all() and not [
+        v.path for v, g in zip(model.trainable_variables, grads, strict=True) if not np.abs(g).max()
+    ]
     with execution.using(Execution(rematerialise=True)):
         _, again_terms, again = gradients(model, clip, compiled=False)
     np.testing.assert_allclose(again_terms["loss"], terms["loss"], rtol=1e-5)
@@ -77,7 +120,9 @@ def test_bfloat16_is_close(case):
     low.set_weights(model.get_weights())
     _, terms, grads = gradients(model, scenes(case.config), compiled=False)
     low_outputs, low_terms, low_grads = gradients(low, scenes(case.config), compiled=False)
-    assert all(w.dtype == "float32" for w in low.weights) and all(x.dtype == tf.float32 for x in (*low_outputs[:4], *low_grads))
+    assert all(w.dtype == "float32" for w in low.weights) and all(
+        x.dtype == tf.float32 for x in (*low_outputs[:4], *low_grads)
+    )
     np.testing.assert_allclose(low_terms["loss"], terms["loss"], rtol=0.01)
     assert cosine(low_grads, grads) > 0.99
 
@@ -92,7 +137,13 @@ def test_stream_equals_batch(case):
     for t in range(FRAMES):
         state, frame = observe(state, tf.constant(clip[:, t]))
         for name in ("recon", "masks", "slot_recons", "slots"):
-            np.testing.assert_allclose(getattr(frame, name), getattr(outputs, name)[:, t], atol=1e-6, rtol=1e-6, err_msg=name)
+            np.testing.assert_allclose(
+                getattr(frame, name),
+                getattr(outputs, name)[:, t],
+                atol=1e-6,
+                rtol=1e-6,
+                err_msg=name,
+            )
     assert int(state.frame) == FRAMES
 
 
@@ -103,7 +154,9 @@ def test_forecast(case):
     forecast = tf.function(lambda x: model.forecast(x, 2, seed=seed()), autograph=False)
     outputs = forecast(tf.constant(clip[:, :2]))
     assert outputs.recon.shape[:2] == (BATCH, 4) and outputs.masks.shape[:3] == (BATCH, 4, 3)
-    np.testing.assert_allclose(tf.reduce_sum(outputs.masks, 2), np.ones(outputs.recon.shape[:-1] + (1,)), atol=1e-5)
+    np.testing.assert_allclose(
+        tf.reduce_sum(outputs.masks, 2), np.ones(outputs.recon.shape[:-1] + (1,)), atol=1e-5
+    )
     np.testing.assert_allclose(outputs.recon[:, :2], look(model, clip).recon[:, :2], atol=1e-5)
     state = model.initial_state(BATCH, seed=seed())
     for t in range(2):
@@ -127,20 +180,30 @@ def test_the_future_does_not_change_the_past(case):
 def test_scenes_of_a_batch_do_not_see_each_other(case):
     model, clip = build(case), scenes(case.config)
     together = image_like(look(model, clip))
-    alone = image_like(tf.function(lambda x: model(x, seed=seed(first_scene=2)), autograph=False)(tf.constant(clip[2:3])))
+    alone = image_like(
+        tf.function(lambda x: model(x, seed=seed(first_scene=2)), autograph=False)(
+            tf.constant(clip[2:3])
+        )
+    )
     for name, value in alone.items():
-        np.testing.assert_allclose(together[name][2:3], value, atol=2e-5 * (1 + np.abs(value).max()), err_msg=name)
+        np.testing.assert_allclose(
+            together[name][2:3], value, atol=2e-5 * (1 + np.abs(value).max()), err_msg=name
+        )
 
 
 @each_model
 def test_permuted_noise_permutes_the_slots(case, monkeypatch):
     model, clip, order, draw = build(case), scenes(case.config), np.array([2, 0, 1]), random.normal
     before = look(model, clip)
-    monkeypatch.setattr(random, "normal", lambda *args, **kwargs: tf.gather(draw(*args, **kwargs), order, axis=1))
+    monkeypatch.setattr(
+        random, "normal", lambda *args, **kwargs: tf.gather(draw(*args, **kwargs), order, axis=1)
+    )
     after = look(model, clip)
     np.testing.assert_allclose(after.masks, tf.gather(before.masks, order, axis=2), atol=1e-4)
     np.testing.assert_allclose(after.recon, before.recon, atol=1e-4)
-    monkeypatch.setattr(random, "normal", lambda *args, **kwargs: tf.repeat(draw(*args, **kwargs)[:, :1], 3, axis=1))
+    monkeypatch.setattr(
+        random, "normal", lambda *args, **kwargs: tf.repeat(draw(*args, **kwargs)[:, :1], 3, axis=1)
+    )
     masks = look(model, clip).masks
     np.testing.assert_allclose(masks, np.full(masks.shape, 1 / 3), atol=1e-5)
 
@@ -148,11 +211,20 @@ def test_permuted_noise_permutes_the_slots(case, monkeypatch):
 @each_model
 def test_one_graph_for_all_clips_and_slots(case):
     model, config = build(case), case.config
-    signature = [tf.TensorSpec([None, None, *config.image_size, config.channels]), tf.TensorSpec([], tf.int32)]
-    infer = tf.function(lambda x, k: model(x, num_slots=k, seed=seed()).masks, input_signature=signature, autograph=False)
+    signature = [
+        tf.TensorSpec([None, None, *config.image_size, config.channels]),
+        tf.TensorSpec([], tf.int32),
+    ]
+    infer = tf.function(
+        lambda x, k: model(x, num_slots=k, seed=seed()).masks,
+        input_signature=signature,
+        autograph=False,
+    )
     for batch, frames, num_slots in ((2, 3, 3), (1, 2, 5)):
         clip = scenes(config, batch)[:, :frames]
-        np.testing.assert_allclose(infer(clip, num_slots), look(model, clip, num_slots=num_slots).masks, atol=1e-4)
+        np.testing.assert_allclose(
+            infer(clip, num_slots), look(model, clip, num_slots=num_slots).masks, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("case", [c for c in CLIP_MODELS if not c.name], ids=lambda c: c.id)

@@ -1,9 +1,9 @@
 """The battery of `test_conformance.py`, continued: every dial of `tfobj.execution` leaves values and gradients as they are."""
 
-from conformance import BATCH, MODELS, build, flat, gradients, scenes, seed, slow_if_named, updates
 import numpy as np
 import pytest
 import tensorflow as tf
+from conformance import BATCH, MODELS, build, flat, gradients, scenes, seed, slow_if_named, updates
 
 from tfobj import execution, registry
 from tfobj.execution import Execution
@@ -12,7 +12,9 @@ TOLERANCE = 1e-5
 """Relative to the largest entry of the whole gradient."""
 
 each_model = pytest.mark.parametrize("case", slow_if_named(MODELS), ids=lambda c: c.id)
-on_both = pytest.mark.parametrize("xla", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["graph", "xla"])
+on_both = pytest.mark.parametrize(
+    "xla", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["graph", "xla"]
+)
 """Compiling a loop and its gradient takes XLA ten seconds and more."""
 
 
@@ -23,7 +25,11 @@ def assert_same(got, expected, tolerance=TOLERANCE):
     assert np.abs(flat(got_gradients) - flat(grads)).max() < tolerance * np.abs(flat(grads)).max()
 
 
-@pytest.mark.parametrize("case", slow_if_named(c for c in MODELS if registry.model_class(c.model).has_steps), ids=lambda c: c.id)
+@pytest.mark.parametrize(
+    "case",
+    slow_if_named(c for c in MODELS if registry.model_class(c.model).has_steps),
+    ids=lambda c: c.id,
+)
 @on_both
 def test_rematerialised(case, xla):
     model, image = build(case, num_steps=3), scenes(case.config)
@@ -50,7 +56,10 @@ def test_islands_are_compiled_and_only_where_asked_for():
     def compiled_calls(chosen):
         with execution.using(chosen):
             graph = tf.function(lambda x: square(x)).get_concrete_function(tf.TensorSpec([3])).graph
-        return sum("_XlaMustCompile" in op.node_def.attr and op.get_attr("_XlaMustCompile") for op in graph.get_operations())
+        return sum(
+            "_XlaMustCompile" in op.node_def.attr and op.get_attr("_XlaMustCompile")
+            for op in graph.get_operations()
+        )
 
     assert compiled_calls(Execution(islands=True)) == 1
     assert compiled_calls(Execution()) == compiled_calls(Execution(islands=True, xla=True)) == 0
@@ -73,7 +82,9 @@ def test_micro_batches_equal_the_batch(case, xla):
 @pytest.mark.parametrize("case", [c for c in MODELS if not c.name], ids=lambda c: c.id)
 def test_two_replicas_with_every_dial_equal_one_without(case, two_replicas):
     whole, terms = updates(case, tf.distribute.OneDeviceStrategy("/cpu:0"))
-    parts, parts_terms = updates(case, two_replicas, Execution(islands=True, rematerialise=True), micro_batches=2)
+    parts, parts_terms = updates(
+        case, two_replicas, Execution(islands=True, rematerialise=True), micro_batches=2
+    )
     for name, value in terms.items():
         np.testing.assert_allclose(parts_terms[name], value, rtol=1e-4, err_msg=name)
     for a, b in zip(whole, parts, strict=True):
@@ -84,4 +95,6 @@ def test_noise_of_a_part_is_that_of_its_scenes():
     from tfobj import random
 
     whole = random.normal(seed(), "place", [6, 5])
-    np.testing.assert_array_equal(random.normal(random.later_scenes(seed(), tf.constant(4)), "place", [2, 5]), whole[4:])
+    np.testing.assert_array_equal(
+        random.normal(random.later_scenes(seed(), tf.constant(4)), "place", [2, 5]), whole[4:]
+    )

@@ -1,9 +1,9 @@
 """The battery of `test_conformance.py`, continued: replicas, restarts, export."""
 
-from conformance import BATCH, MODELS, build, image_like, scenes, seed
 import numpy as np
 import pytest
 import tensorflow as tf
+from conformance import BATCH, MODELS, build, image_like, scenes, seed
 
 from tfobj.execution import Execution
 from tfobj.serving.export import export_model
@@ -29,7 +29,11 @@ def trainer(case, strategy, xla=False):
     config = TrainConfig(learning_rate=1e-3, clip_norm=1e-2, steps=STEPS, batch_size=BATCH)
     with strategy.scope():
         model, optimizer = build(case), make_optimizer(config)
-    return model, optimizer, TrainStep(strategy, model, optimizer, run_seed=3, execution=Execution(xla=xla))
+    return (
+        model,
+        optimizer,
+        TrainStep(strategy, model, optimizer, run_seed=3, execution=Execution(xla=xla)),
+    )
 
 
 def run(case, strategy, num_steps, xla=False):
@@ -37,8 +41,12 @@ def run(case, strategy, num_steps, xla=False):
     before = [np.asarray(v.numpy()) for v in model.variables]
     iterator = iter(strategy.experimental_distribute_dataset(batches(case.config)))
     terms, bad = step.run(iterator, num_steps)
-    assert bad == -1 and int(optimizer.iterations.numpy()) == num_steps and terms["grad_norm"] > 1e-2
-    after = [np.asarray(v.numpy()) for v in model.variables]  # with the state that no gradient trains
+    assert (
+        bad == -1 and int(optimizer.iterations.numpy()) == num_steps and terms["grad_norm"] > 1e-2
+    )
+    after = [
+        np.asarray(v.numpy()) for v in model.variables
+    ]  # with the state that no gradient trains
     assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(before, after, strict=True))
     return after, terms
 
@@ -65,7 +73,9 @@ def test_resumed_run_is_the_same_bit_for_bit(case, tmp_path):
     step.run(iterator, STEPS // 2)
 
     again, optimizer, step = trainer(case, strategy)
-    tf.train.Checkpoint(model=again, optimizer=optimizer).restore(path).assert_existing_objects_matched()
+    tf.train.Checkpoint(model=again, optimizer=optimizer).restore(
+        path
+    ).assert_existing_objects_matched()
     assert int(optimizer.iterations.numpy()) == STEPS // 2
     step.run(iter(batches(case.config, start=STEPS // 2)), STEPS // 2)
     for a, b in zip(whole.variables, again.variables, strict=True):
@@ -80,5 +90,7 @@ def test_exported_model_is_the_same(case, tmp_path):
     got = loaded.signatures["serving_float"](image=tf.constant(image))
     expected = image_like(model(image, seed=seed(0, 0, 0)))
     for name in set(expected) & set(got):
-        np.testing.assert_allclose(got[name], expected[name], atol=1e-4 * (1 + np.abs(expected[name]).max()), err_msg=name)
+        np.testing.assert_allclose(
+            got[name], expected[name], atol=1e-4 * (1 + np.abs(expected[name]).max()), err_msg=name
+        )
     assert {"masks", "recon"} <= set(got)

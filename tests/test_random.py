@@ -35,8 +35,14 @@ def test_uniform_is_open_and_flat():
 def test_neighbouring_numbers_scenes_places_and_steps_are_uncorrelated():
     shape = (2, 50_000)
     x = draw(shape=shape)
-    others = [x[0, :-1], x[1], draw(place="there", shape=shape)[0], draw((0, 1, 0), shape=shape)[0], draw((1, 0, 0), shape=shape)[0],
-              draw(index=1, shape=shape)[0]]
+    others = [
+        x[0, :-1],
+        x[1],
+        draw(place="there", shape=shape)[0],
+        draw((0, 1, 0), shape=shape)[0],
+        draw((1, 0, 0), shape=shape)[0],
+        draw(index=1, shape=shape)[0],
+    ]
     partners = [x[0, 1:]] + [x[0]] * 5
     for a, b in zip(partners, others, strict=True):
         assert abs(np.corrcoef(a, b)[0, 1]) < 4.5 / 50_000**0.5
@@ -45,7 +51,9 @@ def test_neighbouring_numbers_scenes_places_and_steps_are_uncorrelated():
 @pytest.mark.parametrize("shape", [(3, 4), (3, 5), (2, 3, 7), (1, 1), (4,)])
 def test_eager_graph_and_xla_agree(shape):
     def fn(seed):
-        return random.normal(seed, "here", list(shape), index=2), random.uniform(seed, "here", list(shape), index=2)
+        return random.normal(seed, "here", list(shape), index=2), random.uniform(
+            seed, "here", list(shape), index=2
+        )
 
     seed = random.make_seed(7, 123_456, 65)
     eager = fn(seed)
@@ -79,7 +87,13 @@ def test_scenes_of_a_batch_differ():
 
 @pytest.mark.parametrize(
     "other",
-    [{"seed": (1, 0, 0)}, {"seed": (0, 1, 0)}, {"seed": (-1, 0, 0)}, {"place": "there"}, {"index": 1}],
+    [
+        {"seed": (1, 0, 0)},
+        {"seed": (0, 1, 0)},
+        {"seed": (-1, 0, 0)},
+        {"place": "there"},
+        {"index": 1},
+    ],
     ids=lambda o: next(iter(o)),
 )
 def test_every_part_of_the_key_counts(other):
@@ -109,5 +123,7 @@ def test_tensor_arguments():
 
 def test_static_shape():
     assert draw().shape == (4, 3, 5)
-    fn = tf.function(lambda: random.normal(random.make_seed(), "here", [4, 3, 5])).get_concrete_function()
+    fn = tf.function(
+        lambda: random.normal(random.make_seed(), "here", [4, 3, 5])
+    ).get_concrete_function()
     assert fn.output_shapes == (4, 3, 5)

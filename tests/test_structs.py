@@ -10,8 +10,15 @@ from tfobj.structs import SceneOutputs
 
 def outputs(lead=(2,), num_slots=3, **changes):
     image = (*lead, 4, 5, 3)
-    fields = {"recon": image, "masks": (*lead, num_slots, 4, 5, 1), "slot_recons": (*lead, num_slots, 4, 5, 3), "slots": (*lead, num_slots, 7)}
-    return tf.zeros(image), SceneOutputs(**{k: tf.zeros(changes.pop(k, v)) for k, v in fields.items()}, **changes)
+    fields = {
+        "recon": image,
+        "masks": (*lead, num_slots, 4, 5, 1),
+        "slot_recons": (*lead, num_slots, 4, 5, 3),
+        "slots": (*lead, num_slots, 7),
+    }
+    return tf.zeros(image), SceneOutputs(
+        **{k: tf.zeros(changes.pop(k, v)) for k, v in fields.items()}, **changes
+    )
 
 
 @pytest.mark.parametrize("lead", [(2,), (2, 6)], ids=["image", "video"])
@@ -33,12 +40,17 @@ def test_wrong_shapes_are_named(field, shape, expected):
     image, bad = outputs(**{field: shape})
     with pytest.raises(ValueError) as error:
         structs.check_outputs(bad, image)
-    assert str(error.value) == f"`SceneOutputs.{field}` must have shape {expected}. Received: {shape}."
+    assert (
+        str(error.value) == f"`SceneOutputs.{field}` must have shape {expected}. Received: {shape}."
+    )
 
 
 def test_loss_terms_are_per_scene():
     image, bad = outputs(loss_terms={"kl": tf.zeros([2, 3])})
-    with pytest.raises(ValueError, match=r"`SceneOutputs.loss_terms\['kl'\]` must have shape \[B\]. Received: \(2, 3\)."):
+    with pytest.raises(
+        ValueError,
+        match=r"`SceneOutputs.loss_terms\['kl'\]` must have shape \[B\]. Received: \(2, 3\).",
+    ):
         structs.check_outputs(bad, image)
 
 

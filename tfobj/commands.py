@@ -83,4 +83,6 @@ def refuse_arguments(argv):
     from tfobj.errors import UserError
 
     if len(argv) > 1:
-        raise UserError(f"Unexpected argument {argv[1]!r}; settings are given as --flag=value, see --help.")
+        raise UserError(
+            f"Unexpected argument {argv[1]!r}; settings are given as --flag=value, see --help."
+        )

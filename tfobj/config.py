@@ -55,7 +55,9 @@ class Config:
         for key, value in changes.items():
             head, _, rest = key.partition(".")
             if head not in self.field_types():
-                raise unknown_name("setting", prefix + head, [prefix + f for f in self.field_types()])
+                raise unknown_name(
+                    "setting", prefix + head, [prefix + f for f in self.field_types()]
+                )
             if rest:
                 if not isinstance(getattr(self, head), Config):
                     raise UserError(f"`{prefix}{head}` has no parts. Received: {prefix}{key}.")
@@ -89,7 +91,9 @@ def parse_overrides(texts):
         key, equals, value = text.partition("=")
         key = key.strip()
         if not equals or not key:
-            raise UserError(f"`--set` expects name=value, e.g. --set train.steps=3000. Received: {text!r}.")
+            raise UserError(
+                f"`--set` expects name=value, e.g. --set train.steps=3000. Received: {text!r}."
+            )
         if key in changes and changes[key] != value.strip():
             raise UserError(f"`--set` gives `{key}` twice: {changes[key]!r} and {value.strip()!r}.")
         changes[key] = value.strip()
@@ -127,7 +131,9 @@ def _convert(value, hint, name):
             return value
         if isinstance(value, dict):
             return hint.from_dict(value, prefix=name + ".")
-        raise UserError(f"`{name}` must be a group of settings; set its parts, e.g. {name}.{next(iter(hint.field_types()))}. Received: {value!r}.")
+        raise UserError(
+            f"`{name}` must be a group of settings; set its parts, e.g. {name}.{next(iter(hint.field_types()))}. Received: {value!r}."
+        )
     if hint is bool:
         return _convert_bool(value, name)
     if hint in (int, float):
@@ -141,13 +147,19 @@ def _convert(value, hint, name):
 
 def _convert_tuple(value, args, name):
     if isinstance(value, str) and args and args[0] is str:
-        value = [part.strip(" '\"") for part in value.strip("()[] ").split(",") if part.strip(" '\"")]
+        value = [
+            part.strip(" '\"") for part in value.strip("()[] ").split(",") if part.strip(" '\"")
+        ]
     if isinstance(value, str):
-        nested = bool(args) and typing.get_origin(args[0]) is tuple  # pairs: (100000, 1), (200000, 0)
+        nested = (
+            bool(args) and typing.get_origin(args[0]) is tuple
+        )  # pairs: (100000, 1), (200000, 0)
         text = value.strip() if nested else value.strip("()[] ")
         try:
             value = ast.literal_eval(f"({text},)" if text else "()")
-            while nested and len(value) == 1 and value[0] and isinstance(value[0][0], (tuple, list)):
+            while (
+                nested and len(value) == 1 and value[0] and isinstance(value[0][0], (tuple, list))
+            ):
                 value = value[0]
             value = () if nested and value == ((),) else value
         except (ValueError, SyntaxError, TypeError) as e:

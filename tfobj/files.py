@@ -43,7 +43,10 @@ def whole_folder(folder, replace=False):
       UserError: it cannot be written, or `folder` is there and stays.
     """
     folder = pathlib.Path(folder)
-    partial, replaced = (folder.with_name(f".incomplete_{folder.name}_{os.getpid()}{suffix}") for suffix in ("", "_replaced"))
+    partial, replaced = (
+        folder.with_name(f".incomplete_{folder.name}_{os.getpid()}{suffix}")
+        for suffix in ("", "_replaced")
+    )
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)

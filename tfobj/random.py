@@ -21,7 +21,9 @@ _PHILOX = 1  # the `alg` number of the raw op
 
 def make_seed(run_seed=0, step=0, first_scene=0):
     """Returns the seed tensor int32 [3] of a batch; each argument is a Python or tensor integer."""
-    return tf.stack([tf.cast(tf.convert_to_tensor(v), tf.int32) for v in (run_seed, step, first_scene)])
+    return tf.stack(
+        [tf.cast(tf.convert_to_tensor(v), tf.int32) for v in (run_seed, step, first_scene)]
+    )
 
 
 def later_scenes(seed, offset):
@@ -53,16 +55,28 @@ def uniform(seed, place, shape, index=0):
         per_scene = per_scene * size
     blocks = (per_scene + 3) // 4  # Philox-4x32 yields four numbers per counter value
     bits = _bits(seed, place, index, batch, blocks)[:, :per_scene]
-    u = tf.cast(tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32)), tf.float32) * 2.0**-23 + 2.0**-24
+    u = (
+        tf.cast(tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32)), tf.float32) * 2.0**-23
+        + 2.0**-24
+    )
     return tf.reshape(u, shape)
 
 
 def _bits(seed, place, index, batch, blocks):
     """Returns uint32 [batch, 4 * blocks]; row b starts at counter (first_scene + b) * blocks."""
     seed = tf.cast(tf.bitcast(seed, tf.uint32), tf.uint64)
-    place_id = tf.constant(zlib.crc32(place.encode()) & 0x7FFFFFFF, tf.uint64) + tf.cast(index, tf.uint64)
+    place_id = tf.constant(zlib.crc32(place.encode()) & 0x7FFFFFFF, tf.uint64) + tf.cast(
+        index, tf.uint64
+    )
     key = tf.reshape(tf.bitwise.left_shift(seed[0], tf.constant(32, tf.uint64)) + place_id, [1])
     counter = tf.stack([seed[2] * tf.cast(blocks, tf.uint64), seed[1]])
     bits = tf.raw_ops.StatelessRandomUniformFullIntV2(
-        shape=tf.stack([batch, 4 * blocks]), key=key, counter=counter, alg=_PHILOX, dtype=tf.uint32)
-    return tf.ensure_shape(bits, [batch if isinstance(batch, int) else None, 4 * blocks if isinstance(blocks, int) else None])
+        shape=tf.stack([batch, 4 * blocks]), key=key, counter=counter, alg=_PHILOX, dtype=tf.uint32
+    )
+    return tf.ensure_shape(
+        bits,
+        [
+            batch if isinstance(batch, int) else None,
+            4 * blocks if isinstance(blocks, int) else None,
+        ],
+    )

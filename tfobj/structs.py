@@ -62,7 +62,11 @@ class SceneOutputs(NamedTuple):
 
     def extents(self):
         """Returns {name: tensor} of `amodal_masks`, `depths` and `positions`, as far as the model knows them."""
-        return {name: value for name in ("amodal_masks", "depths", "positions") if (value := getattr(self, name)) is not None}
+        return {
+            name: value
+            for name in ("amodal_masks", "depths", "positions")
+            if (value := getattr(self, name)) is not None
+        }
 
 
 def check_outputs(outputs, image):
@@ -80,11 +84,15 @@ def check_outputs(outputs, image):
     }
     for name, want in expected.items():
         got = tuple(getattr(outputs, name).shape)
-        if len(got) != len(want) or any(w is not None and g is not None and w != g for w, g in zip(want, got, strict=True)):
+        if len(got) != len(want) or any(
+            w is not None and g is not None and w != g for w, g in zip(want, got, strict=True)
+        ):
             raise ValueError(f"`SceneOutputs.{name}` must have shape {want}. Received: {got}.")
     for name, term in outputs.loss_terms.items():
         if len(term.shape) != 1:
-            raise ValueError(f"`SceneOutputs.loss_terms[{name!r}]` must have shape [B]. Received: {tuple(term.shape)}.")
+            raise ValueError(
+                f"`SceneOutputs.loss_terms[{name!r}]` must have shape [B]. Received: {tuple(term.shape)}."
+            )
 
 
 def check_num_slots(num_slots, minimum=2):

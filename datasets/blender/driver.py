@@ -13,8 +13,8 @@ import sys
 import tempfile
 
 import numpy as np
-
 from tfobj.datasets.generators import clevr_scenes, raycast_shading, raycast_shapes
+
 from tfobj.errors import UserError, first_line
 
 VARIABLE = "TFOBJ_BLENDER_PYTHON"
@@ -56,7 +56,14 @@ def _rendered(job):
     with tempfile.TemporaryDirectory(prefix="blender_scenes_") as folder:
         scenes_path = pathlib.Path(folder) / "scenes.json"
         scenes_path.write_text(json.dumps(job))
-        _run([os.environ.get(VARIABLE) or sys.executable, os.fspath(_WORKER), os.fspath(scenes_path), folder])
+        _run(
+            [
+                os.environ.get(VARIABLE) or sys.executable,
+                os.fspath(_WORKER),
+                os.fspath(scenes_path),
+                folder,
+            ]
+        )
         yield pathlib.Path(folder)
 
 
@@ -65,8 +72,13 @@ def _view(frame):
     (top, bottom), (left, right) = frame.rows, frame.columns
     width = right - left
     if bottom - top != width:
-        raise ValueError(f"`frame` must keep a square. Received: rows={frame.rows}, columns={frame.columns}.")
-    shift = (((left + right) - frame.width) / 2 / width, (frame.height - (top + bottom)) / 2 / width)
+        raise ValueError(
+            f"`frame` must keep a square. Received: rows={frame.rows}, columns={frame.columns}."
+        )
+    shift = (
+        ((left + right) - frame.width) / 2 / width,
+        (frame.height - (top + bottom)) / 2 / width,
+    )
     return {"sensor_width": _SENSOR_WIDTH * width / max(frame.width, frame.height), "shift": shift}
 
 
@@ -102,11 +114,19 @@ def _scenes(variant, factors, indices):
 def _run(command):
     """Runs the worker; its complaints become a `UserError`."""
     # The program's own path would hide the packages of another environment.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" or not os.environ.get(VARIABLE)}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "PYTHONPATH" or not os.environ.get(VARIABLE)
+    }
     try:
-        result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment)
+        result = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment
+        )
     except OSError as error:
-        raise UserError(f"`{VARIABLE}` must be the Python of an environment with `bpy`. Received: {command[0]} ({first_line(error)}).") from error
+        raise UserError(
+            f"`{VARIABLE}` must be the Python of an environment with `bpy`. Received: {command[0]} ({first_line(error)})."
+        ) from error
     if result.returncode == _NO_BLENDER:
         raise UserError(
             f"This config needs Blender as a Python module, and {command[0]} has none ({first_line(result.stderr)}). With Python "

@@ -152,7 +152,10 @@ def _add_ground(reflectivity):
     (along_x, along_y), vertices = _GROUND_DIRECTION, []
     for i in range(_GROUND_POINTS):
         t = i / (_GROUND_POINTS - 1)
-        distance = sum(factor * t**power for power, factor in zip((4, 3, 2, 1, 0), _GROUND_DISTANCE, strict=True))
+        distance = sum(
+            factor * t**power
+            for power, factor in zip((4, 3, 2, 1, 0), _GROUND_DISTANCE, strict=True)
+        )
         for side in (-_GROUND_HALF_WIDTH, _GROUND_HALF_WIDTH):
             position = (distance * along_x + side * along_y, distance * along_y - side * along_x)
             vertices.append((*position, _GROUND_HEIGHT * t**4))
@@ -172,18 +175,28 @@ def _add_object(entity, metal):
     if entity["shape"] == "sphere":
         bmesh.ops.create_uvsphere(shape, u_segments=96, v_segments=48, radius=1.0)
     elif entity["shape"] == "cylinder":
-        bmesh.ops.create_cone(shape, cap_ends=True, cap_tris=False, segments=96, radius1=1.0, radius2=1.0, depth=2.0)
+        bmesh.ops.create_cone(
+            shape, cap_ends=True, cap_tris=False, segments=96, radius1=1.0, radius2=1.0, depth=2.0
+        )
         rims = [edge for edge in shape.edges if abs(edge.verts[0].co.z - edge.verts[1].co.z) < 1e-6]
         bmesh.ops.bevel(shape, geom=rims, offset=0.08, segments=4, profile=0.5, affect="EDGES")
     elif entity["shape"] == "cube":
         bmesh.ops.create_cube(shape, size=2.0)
-        bmesh.ops.bevel(shape, geom=shape.edges[:], offset=0.2, segments=6, profile=0.5, affect="EDGES")
+        bmesh.ops.bevel(
+            shape, geom=shape.edges[:], offset=0.2, segments=6, profile=0.5, affect="EDGES"
+        )
     else:
-        raise ValueError(f"`shape` must be cube, sphere or cylinder. Received: {entity['shape']!r}.")
+        raise ValueError(
+            f"`shape` must be cube, sphere or cylinder. Received: {entity['shape']!r}."
+        )
     mesh = bpy.data.meshes.new(entity["shape"])
     shape.to_mesh(mesh)
     shape.free()
-    material = _metal(entity["color"], metal) if entity["material"] == "metal" else _rubber(entity["color"])
+    material = (
+        _metal(entity["color"], metal)
+        if entity["material"] == "metal"
+        else _rubber(entity["color"])
+    )
     solid = _link(entity["shape"], _smooth(mesh, material))
     solid.scale = (entity["radius"],) * 3
     solid.location = entity["location"]
@@ -196,7 +209,13 @@ def _metal(color, lobes):
     graph = _Material("metal")
     weights, roughness = zip(*lobes, strict=True)
     first, second = (
-        graph.shader("ShaderNodeBsdfAnisotropic", {"distribution": "GGX"}, Color=color, Roughness=value, Anisotropy=0.25)
+        graph.shader(
+            "ShaderNodeBsdfAnisotropic",
+            {"distribution": "GGX"},
+            Color=color,
+            Roughness=value,
+            Anisotropy=0.25,
+        )
         for value in roughness
     )
     return graph.finish(graph.mix(weights[1] / sum(weights), first, second))
@@ -206,8 +225,15 @@ def _rubber(color):
     """Diffuse with velvet towards the rim, under a faint gloss."""
     graph = _Material("rubber")
     diffuse = graph.shader("ShaderNodeBsdfDiffuse", Color=color)
-    velvet = graph.shader("ShaderNodeBsdfSheen", {"distribution": "ASHIKHMIN"}, Color=color, Roughness=0.6)
-    gloss = graph.shader("ShaderNodeBsdfAnisotropic", {"distribution": "BECKMANN"}, Color=(0.8,) * 3, Roughness=math.sqrt(0.35))
+    velvet = graph.shader(
+        "ShaderNodeBsdfSheen", {"distribution": "ASHIKHMIN"}, Color=color, Roughness=0.6
+    )
+    gloss = graph.shader(
+        "ShaderNodeBsdfAnisotropic",
+        {"distribution": "BECKMANN"},
+        Color=(0.8,) * 3,
+        Roughness=math.sqrt(0.35),
+    )
     body = graph.mix(graph.fresnel(1.4), diffuse, velvet)
     return graph.finish(graph.mix(graph.fresnel(1.2), body, gloss))
 
@@ -284,7 +310,9 @@ def _tree(solid):
     from mathutils.bvhtree import BVHTree
 
     vertices = [solid.matrix_world @ vertex.co for vertex in solid.data.vertices]
-    return BVHTree.FromPolygons(vertices, [tuple(polygon.vertices) for polygon in solid.data.polygons])
+    return BVHTree.FromPolygons(
+        vertices, [tuple(polygon.vertices) for polygon in solid.data.polygons]
+    )
 
 
 def _smooth(mesh, material):

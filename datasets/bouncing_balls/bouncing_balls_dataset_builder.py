@@ -3,12 +3,12 @@
 import dataclasses
 import functools
 
-from etils import epath
 import tensorflow_datasets as tfds
-
+from etils import epath
 from tfobj.datasets import item_builder, video_builder
 from tfobj.datasets.bouncing_balls import published_file
 from tfobj.datasets.generators import balls
+
 from tfobj.errors import UserError, unknown_name
 
 _FILES = {4: "balls4mass64.h5", 8: "balls678mass64.h5", 3: "balls3curtain64.h5"}
@@ -35,12 +35,18 @@ class BallsConfig(video_builder.VideoConfig):
                 f"image_size={self.image_size}."
             )
         if self.image_size is not None and self.image_size < balls.MIN_SIZE:
-            raise UserError(f"`image_size` must be at least {balls.MIN_SIZE}. Received: image_size={self.image_size}.")
+            raise UserError(
+                f"`image_size` must be at least {balls.MIN_SIZE}. Received: image_size={self.image_size}."
+            )
 
 
 def _config(variant, public=False):
     facts = balls.VARIANTS[variant]
-    number = f"{facts.min_balls}-{facts.max_balls}" if facts.min_balls < facts.max_balls else facts.max_balls
+    number = (
+        f"{facts.min_balls}-{facts.max_balls}"
+        if facts.min_balls < facts.max_balls
+        else facts.max_balls
+    )
     colors = f"{facts.num_colors} colours" if facts.num_colors else "white"
     curtain = ", partly behind a curtain" if facts.curtain else ""
     return BallsConfig(
@@ -81,10 +87,16 @@ class Builder(video_builder.VideoBuilder):
     def factor_docs(self):
         docs = {
             "color": ((3,), "RGB in [0, 1]."),
-            "visibility": ((), "1 for every entity that exists, the background included; a ball may be behind the curtain."),
+            "visibility": (
+                (),
+                "1 for every entity that exists, the background included; a ball may be behind the curtain.",
+            ),
         }
         if not self.builder_config.public:
-            docs["radius"] = ((), f"In units of the box, whose side of {self.variant.box:g} fills the image.")
+            docs["radius"] = (
+                (),
+                f"In units of the box, whose side of {self.variant.box:g} fills the image.",
+            )
             docs["mass"] = ((), "1 light, 6 heavy.")
         return docs
 
@@ -93,7 +105,10 @@ class Builder(video_builder.VideoBuilder):
         if self.builder_config.public:
             return {}
         return {
-            "position": ((2,), f"Column and row of the centre in units of the box, whose side of {self.variant.box:g} fills the image."),
+            "position": (
+                (2,),
+                f"Column and row of the centre in units of the box, whose side of {self.variant.box:g} fills the image.",
+            ),
             "velocity": ((2,), "Column and row, units of the box per frame."),
             "collision": ((), "1 if the ball met another in the step that led to the frame."),
         }
@@ -102,7 +117,12 @@ class Builder(video_builder.VideoBuilder):
     def scene_docs(self):
         if not self.has_full_mask or self.builder_config.public:
             return {}
-        return {"curtain": ((2,), "Row and column of the curtain's top-left corner, pixels of an image of 64; its side is 28.")}
+        return {
+            "curtain": (
+                (2,),
+                "Row and column of the curtain's top-left corner, pixels of an image of 64; its side is 28.",
+            )
+        }
 
     @property
     def has_full_mask(self):
@@ -111,12 +131,18 @@ class Builder(video_builder.VideoBuilder):
     @property
     def provenance(self):
         config = self.builder_config
-        return {"file": self._published.name} if config.public else {"variant": config.variant, "seed": config.seed}
+        return (
+            {"file": self._published.name}
+            if config.public
+            else {"variant": config.variant, "seed": config.seed}
+        )
 
     @property
     def _published(self):
         frames = self.clip_shape()[0]
-        return published_file.PublishedFile(_FILES[self.variant.max_balls], self.builder_config.variant, frames)
+        return published_file.PublishedFile(
+            _FILES[self.variant.max_balls], self.builder_config.variant, frames
+        )
 
     def generate(self, indices):
         return self.generator()(indices)
@@ -124,12 +150,20 @@ class Builder(video_builder.VideoBuilder):
     def generator(self):
         config = self.builder_config
         num_frames, size, *_ = self.clip_shape()
-        return functools.partial(balls.clips, seed=config.seed, variant=config.variant, num_frames=num_frames, size=size)
+        return functools.partial(
+            balls.clips, seed=config.seed, variant=config.variant, num_frames=num_frames, size=size
+        )
 
     def clip_shape(self):
         config = self.builder_config
         size = config.image_size or balls.DEFAULT_SIZE
-        return config.num_frames or balls.DEFAULT_FRAMES, size, size, self.variant.channels, self.variant.num_entities
+        return (
+            config.num_frames or balls.DEFAULT_FRAMES,
+            size,
+            size,
+            self.variant.channels,
+            self.variant.num_entities,
+        )
 
     def public_source(self, dl_manager):
         """Returns the published file: the config's path, or that of the manual directory."""
@@ -141,7 +175,9 @@ class Builder(video_builder.VideoBuilder):
                 f"{published_file.LINK} into the folder `downloads/manual` of the data directory (or give the config's `path`), "
                 f"or build the config {self.DEFAULT_BUILDER_CONFIG_NAME!r}, which needs no file."
             )
-        self._published.check(path, {split: stop - start for split, (start, stop) in self.split_ranges().items()})
+        self._published.check(
+            path, {split: stop - start for split, (start, stop) in self.split_ranges().items()}
+        )
         return path
 
     def read_public(self, source, split, start, stop):

@@ -1,7 +1,6 @@
 """Tests of the bouncing balls builder: simulated and published clips, through TFDS's own battery."""
 
 import tensorflow_datasets as tfds
-
 from tfobj.datasets.bouncing_balls import bouncing_balls_dataset_builder
 
 Config = bouncing_balls_dataset_builder.BallsConfig
@@ -12,7 +11,9 @@ class BouncingBallsTest(tfds.testing.DatasetBuilderTestCase):
 
     DATASET_CLASS = bouncing_balls_dataset_builder.Builder
     BUILDER_CONFIG_NAMES_TO_TEST = [
-        Config(name=f"small_{i}", num_train=5, num_validation=1, num_test=3, num_frames=4, **options)
+        Config(
+            name=f"small_{i}", num_train=5, num_validation=1, num_test=3, num_frames=4, **options
+        )
         for i, options in enumerate(
             (
                 {"variant": "balls678_color8", "image_size": 20, "seed": 1},

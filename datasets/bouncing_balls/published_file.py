@@ -15,8 +15,8 @@ import dataclasses
 
 import h5py
 import numpy as np
-
 from tfobj.datasets.generators import balls
+
 from tfobj.errors import UserError, first_line
 
 LINK = "https://www.dropbox.com/sh/8fjscaromuu094o/AAB4Ye7yD3lmUd-iInbEfcHga?dl=0"
@@ -89,7 +89,9 @@ class PublishedFile:
             block = max(map(_block_size, data_sets.values()))
             for first in range(start, stop, block):
                 last = min(first + block, stop)
-                arrays = {name: self._read_block(data, first, last) for name, data in data_sets.items()}
+                arrays = {
+                    name: self._read_block(data, first, last) for name, data in data_sets.items()
+                }
                 for i in range(0, last - first, _BLOCK):
                     part = {name: values[i : i + _BLOCK] for name, values in arrays.items()}
                     yield self._clips(part, path, group, first + i)
@@ -101,7 +103,9 @@ class PublishedFile:
           path: file to write.
           splits: key of `GROUPS` -> dict with `video` and `mask`, or `full_mask` where there is one, as of `balls.clips`.
         """
-        with h5py.File(str(path), "w", libver="latest") as file:  # a third of the size of small files
+        with h5py.File(
+            str(path), "w", libver="latest"
+        ) as file:  # a third of the size of small files
             for split, clips in splits.items():
                 group = file.create_group(GROUPS[split])
                 for name, values in (
@@ -109,16 +113,27 @@ class PublishedFile:
                     ("groups", clips.get("full_mask", clips["mask"])),
                 ):
                     values = np.swapaxes(values[:, : self.num_frames], 0, 1)[..., None]
-                    group.create_dataset(name, data=values, compression="gzip", chunks=(1, *values.shape[1:]))
+                    group.create_dataset(
+                        name, data=values, compression="gzip", chunks=(1, *values.shape[1:])
+                    )
 
     def _check_group(self, file, path, group, size):
         if not isinstance(file.get(group), h5py.Group):
-            raise UserError(f"`{path}` must have the groups {', '.join(GROUPS.values())}. Received: {_names(file)}.")
+            raise UserError(
+                f"`{path}` must have the groups {', '.join(GROUPS.values())}. Received: {_names(file)}."
+            )
         for name in self._data_sets:
             data = file[group].get(name)
             if not isinstance(data, h5py.Dataset):
-                raise UserError(f"Group {group!r} of `{path}` must have the data set {name!r}. Received: {_names(file[group])}.")
-            if data.ndim != 5 or data.shape[2:] != _FRAME_SHAPE or data.shape[0] < self.num_frames or data.dtype.kind not in "buif":
+                raise UserError(
+                    f"Group {group!r} of `{path}` must have the data set {name!r}. Received: {_names(file[group])}."
+                )
+            if (
+                data.ndim != 5
+                or data.shape[2:] != _FRAME_SHAPE
+                or data.shape[0] < self.num_frames
+                or data.dtype.kind not in "buif"
+            ):
                 raise UserError(
                     f"{group}/{name} of `{path}` must be numbers of shape (frames, clips, 64, 64, 1) with at least "
                     f"{self.num_frames} frames. Received: {data.dtype} of shape {data.shape}."
@@ -147,7 +162,9 @@ class PublishedFile:
                     f"in clip {clip}."
                 )
         groups = arrays["groups"]
-        visibility = np.stack([(groups == number).any(axis=(1, 2, 3)) for number in range(facts.num_entities)], axis=1)
+        visibility = np.stack(
+            [(groups == number).any(axis=(1, 2, 3)) for number in range(facts.num_entities)], axis=1
+        )
         visibility[:, 0] = True
         clips = {
             "mask": groups,
@@ -171,7 +188,9 @@ def _opened(path):
             yield file
     except (OSError, RuntimeError) as error:
         if not h5py.is_hdf5(str(path)):
-            raise UserError(f"`{path}` must be an HDF5 file. Received: {first_line(error)}.") from error
+            raise UserError(
+                f"`{path}` must be an HDF5 file. Received: {first_line(error)}."
+            ) from error
         raise UserError(
             f"`{path}` is damaged or was not downloaded completely: {first_line(error)}. Download it again from {LINK}"
         ) from error

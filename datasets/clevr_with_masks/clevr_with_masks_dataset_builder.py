@@ -3,12 +3,12 @@
 import dataclasses
 import functools
 
-from etils import epath
 import tensorflow_datasets as tfds
-
+from etils import epath
 from tfobj.datasets import public_records, scene_builder
 from tfobj.datasets.blender import driver
 from tfobj.datasets.generators import clevr_scenes
+
 from tfobj.errors import UserError, unknown_name
 
 _RENDERERS = {"raycast": clevr_scenes.scenes, "blender": driver.scenes}
@@ -45,11 +45,15 @@ class ClevrConfig(scene_builder.SceneConfig):
         if self.renderer not in _RENDERERS:
             raise unknown_name("renderer", self.renderer, _RENDERERS)
         if self.image_size is not None and self.image_size < clevr_scenes.MIN_SIZE:
-            raise UserError(f"`image_size` must be at least {clevr_scenes.MIN_SIZE}. Received: image_size={self.image_size}.")
+            raise UserError(
+                f"`image_size` must be at least {clevr_scenes.MIN_SIZE}. Received: image_size={self.image_size}."
+            )
         if self.samples < 1:
             raise UserError(f"`samples` must be at least 1. Received: samples={self.samples}.")
         if self.public and self.depth_map:
-            raise UserError("`depth_map` is an option of generated data; the published file has none. Received: depth_map=True.")
+            raise UserError(
+                "`depth_map` is an option of generated data; the published file has none. Received: depth_map=True."
+            )
 
 
 def _sizes(variant):
@@ -77,15 +81,25 @@ class Builder(scene_builder.SceneBuilder):
     """CLEVR with masks. `raycast_*` needs no network, `blender_*` needs Blender, `public` reads the published file."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "Ray-cast scenes, scenes rendered by Blender, and the published ones."}
+    RELEASE_NOTES = {
+        "1.0.0": "Ray-cast scenes, scenes rendered by Blender, and the published ones."
+    }
     # What `tfds build` makes without --config: minutes, where the papers' numbers of scenes take hours.
-    BUILDER_CONFIGS = [_config("raycast", _DEFAULT_VARIANT, "_1680_320", num_train=1_680, num_test=320)]
+    BUILDER_CONFIGS = [
+        _config("raycast", _DEFAULT_VARIANT, "_1680_320", num_train=1_680, num_test=320)
+    ]
     ON_REQUEST_CONFIGS = [
         *(_config("raycast", variant) for variant in clevr_scenes.VARIANTS),
-        *(_config("raycast", variant, "_96", image_size=96) for variant in ("clevr", _DEFAULT_VARIANT)),
+        *(
+            _config("raycast", variant, "_96", image_size=96)
+            for variant in ("clevr", _DEFAULT_VARIANT)
+        ),
         *(_config("blender", variant) for variant in clevr_scenes.VARIANTS),
         ClevrConfig(
-            name="public", public=True, description="The published scenes (10.5 GB download), 240x320.", **_PUBLIC_SIZES
+            name="public",
+            public=True,
+            description="The published scenes (10.5 GB download), 240x320.",
+            **_PUBLIC_SIZES,
         ),
     ]
     DEFAULT_BUILDER_CONFIG_NAME = BUILDER_CONFIGS[0].name
@@ -107,16 +121,30 @@ class Builder(scene_builder.SceneBuilder):
     def factor_docs(self):
         public = self.builder_config.public
         docs = {
-            "color": ((), "1 red, 2 cyan, 3 green, 4 blue, 5 brown, 6 gray, 7 purple, 8 yellow, 0 background or absent."),
+            "color": (
+                (),
+                "1 red, 2 cyan, 3 green, 4 blue, 5 brown, 6 gray, 7 purple, 8 yellow, 0 background or absent.",
+            ),
             "shape": ((), "1 sphere, 2 cylinder, 3 cube."),
             "material": ((), "1 rubber, 2 metal."),
             "size": ((), "1 large, 2 small."),
             "x": ((), "Centre in the world."),
             "y": ((), "Centre in the world."),
             "z": ((), "Height of the centre, equal to the object's scale."),
-            "rotation": ((), "Azimuth in degrees, as drawn by the program that used it as radians." if public else "Azimuth in radians."),
-            "pixel_coords": ((3,), "Column and row of the centre in the camera's full picture, depth along the optical axis."),
-            "visibility": ((), "1 for every entity that exists, the background included; it may lie outside the image."),
+            "rotation": (
+                (),
+                "Azimuth in degrees, as drawn by the program that used it as radians."
+                if public
+                else "Azimuth in radians.",
+            ),
+            "pixel_coords": (
+                (3,),
+                "Column and row of the centre in the camera's full picture, depth along the optical axis.",
+            ),
+            "visibility": (
+                (),
+                "1 for every entity that exists, the background included; it may lie outside the image.",
+            ),
         }
         if not public:
             docs["rgb"] = ((3,), "Linear RGB in [0, 1].")
@@ -143,7 +171,12 @@ class Builder(scene_builder.SceneBuilder):
         if config.public:
             return {}
         samples = {"samples": config.samples} if self._by_blender else {}
-        return {"renderer": config.renderer, "variant": config.variant, "seed": config.seed, **samples}
+        return {
+            "renderer": config.renderer,
+            "variant": config.variant,
+            "seed": config.seed,
+            **samples,
+        }
 
     @property
     def _by_blender(self):
@@ -156,7 +189,11 @@ class Builder(scene_builder.SceneBuilder):
         config = self.builder_config
         options = {"samples": config.samples} if self._by_blender else {}
         return functools.partial(
-            _RENDERERS[config.renderer], seed=config.seed, variant=config.variant, size=self.scene_shape()[0], **options
+            _RENDERERS[config.renderer],
+            seed=config.seed,
+            variant=config.variant,
+            size=self.scene_shape()[0],
+            **options,
         )
 
     def scene_shape(self):

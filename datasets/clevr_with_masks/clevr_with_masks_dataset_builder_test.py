@@ -1,7 +1,6 @@
 """Tests of the CLEVR builder: ray-cast and published scenes, through TFDS's own battery."""
 
 import tensorflow_datasets as tfds
-
 from tfobj.datasets.clevr_with_masks import clevr_with_masks_dataset_builder
 
 Config = clevr_with_masks_dataset_builder.ClevrConfig
@@ -13,7 +12,14 @@ class ClevrWithMasksTest(tfds.testing.DatasetBuilderTestCase):
     DATASET_CLASS = clevr_with_masks_dataset_builder.Builder
     BUILDER_CONFIG_NAMES_TO_TEST = [
         Config(name="small", num_train=2, num_test=1, image_size=32, depth_map=True),
-        Config(name="small_grayscale", num_train=2, num_test=1, image_size=18, variant="clevr6_grayscale", seed=1),
+        Config(
+            name="small_grayscale",
+            num_train=2,
+            num_test=1,
+            image_size=18,
+            variant="clevr6_grayscale",
+            seed=1,
+        ),
         Config(name="public_small", public=True, num_train=2, num_test=1, test_start=2),
     ]
     SPLITS = {"train": 2, "test": 1}

@@ -10,7 +10,6 @@ import dataclasses
 import json
 
 import numpy as np
-
 from tfobj.datasets.clevrer import rle
 from tfobj.datasets.generators.clevr_variants import COLOR_NAMES
 from tfobj.datasets.generators.raycast_shading import MATERIAL_NAMES
@@ -24,7 +23,12 @@ UNKNOWN = 255
 """Label of pixels where a mask was proposed that belongs to no annotated object: ignored by scores."""
 
 _KINDS = (("color", COLOR_NAMES), ("material", MATERIAL_NAMES), ("shape", SHAPE_NAMES))
-_VECTORS = {"position": "location", "velocity": "velocity", "orientation": "orientation", "angular_velocity": "angular_velocity"}
+_VECTORS = {
+    "position": "location",
+    "velocity": "velocity",
+    "orientation": "orientation",
+    "angular_velocity": "angular_velocity",
+}
 # A mask of other attributes is an object's if it overlaps that much with the object's mask in the frame before.
 _SAME = 0.5
 
@@ -71,16 +75,32 @@ def parse(text):
         content = json.loads(text)
         described = sorted(content["object_property"], key=lambda item: item["object_id"])
         number = {item["object_id"]: place for place, item in enumerate(described)}
-        factors = {kind: np.array([1 + names.index(item[kind]) for item in described]) for kind, names in _KINDS}
-        frames = {frame["frame_id"]: {item["object_id"]: item for item in frame["objects"]} for frame in content["motion_trajectory"]}
+        factors = {
+            kind: np.array([1 + names.index(item[kind]) for item in described])
+            for kind, names in _KINDS
+        }
+        frames = {
+            frame["frame_id"]: {item["object_id"]: item for item in frame["objects"]}
+            for frame in content["motion_trajectory"]
+        }
         if len(frames) != NUM_FRAMES:
             raise Broken(f"annotation of {len(frames)} frames")
         first = min(frames)
         listed = [[frames[first + frame][key] for key in number] for frame in range(NUM_FRAMES)]
         shape = (NUM_FRAMES, len(number), 3)
-        tracks = {name: np.array([[item[key] for item in row] for row in listed], np.float64).reshape(shape) for name, key in _VECTORS.items()}
-        in_view = np.array([[item["inside_camera_view"] for item in row] for row in listed], bool).reshape(shape[:2])
-        collisions = [(int(event["frame_id"]) - first, *(number[key] for key in event["object_ids"])) for event in content["collision"]]
+        tracks = {
+            name: np.array([[item[key] for item in row] for row in listed], np.float64).reshape(
+                shape
+            )
+            for name, key in _VECTORS.items()
+        }
+        in_view = np.array(
+            [[item["inside_camera_view"] for item in row] for row in listed], bool
+        ).reshape(shape[:2])
+        collisions = [
+            (int(event["frame_id"]) - first, *(number[key] for key in event["object_ids"]))
+            for event in content["collision"]
+        ]
         collisions = [(frame, one, other) for frame, one, other in collisions]
     except Broken:
         raise
@@ -104,7 +124,10 @@ def parse_proposals(text):
       Broken: the file has another structure, another number of frames, or more than 6 masks in a frame.
     """
     try:
-        frames = {int(frame["frame_index"]): list(frame["objects"]) for frame in json.loads(text)["frames"]}
+        frames = {
+            int(frame["frame_index"]): list(frame["objects"])
+            for frame in json.loads(text)["frames"]
+        }
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise Broken("broken proposals") from error
     if sorted(frames) != list(range(NUM_FRAMES)):
@@ -134,12 +157,20 @@ def label_maps(proposals, factors):
       Broken: a mask does not fit the picture.
     """
     codes = list(zip(*(factors[kind].tolist() for kind, _ in _KINDS), strict=True))
-    labels = np.zeros((len(proposals), *PICTURE[::-1]), np.uint8)  # columns first, as masks are stored
+    labels = np.zeros(
+        (len(proposals), *PICTURE[::-1]), np.uint8
+    )  # columns first, as masks are stored
     last = {}
     for frame, objects in enumerate(proposals):
         try:
             masks = [rle.decode(item["mask"]["size"], item["mask"]["counts"]) for item in objects]
-            described = [tuple(1 + names.index(item[kind]) if item[kind] in names else 0 for kind, names in _KINDS) for item in objects]
+            described = [
+                tuple(
+                    1 + names.index(item[kind]) if item[kind] in names else 0
+                    for kind, names in _KINDS
+                )
+                for item in objects
+            ]
             scores = [float(item.get("score", 0)) for item in objects]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Broken("broken mask") from error
@@ -158,10 +189,19 @@ def _match(masks, described, scores, codes, last):
     for entity, code in enumerate(codes):
         candidates = [number for number, kind in enumerate(described) if kind == code]
         if candidates:
-            owner[max(candidates, key=lambda number: (scores[number], _overlap(masks[number], last.get(entity))))] = entity
+            owner[
+                max(
+                    candidates,
+                    key=lambda number: (scores[number], _overlap(masks[number], last.get(entity))),
+                )
+            ] = entity
     free = [number for number in range(len(masks)) if number not in owner]
     open_entities = [entity for entity in last if entity not in owner.values()]
-    overlaps = [(_overlap(masks[number], last[entity]), number, entity) for number in free for entity in open_entities]
+    overlaps = [
+        (_overlap(masks[number], last[entity]), number, entity)
+        for number in free
+        for entity in open_entities
+    ]
     for overlap, number, entity in sorted(overlaps, reverse=True):
         if overlap >= _SAME and number not in owner and entity not in owner.values():
             owner[number] = entity

@@ -4,20 +4,23 @@ import collections
 import dataclasses
 import functools
 
-from etils import epath
 import numpy as np
 import tensorflow_datasets as tfds
-
+from etils import epath
 from tfobj.datasets import video_builder, workers
 from tfobj.datasets.clevrer import annotations, published
 from tfobj.datasets.generators import clevrer_clips
+
 from tfobj.errors import UserError, unknown_name
 
 _URL = "https://data.csail.mit.edu/clevrer/"
 _FILES = {
     "train": ("videos/train/video_train.zip", "annotations/train/annotation_train.zip"),
     # Papers test on the published validation videos: those of the published test have no annotations.
-    "test": ("videos/validation/video_validation.zip", "annotations/validation/annotation_validation.zip"),
+    "test": (
+        "videos/validation/video_validation.zip",
+        "annotations/validation/annotation_validation.zip",
+    ),
 }
 _PROPOSALS = "derender_proposals.zip"
 _VIDEOS_AT_A_TIME = 8
@@ -50,9 +53,13 @@ class ClevrerConfig(video_builder.VideoConfig):
         if self.variant not in clevrer_clips.VARIANTS:
             raise unknown_name("variant", self.variant, clevrer_clips.VARIANTS)
         if self.stride is not None and not 1 <= self.stride < annotations.NUM_FRAMES:
-            raise UserError(f"`stride` must be in 1 ... {annotations.NUM_FRAMES - 1}. Received: stride={self.stride}.")
+            raise UserError(
+                f"`stride` must be in 1 ... {annotations.NUM_FRAMES - 1}. Received: stride={self.stride}."
+            )
         if self.image_size is not None and self.image_size < clevrer_clips.MIN_SIZE:
-            raise UserError(f"`image_size` must be at least {clevrer_clips.MIN_SIZE}. Received: image_size={self.image_size}.")
+            raise UserError(
+                f"`image_size` must be at least {clevrer_clips.MIN_SIZE}. Received: image_size={self.image_size}."
+            )
         rules = self.rules
         if self.frames > rules.most_frames:
             raise UserError(
@@ -60,20 +67,27 @@ class ClevrerConfig(video_builder.VideoConfig):
                 f"Received: num_frames={self.num_frames}."
             )
         splits = published.SPLITS
-        if self.public and (self.num_train > len(splits["train"]) or self.test_start < splits["validation"].start
-                            or self.test_start + self.num_test > splits["validation"].stop):
+        if self.public and (
+            self.num_train > len(splits["train"])
+            or self.test_start < splits["validation"].start
+            or self.test_start + self.num_test > splits["validation"].stop
+        ):
             raise UserError(
                 "`num_train` must be at most 10000 and test clips in 10000 ... 14999 for the published videos. Received: "
                 f"num_train={self.num_train}, test_start={self.test_start}, num_test={self.num_test}."
             )
         if self.public and self.num_validation:
-            raise UserError(f"`num_validation` is an option of generated clips. Received: num_validation={self.num_validation}.")
+            raise UserError(
+                f"`num_validation` is an option of generated clips. Received: num_validation={self.num_validation}."
+            )
 
     @property
     def rules(self):
         """The `clevrer_clips.Variant`, with this config's stride."""
         rules = clevrer_clips.get_variant(self.variant)
-        return dataclasses.replace(rules, stride=self.stride or (1 if self.public else rules.stride))
+        return dataclasses.replace(
+            rules, stride=self.stride or (1 if self.public else rules.stride)
+        )
 
     @property
     def frames(self):
@@ -86,13 +100,21 @@ def _generated(variant):
     rules = clevrer_clips.VARIANTS[variant]
     seen = "in view for all of 40 frames" if rules.trimmed else "that enter and leave"
     return ClevrerConfig(
-        name=f"raycast_{variant}", variant=variant,
+        name=f"raycast_{variant}",
+        variant=variant,
         description=f"Ray-cast clips of {rules.min_objects}-{rules.max_objects} objects {seen}, 64x64.",
     )
 
 
 def _public(name, variant, description):
-    return ClevrerConfig(name=name, variant=variant, public=True, num_train=10_000, num_test=5_000, description=description)
+    return ClevrerConfig(
+        name=name,
+        variant=variant,
+        public=True,
+        num_train=10_000,
+        num_test=5_000,
+        description=description,
+    )
 
 
 class Builder(video_builder.VideoBuilder):
@@ -103,10 +125,19 @@ class Builder(video_builder.VideoBuilder):
     BUILDER_CONFIGS = [_generated("clevrer")]
     ON_REQUEST_CONFIGS = [
         *(_generated(name) for name, variant in clevrer_clips.VARIANTS.items() if variant.trimmed),
-        _public("public", "clevrer", "The published videos of 128 frames (24 GB download), the middle square at 64x64."),
+        _public(
+            "public",
+            "clevrer",
+            "The published videos of 128 frames (24 GB download), the middle square at 64x64.",
+        ),
         *(
-            _public(f"public_{name}", name, f"Published clips of 40 frames; for the test, of {variant.min_objects}-{variant.max_objects} objects in view.")
-            for name, variant in clevrer_clips.VARIANTS.items() if variant.trimmed
+            _public(
+                f"public_{name}",
+                name,
+                f"Published clips of 40 frames; for the test, of {variant.min_objects}-{variant.max_objects} objects in view.",
+            )
+            for name, variant in clevrer_clips.VARIANTS.items()
+            if variant.trimmed
         ),
     ]
     DEFAULT_BUILDER_CONFIG_NAME = BUILDER_CONFIGS[0].name
@@ -125,10 +156,16 @@ class Builder(video_builder.VideoBuilder):
     @property
     def factor_docs(self):
         docs = {
-            "color": ((), "1 red, 2 cyan, 3 green, 4 blue, 5 brown, 6 gray, 7 purple, 8 yellow, 0 background or absent."),
+            "color": (
+                (),
+                "1 red, 2 cyan, 3 green, 4 blue, 5 brown, 6 gray, 7 purple, 8 yellow, 0 background or absent.",
+            ),
             "shape": ((), "1 sphere, 2 cylinder, 3 cube."),
             "material": ((), "1 rubber, 2 metal."),
-            "visibility": ((), "1 for every entity that exists, the background included; it may be out of view."),
+            "visibility": (
+                (),
+                "1 for every entity that exists, the background included; it may be out of view.",
+            ),
         }
         if not self.builder_config.public:
             docs["rgb"] = ((3,), "Linear RGB in [0, 1].")
@@ -136,14 +173,28 @@ class Builder(video_builder.VideoBuilder):
 
     @property
     def track_docs(self):
-        vectors = {"position": ((3,), "Centre in the world, z upwards."), "velocity": ((3,), "Of the centre; per second if generated.")}
+        vectors = {
+            "position": ((3,), "Centre in the world, z upwards."),
+            "velocity": ((3,), "Of the centre; per second if generated."),
+        }
         meetings = {
             "collision": ((), "1 if the object has met another one since the kept frame before."),
             "partner": ((), "Number of that entity, or 0."),
         }
         if self.builder_config.public:
-            turns = {"orientation": ((3,), "As published."), "angular_velocity": ((3,), "As published.")}
-            return {**vectors, **turns, "in_view": ((), "1 if the object is in the camera's view of 480x320, as published."), **meetings}
+            turns = {
+                "orientation": ((3,), "As published."),
+                "angular_velocity": ((3,), "As published."),
+            }
+            return {
+                **vectors,
+                **turns,
+                "in_view": (
+                    (),
+                    "1 if the object is in the camera's view of 480x320, as published.",
+                ),
+                **meetings,
+            }
         return {
             **vectors,
             "angle": ((), "Azimuth in radians."),
@@ -153,12 +204,21 @@ class Builder(video_builder.VideoBuilder):
 
     @property
     def scene_docs(self):
-        return {"first_frame": ((), "Number of the first frame among the 128 of the video or simulation.")}
+        return {
+            "first_frame": (
+                (),
+                "Number of the first frame among the 128 of the video or simulation.",
+            )
+        }
 
     @property
     def provenance(self):
         config = self.builder_config
-        return {"variant": config.variant, "stride": config.rules.stride, **({} if config.public else {"renderer": "raycast", "seed": config.seed})}
+        return {
+            "variant": config.variant,
+            "stride": config.rules.stride,
+            **({} if config.public else {"renderer": "raycast", "seed": config.seed}),
+        }
 
     def generate(self, indices):
         return self.generator()(indices)
@@ -166,7 +226,13 @@ class Builder(video_builder.VideoBuilder):
     def generator(self):
         config = self.builder_config
         num_frames, size, *_ = self.clip_shape()
-        return functools.partial(clevrer_clips.clips, seed=config.seed, variant=config.rules, num_frames=num_frames, size=size)
+        return functools.partial(
+            clevrer_clips.clips,
+            seed=config.seed,
+            variant=config.rules,
+            num_frames=num_frames,
+            size=size,
+        )
 
     def clip_shape(self):
         config = self.builder_config
@@ -190,18 +256,26 @@ class Builder(video_builder.VideoBuilder):
         if not rules.trimmed:
             return published.Selection(starts=(0,), **kept)
         if split == "train":
-            return published.Selection(starts=published.windows(config.frames, rules.stride), **kept)
-        return published.Selection(starts=None, objects=(rules.min_objects, rules.max_objects), **kept)
+            return published.Selection(
+                starts=published.windows(config.frames, rules.stride), **kept
+            )
+        return published.Selection(
+            starts=None, objects=(rules.min_objects, rules.max_objects), **kept
+        )
 
     def public_source(self, dl_manager):
         """Returns split -> `published.Source`."""
         config = self.builder_config
-        wanted = [name for pair in _FILES.values() for name in pair] + [_PROPOSALS] * config.segmentation
+        wanted = [name for pair in _FILES.values() for name in pair] + [
+            _PROPOSALS
+        ] * config.segmentation
         found = {name: self._on_disk(dl_manager, name) for name in wanted}
         missing = {name: _URL + name for name, path in found.items() if path is None}
         if missing and config.path:
-            raise UserError(f"`path` must be a folder with {', '.join(map(_basename, wanted))}. Received: path={config.path!r} "
-                            f"without {', '.join(map(_basename, missing))}.")
+            raise UserError(
+                f"`path` must be a folder with {', '.join(map(_basename, wanted))}. Received: path={config.path!r} "
+                f"without {', '.join(map(_basename, missing))}."
+            )
         try:
             found |= dl_manager.download(missing) if missing else {}
         except OSError as error:  # also the base of the errors of `requests`
@@ -210,12 +284,19 @@ class Builder(video_builder.VideoBuilder):
                 f"of the data directory, or build the config {self.DEFAULT_BUILDER_CONFIG_NAME!r}, which needs no network."
             ) from error
         proposals = str(found[_PROPOSALS]) if config.segmentation else None
-        return {split: published.Source(str(found[videos]), str(found[texts]), proposals) for split, (videos, texts) in _FILES.items()}
+        return {
+            split: published.Source(str(found[videos]), str(found[texts]), proposals)
+            for split, (videos, texts) in _FILES.items()
+        }
 
     def _on_disk(self, dl_manager, name):
         """Returns the path of a published file, in the config's folder or the manual directory, or None."""
         try:
-            folder = epath.Path(self.builder_config.path).expanduser() if self.builder_config.path else dl_manager.manual_dir
+            folder = (
+                epath.Path(self.builder_config.path).expanduser()
+                if self.builder_config.path
+                else dl_manager.manual_dir
+            )
         except AssertionError:  # TFDS's way to say that there is no manual directory
             return None
         candidate = folder / _basename(name)
@@ -225,7 +306,9 @@ class Builder(video_builder.VideoBuilder):
         selection = self._selection(split)
         pieces = len(selection.starts or (0,))
         numbers = np.arange(start // pieces, stop // pieces)
-        chunks = [numbers[i : i + _VIDEOS_AT_A_TIME] for i in range(0, len(numbers), _VIDEOS_AT_A_TIME)]
+        chunks = [
+            numbers[i : i + _VIDEOS_AT_A_TIME] for i in range(0, len(numbers), _VIDEOS_AT_A_TIME)
+        ]
         read = functools.partial(published.read, source=source[split], selection=selection)
         count, left_out = 0, []
         for chunk in workers.ordered_map(read, chunks):
@@ -234,10 +317,14 @@ class Builder(video_builder.VideoBuilder):
             if len(chunk["mask"]):
                 yield chunk
         if left_out:
-            print(f"clevrer, {split}: left out {len(left_out)} of {len(numbers)} videos: {_reasons(left_out)}.")
+            print(
+                f"clevrer, {split}: left out {len(left_out)} of {len(numbers)} videos: {_reasons(left_out)}."
+            )
         if not count:
-            raise UserError(f"`{source[split].videos}` must hold clips for split {split!r}. Received: none of {len(numbers)} videos fits"
-                            + (f"; {_reasons(left_out)}." if left_out else "."))
+            raise UserError(
+                f"`{source[split].videos}` must hold clips for split {split!r}. Received: none of {len(numbers)} videos fits"
+                + (f"; {_reasons(left_out)}." if left_out else ".")
+            )
 
 
 def _basename(name):

@@ -7,7 +7,6 @@ import unittest
 
 import numpy as np
 import tensorflow_datasets as tfds
-
 from tfobj.datasets.clevrer import clevrer_dataset_builder, sample_files
 
 Config = clevrer_dataset_builder.ClevrerConfig
@@ -20,7 +19,16 @@ class ClevrerTest(tfds.testing.DatasetBuilderTestCase):
     DATASET_CLASS = clevrer_dataset_builder.Builder
     BUILDER_CONFIG_NAMES_TO_TEST = [
         Config(name="small", num_train=2, num_test=1, num_frames=2, image_size=16),
-        Config(name="small_trimmed", variant="clevrer345", num_train=2, num_test=1, num_frames=2, image_size=16, stride=4, seed=1),
+        Config(
+            name="small_trimmed",
+            variant="clevrer345",
+            num_train=2,
+            num_test=1,
+            num_frames=2,
+            image_size=16,
+            stride=4,
+            seed=1,
+        ),
         Config(name="public_small", **_PUBLIC),
         Config(name="public_unmasked", segmentation=False, **_PUBLIC),
     ]
@@ -34,7 +42,10 @@ class ClevrerTest(tfds.testing.DatasetBuilderTestCase):
         cls._folder = tempfile.TemporaryDirectory()
         cls.EXAMPLE_DIR = cls._folder.name
         folder, visible = pathlib.Path(cls.EXAMPLE_DIR), np.ones((128, 3), bool)
-        clips = {number: (sample_files.annotation(in_view=visible), sample_files.video()) for number in (0, 1, 10_000)}
+        clips = {
+            number: (sample_files.annotation(in_view=visible), sample_files.video())
+            for number in (0, 1, 10_000)
+        }
         sample_files.write_split(folder, "train", {number: clips[number] for number in (0, 1)})
         sample_files.write_split(folder, "validation", {10_000: clips[10_000]})
         sample_files.write_proposals(folder, dict.fromkeys(clips, sample_files.proposals()))

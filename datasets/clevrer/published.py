@@ -16,14 +16,18 @@ import zipfile
 import zlib
 
 import numpy as np
-
-from tfobj.data import transforms
 from tfobj.datasets import video_files
 from tfobj.datasets.clevrer import annotations
 from tfobj.datasets.generators import clevrer_clips
+
+from tfobj.data import transforms
 from tfobj.errors import UserError
 
-SPLITS = {"train": range(10_000), "validation": range(10_000, 15_000), "test": range(15_000, 20_000)}
+SPLITS = {
+    "train": range(10_000),
+    "validation": range(10_000, 15_000),
+    "test": range(15_000, 20_000),
+}
 """Numbers of the published videos; those of `test` have no annotations."""
 BAD_ANNOTATIONS = (10_800,)
 BAD_PROPOSALS = (7_648, 8_182, 9_777, 18_700)
@@ -105,7 +109,10 @@ def read(numbers, source, selection):
     if not clips:
         empty = np.zeros((0, selection.num_frames, selection.size, selection.size), np.uint8)
         return {"mask": empty, "left_out": left_out}
-    return {**{name: np.stack([clip[name] for clip in clips]) for name in clips[0]}, "left_out": left_out}
+    return {
+        **{name: np.stack([clip[name] for clip in clips]) for name in clips[0]},
+        "left_out": left_out,
+    }
 
 
 def _read_video(number, source, selection):
@@ -121,7 +128,9 @@ def _read_video(number, source, selection):
         if window is None:
             return []
         starts = window[:1]
-    proposals = source.proposals and annotations.parse_proposals(_member(source.proposals, f"proposal_{number:05d}.json"))
+    proposals = source.proposals and annotations.parse_proposals(
+        _member(source.proposals, f"proposal_{number:05d}.json")
+    )
     kept = [start + selection.stride * np.arange(selection.num_frames) for start in starts]
     video = _frames(number, source, set(np.concatenate(kept).tolist()), selection.size)
     return [_clip(number, frames, annotation, proposals, video, selection.size) for frames in kept]
@@ -144,7 +153,9 @@ def _clip(number, kept, annotation, proposals, video, size):
     clip["video"] = np.stack([video[frame] for frame in kept])
     if proposals:
         labels = annotations.label_maps([proposals[frame] for frame in kept], annotation.factors)
-        square = transforms.crop(labels, clevrer_clips.FRAME.rows, clevrer_clips.FRAME.columns, axis=-2)
+        square = transforms.crop(
+            labels, clevrer_clips.FRAME.rows, clevrer_clips.FRAME.columns, axis=-2
+        )
         clip["mask"] = transforms.resize_labels(square, (size, size))
     else:
         clip["mask"] = np.full((len(kept), size, size), annotations.UNKNOWN, np.uint8)
@@ -159,7 +170,9 @@ def _frames(number, source, kept, size):
     result, count = {}, 0
     for _, frame in video_files.iterate_frames(file):
         if frame.shape[:2] != annotations.PICTURE:
-            raise UserError(f"`{source.videos}` must hold videos of 480x320 pixels. Received: {name} of {frame.shape[1]}x{frame.shape[0]}.")
+            raise UserError(
+                f"`{source.videos}` must hold videos of 480x320 pixels. Received: {name} of {frame.shape[1]}x{frame.shape[0]}."
+            )
         if count in kept:
             result[count] = resize(frame, size)
         count += 1
@@ -173,7 +186,9 @@ def resize(frame, size):
     from PIL import Image
 
     square = transforms.crop(frame, clevrer_clips.FRAME.rows, clevrer_clips.FRAME.columns)
-    return np.asarray(Image.fromarray(np.ascontiguousarray(square)).resize((size, size), Image.Resampling.BICUBIC))
+    return np.asarray(
+        Image.fromarray(np.ascontiguousarray(square)).resize((size, size), Image.Resampling.BICUBIC)
+    )
 
 
 @functools.lru_cache(maxsize=8)
@@ -192,7 +207,9 @@ def _member(path, name):
             f"`{path}` is no ZIP file, damaged, or was not downloaded completely ({error}). Download it again."
         ) from error
     if name not in entries:
-        raise UserError(f"`{path}` must hold {name}. Received: a ZIP file of {len(entries)} other files; fewer clips may do.")
+        raise UserError(
+            f"`{path}` must hold {name}. Received: a ZIP file of {len(entries)} other files; fewer clips may do."
+        )
     try:
         return archive.read(entries[name])
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:

@@ -29,7 +29,9 @@ def decode(size, counts):
     height, width = (int(side) for side in size)
     runs = np.array(_runs(counts) if isinstance(counts, str | bytes) else counts, np.int64)
     if runs.ndim != 1 or (runs < 0).any() or runs.sum() != height * width:
-        raise ValueError(f"`counts` must hold runs that fill {height}x{width} pixels. Received: {len(runs)} runs of {runs.sum()} pixels.")
+        raise ValueError(
+            f"`counts` must hold runs that fill {height}x{width} pixels. Received: {len(runs)} runs of {runs.sum()} pixels."
+        )
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
 
 
@@ -49,5 +51,7 @@ def _runs(counts):
         runs.append(value + (runs[-2] if len(runs) > 2 else 0))
         value = shift = 0
     if shift:
-        raise ValueError("`counts` must end with the end of a number. Received: a text that was cut off.")
+        raise ValueError(
+            "`counts` must end with the end of a number. Received: a text that was cut off."
+        )
     return runs

@@ -47,8 +47,14 @@ CURTAIN = 28
 
 COLORS = np.array(
     [
-        [227, 206, 166], [180, 120, 31], [138, 223, 178], [44, 160, 51],
-        [153, 154, 251], [28, 26, 227], [111, 191, 253], [0, 127, 255],
+        [227, 206, 166],
+        [180, 120, 31],
+        [138, 223, 178],
+        [44, 160, 51],
+        [153, 154, 251],
+        [28, 26, 227],
+        [111, 191, 253],
+        [0, 127, 255],
     ],
     dtype=np.uint8,
 )
@@ -86,7 +92,11 @@ class Variant:
     @property
     def palette(self):
         """RGB of the entities, uint8 [N, 3]; the background is black."""
-        balls = COLORS[np.arange(self.max_balls) % self.num_colors] if self.num_colors else np.full((self.max_balls, 3), 255)
+        balls = (
+            COLORS[np.arange(self.max_balls) % self.num_colors]
+            if self.num_colors
+            else np.full((self.max_balls, 3), 255)
+        )
         return np.concatenate([np.zeros((1, 3)), balls]).astype(np.uint8)
 
 
@@ -143,9 +153,15 @@ def initial_state(indices, seed=0, variant=DEFAULT_VARIANT):
     indices = counter_rng.checked_indices(indices)
     num_balls = chosen.max_balls
     words = counter_rng.random_words(indices, 3 + 2 * num_balls, seed=seed, stream=_STREAM)
-    count = chosen.min_balls + counter_rng.integers(words[:, 0], chosen.max_balls - chosen.min_balls + 1)
+    count = chosen.min_balls + counter_rng.integers(
+        words[:, 0], chosen.max_balls - chosen.min_balls + 1
+    )
     exists = np.arange(num_balls) < count[:, None]
-    heavy = np.zeros(exists.shape, np.int64) if chosen.curtain else counter_rng.integers(words[:, 3 : 3 + num_balls], 2)
+    heavy = (
+        np.zeros(exists.shape, np.int64)
+        if chosen.curtain
+        else counter_rng.integers(words[:, 3 : 3 + num_balls], 2)
+    )
     state = {
         "radius": exists * np.array(RADII)[heavy],
         "mass": exists * np.array(MASSES)[heavy],
@@ -158,7 +174,9 @@ def initial_state(indices, seed=0, variant=DEFAULT_VARIANT):
     shares = np.diff(cuts, axis=1, prepend=0.0, append=1.0)
     state["velocity"] = SPEED * np.sqrt(shares)[..., None] * _directions(indices, seed, num_balls)
     if chosen.curtain:
-        state["curtain"] = counter_rng.integers(words[:, 1:3], DEFAULT_SIZE - CURTAIN + 1).astype(np.float64)
+        state["curtain"] = counter_rng.integers(words[:, 1:3], DEFAULT_SIZE - CURTAIN + 1).astype(
+            np.float64
+        )
     return state
 
 
@@ -184,13 +202,18 @@ def factors(indices, seed=0, variant=DEFAULT_VARIANT, num_frames=DEFAULT_FRAMES)
     """
     chosen = get_variant(variant)
     state = initial_state(indices, seed, variant)
-    motion = elastic_discs.simulate(state["position"], state["velocity"], state["radius"], state["mass"], chosen.box, num_frames)
+    motion = elastic_discs.simulate(
+        state["position"], state["velocity"], state["radius"], state["mass"], chosen.box, num_frames
+    )
     drawn = {name: _with_background(state[name], 1) for name in ("radius", "mass")}
     visibility = drawn["radius"] > 0
     visibility[:, 0] = True
     drawn["color"] = (visibility[..., None] * (chosen.palette / 255.0)).astype(np.float32)
     drawn["visibility"] = visibility.astype(np.float32)
-    drawn |= {name: _with_background(values, 2) for name, values in zip(("position", "velocity", "collision"), motion, strict=True)}
+    drawn |= {
+        name: _with_background(values, 2)
+        for name, values in zip(("position", "velocity", "collision"), motion, strict=True)
+    }
     if chosen.curtain:
         drawn["curtain"] = state["curtain"].astype(np.float32)
     return drawn
@@ -220,10 +243,15 @@ def render(factors, variant=DEFAULT_VARIANT, size=DEFAULT_SIZE):
     chosen = get_variant(variant)
     if size < MIN_SIZE:
         raise ValueError(f"`size` must be at least {MIN_SIZE} pixels. Received: size={size}.")
-    position, radius = np.asarray(factors["position"], np.float64), np.asarray(factors["radius"], np.float64)
+    position, radius = (
+        np.asarray(factors["position"], np.float64),
+        np.asarray(factors["radius"], np.float64),
+    )
     if not np.isfinite(position).all():
         raise ValueError("`position` must be finite. Received: NaN or infinity.")
-    color = np.rint(255.0 * np.asarray(factors["color"], np.float64)).astype(np.uint8)[..., : chosen.channels]
+    color = np.rint(255.0 * np.asarray(factors["color"], np.float64)).astype(np.uint8)[
+        ..., : chosen.channels
+    ]
     color[:, 0] = 0
     num_clips, num_frames, num_entities, _ = position.shape
     mask = np.empty((num_clips, num_frames, size, size), np.uint8)
@@ -241,7 +269,9 @@ def render(factors, variant=DEFAULT_VARIANT, size=DEFAULT_SIZE):
             labels = np.where(hidden[chunk], np.uint8(0), labels)
         mask[chunk] = labels
         for i, clip_labels in enumerate(labels, start):
-            np.take(color[i], clip_labels, axis=0, out=video[i], mode="clip")  # twice as fast as color[i][clip_labels]
+            np.take(
+                color[i], clip_labels, axis=0, out=video[i], mode="clip"
+            )  # twice as fast as color[i][clip_labels]
     return drawn
 
 
@@ -261,14 +291,20 @@ def _centres(indices, seed, variant, radius):
     attempt = 0
     while pending.size:
         words = counter_rng.random_words(
-            indices[pending], starts * num_balls * 2, seed=seed, stream=_CENTRE_STREAM, attempt=attempt
+            indices[pending],
+            starts * num_balls * 2,
+            seed=seed,
+            stream=_CENTRE_STREAM,
+            attempt=attempt,
         ).reshape(-1, starts, num_balls, 2)
         drawn = counter_rng.uniform(words, MARGIN, variant.box - MARGIN)
         free = np.ones(drawn.shape[:2], bool)
         for i in range(num_balls):
             for j in range(i):
                 dx, dy = np.moveaxis(drawn[:, :, i] - drawn[:, :, j], -1, 0)
-                reach = (radius[pending, i] + radius[pending, j]) * (exists[pending, i] & exists[pending, j])
+                reach = (radius[pending, i] + radius[pending, j]) * (
+                    exists[pending, i] & exists[pending, j]
+                )
                 free &= dx * dx + dy * dy >= np.square(reach)[:, None]
         found = free.any(axis=1)
         centres[pending[found]] = drawn[found, np.argmax(free[found], axis=1)]
@@ -284,7 +320,11 @@ def _directions(indices, seed, num_balls):
     attempt = 0
     while pending.size:
         words = counter_rng.random_words(
-            indices[pending], _DIRECTIONS * num_balls * 2, seed=seed, stream=_DIRECTION_STREAM, attempt=attempt
+            indices[pending],
+            _DIRECTIONS * num_balls * 2,
+            seed=seed,
+            stream=_DIRECTION_STREAM,
+            attempt=attempt,
         ).reshape(-1, _DIRECTIONS, num_balls, 2)
         drawn = counter_rng.uniform(words, -1.0, 1.0)
         square = drawn[..., 0] ** 2 + drawn[..., 1] ** 2
@@ -305,14 +345,18 @@ def _draw(position, radius, box, size):
     # Only a window around the centre is tested; windows that leave the image end in a margin.
     width = int(np.ceil(2.0 * radius.max(initial=0.0) / pixel)) + 1
     canvas = np.zeros((num_clips * num_frames, size + 2 * width, size + 2 * width), np.uint8)
-    windows = np.lib.stride_tricks.sliding_window_view(canvas, (width, width), (1, 2), writeable=True)
+    windows = np.lib.stride_tricks.sliding_window_view(
+        canvas, (width, width), (1, 2), writeable=True
+    )
     frames = np.arange(len(canvas)).reshape(num_clips, num_frames)
     window = np.arange(width)
     for entity in range(num_entities - 1, 0, -1):  # the lowest number is drawn last
         drawn = np.flatnonzero(radius[:, entity] > 0)
         limit = np.repeat(radius[drawn, entity], num_frames)
         centre = position[drawn, :, entity].reshape(-1, 2)
-        first = np.clip(np.floor((centre - limit[:, None]) / pixel - 0.5) + 1, -width, size).astype(np.int64)  # [m, 2]
+        first = np.clip(np.floor((centre - limit[:, None]) / pixel - 0.5) + 1, -width, size).astype(
+            np.int64
+        )  # [m, 2]
         offset = (first[..., None] + window + 0.5) * pixel - centre[..., None]  # [m, 2, width]
         square = np.square(offset)
         inside = square[:, 1, :, None] + square[:, 0, None, :] < np.square(limit)[:, None, None]

@@ -25,7 +25,18 @@ from . import counter_rng, raycast, raycast_shading
 from . import raycast_shapes as shapes
 from .clevr_variants import COLOR_NAMES, SIZE_NAMES, VARIANTS, Variant, get_variant
 
-__all__ = ["COLOR_NAMES", "SIZE_NAMES", "VARIANTS", "Variant", "factors", "get_variant", "keep_objects", "luma", "render", "scenes"]
+__all__ = [
+    "COLOR_NAMES",
+    "SIZE_NAMES",
+    "VARIANTS",
+    "Variant",
+    "factors",
+    "get_variant",
+    "keep_objects",
+    "luma",
+    "render",
+    "scenes",
+]
 
 MIN_SIZE = 16
 """Below, a small object has hardly a pixel."""
@@ -41,7 +52,9 @@ _LAMP_JITTER = 1.0
 _CAMERA = np.array([7.48113, -6.50764, 5.34367])
 # The published program reads these axes before the camera's jitter takes effect.
 _RIGHT, _BEHIND = np.array([0.6563, 0.7545]), np.array([-0.7545, 0.6563])
-_LAMPS = np.array([[6.44671, -2.90517, 4.25840], [-4.67112, -4.01360, 3.01122], [-1.16850, 2.64602, 5.81574]])
+_LAMPS = np.array(
+    [[6.44671, -2.90517, 4.25840], [-4.67112, -4.01360, 3.01122], [-1.16850, 2.64602, 5.81574]]
+)
 _LAMP_PARAMETERS = (
     dict(power=78.54, color=(1.0, 0.93231, 0.81666), side=0.5),
     dict(power=23.562, color=(0.76167, 0.81772, 1.0), side=0.5),
@@ -53,7 +66,20 @@ _STREAM = 0x636C7600
 _SCENE_WORDS = 16
 _OBJECT_WORDS = 5 + 2 * _PLACES
 
-_FACTOR_NAMES = ("color", "shape", "material", "size", "x", "y", "z", "rotation", "rgb", "pixel_coords", "depth", "visibility")
+_FACTOR_NAMES = (
+    "color",
+    "shape",
+    "material",
+    "size",
+    "x",
+    "y",
+    "z",
+    "rotation",
+    "rgb",
+    "pixel_coords",
+    "depth",
+    "visibility",
+)
 
 
 def factors(indices, seed=0, variant="clevr6"):
@@ -88,7 +114,10 @@ def factors(indices, seed=0, variant="clevr6"):
     variant = get_variant(variant)
     indices = counter_rng.checked_indices(indices)
     result = {
-        name: np.zeros((len(indices), variant.num_entities, *(3,) * (name in ("rgb", "pixel_coords"))), np.float32)
+        name: np.zeros(
+            (len(indices), variant.num_entities, *(3,) * (name in ("rgb", "pixel_coords"))),
+            np.float32,
+        )
         for name in _FACTOR_NAMES
     }
     result["visibility"][:, 0] = 1
@@ -124,10 +153,16 @@ def render(factors, variant="clevr6", size=None):
     variant = get_variant(variant)
     size = _checked_size(variant.default_size if size is None else size)
     shape = np.asarray(factors["shape"])
-    for name, names in (("shape", shapes.SHAPE_NAMES), ("material", raycast_shading.MATERIAL_NAMES), ("size", SIZE_NAMES)):
+    for name, names in (
+        ("shape", shapes.SHAPE_NAMES),
+        ("material", raycast_shading.MATERIAL_NAMES),
+        ("size", SIZE_NAMES),
+    ):
         codes = np.asarray(factors[name])[shape != 0]
         if not np.isin(codes, np.arange(1, 1 + len(names))).all():
-            raise ValueError(f"`{name}` must be in 1 ... {len(names)} ({', '.join(names)}). Received: {np.unique(codes)}.")
+            raise ValueError(
+                f"`{name}` must be in 1 ... {len(names)} ({', '.join(names)}). Received: {np.unique(codes)}."
+            )
 
     count, num_entities = shape.shape
     image = np.zeros((count, size, size, variant.channels), np.uint8)
@@ -168,16 +203,22 @@ def keep_objects(factors, keep):
     keep = np.asarray(keep)
     if keep.dtype != bool:
         if keep.ndim > 1 or not np.issubdtype(keep.dtype, np.integer):
-            raise ValueError(f"`keep` must be bool [n, N] or integers [n]. Received: shape={keep.shape}, dtype={keep.dtype}.")
+            raise ValueError(
+                f"`keep` must be bool [n, N] or integers [n]. Received: shape={keep.shape}, dtype={keep.dtype}."
+            )
         keep = np.arange(exists.shape[1]) == np.broadcast_to(keep, len(exists))[:, None]
     if keep.shape != exists.shape:
-        raise ValueError(f"`keep` must have the shape {exists.shape} of the entities. Received: shape={keep.shape}.")
+        raise ValueError(
+            f"`keep` must have the shape {exists.shape} of the entities. Received: shape={keep.shape}."
+        )
     keep = keep & exists
     kept = dict(factors)
     for name in _FACTOR_NAMES:
         if name in factors:
             values = np.asarray(factors[name])
-            kept[name] = values * keep.reshape(keep.shape + (1,) * (values.ndim - 2)).astype(values.dtype)
+            kept[name] = values * keep.reshape(keep.shape + (1,) * (values.ndim - 2)).astype(
+                values.dtype
+            )
     kept["visibility"][:, 0] = 1
     return kept
 
@@ -201,7 +242,9 @@ def _staging(variant, indices, seed):
     """What a scene keeps when its objects are drawn anew: camera, lamps and ground."""
     words = counter_rng.random_words(indices, _SCENE_WORDS, seed=seed, stream=_stream(variant))
     jitter = counter_rng.uniform(words[:, 1:13], -1.0, 1.0).reshape(-1, 4, 3)
-    reflectivity = np.array(variant.reflectivities)[counter_rng.integers(words[:, 13], len(variant.reflectivities))]
+    reflectivity = np.array(variant.reflectivities)[
+        counter_rng.integers(words[:, 13], len(variant.reflectivities))
+    ]
     return {
         "camera": (_CAMERA + _CAMERA_JITTER * jitter[:, 0]).astype(np.float32),
         "lights": (_LAMPS + _LAMP_JITTER * jitter[:, 1:]).astype(np.float32),
@@ -216,12 +259,18 @@ def _draw_scene(variant, index, seed, camera_position):
     count = None
     for attempt in range(1, 1 + MAX_RESTARTS):
         words = counter_rng.random_words(
-            [index], 4 + _OBJECT_WORDS * variant.max_objects, seed=seed, stream=_stream(variant), attempt=attempt
+            [index],
+            4 + _OBJECT_WORDS * variant.max_objects,
+            seed=seed,
+            stream=_stream(variant),
+            attempt=attempt,
         )[0]
         if count is None:
             choices = variant.max_objects - variant.min_objects + 1
             count = variant.min_objects + int(counter_rng.integers(words[0], choices))
-        objects = _draw_objects(variant, words[4:].reshape(variant.max_objects, _OBJECT_WORDS)[:count])
+        objects = _draw_objects(
+            variant, words[4:].reshape(variant.max_objects, _OBJECT_WORDS)[:count]
+        )
         if objects is None:
             continue
         solids = _solids(variant, objects)
@@ -276,7 +325,9 @@ def _draw_objects(variant, words):
 
 def _excluded(variant, objects):
     color, shape = variant.excluded
-    return (objects["color"] == 1 + COLOR_NAMES.index(color)) & (objects["shape"] == 1 + shapes.SHAPE_NAMES.index(shape))
+    return (objects["color"] == 1 + COLOR_NAMES.index(color)) & (
+        objects["shape"] == 1 + shapes.SHAPE_NAMES.index(shape)
+    )
 
 
 def _solids(variant, objects):
@@ -293,11 +344,14 @@ def _solids(variant, objects):
 def _scene(variant, factors, row, entity):
     """The ray caster's scene and camera of one row of `factors`, objects `entity` only."""
     objects = {
-        name: np.asarray(factors[name])[row, entity] for name in ("shape", "size", "material", "rgb", "x", "y", "z", "rotation")
+        name: np.asarray(factors[name])[row, entity]
+        for name in ("shape", "size", "material", "rgb", "x", "y", "z", "rotation")
     }
     lamps = [
         raycast.AreaLight(position=tuple(float(value) for value in position), **parameters)
-        for position, parameters in zip(np.asarray(factors["lights"])[row], _LAMP_PARAMETERS, strict=True)
+        for position, parameters in zip(
+            np.asarray(factors["lights"])[row], _LAMP_PARAMETERS, strict=True
+        )
     ]
     scene = raycast.Scene(
         solids=_solids(variant, objects),

@@ -115,7 +115,9 @@ VARIANTS = {
             stream=3,
         ),
         Variant("clevr5", stream=4, **_CLEVR5),
-        Variant("clevr5_vbg", reflectivities=(0.1, 0.152, 0.230, 0.348, 0.528, 0.8), stream=5, **_CLEVR5),
+        Variant(
+            "clevr5_vbg", reflectivities=(0.1, 0.152, 0.230, 0.348, 0.528, 0.8), stream=5, **_CLEVR5
+        ),
     )
 }
 

@@ -29,9 +29,32 @@ import numpy as np
 
 from . import clevr_scenes, clevrer_stories, counter_rng, raycast, raycast_shading, raycast_stage
 from . import raycast_shapes as shapes
-from .clevrer_stories import CAMERA, FRAME, FRAME_RATE, SIZE, VARIANTS, Variant, get_variant, partners, trimmed
+from .clevrer_stories import (
+    CAMERA,
+    FRAME,
+    FRAME_RATE,
+    SIZE,
+    VARIANTS,
+    Variant,
+    get_variant,
+    partners,
+    trimmed,
+)
 
-__all__ = ["DEFAULT_SIZE", "FRAME", "FRAME_RATE", "MIN_SIZE", "VARIANTS", "Variant", "clips", "factors", "get_variant", "partners", "render", "trimmed"]
+__all__ = [
+    "DEFAULT_SIZE",
+    "FRAME",
+    "FRAME_RATE",
+    "MIN_SIZE",
+    "VARIANTS",
+    "Variant",
+    "clips",
+    "factors",
+    "get_variant",
+    "partners",
+    "render",
+    "trimmed",
+]
 
 DEFAULT_SIZE = 64
 MIN_SIZE = 16
@@ -40,7 +63,9 @@ MIN_SIZE = 16
 _LIGHTS = (
     *(
         raycast.AreaLight(position=tuple(place), **parameters)
-        for place, parameters in zip(clevr_scenes._LAMPS.tolist(), clevr_scenes._LAMP_PARAMETERS, strict=True)
+        for place, parameters in zip(
+            clevr_scenes._LAMPS.tolist(), clevr_scenes._LAMP_PARAMETERS, strict=True
+        )
     ),
     clevr_scenes._SUN,
 )
@@ -80,11 +105,18 @@ def factors(indices, seed=0, variant="clevrer", num_frames=None):
     variant = get_variant(variant)
     num_frames = _checked_frames(variant, num_frames)
     indices = counter_rng.checked_indices(indices)
-    still, moving = (len(indices), variant.num_entities), (len(indices), num_frames, variant.num_entities)
-    result = {name: np.zeros(still, np.float32) for name in ("color", "shape", "material", "visibility")}
+    still, moving = (
+        (len(indices), variant.num_entities),
+        (len(indices), num_frames, variant.num_entities),
+    )
+    result = {
+        name: np.zeros(still, np.float32) for name in ("color", "shape", "material", "visibility")
+    }
     result["rgb"] = np.zeros((*still, 3), np.float32)
     result |= {name: np.zeros((*moving, 3), np.float32) for name in ("position", "velocity")}
-    result |= {name: np.zeros(moving, np.float32) for name in ("angle", "in_view", "collision", "partner")}
+    result |= {
+        name: np.zeros(moving, np.float32) for name in ("angle", "in_view", "collision", "partner")
+    }
     result["first_frame"] = np.zeros(len(indices), np.float32)
     result["visibility"][:, 0] = 1
     for row, index in enumerate(indices):
@@ -116,10 +148,15 @@ def render(factors, size=DEFAULT_SIZE):
       ValueError: if the size is too small or a code is unknown.
     """
     shape = np.asarray(factors["shape"])
-    for name, names in (("shape", shapes.SHAPE_NAMES), ("material", raycast_shading.MATERIAL_NAMES)):
+    for name, names in (
+        ("shape", shapes.SHAPE_NAMES),
+        ("material", raycast_shading.MATERIAL_NAMES),
+    ):
         codes = np.asarray(factors[name])[shape != 0]
         if not np.isin(codes, np.arange(1, 1 + len(names))).all():
-            raise ValueError(f"`{name}` must be in 1 ... {len(names)} ({', '.join(names)}). Received: {np.unique(codes)}.")
+            raise ValueError(
+                f"`{name}` must be in 1 ... {len(names)} ({', '.join(names)}). Received: {np.unique(codes)}."
+            )
     stage = _stage(_checked_size(size))
     count, num_frames = np.asarray(factors["position"]).shape[:2]
     video = np.zeros((count, num_frames, size, size, 3), np.uint8)
@@ -128,7 +165,9 @@ def render(factors, size=DEFAULT_SIZE):
         objects = {name: np.asarray(factors[name])[row] for name in ("shape", "material", "rgb")}
         before = None
         for frame in range(num_frames):
-            position, angle = (np.asarray(factors[name])[row, frame] for name in ("position", "angle"))
+            position, angle = (
+                np.asarray(factors[name])[row, frame] for name in ("position", "angle")
+            )
             entity = np.flatnonzero(objects["shape"])
             entity = entity[clevrer_stories.visible(position[entity].astype(np.float64), _OFFSTAGE)]
             now = [entity.tobytes(), position[entity].tobytes(), angle[entity].tobytes()]
@@ -162,7 +201,9 @@ def _checked_size(size):
 def _checked_frames(variant, num_frames):
     num_frames = variant.num_frames if num_frames is None else num_frames
     if not 1 <= num_frames <= variant.most_frames:
-        raise ValueError(f"`num_frames` must be in 1 ... {variant.most_frames} for this variant. Received: num_frames={num_frames}.")
+        raise ValueError(
+            f"`num_frames` must be in 1 ... {variant.most_frames} for this variant. Received: num_frames={num_frames}."
+        )
     return int(num_frames)
 
 
@@ -174,4 +215,9 @@ def _scene(objects, position, angle, entity):
         position=position[entity].astype(np.float64),
         rotation=shapes.rotation_about_z(angle[entity].astype(np.float64)),
     )
-    return raycast.Scene(solids, objects["material"][entity].astype(np.int64), objects["rgb"][entity].astype(np.float64), _LIGHTS)
+    return raycast.Scene(
+        solids,
+        objects["material"][entity].astype(np.int64),
+        objects["rgb"][entity].astype(np.float64),
+        _LIGHTS,
+    )

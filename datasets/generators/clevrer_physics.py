@@ -76,7 +76,21 @@ class Motion:
 
 
 class _Body:
-    __slots__ = ("x", "y", "vx", "vy", "angle", "spin", "start", "square", "core", "radius", "reach", "inertia", "grip")
+    __slots__ = (
+        "x",
+        "y",
+        "vx",
+        "vy",
+        "angle",
+        "spin",
+        "start",
+        "square",
+        "core",
+        "radius",
+        "reach",
+        "inertia",
+        "grip",
+    )
 
     def __init__(self, shape, size, position, velocity, angle, spin, start):
         self.x, self.y = map(float, position)
@@ -91,8 +105,12 @@ class _Body:
     def corners(self):
         """Four points of a square's core."""
         a, b = self.core * math.cos(self.angle), self.core * math.sin(self.angle)
-        return ((self.x + a - b, self.y + b + a), (self.x - a - b, self.y - b + a),
-                (self.x - a + b, self.y - b - a), (self.x + a + b, self.y + b - a))
+        return (
+            (self.x + a - b, self.y + b + a),
+            (self.x - a - b, self.y - b + a),
+            (self.x - a + b, self.y - b - a),
+            (self.x + a + b, self.y + b - a),
+        )
 
     def nearest(self, x, y):
         """The point of the core nearest to (x, y)."""
@@ -149,7 +167,10 @@ def simulate(shape, size, position, velocity, angle, spin, num_frames, start=Non
                 body.y += body.vy * step
                 body.angle += body.spin * step
             for pair, approach in _collide(bodies, physics):
-                if approach > _LEAST_BOUNCE and frame - last_contact.get(pair, -_SAME_COLLISION) >= _SAME_COLLISION:
+                if (
+                    approach > _LEAST_BOUNCE
+                    and frame - last_contact.get(pair, -_SAME_COLLISION) >= _SAME_COLLISION
+                ):
                     collisions.append((frame, *pair))
                 last_contact[pair] = frame
         states.append(_state(bodies))
@@ -160,7 +181,10 @@ def simulate(shape, size, position, velocity, angle, spin, num_frames, start=Non
 def gaps(shape, size, position, angle):
     """Distances [M, M] between the outlines of bodies, negative where they overlap; infinite on the diagonal."""
     still = np.zeros(2)
-    bodies = [_Body(int(kind), float(size), place, still, turn, 0, 0) for kind, place, turn in zip(shape, position, angle, strict=True)]
+    bodies = [
+        _Body(int(kind), float(size), place, still, turn, 0, 0)
+        for kind, place, turn in zip(shape, position, angle, strict=True)
+    ]
     result = np.full((len(bodies), len(bodies)), np.inf)
     for i, j in itertools.combinations(range(len(bodies)), 2):
         result[i, j] = result[j, i] = _contact(bodies[i], bodies[j])[0]
@@ -177,7 +201,10 @@ def _collide(bodies, physics):
         touched = False
         for (i, first), (j, second) in itertools.combinations(enumerate(bodies), 2):
             reach = first.reach + second.reach
-            if abs(second.x - first.x) > reach or (second.x - first.x) ** 2 + (second.y - first.y) ** 2 > reach * reach:
+            if (
+                abs(second.x - first.x) > reach
+                or (second.x - first.x) ** 2 + (second.y - first.y) ** 2 > reach * reach
+            ):
                 continue
             gap, normal, point = _contact(first, second)
             if gap >= 0:
@@ -206,7 +233,11 @@ def _contact(first, second):
     if distance < 1e-9:  # cores overlap, as no pair does that had been apart
         ax, ay, bx, by = first.x, first.y, second.x, second.y
         away = math.hypot(bx - ax, by - ay) or 1.0
-        return -(first.radius + second.radius), ((bx - ax) / away, (by - ay) / away), ((ax + bx) / 2, (ay + by) / 2)
+        return (
+            -(first.radius + second.radius),
+            ((bx - ax) / away, (by - ay) / away),
+            ((ax + bx) / 2, (ay + by) / 2),
+        )
     normal = ((bx - ax) / distance, (by - ay) / distance)
     limit = distance + _FLUSH * (first.radius + first.core)
     # On the first body's outline; both outlines where they just touch.
@@ -230,7 +261,9 @@ def _push(first, second, normal, point, physics):
 
     def yielding(dx, dy):
         """Change of that velocity per impulse."""
-        return 2 + (ax * dy - ay * dx) ** 2 / first.inertia + (bx * dy - by * dx) ** 2 / second.inertia
+        return (
+            2 + (ax * dy - ay * dx) ** 2 / first.inertia + (bx * dy - by * dx) ** 2 / second.inertia
+        )
 
     def apply(impulse, dx, dy):
         first.vx, first.vy = first.vx - impulse * dx, first.vy - impulse * dy

@@ -33,7 +33,9 @@ _STREAM = 0x636C7600 + 0x80  # beside those of `clevr_scenes`
 _CLIP_WORDS, _OBJECT_WORDS = 4, 16
 _REST_RADIUS, _REST_GAP = 2.8, 0.3
 # Where objects come from: (column, row) from ... to in the camera's picture, out of its sight.
-_ENTRANCES = np.array([[(-50, 110), (-50, 290)], [(530, 110), (530, 290)], [(60, 390), (420, 390)]], np.float64)
+_ENTRANCES = np.array(
+    [[(-50, 110), (-50, 290)], [(530, 110), (530, 290)], [(60, 390), (420, 390)]], np.float64
+)
 # Seconds at which they do, in whole clips and in trimmed ones.
 _ENTRANCE_TIMES = {False: (-0.6, 2.5), True: (-1.0, 1.5)}
 _AIM_ERROR, _AIM_RADIUS = 0.6, 2.0
@@ -157,14 +159,29 @@ def draw(variant, num_frames, index, seed):
     count = None
     for attempt in range(MAX_ATTEMPTS):
         words = counter_rng.random_words(
-            [index], _CLIP_WORDS + _OBJECT_WORDS * variant.max_objects, seed=seed, stream=_STREAM + variant.stream, attempt=attempt
+            [index],
+            _CLIP_WORDS + _OBJECT_WORDS * variant.max_objects,
+            seed=seed,
+            stream=_STREAM + variant.stream,
+            attempt=attempt,
         )[0]
         if count is None:
-            count = variant.min_objects + int(counter_rng.integers(words[0], variant.max_objects - variant.min_objects + 1))
-        objects, start = _draw_start(words[1], words[_CLIP_WORDS:].reshape(variant.max_objects, _OBJECT_WORDS)[:count], variant.trimmed)
-        if (clevrer_physics.gaps(objects["shape"], SIZE, start["position"], start["angle"]) < _REST_GAP).any():
+            count = variant.min_objects + int(
+                counter_rng.integers(words[0], variant.max_objects - variant.min_objects + 1)
+            )
+        objects, start = _draw_start(
+            words[1],
+            words[_CLIP_WORDS:].reshape(variant.max_objects, _OBJECT_WORDS)[:count],
+            variant.trimmed,
+        )
+        if (
+            clevrer_physics.gaps(objects["shape"], SIZE, start["position"], start["angle"])
+            < _REST_GAP
+        ).any():
             continue
-        motion = clevrer_physics.simulate(objects["shape"], SIZE, **start, num_frames=NUM_SIMULATED, physics=_PHYSICS)
+        motion = clevrer_physics.simulate(
+            objects["shape"], SIZE, **start, num_frames=NUM_SIMULATED, physics=_PHYSICS
+        )
         height = _ground_height(motion.position)
         position = np.concatenate([motion.position, SIZE + height[..., None]], axis=-1)
         in_view = visible(position)
@@ -172,7 +189,11 @@ def draw(variant, num_frames, index, seed):
         if window is None:
             continue
         first, end = window[0], window[0] + MIN_TRIMMED if variant.trimmed else NUM_SIMULATED
-        meetings = [(frame, i, j) for frame, i, j in motion.collisions if in_view[frame, i] and in_view[frame, j]]
+        meetings = [
+            (frame, i, j)
+            for frame, i, j in motion.collisions
+            if in_view[frame, i] and in_view[frame, j]
+        ]
         seen = in_view[first:end]
         if seen.sum(axis=0).min() < _LEAST_VIEW or (height[first:end] * seen).max() > _LEVEL:
             continue
@@ -198,11 +219,24 @@ def draw(variant, num_frames, index, seed):
 def _draw_start(clip_word, words, early):
     """Objects, and the arguments of `clevrer_physics.simulate` that set them in motion, from words [M, _OBJECT_WORDS]."""
     count = len(words)
-    combinations = list(range(len(COLOR_NAMES) * len(raycast_shading.MATERIAL_NAMES) * len(shapes.SHAPE_NAMES)))
-    chosen = np.array([combinations.pop(int(counter_rng.integers(word, len(combinations)))) for word in words[:, 0]])
+    combinations = list(
+        range(len(COLOR_NAMES) * len(raycast_shading.MATERIAL_NAMES) * len(shapes.SHAPE_NAMES))
+    )
+    chosen = np.array(
+        [
+            combinations.pop(int(counter_rng.integers(word, len(combinations))))
+            for word in words[:, 0]
+        ]
+    )
     color, rest = np.divmod(chosen, len(raycast_shading.MATERIAL_NAMES) * len(shapes.SHAPE_NAMES))
     material, shape = np.divmod(rest, len(shapes.SHAPE_NAMES))
-    objects = {"color": 1 + color, "material": 1 + material, "shape": 1 + shape, "rgb": _PALETTE[1 + color], "visibility": np.ones(count)}
+    objects = {
+        "color": 1 + color,
+        "material": 1 + material,
+        "shape": 1 + shape,
+        "rgb": _PALETTE[1 + color],
+        "visibility": np.ones(count),
+    }
 
     def uniform(column, low, high):
         return counter_rng.uniform(words[:, column], low, high)
@@ -225,7 +259,8 @@ def _draw_start(clip_word, words, early):
     direction = way / length[:, None]
     start = {
         "position": np.where(resting[:, None], position, entrance + gone[:, None] * direction),
-        "velocity": np.where(resting, 0, speed - _PHYSICS.deceleration * passed)[:, None] * direction,
+        "velocity": np.where(resting, 0, speed - _PHYSICS.deceleration * passed)[:, None]
+        * direction,
         "angle": uniform(1, 0, 2 * np.pi),
         "spin": np.where(resting, 0, uniform(12, -_SPIN, _SPIN)),
         "start": np.maximum(time, 0),
@@ -253,7 +288,10 @@ def _ground_height(position):
 
 def visible(position, margin=0):
     """Whether centres [..., 3] lie in the kept square of the picture, or at most `margin` pixels beside it: bool [...]."""
-    column, row, depth = (axis.reshape(position.shape[:-1]) for axis in CAMERA.project(FRAME, position.reshape(-1, 3).T))
+    column, row, depth = (
+        axis.reshape(position.shape[:-1])
+        for axis in CAMERA.project(FRAME, position.reshape(-1, 3).T)
+    )
     inside = depth > 0
     for place, (first, end) in ((row, FRAME.rows), (column, FRAME.columns)):
         inside &= (first - margin <= place) & (place < end + margin)

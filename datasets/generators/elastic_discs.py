@@ -42,11 +42,17 @@ def simulate(position, velocity, radius, mass, box, num_frames):
     if num_frames < 1:
         raise ValueError(f"`num_frames` must be at least 1. Received: num_frames={num_frames}.")
     # Clips last: all that is done to a disc is done to contiguous numbers.
-    x, v = (np.moveaxis(np.asarray(values, np.float64), 0, -1).copy() for values in (position, velocity))  # [M, 2, n]
+    x, v = (
+        np.moveaxis(np.asarray(values, np.float64), 0, -1).copy() for values in (position, velocity)
+    )  # [M, 2, n]
     radius, mass = (np.asarray(values, np.float64).T.copy() for values in (radius, mass))  # [M, n]
     num_discs, num_clips = radius.shape
     reach = np.where(radius > 0, radius, -np.inf)
-    limits = {(i, j): np.square(np.maximum(reach[i] + reach[j], 0.0)) for i in range(num_discs) for j in range(i)}
+    limits = {
+        (i, j): np.square(np.maximum(reach[i] + reach[j], 0.0))
+        for i in range(num_discs)
+        for j in range(i)
+    }
     low, high = radius[:, None], box - radius[:, None]
     positions, velocities = np.empty((2, num_frames, *x.shape))
     collisions = np.zeros((num_frames, num_discs, num_clips), bool)
@@ -63,7 +69,10 @@ def simulate(position, velocity, radius, mass, box, num_frames):
                 _collide(x, v, mass, radius, i, j, clips)
                 collisions[t, i, clips] = collisions[t, j, clips] = True
         positions[t], velocities[t] = x, v
-    return tuple(np.ascontiguousarray(np.moveaxis(values, -1, 0)) for values in (positions, velocities, collisions))
+    return tuple(
+        np.ascontiguousarray(np.moveaxis(values, -1, 0))
+        for values in (positions, velocities, collisions)
+    )
 
 
 def _collide(x, v, mass, radius, i, j, clips):

@@ -42,7 +42,9 @@ _STREAM = 0x706F6C79
 _WORDS_PER_ENTITY = 8
 
 # Positions of the 4 x 4 samples relative to a pixel's centre, rows first, [16] each.
-_SAMPLE_ROW, _SAMPLE_COLUMN = (axis.ravel() for axis in np.meshgrid(*[(np.arange(4) + 0.5) / 4 - 0.5] * 2, indexing="ij"))
+_SAMPLE_ROW, _SAMPLE_COLUMN = (
+    axis.ravel() for axis in np.meshgrid(*[(np.arange(4) + 0.5) / 4 - 0.5] * 2, indexing="ij")
+)
 _NUM_SAMPLES = 16
 _SAMPLE_BITS = (1 << np.arange(_NUM_SAMPLES)).astype(np.uint16)
 _ALL_SAMPLES = np.uint16(0xFFFF)
@@ -72,13 +74,16 @@ def factors(indices, seed=0):
         depth: [n, 3], 1 for the nearer polygon (entity 2), 2 for the farther one (entity 1).
         visibility: [n, 3], 1 for every entity; the farther polygon may still be wholly hidden.
     """
-    words = counter_rng.random_words(indices, _WORDS_PER_ENTITY * NUM_POLYGONS, seed=seed, stream=_STREAM)
+    words = counter_rng.random_words(
+        indices, _WORDS_PER_ENTITY * NUM_POLYGONS, seed=seed, stream=_STREAM
+    )
     words = words.reshape(len(words), NUM_POLYGONS, _WORDS_PER_ENTITY)
     centre = DEFAULT_SIZE / 2
     polygons = {
         "x": counter_rng.uniform(words[..., 0], centre - MAX_SHIFT, centre + MAX_SHIFT),
         "y": counter_rng.uniform(words[..., 1], centre - MAX_SHIFT, centre + MAX_SHIFT),
-        "edges": EDGES_RANGE[0] + counter_rng.integers(words[..., 2], EDGES_RANGE[1] - EDGES_RANGE[0] + 1),
+        "edges": EDGES_RANGE[0]
+        + counter_rng.integers(words[..., 2], EDGES_RANGE[1] - EDGES_RANGE[0] + 1),
         "radius": counter_rng.uniform(words[..., 3], *RADIUS_RANGE),
         "rotation": counter_rng.uniform(words[..., 4], 0.0, 2 * np.pi),
         "color": counter_rng.uniform(words[..., 5:8]),
@@ -114,14 +119,19 @@ def render(factors, size=DEFAULT_SIZE):
         raise ValueError(f"`size` must be at least {MIN_SIZE} pixels. Received: size={size}.")
     edges = np.asarray(factors["edges"])
     if not np.isin(edges, (0, *range(3, 1 + int(edges.max(initial=0))))).all():
-        raise ValueError(f"`edges` must be 0 or an integer of at least 3. Received: {np.unique(edges)}.")
+        raise ValueError(
+            f"`edges` must be 0 or an integer of at least 3. Received: {np.unique(edges)}."
+        )
 
     if not np.isfinite(np.asarray(factors["depth"])[edges > 0]).all():
-        raise ValueError("`depth` must be finite for every polygon that is drawn. Received: NaN or infinity.")
+        raise ValueError(
+            "`depth` must be finite for every polygon that is drawn. Received: NaN or infinity."
+        )
 
     num_scenes, num_entities = edges.shape
     arrays = {
-        name: np.asarray(factors[name], np.float64) for name in ("x", "y", "edges", "radius", "rotation", "color", "depth")
+        name: np.asarray(factors[name], np.float64)
+        for name in ("x", "y", "edges", "radius", "rotation", "color", "depth")
     }
     for name in ("x", "y", "radius"):
         arrays[name] = arrays[name] * (size / DEFAULT_SIZE)
@@ -130,7 +140,12 @@ def render(factors, size=DEFAULT_SIZE):
     amodal_masks = np.zeros((num_scenes, num_entities, size, size), np.uint8)
     for start in range(0, num_scenes, _CHUNK):
         chunk = slice(start, start + _CHUNK)
-        _draw({name: values[chunk] for name, values in arrays.items()}, image[chunk], mask[chunk], amodal_masks[chunk])
+        _draw(
+            {name: values[chunk] for name, values in arrays.items()},
+            image[chunk],
+            mask[chunk],
+            amodal_masks[chunk],
+        )
     amodal_masks[:, 0] = 1
     return image, mask, amodal_masks
 
@@ -154,24 +169,47 @@ def _draw(factors, image, mask, amodal_masks):
     box = []
     for name in ("y", "x"):
         centre = factors[name][drawn]
-        first, end = np.clip([np.floor((centre - reach).min()), np.ceil((centre + reach).max())], 0, mask.shape[-1])
+        first, end = np.clip(
+            [np.floor((centre - reach).min()), np.ceil((centre + reach).max())], 0, mask.shape[-1]
+        )
         box.append(slice(int(first), int(end)))
     rows, columns = box
-    image, mask, amodal_masks = image[:, rows, columns], mask[:, rows, columns], amodal_masks[:, :, rows, columns]
+    image, mask, amodal_masks = (
+        image[:, rows, columns],
+        mask[:, rows, columns],
+        amodal_masks[:, :, rows, columns],
+    )
 
     # Bit s of a pixel: whether its sample s lies inside.
     samples = np.zeros(amodal_masks.shape, np.uint16)
     outline = np.zeros(mask.shape, bool)
     for count in np.unique(edges[drawn]).astype(int):
         scene, entity = np.nonzero(edges == count)
-        radius, rotation, x, y = (factors[name][scene, entity] for name in ("radius", "rotation", "x", "y"))
-        _cover(count, radius, rotation, x - columns.start, y - rows.start, scene, entity, amodal_masks, samples, outline)
+        radius, rotation, x, y = (
+            factors[name][scene, entity] for name in ("radius", "rotation", "x", "y")
+        )
+        _cover(
+            count,
+            radius,
+            rotation,
+            x - columns.start,
+            y - rows.start,
+            scene,
+            entity,
+            amodal_masks,
+            samples,
+            outline,
+        )
 
     # The painter's algorithm on whole pixels, then on the samples of the pixels that an outline passes.
     far_to_near = 1 + np.argsort(-factors["depth"][:, 1:], axis=1, kind="stable").T  # [N - 1, n]
     every = np.arange(len(mask))
     for entity in far_to_near:
-        np.copyto(mask, entity[:, None, None].astype(np.uint8), where=amodal_masks[every, entity].view(bool))
+        np.copyto(
+            mask,
+            entity[:, None, None].astype(np.uint8),
+            where=amodal_masks[every, entity].view(bool),
+        )
     color = 255.0 * factors["color"]
     color[:, 0] = 0.0
     image[:] = np.rint(color).astype(np.uint8)[every[:, None, None], mask]
@@ -206,7 +244,9 @@ def _cover(edges, radius, rotation, x, y, scene, entity, amodal_masks, samples, 
     top = np.floor(y - reach).astype(np.int64)
     dx = left[:, None] + window + 0.5 - x[:, None]  # [m, w]
     dy = top[:, None] + window + 0.5 - y[:, None]
-    distance = _outside_distance(edges, radius, rotation, dx[:, None, :], dy[:, :, None])  # [m, w, w]
+    distance = _outside_distance(
+        edges, radius, rotation, dx[:, None, :], dy[:, :, None]
+    )  # [m, w, w]
 
     polygon, row, column = np.nonzero(distance <= _SAMPLE_REACH)
     frame_row, frame_column = row + top[polygon], column + left[polygon]
@@ -218,13 +258,16 @@ def _cover(edges, radius, rotation, x, y, scene, entity, amodal_masks, samples, 
 
     near = distance >= -_SAMPLE_REACH
     polygon, row, column = polygon[near], row[near], column[near]
-    inside = _outside_distance(
-        edges,
-        radius[polygon],
-        rotation[polygon],
-        dx[polygon, column][:, None] + _SAMPLE_COLUMN,
-        dy[polygon, row][:, None] + _SAMPLE_ROW,
-    ) <= 0.0
+    inside = (
+        _outside_distance(
+            edges,
+            radius[polygon],
+            rotation[polygon],
+            dx[polygon, column][:, None] + _SAMPLE_COLUMN,
+            dy[polygon, row][:, None] + _SAMPLE_ROW,
+        )
+        <= 0.0
+    )
     bits = np.full(len(distance), _ALL_SAMPLES)
     bits[near] = inside @ _SAMPLE_BITS
     samples[pixel] = bits

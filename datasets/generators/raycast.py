@@ -25,7 +25,18 @@ from . import raycast_shapes as shapes
 from .raycast_shading import AreaLight, Scene, SunLight
 from .raycast_shapes import Solids
 
-__all__ = ["AreaLight", "Camera", "Cast", "Frame", "Scene", "Solids", "SunLight", "cast", "encode_srgb", "render"]
+__all__ = [
+    "AreaLight",
+    "Camera",
+    "Cast",
+    "Frame",
+    "Scene",
+    "Solids",
+    "SunLight",
+    "cast",
+    "encode_srgb",
+    "render",
+]
 
 # Pixels whose colour differs by more than this from a neighbour's (of 1, sRGB) get more rays.
 _CONTRAST = 0.04
@@ -78,7 +89,9 @@ class Camera:
         forward /= np.linalg.norm(forward)
         right = np.cross(forward, (0.0, 0.0, 1.0))
         if np.linalg.norm(right) < 1e-6:
-            raise ValueError(f"A camera that looks straight up or down is not upright. Received: position={position}, target={target}.")
+            raise ValueError(
+                f"A camera that looks straight up or down is not upright. Received: position={position}, target={target}."
+            )
         right /= np.linalg.norm(right)
         return cls(position, np.stack([right, np.cross(right, forward), forward]), field)
 
@@ -86,14 +99,22 @@ class Camera:
         """World directions [3, m] of depth 1 through points (column, row) [m] of the full picture."""
         step = self.field / max(frame.height, frame.width)
         right, up, forward = self.axes[:, :, None]
-        return forward + right * ((column - frame.width / 2) * step) + up * ((frame.height / 2 - row) * step)
+        return (
+            forward
+            + right * ((column - frame.width / 2) * step)
+            + up * ((frame.height / 2 - row) * step)
+        )
 
     def project(self, frame, point):
         """Column, row (of the full picture) and depth, [m] each, of world points [3, m]."""
         step = self.field / max(frame.height, frame.width)
         right, up, depth = self.axes @ (point - self.position[:, None])
         with np.errstate(divide="ignore", invalid="ignore"):
-            return frame.width / 2 + right / (depth * step), frame.height / 2 - up / (depth * step), depth
+            return (
+                frame.width / 2 + right / (depth * step),
+                frame.height / 2 - up / (depth * step),
+                depth,
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +190,9 @@ def render(scene, camera, frame, resolution):
     row, column = _pixel_centres(frame, resolution)
     column, row = (axis.ravel() for axis in np.meshgrid(column, row))
     directions = camera.directions(frame, column, row)
-    linear = _colors(scene, camera, directions, hits.depth.ravel(), hits.owner.ravel().astype(np.int64))
+    linear = _colors(
+        scene, camera, directions, hits.depth.ravel(), hits.owner.ravel().astype(np.int64)
+    )
 
     rough = encode_srgb(linear).reshape(3, height, width)
     chosen = np.flatnonzero(_uneven(rough, hits.owner))
@@ -199,7 +222,9 @@ def _pixel_centres(frame, resolution):
     """Rows [H] and columns [W] of the pixels' centres in the full picture."""
     height, width = resolution
     row = frame.rows[0] + (np.arange(height) + 0.5) * ((frame.rows[1] - frame.rows[0]) / height)
-    column = frame.columns[0] + (np.arange(width) + 0.5) * ((frame.columns[1] - frame.columns[0]) / width)
+    column = frame.columns[0] + (np.arange(width) + 0.5) * (
+        (frame.columns[1] - frame.columns[0]) / width
+    )
     return row, column
 
 

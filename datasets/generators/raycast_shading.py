@@ -161,13 +161,17 @@ def radiance(scene, point, normal, view, owner, reflections=True):
         direction, distance, strength = light.toward(point)
         spread = light.spread(distance)
         strength = strength * np.maximum(dot(normal, direction), 0)
-        strength *= _visibility(scene.solids, offsets, owner, strength > 0, direction, distance, spread)
+        strength *= _visibility(
+            scene.solids, offsets, owner, strength > 0, direction, distance, spread
+        )
         tint = _column(light.color)
         irradiance += tint * strength
         for kind, group in groups.items():
             if group.size:
                 frame = normal[:, group], direction[:, group], view[:, group]
-                gloss[kind] += tint * (strength[group] * _highlight(*frame, lobes[kind], spread[group]))
+                gloss[kind] += tint * (
+                    strength[group] * _highlight(*frame, lobes[kind], spread[group])
+                )
 
     result = color * irradiance / np.float32(np.pi)
     rubber, metal = groups.values()
@@ -176,7 +180,9 @@ def radiance(scene, point, normal, view, owner, reflections=True):
         result[:, rubber] = _rubber(scene, result[:, rubber], gloss[RUBBER], *surface)
     if metal.size:
         surface = point[:, metal], normal[:, metal], view[:, metal], owner[metal]
-        result[:, metal] = color[:, metal] * (gloss[METAL] + _reflected(scene, *surface, rays=reflections))
+        result[:, metal] = color[:, metal] * (
+            gloss[METAL] + _reflected(scene, *surface, rays=reflections)
+        )
     return result
 
 
@@ -217,7 +223,13 @@ def _visibility(solids, offsets, owner, lit, direction, distance, spread):
         aside = dot(offset, offset) - along * along
         radius = np.float32(solids.bounding_radius(index))
         reach = radius + spread * np.maximum(along, 0)
-        near = np.flatnonzero((aside < reach * reach) & lit & (owner != index + 1) & (along > -radius) & (along < distance))
+        near = np.flatnonzero(
+            (aside < reach * reach)
+            & lit
+            & (owner != index + 1)
+            & (along > -radius)
+            & (along < distance)
+        )
         # All solids hold the ball of their size: where the cone is inside that, all is dark.
         inner = np.float32(solids.size[index]) - spread[near] * along[near]
         dark = (along[near] > 0) & (inner > 0) & (aside[near] < inner * inner)
@@ -251,7 +263,9 @@ def _bounced_irradiance(scene, offsets, point, normal, owner):
     to_wall = _column(shapes.GROUND_AXIS)
     wall = _WALL_SHARE + _WALL_RISE * np.clip(dot(to_wall, point) - _WALL_FROM, 0, _WALL_REACH)
     wall = (1 + dot(to_wall, normal)) * wall
-    below = (1 - normal[2]) / 2 * (1 - np.float32(0.5) * _near_foot(scene, point, owner)) * (owner > 0)
+    below = (
+        (1 - normal[2]) / 2 * (1 - np.float32(0.5) * _near_foot(scene, point, owner)) * (owner > 0)
+    )
     irradiance = np.zeros_like(point)
     open_share = np.ones_like(below)
     for index, offset in enumerate(offsets):
@@ -261,7 +275,9 @@ def _bounced_irradiance(scene, offsets, point, normal, owner):
         factor = share * np.maximum(dot(offset, normal), 0) / np.sqrt(square + np.float32(1e-6))
         factor *= owner != index + 1
         open_share *= 1 - factor
-        irradiance += np.float32(_BALL_GLOW) * _column(scene.rgb[index]) * arriving * (factor * (1 - share))
+        irradiance += (
+            np.float32(_BALL_GLOW) * _column(scene.rgb[index]) * arriving * (factor * (1 - share))
+        )
     return irradiance + glow * (open_share * (wall + below))
 
 
@@ -289,7 +305,9 @@ def _rubber(scene, diffuse, gloss, point, normal, view, owner):
     sheen, coat = _fresnel(cosine, 1.4), _fresnel(cosine, 1.2)
     mirrored = 2 * cosine * normal - view
     foot = _near_foot(scene, point, owner)
-    around = np.float32(_RUBBER_GLOSS) * (gloss + (1 - foot * foot) * _far_radiance(scene, mirrored))
+    around = np.float32(_RUBBER_GLOSS) * (
+        gloss + (1 - foot * foot) * _far_radiance(scene, mirrored)
+    )
     return (1 - coat) * (1 - sheen / 2) * diffuse + coat * around
 
 
@@ -362,7 +380,9 @@ def _glossy_direction(normal, view, width, u, v):
     across = np.stack([1 + sign * normal[0] ** 2 * a, sign * b, -sign * normal[0]])
     upward = np.stack([b, sign + normal[1] ** 2 * a, -normal[1]])
     angle = 2 * np.pi * v
-    facet = cosine * normal + sine * (np.float32(np.cos(angle)) * across + np.float32(np.sin(angle)) * upward)
+    facet = cosine * normal + sine * (
+        np.float32(np.cos(angle)) * across + np.float32(np.sin(angle)) * upward
+    )
     direction = 2 * dot(facet, view) * facet - view
     # A direction into the solid is mirrored back out of it.
     return direction - 2 * np.minimum(dot(direction, normal), 0) * normal
@@ -376,7 +396,9 @@ def _seen(scene, origin, direction, owner):
     if hit.size:
         point = origin[:, hit] + t[hit] * direction[:, hit]
         normal = surface_normal(scene, point, found[hit])
-        result[:, hit] = radiance(scene, point, normal, -direction[:, hit], found[hit], reflections=False)
+        result[:, hit] = radiance(
+            scene, point, normal, -direction[:, hit], found[hit], reflections=False
+        )
     return result
 
 

@@ -113,7 +113,9 @@ class Solids:
         if self.shape[index] == SPHERE:
             square = dot(origin, origin)
             away = np.arctan2(np.sqrt(np.maximum(square - middle * middle, 0)), middle)
-            return np.sin(np.clip(away - np.arcsin(np.sqrt(1 / np.maximum(square, 1))), -np.pi / 2, np.pi / 2))
+            return np.sin(
+                np.clip(away - np.arcsin(np.sqrt(1 / np.maximum(square, 1))), -np.pi / 2, np.pi / 2)
+            )
         shape = int(self.shape[index])
         bound = dtype.type(BOUNDING_RADIUS[shape])
         low, high = np.maximum(middle - bound, 1e-3), np.maximum(middle + bound, 2e-3)
@@ -133,7 +135,10 @@ class Solids:
             probe = low + np.where(lower, (1 - golden) / golden * span, span)
             at_probe = ratio(probe)
             left, right = np.where(lower, probe, right), np.where(lower, left, probe)
-            at_left, at_right = np.where(lower, at_probe, at_right), np.where(lower, at_left, at_probe)
+            at_left, at_right = (
+                np.where(lower, at_probe, at_right),
+                np.where(lower, at_left, at_probe),
+            )
             least = np.minimum(least, at_probe)
         return least
 
@@ -150,7 +155,9 @@ class Solids:
         """Rays in the solid's own frame and unit; ray parameters are the same in both."""
         dtype = direction.dtype
         to_local = (self.rotation[index].T / self.size[index]).astype(dtype)
-        return to_local @ (origin - self.position[index][:, None].astype(dtype)), to_local @ direction
+        return to_local @ (
+            origin - self.position[index][:, None].astype(dtype)
+        ), to_local @ direction
 
 
 def dot(a, b):
@@ -194,7 +201,10 @@ def _signed_distance(shape, point):
     """Signed distances [m] of points [3, m] from the surface, in sizes; inside the core too it is convex."""
     extent = point.dtype.type(_CORE[shape])
     if shape == CYLINDER:
-        a, b = np.sqrt(point[0] * point[0] + point[1] * point[1]) - extent, np.abs(point[2]) - extent
+        a, b = (
+            np.sqrt(point[0] * point[0] + point[1] * point[1]) - extent,
+            np.abs(point[2]) - extent,
+        )
         outside, inside = np.hypot(np.maximum(a, 0), np.maximum(b, 0)), np.maximum(a, b)
     else:
         beyond = np.abs(point) - extent
@@ -241,7 +251,9 @@ def _ground_profile():
     t = np.linspace(0.0, 1.0, 257)
     along = np.polyval([-17.3834, 79.4671, -126.9611, 92.5144, 14.009 - 23.5557], t)
     height = _GROUND_TOP * t**4
-    slope = 4 * _GROUND_TOP * t**3 / np.polyval([-4 * 17.3834, 3 * 79.4671, -2 * 126.9611, 92.5144], t)
+    slope = (
+        4 * _GROUND_TOP * t**3 / np.polyval([-4 * 17.3834, 3 * 79.4671, -2 * 126.9611, 92.5144], t)
+    )
     return along, height, slope
 
 
@@ -261,7 +273,10 @@ def ground_hit(origin, direction):
     """
     dtype = direction.dtype
     axis = GROUND_AXIS.astype(dtype)
-    along, along_rate = axis[0] * origin[0] + axis[1] * origin[1], axis[0] * direction[0] + axis[1] * direction[1]
+    along, along_rate = (
+        axis[0] * origin[0] + axis[1] * origin[1],
+        axis[0] * direction[0] + axis[1] * direction[1],
+    )
     t = np.full(direction.shape[1], np.inf, dtype)
     for start, height, slope in ((0.0, 0.0, 0.0), (_ALONG[-1], _HEIGHT[-1], _SLOPE[-1])):
         gap = origin[2] - dtype.type(height) - dtype.type(slope) * (along - dtype.type(start))

@@ -31,13 +31,20 @@ class Stage:
     def __init__(self, camera, frame, resolution):
         self.camera, self.frame, self.resolution = camera, frame, resolution
         height, width = resolution
-        self._scale = ((frame.rows[1] - frame.rows[0]) / height, (frame.columns[1] - frame.columns[0]) / width)
+        self._scale = (
+            (frame.rows[1] - frame.rows[0]) / height,
+            (frame.columns[1] - frame.columns[0]) / width,
+        )
         row = frame.rows[0] + (np.arange(height) + 0.5 + _RAYS[:, 1:]) * self._scale[0]
         column = frame.columns[0] + (np.arange(width) + 0.5 + _RAYS[:, :1]) * self._scale[1]
         row, column = np.broadcast_arrays(row[:, :, None], column[:, None, :])
-        self._rays = camera.directions(frame, column.ravel(), row.ravel()).reshape(3, len(_RAYS), height, width)
+        self._rays = camera.directions(frame, column.ravel(), row.ravel()).reshape(
+            3, len(_RAYS), height, width
+        )
         origin = camera.position[:, None]
-        self._ground = shapes.ground_hit(origin, self._rays.reshape(3, -1)).reshape(len(_RAYS), height, width)
+        self._ground = shapes.ground_hit(origin, self._rays.reshape(3, -1)).reshape(
+            len(_RAYS), height, width
+        )
 
     def draw(self, scene):
         """Draws a scene.
@@ -52,7 +59,12 @@ class Stage:
         owner, depth = self._cast(scene.solids)
         solid = (owner > 0).any(axis=0)
         # Rays of the pixels without solids, then four each of the others.
-        chosen = np.concatenate([np.flatnonzero(~solid), *(np.flatnonzero(solid) + ray * solid.size for ray in range(1, len(_RAYS)))])
+        chosen = np.concatenate(
+            [
+                np.flatnonzero(~solid),
+                *(np.flatnonzero(solid) + ray * solid.size for ray in range(1, len(_RAYS))),
+            ]
+        )
         depth, seen_owner = depth.ravel()[chosen], owner.ravel()[chosen].astype(np.int64)
         rays = self._rays.reshape(3, -1)[:, chosen]
         # Bright highlights are cut at white before they are averaged, lest they frame themselves in white.
@@ -87,9 +99,16 @@ class Stage:
             return (slice(None), slice(None)) if depth.max() > 0 else (slice(0), slice(0))
         result = []
         for place, (start, _), scale, size in zip(
-            (row, column), (self.frame.rows, self.frame.columns), self._scale, self.resolution, strict=True
+            (row, column),
+            (self.frame.rows, self.frame.columns),
+            self._scale,
+            self.resolution,
+            strict=True,
         ):
-            low, high = np.floor((place.min() - start) / scale), np.ceil((place.max() - start) / scale)
+            low, high = (
+                np.floor((place.min() - start) / scale),
+                np.ceil((place.max() - start) / scale),
+            )
             result.append(slice(int(np.clip(low, 0, size)), int(np.clip(high, 0, size))))
         return tuple(result)
 

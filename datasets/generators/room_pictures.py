@@ -23,11 +23,15 @@ _SUN = np.array([0.40, 0.25, np.sqrt(1 - 0.40**2 - 0.25**2)])
 _SHADOW = 0.65
 
 # What a ray meets, besides solids: sky, floor, and the sides of the wall at +x, +y, -x, -y. Their inward normals.
-_NORMALS = np.array([(0, 0, 1), (0, 0, 1), (-1, 0, 0), (0, -1, 0), (1, 0, 0), (0, 1, 0)], np.float64)
+_NORMALS = np.array(
+    [(0, 0, 1), (0, 0, 1), (-1, 0, 0), (0, -1, 0), (1, 0, 0), (0, 1, 0)], np.float64
+)
 _PART_OF_FACE = np.array([SKY, FLOOR, WALL, WALL, OTHER_WALL, OTHER_WALL], np.uint8)
 
 # Where rays pass, in pixels from the centre: the centre for the parts, a rotated grid for the colours.
-_RAYS = np.array([(0, 0), (-0.125, -0.375), (0.375, -0.125), (0.125, 0.375), (-0.375, 0.125)], np.float32)
+_RAYS = np.array(
+    [(0, 0), (-0.125, -0.375), (0.375, -0.125), (0.125, 0.375), (-0.375, 0.125)], np.float32
+)
 
 
 def pixel_coords(centre, azimuth, pitch, size):
@@ -77,10 +81,17 @@ def picture(solids, rgb, wall_color, floor_color, azimuth, pitch, size):
     camera = raycast.Camera(*_axes(np.float64(azimuth), np.float64(pitch)), _FIELD)
     step = np.float32(_FIELD / size)
     right, up, forward = camera.axes[:, :, None, None, None].astype(np.float32)
-    columns, rows = (np.float32(0.5 - size / 2) + np.arange(size, dtype=np.float32) + _RAYS[:, axis, None] for axis in (0, 1))
-    rays = forward + right * (step * columns[:, None, :]) - up * (step * rows[:, :, None])  # [3, 5, H, W]
+    columns, rows = (
+        np.float32(0.5 - size / 2) + np.arange(size, dtype=np.float32) + _RAYS[:, axis, None]
+        for axis in (0, 1)
+    )
+    rays = (
+        forward + right * (step * columns[:, None, :]) - up * (step * rows[:, :, None])
+    )  # [3, 5, H, W]
     origin = camera.position[:, None].astype(np.float32)
-    face, depth = (values.reshape(rays.shape[1:]) for values in _background(origin, rays.reshape(3, -1)))
+    face, depth = (
+        values.reshape(rays.shape[1:]) for values in _background(origin, rays.reshape(3, -1))
+    )
 
     owner = np.zeros(face.shape, np.uint8)
     amodal = np.zeros((len(solids), size, size), bool)
@@ -101,7 +112,9 @@ def picture(solids, rgb, wall_color, floor_color, azimuth, pitch, size):
     faces[1:] *= _brightness(_NORMALS[1:].T)[:, None]
     color = faces[face]  # [4, H, W, 3]
     floor = (face == 1) & (owner == 0)
-    color[floor] *= np.where(_in_shadow(solids, origin + depth[floor] * rays[:, floor]), _SHADOW, 1)[:, None]
+    color[floor] *= np.where(
+        _in_shadow(solids, origin + depth[floor] * rays[:, floor]), _SHADOW, 1
+    )[:, None]
     for index in range(len(solids)):
         own = owner == index + 1
         normal = solids.normal(index, origin + depth[own] * rays[:, own])
@@ -127,7 +140,10 @@ def _brightness(normal):
 def _background(origin, rays):
     """What rays [3, m] from a point [3, 1] inside meet in an empty room: number of the face uint8 [m] and depth [m]."""
     with np.errstate(divide="ignore"):
-        to_x, to_y = ((np.float32(_HALF_WIDTH) - np.sign(rays[i]) * origin[i]) / np.abs(rays[i]) for i in (0, 1))
+        to_x, to_y = (
+            (np.float32(_HALF_WIDTH) - np.sign(rays[i]) * origin[i]) / np.abs(rays[i])
+            for i in (0, 1)
+        )
     depth = np.minimum(to_x, to_y)
     side = np.where(to_x < to_y, 0, 1)
     face = (2 + side + 2 * (np.where(side == 0, rays[0], rays[1]) < 0)).astype(np.uint8)

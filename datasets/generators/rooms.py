@@ -27,7 +27,20 @@ from . import raycast_shapes as solid_shapes
 from .room_pictures import FIRST_OBJECT, FLOOR, OTHER_WALL, SKY, WALL
 from .sprites import hsv_to_rgb
 
-__all__ = ["FIRST_OBJECT", "FLOOR", "OTHER_WALL", "SKY", "VARIANTS", "WALL", "Variant", "clips", "factors", "get_variant", "render", "scenes"]
+__all__ = [
+    "FIRST_OBJECT",
+    "FLOOR",
+    "OTHER_WALL",
+    "SKY",
+    "VARIANTS",
+    "WALL",
+    "Variant",
+    "clips",
+    "factors",
+    "get_variant",
+    "render",
+    "scenes",
+]
 
 DEFAULT_SIZE = 64
 """Side of the published pictures."""
@@ -118,23 +131,38 @@ def factors(indices, seed=0, variant="train", num_frames=None):
     """
     variant = get_variant(variant)
     if num_frames is not None and not 1 <= num_frames <= NUM_FRAMES:
-        raise ValueError(f"`num_frames` must be in 1 ... {NUM_FRAMES}. Received: num_frames={num_frames}.")
+        raise ValueError(
+            f"`num_frames` must be in 1 ... {NUM_FRAMES}. Received: num_frames={num_frames}."
+        )
     indices = counter_rng.checked_indices(indices)
     draw = lambda chosen, attempt: counter_rng.random_words(
-        chosen, _SCENE_WORDS + _OBJECT_WORDS * variant.max_objects, seed=seed, stream=_STREAM + variant.stream, attempt=attempt
+        chosen,
+        _SCENE_WORDS + _OBJECT_WORDS * variant.max_objects,
+        seed=seed,
+        stream=_STREAM + variant.stream,
+        attempt=attempt,
     )
     scene_words = draw(indices, 0)[:, :_SCENE_WORDS]
     uniform = lambda word, low, high: counter_rng.uniform(scene_words[:, word], low, high)
-    count = variant.min_objects + counter_rng.integers(scene_words[:, 0], variant.max_objects - variant.min_objects + 1)
+    count = variant.min_objects + counter_rng.integers(
+        scene_words[:, 0], variant.max_objects - variant.min_objects + 1
+    )
     exists = np.arange(variant.max_objects) < count[:, None]
     time = np.arange(NUM_FRAMES) / (NUM_FRAMES - 1)
-    azimuth = uniform(1, 0, 2 * np.pi)[:, None] + uniform(4, -_LARGEST_TURN, _LARGEST_TURN)[:, None] * time
-    pitch = uniform(2, *PITCH_RANGE)[:, None] * (1 - time) + uniform(3, *PITCH_RANGE)[:, None] * time
+    azimuth = (
+        uniform(1, 0, 2 * np.pi)[:, None]
+        + uniform(4, -_LARGEST_TURN, _LARGEST_TURN)[:, None] * time
+    )
+    pitch = (
+        uniform(2, *PITCH_RANGE)[:, None] * (1 - time) + uniform(3, *PITCH_RANGE)[:, None] * time
+    )
 
     objects = np.zeros((len(indices), variant.max_objects, _OBJECT_WORDS), np.uint32)
     pending, attempt = np.arange(len(indices) if variant.max_objects else 0), 0
     while pending.size:
-        objects[pending] = draw(indices[pending], attempt)[:, _SCENE_WORDS:].reshape(len(pending), -1, _OBJECT_WORDS)
+        objects[pending] = draw(indices[pending], attempt)[:, _SCENE_WORDS:].reshape(
+            len(pending), -1, _OBJECT_WORDS
+        )
         bad = _refused(_solids(objects[pending]), exists[pending], azimuth[pending], pitch[pending])
         pending, attempt = pending[bad], attempt + 1
 
@@ -144,7 +172,10 @@ def factors(indices, seed=0, variant="train", num_frames=None):
     coords = room_pictures.pixel_coords(_centre(solids), azimuth, pitch, DEFAULT_SIZE)
     depth = room_pictures.distance(_centre(solids), azimuth, pitch)
     color = _colors(objects[..., 5:8], (0.5, 1), (0.5, 1))
-    per_entity = {**solids, "color": color[:, :1].repeat(variant.max_objects, axis=1) if variant.one_color else color}
+    per_entity = {
+        **solids,
+        "color": color[:, :1].repeat(variant.max_objects, axis=1) if variant.one_color else color,
+    }
     drawn = {name: _with_background(values, exists, axis=1) for name, values in per_entity.items()}
     shown = np.broadcast_to(exists if num_frames is None else exists[:, None], coords.shape[:-1])
     drawn["pixel_coords"] = _with_background(coords, shown, axis=-2)
@@ -195,9 +226,18 @@ def render(factors, size=DEFAULT_SIZE):
         entity = np.flatnonzero(shape[row])
         position = np.stack([arrays[name][row, entity] for name in ("x", "y", "size")], axis=-1)
         rotation = solid_shapes.rotation_about_z(arrays["rotation"][row, entity])
-        solids = solid_shapes.Solids(shape[row, entity], arrays["size"][row, entity], position, rotation)
-        surroundings = arrays["wall_color"][row], arrays["floor_color"][row], azimuth[place], pitch[place]
-        image[place], own, amodal = room_pictures.picture(solids, arrays["color"][row, entity], *surroundings, size)
+        solids = solid_shapes.Solids(
+            shape[row, entity], arrays["size"][row, entity], position, rotation
+        )
+        surroundings = (
+            arrays["wall_color"][row],
+            arrays["floor_color"][row],
+            azimuth[place],
+            pitch[place],
+        )
+        image[place], own, amodal = room_pictures.picture(
+            solids, arrays["color"][row, entity], *surroundings, size
+        )
         # What is drawn has numbers without gaps.
         parts[place] = np.concatenate([np.arange(FIRST_OBJECT), FIRST_OBJECT - 1 + entity])[own]
         for number, mask in zip(entity, amodal, strict=True):
@@ -216,7 +256,12 @@ def clips(indices, seed=0, variant="train", num_frames=NUM_FRAMES, size=DEFAULT_
     """Draws flights: `factors()` with `video` uint8 [n, T, H, W, 3], `mask` and `parts` uint8 [n, T, H, W] in one dict."""
     drawn = factors(indices, seed, variant, num_frames)
     rendered = render(drawn, size)
-    return {"video": rendered["image"], "mask": rendered["mask"], "parts": rendered["parts"], **drawn}
+    return {
+        "video": rendered["image"],
+        "mask": rendered["mask"],
+        "parts": rendered["parts"],
+        **drawn,
+    }
 
 
 def _solids(words):
@@ -239,7 +284,9 @@ def _centre(solids):
 def _colors(words, saturation, value):
     """Returns RGB [..., 3] from words [..., 3]: hue uniform, saturation and value uniform in their ranges."""
     uniform = counter_rng.uniform
-    return hsv_to_rgb(uniform(words[..., 0]), uniform(words[..., 1], *saturation), uniform(words[..., 2], *value))
+    return hsv_to_rgb(
+        uniform(words[..., 0]), uniform(words[..., 1], *saturation), uniform(words[..., 2], *value)
+    )
 
 
 def _refused(solids, exists, azimuth, pitch):
@@ -250,8 +297,12 @@ def _refused(solids, exists, azimuth, pitch):
     pairs = exists[:, :, None] & exists[:, None] & ~np.eye(exists.shape[1], dtype=bool)
     refused = (near & pairs).any(axis=(1, 2))
     rest = np.flatnonzero(~refused)
-    coords = room_pictures.pixel_coords(_centre(solids)[rest], azimuth[rest], pitch[rest], DEFAULT_SIZE)
-    inside = (coords[..., 2] > 0) & ((coords[..., :2] > 0) & (coords[..., :2] < DEFAULT_SIZE)).all(axis=-1)
+    coords = room_pictures.pixel_coords(
+        _centre(solids)[rest], azimuth[rest], pitch[rest], DEFAULT_SIZE
+    )
+    inside = (coords[..., 2] > 0) & ((coords[..., :2] > 0) & (coords[..., :2] < DEFAULT_SIZE)).all(
+        axis=-1
+    )
     refused[rest] = ~(inside & exists[rest, None]).any(axis=2).all(axis=1)
     return refused
 

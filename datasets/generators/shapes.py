@@ -31,10 +31,22 @@ SHAPE_NAMES = ("square", "up triangle", "down triangle")
 """Names of shape ids 1, 2, 3."""
 
 _SQUARE = ("#######", "#######", "##...##", "##...##", "##...##", "#######", "#######")
-_TRIANGLE = (".....##.....", "....####....", "...######...", "..###..###..", ".###....###.", "############", "############")
+_TRIANGLE = (
+    ".....##.....",
+    "....####....",
+    "...######...",
+    "..###..###..",
+    ".###....###.",
+    "############",
+    "############",
+)
 BITMAPS = {
     shape: np.array([[cell == "#" for cell in row] for row in rows], np.uint8)
-    for shape, rows in ((SQUARE, _SQUARE), (UP_TRIANGLE, _TRIANGLE), (DOWN_TRIANGLE, _TRIANGLE[::-1]))
+    for shape, rows in (
+        (SQUARE, _SQUARE),
+        (UP_TRIANGLE, _TRIANGLE),
+        (DOWN_TRIANGLE, _TRIANGLE[::-1]),
+    )
 }
 """Shape id -> uint8 {0, 1} [height, width]: 7x7 with 40 pixels, 7x12 with 48."""
 
@@ -70,8 +82,12 @@ def factors(indices, seed=0, num_shapes=NUM_GLYPHS, size=DEFAULT_SIZE):
     """
     _check_size(size)
     if not 1 <= num_shapes <= MAX_GLYPHS:
-        raise ValueError(f"`num_shapes` must be in 1 ... {MAX_GLYPHS}. Received: num_shapes={num_shapes}.")
-    words = counter_rng.random_words(indices, _WORDS_PER_GLYPH * num_shapes, seed=seed, stream=_STREAM)
+        raise ValueError(
+            f"`num_shapes` must be in 1 ... {MAX_GLYPHS}. Received: num_shapes={num_shapes}."
+        )
+    words = counter_rng.random_words(
+        indices, _WORDS_PER_GLYPH * num_shapes, seed=seed, stream=_STREAM
+    )
     words = words.reshape(len(words), num_shapes, _WORDS_PER_GLYPH)
     shape = 1 + counter_rng.integers(words[..., 0], len(BITMAPS))
     corner = counter_rng.integers(words[..., 1:3], size - _EXTENT[shape] + 1)
@@ -101,10 +117,17 @@ def render(factors, size=DEFAULT_SIZE):
       ValueError: if the size is too small, a shape is unknown or a glyph does not lie inside the image.
     """
     _check_size(size)
-    shape, row, column = (np.asarray(factors[name]).astype(np.int64) for name in ("shape", "y", "x"))
+    shape, row, column = (
+        np.asarray(factors[name]).astype(np.int64) for name in ("shape", "y", "x")
+    )
     if not np.isin(shape, (0, *BITMAPS)).all():
         raise ValueError(f"`shape` must be 0, 1, 2 or 3. Received: {np.unique(shape)}.")
-    inside = (row >= 0) & (column >= 0) & (row + _EXTENT[shape, 0] <= size) & (column + _EXTENT[shape, 1] <= size)
+    inside = (
+        (row >= 0)
+        & (column >= 0)
+        & (row + _EXTENT[shape, 0] <= size)
+        & (column + _EXTENT[shape, 1] <= size)
+    )
     if not (inside | (shape == 0)).all():
         scene, entity = np.argwhere(~inside & (shape != 0))[0]
         raise ValueError(
@@ -117,7 +140,10 @@ def render(factors, size=DEFAULT_SIZE):
         scene, entity = np.nonzero(shape == shape_id)
         rows, columns = np.nonzero(bitmap)
         amodal_masks[
-            scene[:, None], entity[:, None], row[scene, entity][:, None] + rows, column[scene, entity][:, None] + columns
+            scene[:, None],
+            entity[:, None],
+            row[scene, entity][:, None] + rows,
+            column[scene, entity][:, None] + columns,
         ] = 1
     amodal_masks[:, 0] = 0
     owners = amodal_masks.sum(axis=1, dtype=np.uint8)

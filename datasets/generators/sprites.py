@@ -92,7 +92,9 @@ VARIANTS = {
         Variant("binarized", 2, 3, channels=1),
         Variant("colored_on_grayscale", 2, 5, channels=3),
         Variant("colored_on_colored", 1, 4, channels=3),
-        Variant("colored_on_black", 2, 4, channels=3, published=False, on_grid=True, has_depth=True),
+        Variant(
+            "colored_on_black", 2, 4, channels=3, published=False, on_grid=True, has_depth=True
+        ),
     )
 }
 
@@ -208,14 +210,21 @@ def render(factors, size=DEFAULT_SIZE, amodal=False):
 def scenes(indices, seed=0, variant="colored_on_grayscale", size=DEFAULT_SIZE):
     """Draws scenes: `factors()` with `image`, `mask` and, of variants with `has_depth`, `amodal_masks` of `render()`."""
     drawn = factors(indices, seed, variant)
-    names = ("image", "mask", "amodal_masks") if get_variant(variant).has_depth else ("image", "mask")
+    names = (
+        ("image", "mask", "amodal_masks") if get_variant(variant).has_depth else ("image", "mask")
+    )
     return {**dict(zip(names, render(drawn, size, amodal=len(names) == 3), strict=True)), **drawn}
 
 
 def _places(variant, sprite_words):
     """Returns position, orientation and scale of the sprites, [n, S] each; words 0, 1, 3 and 4 of a sprite."""
     values = {}
-    for name, word, grid in (("x", 0, POSITIONS), ("y", 1, POSITIONS), ("orientation", 3, ORIENTATIONS), ("scale", 4, SCALES)):
+    for name, word, grid in (
+        ("x", 0, POSITIONS),
+        ("y", 1, POSITIONS),
+        ("orientation", 3, ORIENTATIONS),
+        ("scale", 4, SCALES),
+    ):
         words = sprite_words[..., word]
         if variant.on_grid:
             values[name] = grid[counter_rng.integers(words, len(grid))]
@@ -250,7 +259,11 @@ def _redraw_dark_colors(color, indices, seed):
         attempt += 1
         # Laid out as in the first try, where words 5-7 of an entity are its colour.
         words = counter_rng.random_words(
-            indices[scene], _WORDS_PER_ENTITY * (1 + color.shape[1]), seed=seed, stream=_STREAM, attempt=attempt
+            indices[scene],
+            _WORDS_PER_ENTITY * (1 + color.shape[1]),
+            seed=seed,
+            stream=_STREAM,
+            attempt=attempt,
         ).reshape(len(scene), -1, _WORDS_PER_ENTITY)
         color[scene, sprite] = counter_rng.uniform(words[np.arange(len(scene)), 1 + sprite, 5:8])
 

@@ -1,10 +1,10 @@
 """TFDS builder of Multi-dSprites in four colourings, generated or, three of them, read from the published files."""
 
-from etils import epath
 import tensorflow_datasets as tfds
-
+from etils import epath
 from tfobj.datasets import public_records, scene_builder
 from tfobj.datasets.generators import sprites
+
 from tfobj.errors import UserError
 
 _DEFAULT_VARIANT = "colored_on_grayscale"
@@ -14,7 +14,11 @@ _SIZES = {"colored_on_black": {"num_train": 90_000, "num_test": 10_000, "test_st
 
 def _configs(source):
     """Returns one `SceneConfig` per variant that the source has, `<source>_<variant>`, the default variant first."""
-    names = [name for name, variant in sprites.VARIANTS.items() if variant.published or source == "generated"]
+    names = [
+        name
+        for name, variant in sprites.VARIANTS.items()
+        if variant.published or source == "generated"
+    ]
     names.sort(key=lambda name: name != _DEFAULT_VARIANT)
     return [
         scene_builder.SceneConfig(
@@ -60,10 +64,16 @@ class Builder(scene_builder.SceneBuilder):
             "orientation": ((), "Radians, counter-clockwise on the screen."),
             "scale": ((), "Size over the largest size, 0.5 to 1."),
             "color": ((self.variant.channels,), "Colour in [0, 1]."),
-            "visibility": ((), "1 for every entity that exists, the background included; it may be covered."),
+            "visibility": (
+                (),
+                "1 for every entity that exists, the background included; it may be covered.",
+            ),
         }
         if self.variant.has_depth:
-            docs["depth"] = ((), "1 for the nearest sprite, 2 for the next; 0 for the background and absent ones.")
+            docs["depth"] = (
+                (),
+                "1 for the nearest sprite, 2 for the next; 0 for the background and absent ones.",
+            )
         return docs
 
     @property
@@ -80,8 +90,12 @@ class Builder(scene_builder.SceneBuilder):
 
     def public_file(self):
         if not self.variant.published:
-            names = ", ".join(name for name, variant in sprites.VARIANTS.items() if variant.published)
-            raise UserError(f"`variant` must be one of {names} for published files. Received: {self.variant.name!r}.")
+            names = ", ".join(
+                name for name, variant in sprites.VARIANTS.items() if variant.published
+            )
+            raise UserError(
+                f"`variant` must be one of {names} for published files. Received: {self.variant.name!r}."
+            )
         return public_records.PublicFile(
             path=f"multi_dsprites/multi_dsprites_{self.variant.name}.tfrecords",
             image_shape=(sprites.DEFAULT_SIZE, sprites.DEFAULT_SIZE, self.variant.channels),

@@ -3,13 +3,13 @@
 import dataclasses
 import functools
 
-from etils import epath
 import numpy as np
 import tensorflow_datasets as tfds
-
+from etils import epath
 from tfobj.datasets import item_builder, public_records, scene_builder
 from tfobj.datasets.generators import rooms
 from tfobj.datasets.objects_room import background
+
 from tfobj.errors import UserError, unknown_name
 
 _PUBLISHED_TESTS, _GENERATED_TESTS = 922, 1_000
@@ -21,9 +21,15 @@ _FACTORS = {
     "y": ((), "Where it stands in the room."),
     "rotation": ((), "About the vertical axis, radians."),
     "color": ((3,), "RGB in [0, 1]."),
-    "pixel_coords": ((3,), "Column and row of the centre in a picture of 64, depth along the optical axis."),
+    "pixel_coords": (
+        (3,),
+        "Column and row of the centre in a picture of 64, depth along the optical axis.",
+    ),
     "depth": ((), "Distance of the centre from the camera."),
-    "visibility": ((), "1 for every entity that exists, the background included; it may be out of view."),
+    "visibility": (
+        (),
+        "1 for every entity that exists, the background included; it may be out of view.",
+    ),
 }
 
 
@@ -46,17 +52,27 @@ class ObjectsRoomConfig(scene_builder.SceneConfig):
         if self.background not in background.RULES:
             raise unknown_name("background", self.background, background.RULES)
         if self.background != "first_four" and not self.public:
-            raise UserError(f"`background` is an option of published data. Received: background={self.background!r}.")
+            raise UserError(
+                f"`background` is an option of published data. Received: background={self.background!r}."
+            )
         if self.image_size is not None and self.image_size < rooms.MIN_SIZE:
-            raise UserError(f"`image_size` must be at least {rooms.MIN_SIZE}. Received: image_size={self.image_size}.")
+            raise UserError(
+                f"`image_size` must be at least {rooms.MIN_SIZE}. Received: image_size={self.image_size}."
+            )
 
 
 def _config(source, variant):
     name = source if variant == "train" else f"{source}_{variant}"
     public = source == "public"
-    options = {} if variant == "train" else {"num_test": _PUBLISHED_TESTS if public else _GENERATED_TESTS}
-    description = f"Variant {variant}, {'the published pictures' if public else 'drawn from a seed'}."
-    return ObjectsRoomConfig(name=name, variant=variant, public=public, description=description, **options)
+    options = (
+        {} if variant == "train" else {"num_test": _PUBLISHED_TESTS if public else _GENERATED_TESTS}
+    )
+    description = (
+        f"Variant {variant}, {'the published pictures' if public else 'drawn from a seed'}."
+    )
+    return ObjectsRoomConfig(
+        name=name, variant=variant, public=public, description=description, **options
+    )
 
 
 class Builder(scene_builder.SceneBuilder):
@@ -69,7 +85,9 @@ class Builder(scene_builder.SceneBuilder):
         *(_config("generated", variant) for variant in rooms.VARIANTS if variant != "train"),
         *(_config("public", variant) for variant in rooms.VARIANTS),
         ObjectsRoomConfig(
-            name="public_by_outline", public=True, background="by_outline",
+            name="public_by_outline",
+            public=True,
+            background="by_outline",
             description="Variant train, the published pictures; part 3 may be an object.",
         ),
     ]
@@ -108,17 +126,25 @@ class Builder(scene_builder.SceneBuilder):
     def provenance(self):
         config = self.builder_config
         if config.public:
-            return {"file": epath.Path(self.public_file().path).name, "background": config.background}
+            return {
+                "file": epath.Path(self.public_file().path).name,
+                "background": config.background,
+            }
         return {"variant": config.variant, "seed": config.seed}
 
     def split_ranges(self):
         config = self.builder_config
-        return super().split_ranges() if config.variant == "train" else {"test": (0, config.num_test)}
+        return (
+            super().split_ranges() if config.variant == "train" else {"test": (0, config.num_test)}
+        )
 
     def item_features(self):
         height, width, _, _ = self.scene_shape()
         doc = "0 sky, 1 floor, 2 and 3 the halves of the wall, 4 and up objects; of published pictures as they are stored."
-        return {**super().item_features(), "parts": item_builder.bytes_feature((height, width), np.uint8, doc)}
+        return {
+            **super().item_features(),
+            "parts": item_builder.bytes_feature((height, width), np.uint8, doc),
+        }
 
     def record(self, start, stop):
         return _Record(start, stop, super().record(start, stop))
@@ -128,7 +154,9 @@ class Builder(scene_builder.SceneBuilder):
 
     def generator(self):
         config = self.builder_config
-        return functools.partial(rooms.scenes, seed=config.seed, variant=config.variant, size=self.scene_shape()[0])
+        return functools.partial(
+            rooms.scenes, seed=config.seed, variant=config.variant, size=self.scene_shape()[0]
+        )
 
     def scene_shape(self):
         size = self.builder_config.image_size or rooms.DEFAULT_SIZE
@@ -150,7 +178,12 @@ class Builder(scene_builder.SceneBuilder):
             mask = background.object_mask(parts, self.builder_config.background, num_parts)
             visibility = (mask[:, None] == np.arange(num_entities)[:, None, None]).any(axis=(2, 3))
             visibility[:, 0] = True
-            yield {"image": pictures["image"], "mask": mask, "parts": parts, "visibility": visibility.astype(np.float32)}
+            yield {
+                "image": pictures["image"],
+                "mask": mask,
+                "parts": parts,
+                "visibility": visibility.astype(np.float32),
+            }
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Tests of the Objects Room builder: both sources, through TFDS's own battery."""
 
 import tensorflow_datasets as tfds
-
 from tfobj.datasets.objects_room import objects_room_dataset_builder
 
 Config = objects_room_dataset_builder.ObjectsRoomConfig
@@ -13,7 +12,14 @@ class ObjectsRoomTest(tfds.testing.DatasetBuilderTestCase):
     DATASET_CLASS = objects_room_dataset_builder.Builder
     BUILDER_CONFIG_NAMES_TO_TEST = [
         Config(name="generated_small", num_train=3, num_test=2, image_size=20, seed=1),
-        Config(name="public_small", public=True, background="by_outline", num_train=3, num_test=2, test_start=3),
+        Config(
+            name="public_small",
+            public=True,
+            background="by_outline",
+            num_train=3,
+            num_test=2,
+            test_start=3,
+        ),
     ]
     SPLITS = {"train": 3, "test": 2}
     SKIP_CHECKSUMS = True  # the published files have no published checksums

@@ -1,10 +1,10 @@
 """TFDS builder of overlapping polygons, generated from a seed."""
 
-from etils import epath
 import tensorflow_datasets as tfds
-
+from etils import epath
 from tfobj.datasets import scene_builder
 from tfobj.datasets.generators import polygons
+
 from tfobj.errors import UserError
 
 _FACTORS = {
@@ -12,7 +12,10 @@ _FACTORS = {
     "y": ((), "Row of the centre, pixels of an image of 64."),
     "edges": ((), "Number of edges, 3 to 6; 0 for the background."),
     "radius": ((), "Circumradius, pixels of an image of 64."),
-    "rotation": ((), "Radians, counter-clockwise on the screen; at 0 a corner points to the right."),
+    "rotation": (
+        (),
+        "Radians, counter-clockwise on the screen; at 0 a corner points to the right.",
+    ),
     "color": ((3,), "RGB in [0, 1]."),
     "depth": ((), "1 for the nearer polygon, 2 for the farther one, 0 for the background."),
     "visibility": ((), "1 for every entity, the background included; a polygon may be covered."),
@@ -51,4 +54,6 @@ class Builder(scene_builder.SceneBuilder):
         return size, size, 3, polygons.NUM_ENTITIES
 
     def public_file(self):
-        raise UserError("`public` must be False for overlapping_polygons: its scenes were not published. Received: public=True.")
+        raise UserError(
+            "`public` must be False for overlapping_polygons: its scenes were not published. Received: public=True."
+        )

@@ -2,18 +2,21 @@
 
 import dataclasses
 
-from etils import epath
 import tensorflow_datasets as tfds
-
+from etils import epath
 from tfobj.datasets import scene_builder
 from tfobj.datasets.generators import shapes
+
 from tfobj.errors import UserError
 
 _FACTORS = {
     "x": ((), "Column of the top-left corner of the glyph's bounding box, pixels."),
     "y": ((), "Row of the top-left corner of the glyph's bounding box, pixels."),
     "shape": ((), "1 square, 2 up triangle, 3 down triangle, 0 for the background."),
-    "visibility": ((), "1 for every entity, the background included; all of a glyph's pixels may be shared."),
+    "visibility": (
+        (),
+        "1 for every entity, the background included; all of a glyph's pixels may be shared.",
+    ),
 }
 
 
@@ -30,11 +33,17 @@ class ShapesConfig(scene_builder.SceneConfig):
     def __post_init__(self):
         super().__post_init__()
         if self.public:
-            raise UserError("`public` must be False for shapes: its scenes are drawn from a seed. Received: public=True.")
+            raise UserError(
+                "`public` must be False for shapes: its scenes are drawn from a seed. Received: public=True."
+            )
         if not 1 <= self.num_shapes <= shapes.MAX_GLYPHS:
-            raise UserError(f"`num_shapes` must be in 1 ... {shapes.MAX_GLYPHS}. Received: num_shapes={self.num_shapes}.")
+            raise UserError(
+                f"`num_shapes` must be in 1 ... {shapes.MAX_GLYPHS}. Received: num_shapes={self.num_shapes}."
+            )
         if self.image_size is not None and self.image_size < shapes.MIN_SIZE:
-            raise UserError(f"`image_size` must be at least {shapes.MIN_SIZE}. Received: image_size={self.image_size}.")
+            raise UserError(
+                f"`image_size` must be at least {shapes.MIN_SIZE}. Received: image_size={self.image_size}."
+            )
 
 
 class Builder(scene_builder.SceneBuilder):
@@ -42,9 +51,15 @@ class Builder(scene_builder.SceneBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "Generated scenes."}
-    BUILDER_CONFIGS = [ShapesConfig(name="generated", description="Three glyphs, drawn from a seed.")]
+    BUILDER_CONFIGS = [
+        ShapesConfig(name="generated", description="Three glyphs, drawn from a seed.")
+    ]
     ON_REQUEST_CONFIGS = [
-        ShapesConfig(name="generated_single", num_shapes=1, description="The first glyph of `generated`, alone.")
+        ShapesConfig(
+            name="generated_single",
+            num_shapes=1,
+            description="The first glyph of `generated`, alone.",
+        )
     ]
     DEFAULT_BUILDER_CONFIG_NAME = "generated"
     HOMEPAGE = "https://arxiv.org/abs/1312.6115"
@@ -66,4 +81,6 @@ class Builder(scene_builder.SceneBuilder):
         return size, size, 1, 1 + self.builder_config.num_shapes
 
     def public_file(self):
-        raise UserError("`public` must be False for shapes: its scenes are drawn from a seed. Received: public=True.")
+        raise UserError(
+            "`public` must be False for shapes: its scenes are drawn from a seed. Received: public=True."
+        )

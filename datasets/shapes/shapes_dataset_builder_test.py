@@ -1,7 +1,6 @@
 """Tests of the builder of Shapes, through TFDS's own battery."""
 
 import tensorflow_datasets as tfds
-
 from tfobj.datasets.shapes import shapes_dataset_builder
 
 
@@ -12,7 +11,9 @@ class ShapesTest(tfds.testing.DatasetBuilderTestCase):
     EXAMPLE_DIR = str(DATASET_CLASS.pkg_dir_path)
     BUILDER_CONFIG_NAMES_TO_TEST = [
         shapes_dataset_builder.ShapesConfig(name="small", num_train=5, num_test=3),
-        shapes_dataset_builder.ShapesConfig(name="small_five", num_shapes=5, num_train=5, num_test=3, image_size=20, seed=1),
+        shapes_dataset_builder.ShapesConfig(
+            name="small_five", num_shapes=5, num_train=5, num_test=3, image_size=20, seed=1
+        ),
     ]
     SPLITS = {"train": 5, "test": 3}
 

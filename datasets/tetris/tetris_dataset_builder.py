@@ -1,8 +1,7 @@
 """TFDS builder of Tetrominoes ("Tetris"), generated from a seed or read from the published file."""
 
-from etils import epath
 import tensorflow_datasets as tfds
-
+from etils import epath
 from tfobj.datasets import public_records, scene_builder
 from tfobj.datasets.generators import tetris
 
@@ -22,12 +21,15 @@ class Builder(scene_builder.SceneBuilder):
     RELEASE_NOTES = {"1.0.0": "Generated scenes, and the published ones."}
     BUILDER_CONFIGS = [
         scene_builder.SceneConfig(
-            name="generated", description="Scenes drawn from a seed by the rules of the published set."
+            name="generated",
+            description="Scenes drawn from a seed by the rules of the published set.",
         )
     ]
     ON_REQUEST_CONFIGS = [
         scene_builder.SceneConfig(
-            name="public", public=True, description="The published scenes (300 MB download), the first 70,000 of them."
+            name="public",
+            public=True,
+            description="The published scenes (300 MB download), the first 70,000 of them.",
         )
     ]
     DEFAULT_BUILDER_CONFIG_NAME = "generated"

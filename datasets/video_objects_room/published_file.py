@@ -56,12 +56,16 @@ def read(path, split, stop, num_frames, segmentation=True):
         frames = _load(masks, len(clips)) if segmentation and masks.exists() else None
         for first in range(0, stop, _BLOCK):
             block = clips[first : min(first + _BLOCK, stop), :num_frames]
-            video = np.ascontiguousarray(block if block.shape[-1] == 3 else np.moveaxis(block, 2, -1)).astype(np.uint8)
+            video = np.ascontiguousarray(
+                block if block.shape[-1] == 3 else np.moveaxis(block, 2, -1)
+            ).astype(np.uint8)
             mask = np.full(video.shape[:-1], IGNORE_LABEL, np.uint8)
             if frames is not None:
                 for i in range(len(mask)):
                     mask[i] = _labels(masks, first + i, frames[first + i], num_frames)
-            visibility = (mask[:, None] == np.arange(1 + MAX_OBJECTS)[:, None, None, None]).any(axis=(2, 3, 4))
+            visibility = (mask[:, None] == np.arange(1 + MAX_OBJECTS)[:, None, None, None]).any(
+                axis=(2, 3, 4)
+            )
             visibility[:, 0] = True
             yield {"video": video, "mask": mask, "visibility": visibility.astype(np.float32)}
 
@@ -77,8 +81,14 @@ def _checked(file, path, name, num_frames):
     """Returns the data set `name`, or raises a `UserError`."""
     clips = file.get(name)
     if not isinstance(clips, h5py.Dataset):
-        raise UserError(f"`{path}` must have the data sets {', '.join(SETS.values())}. Received: {', '.join(file) or 'nothing'}.")
-    if clips.shape[2:] not in ((3, SIZE, SIZE), (SIZE, SIZE, 3)) or clips.shape[1] < num_frames or clips.dtype.kind not in "ui":
+        raise UserError(
+            f"`{path}` must have the data sets {', '.join(SETS.values())}. Received: {', '.join(file) or 'nothing'}."
+        )
+    if (
+        clips.shape[2:] not in ((3, SIZE, SIZE), (SIZE, SIZE, 3))
+        or clips.shape[1] < num_frames
+        or clips.dtype.kind not in "ui"
+    ):
         raise UserError(
             f"{name} of `{path}` must be integers of shape (clips, frames, 3, {SIZE}, {SIZE}) with at least {num_frames} frames. "
             f"Received: {clips.dtype} of shape {clips.shape}."
@@ -94,7 +104,9 @@ def _load(path, count):
         raise UserError(f"`{path}` must be a JSON file: {first_line(error)}.") from error
     if not isinstance(clips, list) or len(clips) != count:
         received = f"{len(clips)} of them" if isinstance(clips, list) else type(clips).__name__
-        raise UserError(f"`{path}` must be a list of the {count} clips of {NAME}. Received: {received}.")
+        raise UserError(
+            f"`{path}` must be a list of the {count} clips of {NAME}. Received: {received}."
+        )
     return clips
 
 
@@ -116,7 +128,9 @@ def _labels(path, number, frames, num_frames):
                 for start, length in runs:
                     row[start - 1 : start - 1 + length] = entity
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"Clip {number} of `{path}` must have ids, masks and num_bg of {num_frames} frames. Received: {first_line(error)}.") from error
+        raise UserError(
+            f"Clip {number} of `{path}` must have ids, masks and num_bg of {num_frames} frames. Received: {first_line(error)}."
+        ) from error
     return labels.reshape(num_frames, SIZE, SIZE)
 
 
@@ -127,4 +141,6 @@ def _opened(path):
         with h5py.File(str(path), "r") as file:
             yield file
     except (OSError, RuntimeError) as error:
-        raise UserError(f"`{path}` must be an undamaged HDF5 file: {first_line(error)}. Download it again from {LINK}") from error
+        raise UserError(
+            f"`{path}` must be an undamaged HDF5 file: {first_line(error)}. Download it again from {LINK}"
+        ) from error

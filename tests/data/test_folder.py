@@ -65,7 +65,11 @@ def test_sixteen_bit_and_transparent_pictures(tmp_path):
     save(tmp_path / "b.png", transparent)
     deep, see_through = folder.open_folder(tmp_path, (8, 8, 3)).image
     assert (deep == 0x80).all()
-    assert see_through[0, 0].tolist() == [255, 0, 0] and see_through[7, 0].tolist() == [255, 255, 255]
+    assert see_through[0, 0].tolist() == [255, 0, 0] and see_through[7, 0].tolist() == [
+        255,
+        255,
+        255,
+    ]
 
 
 def test_single_picture(tmp_path):
@@ -80,7 +84,9 @@ def test_a_file_that_is_no_picture_is_named(tmp_path, content):
     with pytest.raises(UserError, match=r"b.png` is not a picture that can be read") as error:
         folder.open_folder(tmp_path, SIZE)
     assert "\n" not in str(error.value)
-    with pytest.warns(UserWarning, match="1 of 2 files are no pictures and were skipped, the first: .*b.png"):
+    with pytest.warns(
+        UserWarning, match="1 of 2 files are no pictures and were skipped, the first: .*b.png"
+    ):
         assert len(folder.open_folder(tmp_path, SIZE, skip_unreadable=True)) == 1
 
 
@@ -111,9 +117,14 @@ def test_errors_name_the_argument(tmp_path):
     with pytest.raises(UserError, match="which has no files"):
         folder.open_folder(tmp_path, SIZE)
     (tmp_path / "a.txt").write_text("words")
-    with pytest.warns(UserWarning, match="1 of 1 files"), pytest.raises(UserError, match="where no file is one"):
+    with (
+        pytest.warns(UserWarning, match="1 of 1 files"),
+        pytest.raises(UserError, match="where no file is one"),
+    ):
         folder.open_folder(tmp_path, SIZE, skip_unreadable=True)
     with pytest.raises(UserError, match="Unknown fit 'cropp'. Did you mean 'crop'"):
         folder.open_folder(tmp_path, SIZE, fit="cropp")
-    with pytest.raises(UserError, match=r"`image_size` must be .* Received: image_size=\(16, 16, 2\)"):
+    with pytest.raises(
+        UserError, match=r"`image_size` must be .* Received: image_size=\(16, 16, 2\)"
+    ):
         folder.open_folder(tmp_path, (16, 16, 2))

@@ -9,10 +9,10 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-
-from tfobj.data import packed, pipeline, protocols, transforms
 from tfobj.datasets.generators import polygons, sprites, tetris
 from tfobj.datasets.tetris.tetris_dataset_builder import Builder
+
+from tfobj.data import packed, pipeline, protocols, transforms
 from tfobj.errors import UserError
 
 SMALL = protocols.get("tetris").with_sizes(num_train=40, num_test=20)
@@ -61,7 +61,9 @@ def test_arrays_are_mapped_and_writing_does_not_reach_the_file(prepared_dir):
     taken = arrays.take(7)
     assert len(taken) == 7 and len(taken.mask) == len(taken.factors["x"]) == 7
     assert np.shares_memory(taken.image, arrays.image)
-    with pytest.raises(UserError, match=r"`num_scenes` must be in 1 ... 40. Received: num_scenes=41"):
+    with pytest.raises(
+        UserError, match=r"`num_scenes` must be in 1 ... 40. Received: num_scenes=41"
+    ):
         arrays.take(41)
 
 
@@ -76,7 +78,9 @@ def test_crop_and_resize(prepared_dir):
     arrays = packed.open_split(cropped, "train", prepared_dir)
     np.testing.assert_array_equal(arrays.image, expected["image"][:, 1:33, 2:34])
     np.testing.assert_array_equal(arrays.mask, expected["mask"][:, 1:33, 2:34])
-    halved = packed.open_split(dataclasses.replace(cropped, image_size=(16, 16, 3)), "train", prepared_dir)
+    halved = packed.open_split(
+        dataclasses.replace(cropped, image_size=(16, 16, 3)), "train", prepared_dir
+    )
     np.testing.assert_array_equal(halved.mask, arrays.mask[:, 1::2, 1::2])
     assert halved.image.shape == (40, 16, 16, 3)
 
@@ -86,7 +90,10 @@ def test_filter_by_object_count(tmp_path):
     whole = packed.open_split(protocol, "train", tmp_path)
     count = whole.factors["visibility"][:, 1:].sum(axis=1)
     chosen = np.flatnonzero((count >= 2) & (count <= 3))[3:8]
-    splits = {"few": protocols.Split("train", 3, 8, objects=(2, 3)), "none": protocols.Split("train", objects=(9, 10))}
+    splits = {
+        "few": protocols.Split("train", 3, 8, objects=(2, 3)),
+        "none": protocols.Split("train", objects=(9, 10)),
+    }
     filtered = dataclasses.replace(protocol, splits=splits)
     few = packed.open_split(filtered, "few", tmp_path)
     np.testing.assert_array_equal(few.image, whole.image[chosen])
@@ -97,7 +104,9 @@ def test_filter_by_object_count(tmp_path):
 
 def test_split_beyond_the_data_is_an_error(prepared_dir):
     longer = dataclasses.replace(SMALL, splits={"train": protocols.Split("train", 0, 41)})
-    with pytest.raises(UserError, match="must lie within the 40 scenes of tetris/.*Received: scenes 0 to 41"):
+    with pytest.raises(
+        UserError, match="must lie within the 40 scenes of tetris/.*Received: scenes 0 to 41"
+    ):
         packed.open_split(longer, "train", prepared_dir)
     unknown = dataclasses.replace(SMALL, splits={"val": protocols.Split("validation")})
     with pytest.raises(UserError, match="must have a split 'validation'. Received: train, test"):
@@ -178,7 +187,9 @@ def test_public_protocol_without_network_names_the_way_out(data_dir, monkeypatch
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(tfds.download.DownloadManager, "download", offline)
-    with pytest.raises(UserError, match="could not be downloaded .*downloads/manual.*'generated'") as error:
+    with pytest.raises(
+        UserError, match="could not be downloaded .*downloads/manual.*'generated'"
+    ) as error:
         packed.open_split(protocols.get("tetris_public"), "train", data_dir)
     assert "\n" not in str(error.value)
 
@@ -204,7 +215,12 @@ def polygons_dir(tmp_path_factory):
 def test_amodal_masks_and_depth_from_generator_to_evaluation_batch(polygons_dir):
     expected = polygons.scenes(np.arange(90_000, 90_010))
     arrays = packed.open_split(POLYGONS, "test", polygons_dir)
-    assert isinstance(arrays.amodal_masks, np.memmap) and arrays.amodal_masks.shape == (10, 3, 64, 8)
+    assert isinstance(arrays.amodal_masks, np.memmap) and arrays.amodal_masks.shape == (
+        10,
+        3,
+        64,
+        8,
+    )
     batches = list(pipeline.evaluation_batches(arrays, 4))
     assert batches[0]["amodal_masks"].dtype == np.uint8 and batches[0]["depth"].dtype == np.float32
     for name in ("amodal_masks", "depth", "mask"):
@@ -221,7 +237,13 @@ def test_slices_of_amodal_masks_stay_with_their_scenes(polygons_dir):
 
 
 @pytest.mark.parametrize(
-    "crop, size", [(((10, 51), (7, 48)), (41, 41)), (None, (32, 32)), (((5, 61), (8, 64)), (28, 35)), (None, (64, 21))]
+    "crop, size",
+    [
+        (((10, 51), (7, 48)), (41, 41)),
+        (None, (32, 32)),
+        (((5, 61), (8, 64)), (28, 35)),
+        (None, (64, 21)),
+    ],
 )
 def test_amodal_masks_are_cropped_and_resized_as_the_labels_are(polygons_dir, crop, size):
     protocol = dataclasses.replace(POLYGONS, crop=crop, image_size=(*size, 3))
@@ -245,7 +267,9 @@ def test_amodal_masks_are_filtered_with_their_scenes(tmp_path):
     expected = sprites.scenes(np.arange(60), variant="colored_on_black")
     chosen = np.flatnonzero(expected["visibility"].sum(axis=1) == 4)[2:9]
     np.testing.assert_array_equal(few.image, expected["image"][chosen])
-    np.testing.assert_array_equal(transforms.unpack_masks(few.amodal_masks, 64), expected["amodal_masks"][chosen])
+    np.testing.assert_array_equal(
+        transforms.unpack_masks(few.amodal_masks, 64), expected["amodal_masks"][chosen]
+    )
     np.testing.assert_array_equal(few.factors["depth"], expected["depth"][chosen])
 
 

@@ -27,14 +27,22 @@ def numbers(batch):
 def test_every_scene_exactly_once_per_epoch(num_scenes, batch_size):
     stream = BatchStream(numbered_scenes(num_scenes), batch_size, seed=1)
     num_epochs = 6
-    flat = np.concatenate([stream.indices(step) for step in range(-(-num_epochs * num_scenes // batch_size))])
+    flat = np.concatenate(
+        [stream.indices(step) for step in range(-(-num_epochs * num_scenes // batch_size))]
+    )
     for epoch in range(num_epochs):
-        assert sorted(flat[epoch * num_scenes : (epoch + 1) * num_scenes]) == list(range(num_scenes))
+        assert sorted(flat[epoch * num_scenes : (epoch + 1) * num_scenes]) == list(
+            range(num_scenes)
+        )
 
 
 def test_epochs_and_seeds_have_different_orders():
     scenes = numbered_scenes(50)
-    orders = [BatchStream(scenes, 50, seed).indices(epoch).tolist() for seed in (0, 1, 2**40) for epoch in (0, 1)]
+    orders = [
+        BatchStream(scenes, 50, seed).indices(epoch).tolist()
+        for seed in (0, 1, 2**40)
+        for epoch in (0, 1)
+    ]
     assert len({tuple(order) for order in orders}) == 6
 
 
@@ -57,7 +65,9 @@ def test_batch_straddles_epochs():
     scenes = numbered_scenes(5)
     whole = BatchStream(scenes, 5, seed=9)
     first, second = whole.indices(0), whole.indices(1)
-    np.testing.assert_array_equal(BatchStream(scenes, 3, seed=9).indices(1), [*first[3:], second[0]])
+    np.testing.assert_array_equal(
+        BatchStream(scenes, 3, seed=9).indices(1), [*first[3:], second[0]]
+    )
 
 
 def test_without_shuffling_scenes_come_in_order():
@@ -78,9 +88,13 @@ def test_batches_are_copies():
 def test_dataset_equals_batches_from_any_step(start_step, num_parallel_calls, batch_size, shuffle):
     stream = BatchStream(numbered_scenes(23), batch_size, seed=2**63 + 3, shuffle=shuffle)
     dataset = stream.dataset(start_step, num_parallel_calls=num_parallel_calls)
-    for step, batch in zip(range(start_step, start_step + 12), dataset.as_numpy_iterator(), strict=False):
+    for step, batch in zip(
+        range(start_step, start_step + 12), dataset.as_numpy_iterator(), strict=False
+    ):
         expected = stream.batch(step)
-        np.testing.assert_array_equal(batch["image"], expected["image"].astype(np.float32) / np.float32(255))
+        np.testing.assert_array_equal(
+            batch["image"], expected["image"].astype(np.float32) / np.float32(255)
+        )
         np.testing.assert_array_equal(batch["mask"], expected["mask"])
 
 
@@ -93,7 +107,10 @@ def test_dataset_of_many_scenes_has_the_same_order():
 
 def test_dataset_of_mapped_files_and_of_slices(tmp_path):
     """Mapped memory is shared; a slice that starts at an odd address is copied, where kernels would crash."""
-    np.save(tmp_path / "image.npy", np.random.default_rng(0).integers(0, 256, (50, 5, 7, 3), dtype=np.uint8))
+    np.save(
+        tmp_path / "image.npy",
+        np.random.default_rng(0).integers(0, 256, (50, 5, 7, 3), dtype=np.uint8),
+    )
     arrays = SceneArrays(np.load(tmp_path / "image.npy", mmap_mode="c"))
     for chosen in (arrays, arrays.slice(1, 30)):
         stream = BatchStream(chosen, 8)
@@ -145,7 +162,9 @@ def test_dataset_is_divided_between_replicas():
         "    assert (seen == stream.indices(step)).all(), (step, seen)\n"
         "print('divided')\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert result.stdout.strip() == "divided", result.stderr
 
 
@@ -163,7 +182,9 @@ def test_numpy_part_needs_no_tensorflow():
         "arrays = packed.SceneArrays(scenes['image'], scenes['mask'], amodal_masks=packed_masks)\n"
         "print(next(pipeline.evaluation_batches(arrays, 4))['amodal_masks'].shape)\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert result.stdout.split("\n") == ["(4, 35, 35, 3)", "(4, 3, 64, 64)", ""], result.stderr
 
 
@@ -194,7 +215,9 @@ def test_evaluation_unpacks_amodal_masks_and_adds_depth():
         amodal_masks=transforms.pack_masks(amodal_masks),
     )
     batches = list(evaluation_batches(arrays, 3))
-    assert all(set(batch) == {"image", "mask", "valid", "amodal_masks", "depth"} for batch in batches)
+    assert all(
+        set(batch) == {"image", "mask", "valid", "amodal_masks", "depth"} for batch in batches
+    )
     for name, expected in (("amodal_masks", amodal_masks), ("depth", depth)):
         assert [batch[name].shape for batch in batches] == [(3, *expected.shape[1:])] * 3
         assert batches[0][name].dtype == expected.dtype
@@ -207,7 +230,9 @@ def test_evaluation_unpacks_amodal_masks_and_adds_depth():
 
 
 def test_evaluation_takes_depth_without_amodal_masks():
-    arrays = SceneArrays(np.zeros((2, 3, 3, 3), np.uint8), factors={"depth": np.ones((2, 4), np.float32)})
+    arrays = SceneArrays(
+        np.zeros((2, 3, 3, 3), np.uint8), factors={"depth": np.ones((2, 4), np.float32)}
+    )
     (batch,) = evaluation_batches(arrays, 2)
     assert set(batch) == {"image", "valid", "depth"}
 

@@ -13,13 +13,17 @@ def random_images(*shape):
 
 def test_crop_of_clevr():
     image = random_images(2, 240, 320, 3)
-    np.testing.assert_array_equal(transforms.crop(image, (29, 221), (64, 256)), image[:, 29:221, 64:256])
+    np.testing.assert_array_equal(
+        transforms.crop(image, (29, 221), (64, 256)), image[:, 29:221, 64:256]
+    )
     labels = transforms.crop(image[..., 0], (29, 221), (64, 256), axis=-2)
     np.testing.assert_array_equal(labels, image[:, 29:221, 64:256, 0])
 
 
 def test_crop_outside_is_an_error():
-    with pytest.raises(UserError, match=r"`columns` must lie in 0 ... 35. Received: columns=\(4, 36\)"):
+    with pytest.raises(
+        UserError, match=r"`columns` must lie in 0 ... 35. Received: columns=\(4, 36\)"
+    ):
         transforms.crop(random_images(35, 35, 3), (0, 35), (4, 36))
 
 
@@ -29,8 +33,12 @@ def test_resize_equals_tensorflow(size):
 
     image = random_images(2, 35, 35, 3)
     expected = tf.image.resize(image, size, method="bilinear", antialias=False).numpy()
-    np.testing.assert_allclose(transforms.resize_images(image.astype(np.float32), size), expected, atol=1e-3)
-    np.testing.assert_array_equal(np.abs(transforms.resize_images(image, size) - expected) <= 0.501, True)
+    np.testing.assert_allclose(
+        transforms.resize_images(image.astype(np.float32), size), expected, atol=1e-3
+    )
+    np.testing.assert_array_equal(
+        np.abs(transforms.resize_images(image, size) - expected) <= 0.501, True
+    )
     labels = image[..., 0]
     nearest = tf.image.resize(image[..., :1], size, method="nearest").numpy()[..., 0]
     np.testing.assert_array_equal(transforms.resize_labels(labels, size), nearest)
@@ -78,11 +86,13 @@ def test_packed_masks_are_unpacked_as_they_were(width):
 
 
 def test_packed_row_by_hand():
-    assert transforms.pack_masks(np.array([[1, 0, 0, 0, 0, 0, 0, 0, 1], [0, 1, 0, 0, 0, 0, 0, 1, 0]])).tolist() == [
-        [128, 128], [65, 0]
-    ]
+    assert transforms.pack_masks(
+        np.array([[1, 0, 0, 0, 0, 0, 0, 0, 1], [0, 1, 0, 0, 0, 0, 0, 1, 0]])
+    ).tolist() == [[128, 128], [65, 0]]
 
 
 def test_packed_masks_of_another_width_are_an_error():
-    with pytest.raises(ValueError, match="`packed` must hold rows of 2 bytes for 9 pixels. Received: 1 bytes."):
+    with pytest.raises(
+        ValueError, match="`packed` must hold rows of 2 bytes for 9 pixels. Received: 1 bytes."
+    ):
         transforms.unpack_masks(np.zeros((4, 1), np.uint8), 9)

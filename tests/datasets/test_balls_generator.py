@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from tfobj.datasets.generators import balls
 
 SETS = list(balls.VARIANTS)
@@ -25,7 +24,9 @@ def drawn(position, radius, variant="balls4_binary", size=64, **factors):
     position = np.concatenate([np.zeros((1, 2)), position])[None, None]
     radius = np.concatenate([[0.0], radius])[None]
     color = np.concatenate([np.zeros((1, 3)), np.ones((radius.shape[1] - 1, 3))])[None]
-    result = balls.render({"position": position, "radius": radius, "color": color, **factors}, variant, size)
+    result = balls.render(
+        {"position": position, "radius": radius, "color": color, **factors}, variant, size
+    )
     return {name: values[0, 0] for name, values in result.items()}
 
 
@@ -35,14 +36,23 @@ def test_shapes(variant):
     clips = balls.clips(np.arange(3), variant=variant, num_frames=5, size=32)
     n = facts.num_entities
     shapes = {
-        "video": (3, 5, 32, 32, facts.channels), "mask": (3, 5, 32, 32), "radius": (3, n), "mass": (3, n), "color": (3, n, 3),
-        "visibility": (3, n), "position": (3, 5, n, 2), "velocity": (3, 5, n, 2), "collision": (3, 5, n),
+        "video": (3, 5, 32, 32, facts.channels),
+        "mask": (3, 5, 32, 32),
+        "radius": (3, n),
+        "mass": (3, n),
+        "color": (3, n, 3),
+        "visibility": (3, n),
+        "position": (3, 5, n, 2),
+        "velocity": (3, 5, n, 2),
+        "collision": (3, 5, n),
     }
     if facts.curtain:
         shapes |= {"full_mask": (3, 5, 32, 32), "curtain": (3, 2)}
     assert {name: values.shape for name, values in clips.items()} == shapes
     for name, values in clips.items():
-        assert values.dtype == (np.uint8 if name in ("video", "mask", "full_mask") else np.float32), name
+        assert values.dtype == (
+            np.uint8 if name in ("video", "mask", "full_mask") else np.float32
+        ), name
     absent = clips["visibility"] == 0
     assert clips["visibility"][:, 0].all()
     for name in ("radius", "mass", "color"):
@@ -72,7 +82,11 @@ def test_starts(variant):
     counts = exists.sum(1)
     assert set(counts) == set(range(facts.min_balls, facts.max_balls + 1))
     assert (np.diff(exists.astype(int), axis=1) <= 0).all(), "absent balls come last"
-    assert not state["position"][~exists].any() and not state["velocity"][~exists].any() and not state["mass"][~exists].any()
+    assert (
+        not state["position"][~exists].any()
+        and not state["velocity"][~exists].any()
+        and not state["mass"][~exists].any()
+    )
 
 
 def test_velocities_are_normalised_normal_vectors():
@@ -81,8 +95,12 @@ def test_velocities_are_normalised_normal_vectors():
     np.testing.assert_allclose(velocity.mean(0), 0.0, atol=0.015)  # 5 standard errors
     np.testing.assert_allclose(np.square(velocity).mean(0), 0.25 / 8, rtol=0.1)
     np.testing.assert_allclose((velocity**4).mean(), 3 * 0.0625 / (8 * 10), rtol=0.05)
-    np.testing.assert_allclose((velocity[:, 0] ** 2 * velocity[:, 1] ** 2).mean(), 0.0625 / (8 * 10), rtol=0.15)
-    np.testing.assert_allclose((velocity[:, 0] ** 2 * velocity[:, 7] ** 2).mean(), 0.0625 / (8 * 10), rtol=0.15)
+    np.testing.assert_allclose(
+        (velocity[:, 0] ** 2 * velocity[:, 1] ** 2).mean(), 0.0625 / (8 * 10), rtol=0.15
+    )
+    np.testing.assert_allclose(
+        (velocity[:, 0] ** 2 * velocity[:, 7] ** 2).mean(), 0.0625 / (8 * 10), rtol=0.15
+    )
     np.testing.assert_allclose(np.cov(velocity.T), np.eye(8) * 0.25 / 8, atol=0.003)
 
 
@@ -94,31 +112,54 @@ def test_kinds_and_numbers_are_equally_frequent():
     np.testing.assert_allclose((state["mass"] == 6.0).sum() / exists.sum(), 0.5, atol=0.02)
 
 
-@pytest.mark.parametrize("variant, size", [("balls4_binary", 64), ("balls678_color8", 41), ("balls3_curtain", 64)])
+@pytest.mark.parametrize(
+    "variant, size", [("balls4_binary", 64), ("balls678_color8", 41), ("balls3_curtain", 64)]
+)
 def test_drawing_pixel_by_pixel(variant, size):
     facts = balls.VARIANTS[variant]
     clips = balls.clips(np.arange(2), seed=9, variant=variant, num_frames=3, size=size)
     labels = clips["full_mask"] if facts.curtain else clips["mask"]
     for clip, frame in ((0, 0), (1, 2)):
-        expected = reference_frame(clips["position"][clip, frame].astype(float), clips["radius"][clip].astype(float), facts.box, size)
+        expected = reference_frame(
+            clips["position"][clip, frame].astype(float),
+            clips["radius"][clip].astype(float),
+            facts.box,
+            size,
+        )
         np.testing.assert_array_equal(labels[clip, frame], expected)
 
 
 @pytest.mark.parametrize("variant", SETS)
 def test_factors_give_back_the_video(variant):
     clips = balls.clips(np.arange(6), seed=1, variant=variant, num_frames=4)
-    again = balls.render({name: values for name, values in clips.items() if name not in ("video", "mask", "full_mask")}, variant)
+    again = balls.render(
+        {
+            name: values
+            for name, values in clips.items()
+            if name not in ("video", "mask", "full_mask")
+        },
+        variant,
+    )
     for name, values in again.items():
         np.testing.assert_array_equal(values, clips[name])
 
 
-@pytest.mark.parametrize("radius, box, area, tolerance", [(1.2, 15, 82.35, 5), (1.5, 15, 128.68, 7), (1.2, 10, 185.3, 7)])
+@pytest.mark.parametrize(
+    "radius, box, area, tolerance", [(1.2, 15, 82.35, 5), (1.5, 15, 128.68, 7), (1.2, 10, 185.3, 7)]
+)
 def test_areas(radius, box, area, tolerance):
     """About pi r^2 pixels, and exactly so many on average over places."""
     centres = np.random.default_rng(0).uniform(3, box - 3, (1, 400, 1, 2))
     position = np.concatenate([np.zeros_like(centres), centres], 2)
-    factors = {"position": position, "radius": np.array([[0, radius]]), "color": np.ones((1, 2, 3)), "curtain": np.array([[100, 100]])}
-    areas = (balls.render(factors, "balls3_curtain" if box == 10 else "balls4_binary")["mask"] > 0).sum((0, 2, 3))
+    factors = {
+        "position": position,
+        "radius": np.array([[0, radius]]),
+        "color": np.ones((1, 2, 3)),
+        "curtain": np.array([[100, 100]]),
+    }
+    areas = (
+        balls.render(factors, "balls3_curtain" if box == 10 else "balls4_binary")["mask"] > 0
+    ).sum((0, 2, 3))
     assert np.abs(areas - area).max() <= tolerance
     np.testing.assert_allclose(areas.mean(), area, rtol=0.002)
 
@@ -168,10 +209,19 @@ def test_curtain(size):
         columns = (column <= centres) & (centres < column + 28)
         hidden = rows[:, None] & columns
         if size == 64:
-            assert hidden.sum() == 28 * 28 and hidden[int(row), int(column)] and hidden[int(row) + 27, int(column) + 27]
+            assert (
+                hidden.sum() == 28 * 28
+                and hidden[int(row), int(column)]
+                and hidden[int(row) + 27, int(column) + 27]
+            )
         for frame in range(6):
-            assert not clips["video"][clip, frame, hidden].any() and not clips["mask"][clip, frame, hidden].any()
-            np.testing.assert_array_equal(clips["mask"][clip, frame, ~hidden], clips["full_mask"][clip, frame, ~hidden])
+            assert (
+                not clips["video"][clip, frame, hidden].any()
+                and not clips["mask"][clip, frame, hidden].any()
+            )
+            np.testing.assert_array_equal(
+                clips["mask"][clip, frame, ~hidden], clips["full_mask"][clip, frame, ~hidden]
+            )
             behind += clips["full_mask"][clip, frame, hidden].any()
     np.testing.assert_array_equal(clips["video"][..., 0], np.where(clips["mask"] > 0, 255, 0))
     assert behind > 100
@@ -180,7 +230,16 @@ def test_curtain(size):
 
 def test_colours():
     """Zablotskaia et al. 2020: ball k has colour k of the list, of four or of eight."""
-    listed = [(227, 206, 166), (180, 120, 31), (138, 223, 178), (44, 160, 51), (153, 154, 251), (28, 26, 227), (111, 191, 253), (0, 127, 255)]
+    listed = [
+        (227, 206, 166),
+        (180, 120, 31),
+        (138, 223, 178),
+        (44, 160, 51),
+        (153, 154, 251),
+        (28, 26, 227),
+        (111, 191, 253),
+        (0, 127, 255),
+    ]
     for variant, number in (("balls4_color", 4), ("balls678_color4", 4), ("balls678_color8", 8)):
         clips = balls.clips(np.arange(8), variant=variant, num_frames=2)
         assert not clips["video"][clips["mask"] == 0].any()
@@ -188,12 +247,20 @@ def test_colours():
             pixels = clips["video"][clips["mask"] == 1 + ball]
             assert len(pixels) and (pixels == listed[ball % number]).all()
     visible = clips["visibility"] > 0
-    np.testing.assert_allclose((255 * clips["color"])[visible][:3], [(0, 0, 0), *listed[:2]], rtol=1e-6)
+    np.testing.assert_allclose(
+        (255 * clips["color"])[visible][:3], [(0, 0, 0), *listed[:2]], rtol=1e-6
+    )
 
 
 def test_colours_do_not_change_the_clips():
-    for first, second in (("balls4_binary", "balls4_color"), ("balls678_binary", "balls678_color8")):
-        one, two = (balls.clips(np.arange(3), seed=4, variant=name, num_frames=4) for name in (first, second))
+    for first, second in (
+        ("balls4_binary", "balls4_color"),
+        ("balls678_binary", "balls678_color8"),
+    ):
+        one, two = (
+            balls.clips(np.arange(3), seed=4, variant=name, num_frames=4)
+            for name in (first, second)
+        )
         np.testing.assert_array_equal(one["mask"], two["mask"])
         np.testing.assert_array_equal(one["video"][..., 0], np.where(two["mask"] > 0, 255, 0))
         assert (one["color"][:, 1:5] == 1).all()
@@ -203,7 +270,9 @@ def test_colours_do_not_change_the_clips():
 def test_a_clip_depends_on_seed_and_number_alone(variant):
     together = balls.clips(np.arange(70_000, 70_009), seed=2**63 + 7, variant=variant, num_frames=4)
     for order in ([70_003], [70_008, 70_001], [70_005, 70_005]):
-        for name, values in balls.clips(np.array(order), seed=2**63 + 7, variant=variant, num_frames=4).items():
+        for name, values in balls.clips(
+            np.array(order), seed=2**63 + 7, variant=variant, num_frames=4
+        ).items():
             np.testing.assert_array_equal(values, together[name][np.array(order) - 70_000])
     other = balls.clips(np.arange(70_000, 70_009), seed=3, variant=variant, num_frames=4)
     assert not (other["position"][:, 0, 1] == together["position"][:, 0, 1]).any()
@@ -222,14 +291,22 @@ def test_bits():
     state = balls.initial_state(np.array([0]))
     np.testing.assert_array_equal(state["radius"][0], [1.5, 1.2, 1.2, 1.2])
     np.testing.assert_array_equal(state["position"][0, 0], [7.544399338425137, 6.958487324765883])
-    np.testing.assert_array_equal(state["velocity"][0, 0], [0.048534524966779465, 0.04199300372635048])
-    np.testing.assert_array_equal(balls.factors(np.array([0]))["position"][0, 50, 1], np.float32([8.386046409606934, 11.737899780273438]))
+    np.testing.assert_array_equal(
+        state["velocity"][0, 0], [0.048534524966779465, 0.04199300372635048]
+    )
+    np.testing.assert_array_equal(
+        balls.factors(np.array([0]))["position"][0, 50, 1],
+        np.float32([8.386046409606934, 11.737899780273438]),
+    )
 
 
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: balls.clips([0], variant="balls5"), "`variant` must be one of balls4_binary, .*Received: 'balls5'"),
+        (
+            lambda: balls.clips([0], variant="balls5"),
+            "`variant` must be one of balls4_binary, .*Received: 'balls5'",
+        ),
         (lambda: balls.clips([0], size=8), "`size` must be at least 16 pixels. Received: size=8"),
         (lambda: balls.clips([0], num_frames=0), "`num_frames` must be at least 1"),
         (lambda: balls.clips([0.5]), "`indices` must be a one-dimensional array of integers"),

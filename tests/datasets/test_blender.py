@@ -10,10 +10,10 @@ import sys
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-
 from tfobj.datasets.blender import driver
 from tfobj.datasets.clevr_with_masks import clevr_with_masks_dataset_builder
 from tfobj.datasets.generators import clevr_scenes
+
 from tfobj.errors import UserError
 
 STAND_IN = '''#!{python}
@@ -56,13 +56,25 @@ def test_driver_brings_back_what_the_worker_wrote(blender):
     expected = clevr_scenes.factors(np.array([3, 7]), seed=1, variant="clevr5")
     for name, values in expected.items():
         np.testing.assert_array_equal(scenes[name], values)
-    assert scenes["image"].shape == (2, 20, 20, 3) and scenes["image"][1, 0, 0].tolist() == [10, 20, 7]
+    assert scenes["image"].shape == (2, 20, 20, 3) and scenes["image"][1, 0, 0].tolist() == [
+        10,
+        20,
+        7,
+    ]
     assert scenes["amodal_masks"].shape == (2, 6, 20, 20) and scenes["amodal_masks"][:, 0].all()
     for row, count in enumerate(expected["visibility"].sum(axis=1).astype(int)):
-        assert scenes["mask"][row, count - 2, 0] == count - 1 and scenes["mask"][row].max() == count - 1
+        assert (
+            scenes["mask"][row, count - 2, 0] == count - 1
+            and scenes["mask"][row].max() == count - 1
+        )
         assert not scenes["amodal_masks"][row, count:].any()
     np.testing.assert_array_equal(scenes["depth_map"][:, 0, 0], np.float16([0.5, 1.5]))
-    assert (job()["samples"], job()["size"], job()["shift"], job()["sensor_width"]) == (4, 20, [0.0, 0.0], 32 * 96 / 160)
+    assert (job()["samples"], job()["size"], job()["shift"], job()["sensor_width"]) == (
+        4,
+        20,
+        [0.0, 0.0],
+        32 * 96 / 160,
+    )
 
 
 def test_driver_describes_scenes_without_codes(blender):
@@ -75,19 +87,26 @@ def test_driver_describes_scenes_without_codes(blender):
     assert scene["ground"] == pytest.approx(0.8)
     assert len(scene["objects"]) == factors["visibility"][0].sum() - 1
     for number, entity in enumerate(scene["objects"], start=1):
-        assert entity["shape"] == ("sphere", "cylinder", "cube")[int(factors["shape"][0, number]) - 1]
+        assert (
+            entity["shape"] == ("sphere", "cylinder", "cube")[int(factors["shape"][0, number]) - 1]
+        )
         assert entity["material"] == ("rubber", "metal")[int(factors["material"][0, number]) - 1]
         assert entity["radius"] == (0.7, 0.35)[int(factors["size"][0, number]) - 1]
         np.testing.assert_allclose(entity["location"], [factors[axis][0, number] for axis in "xyz"])
         np.testing.assert_allclose(entity["color"], factors["rgb"][0, number])
         assert entity["azimuth"] == pytest.approx(factors["rotation"][0, number])
     # The papers' crop of 192 of 320 columns, five pixels below the middle; the roughness of today's Blender.
-    assert job()["sensor_width"] == pytest.approx(19.2) and job()["shift"] == pytest.approx([0, -5 / 192])
+    assert job()["sensor_width"] == pytest.approx(19.2) and job()["shift"] == pytest.approx(
+        [0, -5 / 192]
+    )
     assert sorted(np.round(job()["metal"], 3).tolist()) == [[0.4, 0.447], [0.6, 0.1]]
 
 
 def test_view_of_the_whole_picture():
-    assert driver._view(clevr_scenes.VARIANTS["clevr3"].frame) == {"sensor_width": 32.0, "shift": (0.0, 0.0)}
+    assert driver._view(clevr_scenes.VARIANTS["clevr3"].frame) == {
+        "sensor_width": 32.0,
+        "shift": (0.0, 0.0),
+    }
 
 
 def test_grayscale_is_the_luma(blender):
@@ -98,12 +117,20 @@ def test_grayscale_is_the_luma(blender):
 
 def test_builder_stores_what_blender_made(blender, tmp_path):
     blender()
-    config = clevr_with_masks_dataset_builder.ClevrConfig(name="small", renderer="blender", num_train=2, num_test=1, image_size=16, samples=8)
+    config = clevr_with_masks_dataset_builder.ClevrConfig(
+        name="small", renderer="blender", num_train=2, num_test=1, image_size=16, samples=8
+    )
     builder = clevr_with_masks_dataset_builder.Builder(data_dir=tmp_path, config=config)
     builder.download_and_prepare()
     stored = tfds.as_numpy(builder.as_dataset(split="train", batch_size=-1))
     assert stored["image"][1, 0, 0].tolist() == [10, 20, 1]
-    assert dict(builder.info.metadata) == {"renderer": "blender", "variant": "clevr6", "seed": 0, "samples": 8, "blender": "4.5.0"}
+    assert dict(builder.info.metadata) == {
+        "renderer": "blender",
+        "variant": "clevr6",
+        "seed": 0,
+        "samples": 8,
+        "blender": "4.5.0",
+    }
 
 
 def one_line(message):
@@ -111,18 +138,27 @@ def one_line(message):
 
 
 def test_missing_blender_says_what_to_install_and_what_needs_none(tmp_path):
-    if shutil.which("blender") or subprocess.run([sys.executable, "-c", "import bpy"], capture_output=True).returncode == 0:
+    if (
+        shutil.which("blender")
+        or subprocess.run([sys.executable, "-c", "import bpy"], capture_output=True).returncode == 0
+    ):
         pytest.skip("this Python has Blender")
-    config = clevr_with_masks_dataset_builder.ClevrConfig(name="small", renderer="blender", num_train=1, num_test=1)
+    config = clevr_with_masks_dataset_builder.ClevrConfig(
+        name="small", renderer="blender", num_train=1, num_test=1
+    )
     message = r"needs Blender as a Python module.*No module named 'bpy'.*pip install tfobj\[blender\].*TFOBJ_BLENDER_PYTHON.*raycast_\.\.\. need no Blender"
     with one_line(message) as error:
-        clevr_with_masks_dataset_builder.Builder(data_dir=tmp_path, config=config).download_and_prepare()
+        clevr_with_masks_dataset_builder.Builder(
+            data_dir=tmp_path, config=config
+        ).download_and_prepare()
     assert "\n" not in str(error.value)
 
 
 def test_python_that_is_none(monkeypatch, tmp_path):
     monkeypatch.setenv(driver.VARIABLE, str(tmp_path / "nowhere"))
-    with one_line(r"`TFOBJ_BLENDER_PYTHON` must be the Python of an environment with `bpy`. Received: .*nowhere"):
+    with one_line(
+        r"`TFOBJ_BLENDER_PYTHON` must be the Python of an environment with `bpy`. Received: .*nowhere"
+    ):
         driver.version()
 
 
@@ -134,7 +170,9 @@ def test_packages_of_this_python_are_not_forced_on_the_other(blender, monkeypatc
 
 def test_blender_that_fails(blender):
     blender(extra="raise MemoryError('no memory for the scene')")
-    with one_line(r"Blender \(.*python\) ended with status 1: MemoryError: no memory for the scene"):
+    with one_line(
+        r"Blender \(.*python\) ended with status 1: MemoryError: no memory for the scene"
+    ):
         driver.version()
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
-
-from tfobj.data import transforms
 from tfobj.datasets import png, public_records
 from tfobj.datasets.generators import polygons, sprites, tetris
 from tfobj.datasets.multi_dsprites import multi_dsprites_dataset_builder
 from tfobj.datasets.overlapping_polygons import overlapping_polygons_dataset_builder
 from tfobj.datasets.scene_builder import SceneConfig
 from tfobj.datasets.tetris import tetris_dataset_builder
+
+from tfobj.data import transforms
 from tfobj.errors import UserError
 
 BUILDERS = [
@@ -24,7 +24,9 @@ BUILDERS = [
     overlapping_polygons_dataset_builder.Builder,
 ]
 PUBLISHED_VARIANTS = [name for name, variant in sprites.VARIANTS.items() if variant.published]
-TETRIS_FILE = tetris_dataset_builder.Builder.pkg_dir_path / "dummy_data" / "tetrominoes_train.tfrecords"
+TETRIS_FILE = (
+    tetris_dataset_builder.Builder.pkg_dir_path / "dummy_data" / "tetrominoes_train.tfrecords"
+)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,12 @@ def test_generated_builder_holds_the_generators_scenes(tmp_path):
 @pytest.mark.parametrize("variant", list(sprites.VARIANTS))
 def test_sprites_builder_of_another_size(tmp_path, variant):
     builder = build(
-        multi_dsprites_dataset_builder.Builder, tmp_path, variant=variant, num_train=3, num_test=2, image_size=32
+        multi_dsprites_dataset_builder.Builder,
+        tmp_path,
+        variant=variant,
+        num_train=3,
+        num_test=2,
+        image_size=32,
     )
     stored = tfds.as_numpy(builder.as_dataset(split="test", batch_size=-1))
     expected = sprites.scenes([60_000, 60_001], variant=variant, size=32)
@@ -67,20 +74,29 @@ def test_sprites_builder_of_another_size(tmp_path, variant):
     has_depth = variant == "colored_on_black"
     assert ("amodal_masks" in stored) == ("depth" in stored["factors"]) == has_depth
     if has_depth:
-        np.testing.assert_array_equal(stored["amodal_masks"], np.packbits(expected["amodal_masks"], axis=-1))
+        np.testing.assert_array_equal(
+            stored["amodal_masks"], np.packbits(expected["amodal_masks"], axis=-1)
+        )
         np.testing.assert_array_equal(stored["factors"]["depth"], expected["depth"])
 
 
 def test_polygons_builder_stores_amodal_masks_and_depth(tmp_path):
     """36 pixels of a row take four and a half bytes."""
     builder = build(
-        overlapping_polygons_dataset_builder.Builder, tmp_path, num_train=7, num_test=5, test_start=90_000,
-        image_size=36, seed=2,
+        overlapping_polygons_dataset_builder.Builder,
+        tmp_path,
+        num_train=7,
+        num_test=5,
+        test_start=90_000,
+        image_size=36,
+        seed=2,
     )
     stored = tfds.as_numpy(builder.as_dataset(split="test", batch_size=-1))
     expected = polygons.scenes(np.arange(90_000, 90_005), seed=2, size=36)
     assert stored["amodal_masks"].shape == (5, 3, 36, 5)
-    np.testing.assert_array_equal(np.unpackbits(stored["amodal_masks"], axis=-1, count=36), expected["amodal_masks"])
+    np.testing.assert_array_equal(
+        np.unpackbits(stored["amodal_masks"], axis=-1, count=36), expected["amodal_masks"]
+    )
     np.testing.assert_array_equal(stored["image"], expected["image"])
     np.testing.assert_array_equal(stored["mask"], expected["mask"])
     assert set(stored["factors"]) == set(expected) - {"image", "mask", "amodal_masks"}
@@ -100,14 +116,28 @@ def test_sets_of_the_factored_scene_model_have_100_000_scenes():
 def test_features_of_older_configs_have_not_changed():
     """Data that was prepared before there were amodal masks stays readable."""
     for variant in PUBLISHED_VARIANTS:
-        features = multi_dsprites_dataset_builder.Builder(config=f"generated_{variant}").info.features
+        features = multi_dsprites_dataset_builder.Builder(
+            config=f"generated_{variant}"
+        ).info.features
         assert set(features) == {"image", "mask", "factors", "index"}
-        assert set(features["factors"]) == {"x", "y", "shape", "orientation", "scale", "color", "visibility"}
+        assert set(features["factors"]) == {
+            "x",
+            "y",
+            "shape",
+            "orientation",
+            "scale",
+            "color",
+            "visibility",
+        }
 
 
 def test_unpublished_sets_cannot_be_read(tmp_path):
     for builder_cls, options, message in (
-        (overlapping_polygons_dataset_builder.Builder, {}, "`public` must be False for overlapping_polygons"),
+        (
+            overlapping_polygons_dataset_builder.Builder,
+            {},
+            "`public` must be False for overlapping_polygons",
+        ),
         (
             multi_dsprites_dataset_builder.Builder,
             {"variant": "colored_on_black"},
@@ -131,12 +161,18 @@ def test_build_without_a_config_stays_offline(builder_cls):
 @pytest.mark.parametrize("builder_cls", BUILDERS)
 def test_builder_finds_its_documents(builder_cls):
     metadata = builder_cls.get_metadata()
-    assert "papers test on" in metadata.description and "title={" in metadata.citation and metadata.tags
+    assert (
+        "papers test on" in metadata.description
+        and "title={" in metadata.citation
+        and metadata.tags
+    )
 
 
 def test_command_line_json_makes_a_config():
     options = json.loads('{"name": "tiny", "num_train": 4, "num_test": 2, "image_size": 40}')
-    builder = tetris_dataset_builder.Builder(config=tetris_dataset_builder.Builder.builder_config_cls(**options))
+    builder = tetris_dataset_builder.Builder(
+        config=tetris_dataset_builder.Builder.builder_config_cls(**options)
+    )
     assert builder.info.features["image"].shape == (40, 40, 3)
 
 
@@ -144,7 +180,10 @@ def test_command_line_json_makes_a_config():
     "options, message",
     [
         (dict(num_train=0), "`num_train` and `num_test` must be at least 1"),
-        (dict(num_train=70_000), "`test_start` must be at least `num_train`.*test_start=60000, num_train=70000"),
+        (
+            dict(num_train=70_000),
+            "`test_start` must be at least `num_train`.*test_start=60000, num_train=70000",
+        ),
         (dict(public=True, image_size=40), "`image_size` is an option of generated data"),
     ],
 )
@@ -177,15 +216,23 @@ def test_public_bytes_are_stored_one_by_one(tetris_schema):
 
     record = next(iter(tf.data.TFRecordDataset(str(TETRIS_FILE), "GZIP"))).numpy()
     feature = tf.train.Example.FromString(record).features.feature
-    assert {name: len(feature[name].bytes_list.value) for name in ("image", "mask")} == {"image": 3675, "mask": 4900}
+    assert {name: len(feature[name].bytes_list.value) for name in ("image", "mask")} == {
+        "image": 3675,
+        "mask": 4900,
+    }
     assert {len(value) for value in feature["image"].bytes_list.value} == {1}
     assert len(feature["color"].float_list.value) == 12
 
 
 def test_public_builder_reads_a_file_on_disk(tmp_path):
     builder = build(
-        tetris_dataset_builder.Builder, tmp_path,
-        public=True, path=str(TETRIS_FILE), num_train=5, num_test=3, test_start=5,
+        tetris_dataset_builder.Builder,
+        tmp_path,
+        public=True,
+        path=str(TETRIS_FILE),
+        num_train=5,
+        num_test=3,
+        test_start=5,
     )
     stored = tfds.as_numpy(builder.as_dataset(split="test", batch_size=-1))
     np.testing.assert_array_equal(stored["image"], tetris.scenes([5, 6, 7])["image"])
@@ -193,7 +240,9 @@ def test_public_builder_reads_a_file_on_disk(tmp_path):
 
 
 def test_public_builder_names_a_missing_file(tmp_path):
-    with pytest.raises(UserError, match="`path` must be an existing file. Received: path='/nowhere/file'"):
+    with pytest.raises(
+        UserError, match="`path` must be an existing file. Received: path='/nowhere/file'"
+    ):
         build(tetris_dataset_builder.Builder, tmp_path, public=True, path="/nowhere/file")
 
 
@@ -238,7 +287,9 @@ def test_short_public_file_gives_one_line(tetris_schema):
 
 def test_public_file_of_another_dataset_gives_one_line():
     schema = multi_dsprites_dataset_builder.Builder(config="public_binarized").public_file()
-    with pytest.raises(UserError, match="must hold records of multi_dsprites/.* Received other features") as error:
+    with pytest.raises(
+        UserError, match="must hold records of multi_dsprites/.* Received other features"
+    ) as error:
         read_all(TETRIS_FILE, schema)
     assert "\n" not in str(error.value)
 

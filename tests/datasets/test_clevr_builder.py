@@ -11,11 +11,11 @@ import sys
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-
-from tfobj.data import packed, protocols, transforms
 from tfobj.datasets import public_records
 from tfobj.datasets.clevr_with_masks import clevr_with_masks_dataset_builder
 from tfobj.datasets.generators import clevr_scenes
+
+from tfobj.data import packed, protocols, transforms
 from tfobj.errors import UserError
 
 Builder = clevr_with_masks_dataset_builder.Builder
@@ -47,12 +47,22 @@ def contents(builder, split):
 
 @pytest.mark.parametrize("variant, depth_map", [("clevr5_vbg", True), ("clevr6_grayscale", False)])
 def test_stored_scenes_are_the_generators(tmp_path, variant, depth_map):
-    builder = build(tmp_path, variant=variant, num_train=1, num_test=2, image_size=20, depth_map=depth_map, seed=4)
+    builder = build(
+        tmp_path,
+        variant=variant,
+        num_train=1,
+        num_test=2,
+        image_size=20,
+        depth_map=depth_map,
+        seed=4,
+    )
     stored = contents(builder, "test")
     expected = clevr_scenes.scenes(np.array([70_000, 70_001]), seed=4, variant=variant, size=20)
     np.testing.assert_array_equal(stored["image"], expected["image"])
     np.testing.assert_array_equal(stored["mask"], expected["mask"])
-    np.testing.assert_array_equal(np.unpackbits(stored["amodal_masks"], axis=-1, count=20), expected["amodal_masks"])
+    np.testing.assert_array_equal(
+        np.unpackbits(stored["amodal_masks"], axis=-1, count=20), expected["amodal_masks"]
+    )
     assert ("depth_map" in stored) == depth_map
     if depth_map:
         np.testing.assert_array_equal(stored["depth_map"], expected["depth_map"])
@@ -68,7 +78,11 @@ def test_several_processes_build_the_same(tmp_path, monkeypatch):
     stored = []
     for number in (1, 2):
         monkeypatch.setenv("TFOBJ_PROCESSES", str(number))
-        stored.append(contents(build(tmp_path / str(number), num_train=17, num_test=1, image_size=24), "train"))
+        stored.append(
+            contents(
+                build(tmp_path / str(number), num_train=17, num_test=1, image_size=24), "train"
+            )
+        )
     for name in ("image", "mask", "amodal_masks", "index"):
         np.testing.assert_array_equal(stored[0][name], stored[1][name])
     for name, values in stored[0]["factors"].items():
@@ -78,12 +92,30 @@ def test_several_processes_build_the_same(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_command_line_builds_a_config_of_ones_own(tmp_path):
     """The dataset's README shows this command."""
-    options = json.dumps({"name": "mine", "variant": "clevr5", "num_train": 3, "num_test": 1, "image_size": 16})
-    command = [str(pathlib.Path(sys.executable).with_name("tfds")), "build", "datasets/clevr_with_masks", "--config", options]
-    result = subprocess.run([*command, "--data_dir", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, env={**os.environ, "TFOBJ_PROCESSES": "2"})
+    options = json.dumps(
+        {"name": "mine", "variant": "clevr5", "num_train": 3, "num_test": 1, "image_size": 16}
+    )
+    command = [
+        str(pathlib.Path(sys.executable).with_name("tfds")),
+        "build",
+        "datasets/clevr_with_masks",
+        "--config",
+        options,
+    ]
+    result = subprocess.run(
+        [*command, "--data_dir", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TFOBJ_PROCESSES": "2"},
+    )
     assert result.returncode == 0, result.stderr
-    stored = contents(tfds.builder_from_directory(tmp_path / "clevr_with_masks" / "mine" / "1.0.0"), "train")
-    np.testing.assert_array_equal(stored["image"], clevr_scenes.scenes(np.arange(3), variant="clevr5", size=16)["image"])
+    stored = contents(
+        tfds.builder_from_directory(tmp_path / "clevr_with_masks" / "mine" / "1.0.0"), "train"
+    )
+    np.testing.assert_array_equal(
+        stored["image"], clevr_scenes.scenes(np.arange(3), variant="clevr5", size=16)["image"]
+    )
 
 
 def test_configs():
@@ -94,7 +126,12 @@ def test_configs():
             config = configs[f"{renderer}_{variant}"]
             assert (config.renderer, config.variant, config.public) == (renderer, variant, False)
             shape = Builder(config=config.name).scene_shape()
-            assert shape == (facts.default_size, facts.default_size, facts.channels, 1 + facts.max_objects)
+            assert shape == (
+                facts.default_size,
+                facts.default_size,
+                facts.channels,
+                1 + facts.max_objects,
+            )
     assert Builder(config="raycast_clevr6_96").scene_shape() == (96, 96, 3, 7)
     assert Builder(config="public").scene_shape() == (240, 320, 3, 11)
     assert not Builder(config=Builder.DEFAULT_BUILDER_CONFIG_NAME).builder_config.public
@@ -103,7 +140,11 @@ def test_configs():
 
 def test_documents():
     metadata = Builder.get_metadata()
-    assert "papers test on" in metadata.description and "johnson2017clevr" in metadata.citation and metadata.tags
+    assert (
+        "papers test on" in metadata.description
+        and "johnson2017clevr" in metadata.citation
+        and metadata.tags
+    )
 
 
 @pytest.mark.parametrize(
@@ -115,7 +156,10 @@ def test_documents():
         (dict(samples=0), "`samples` must be at least 1"),
         (dict(public=True, depth_map=True), "`depth_map` is an option of generated data"),
         (dict(public=True, image_size=128), "`image_size` is an option of generated data"),
-        (dict(num_train=80_000), "`test_start` must be at least `num_train`.*test_start=70000, num_train=80000"),
+        (
+            dict(num_train=80_000),
+            "`test_start` must be at least `num_train`.*test_start=70000, num_train=80000",
+        ),
     ],
 )
 def test_config_errors(options, message):
@@ -130,40 +174,82 @@ def test_published_schema(schema):
 
     record = next(iter(tf.data.TFRecordDataset(str(PUBLIC_FILE), "GZIP"))).numpy()
     feature = tf.train.Example.FromString(record).features.feature
-    strings = {name: len(feature[name].bytes_list.value) for name in feature if feature[name].bytes_list.value}
-    assert strings == {"image": 240 * 320 * 3, "mask": 11 * 240 * 320, "color": 11, "shape": 11, "material": 11, "size": 11}
-    floats = {name: len(feature[name].float_list.value) for name in feature if feature[name].float_list.value}
-    assert floats == {"x": 11, "y": 11, "z": 11, "rotation": 11, "visibility": 11, "pixel_coords": 33}
+    strings = {
+        name: len(feature[name].bytes_list.value)
+        for name in feature
+        if feature[name].bytes_list.value
+    }
+    assert strings == {
+        "image": 240 * 320 * 3,
+        "mask": 11 * 240 * 320,
+        "color": 11,
+        "shape": 11,
+        "material": 11,
+        "size": 11,
+    }
+    floats = {
+        name: len(feature[name].float_list.value)
+        for name in feature
+        if feature[name].float_list.value
+    }
+    assert floats == {
+        "x": 11,
+        "y": 11,
+        "z": 11,
+        "rotation": 11,
+        "visibility": 11,
+        "pixel_coords": 33,
+    }
     assert {len(value) for name in strings for value in feature[name].bytes_list.value[:50]} == {1}
 
 
 def test_published_factors_are_read(public_scenes):
     expected = clevr_scenes.factors(np.arange(3), variant="clevr")
-    np.testing.assert_array_equal(public_scenes["visibility"].sum(axis=1), expected["visibility"].sum(axis=1))
+    np.testing.assert_array_equal(
+        public_scenes["visibility"].sum(axis=1), expected["visibility"].sum(axis=1)
+    )
     for name in ("color", "shape", "material", "size", "x", "y", "z", "pixel_coords"):
         assert public_scenes[name].dtype == np.float32
         np.testing.assert_array_equal(public_scenes[name], expected[name])
-    np.testing.assert_allclose(np.deg2rad(public_scenes["rotation"]), expected["rotation"], rtol=1e-5)
+    np.testing.assert_allclose(
+        np.deg2rad(public_scenes["rotation"]), expected["rotation"], rtol=1e-5
+    )
     assert public_scenes["image"].shape == (3, 240, 320, 3)
 
 
 def test_published_masks_lie_where_the_factors_say(public_scenes):
-    for mask, coords, count in zip(public_scenes["mask"], public_scenes["pixel_coords"], public_scenes["visibility"].sum(axis=1), strict=True):
+    for mask, coords, count in zip(
+        public_scenes["mask"],
+        public_scenes["pixel_coords"],
+        public_scenes["visibility"].sum(axis=1),
+        strict=True,
+    ):
         for entity in range(1, int(count)):
             rows, columns = np.nonzero(mask == entity)
-            assert abs(rows.mean() - coords[entity, 1]) < 20 and abs(columns.mean() - coords[entity, 0]) < 20
+            assert (
+                abs(rows.mean() - coords[entity, 1]) < 20
+                and abs(columns.mean() - coords[entity, 0]) < 20
+            )
 
 
 def test_protocol_filters_by_position_then_number_then_range(tmp_path, schema, public_scenes):
     """Records 0 ... num_train - 1 are for training, the rest for the test; of both, those with some numbers of objects, cropped."""
     order = np.array([1, 2, 1, 0, 2])  # objects: 9, 7 | 9, 8, 7
     path = tmp_path / "file.tfrecords"
-    public_records.write(path, schema, {name: values[order] for name, values in public_scenes.items()})
+    public_records.write(
+        path, schema, {name: values[order] for name, values in public_scenes.items()}
+    )
     base = protocols.get("clevr10_public")
     protocol = dataclasses.replace(
-        base, config="public_small", base_config="public", image_size=(24, 24, 3),
+        base,
+        config="public_small",
+        base_config="public",
+        image_size=(24, 24, 3),
         options={"path": str(path), "num_train": 2, "num_test": 3, "test_start": 2},
-        splits={"train": protocols.Split("train", 0, None, (8, 9)), "test": protocols.Split("test", 1, 2, (7, 8))},
+        splits={
+            "train": protocols.Split("train", 0, None, (8, 9)),
+            "test": protocols.Split("test", 1, 2, (7, 8)),
+        },
     )
     window = transforms.crop(public_scenes["image"], (29, 221), (64, 256))
     expected = transforms.resize_images(window, (24, 24))
@@ -171,7 +257,9 @@ def test_protocol_filters_by_position_then_number_then_range(tmp_path, schema, p
     np.testing.assert_array_equal(train.image, expected[[1]])
     test = packed.open_split(protocol, "test", tmp_path)
     np.testing.assert_array_equal(test.image, expected[[2]])  # the second with 7 or 8 objects
-    labels = transforms.resize_labels(transforms.crop(public_scenes["mask"], (29, 221), (64, 256), axis=-2), (24, 24))
+    labels = transforms.resize_labels(
+        transforms.crop(public_scenes["mask"], (29, 221), (64, 256), axis=-2), (24, 24)
+    )
     np.testing.assert_array_equal(test.mask, labels[[2]])
     assert test.amodal_masks is None and test.factors["visibility"].shape == (1, 11)
 
@@ -185,7 +273,10 @@ def damaged(tmp_path, content):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda content: content[: len(content) // 2], "is damaged or was not downloaded completely"),
+        (
+            lambda content: content[: len(content) // 2],
+            "is damaged or was not downloaded completely",
+        ),
         (gzip.decompress, r"must be a GZIP file \(first bytes 1f 8b\)"),
     ],
     ids=["truncated", "unpacked"],
@@ -200,5 +291,7 @@ def test_damaged_published_file_gives_one_line(tmp_path, change, message):
 def test_short_or_missing_published_file_gives_one_line(tmp_path):
     with pytest.raises(UserError, match="must hold at least 4 records. Received: 3"):
         build(tmp_path, public=True, path=str(PUBLIC_FILE), num_train=2, num_test=2, test_start=2)
-    with pytest.raises(UserError, match="`path` must be an existing file. Received: path='/nowhere/file'"):
+    with pytest.raises(
+        UserError, match="`path` must be an existing file. Received: path='/nowhere/file'"
+    ):
         build(tmp_path, public=True, path="/nowhere/file")

@@ -6,7 +6,6 @@ import hashlib
 
 import numpy as np
 import pytest
-
 from tfobj.datasets.generators import clevr_scenes, clevr_variants, raycast, raycast_shading
 
 ALL_VARIANTS = list(clevr_scenes.VARIANTS)
@@ -28,14 +27,27 @@ def drawn(variant="clevr6", count=8, size=64):
 def arranged(*objects, material=RUBBER, ground=0.8):
     """Factors of one scene of large objects (shape, x, y, rgb) under the unjittered lamps."""
     size = len(objects) + 1
-    result = {name: np.zeros((1, size), np.float32) for name in ("shape", "x", "y", "z", "rotation", "material", "size", "visibility")}
+    result = {
+        name: np.zeros((1, size), np.float32)
+        for name in ("shape", "x", "y", "z", "rotation", "material", "size", "visibility")
+    }
     result["rgb"] = np.zeros((1, size, 3), np.float32)
     result["visibility"][:] = 1
     for entity, (shape, x, y, rgb) in enumerate(objects, start=1):
-        for name, value in dict(shape=shape, x=x, y=y, z=0.7, material=material, size=1, rgb=rgb).items():
+        for name, value in dict(
+            shape=shape, x=x, y=y, z=0.7, material=material, size=1, rgb=rgb
+        ).items():
             result[name][0, entity] = value
     result["camera"] = np.float32([[7.48113, -6.50764, 5.34367]])
-    result["lights"] = np.float32([[[6.44671, -2.90517, 4.25840], [-4.67112, -4.01360, 3.01122], [-1.16850, 2.64602, 5.81574]]])
+    result["lights"] = np.float32(
+        [
+            [
+                [6.44671, -2.90517, 4.25840],
+                [-4.67112, -4.01360, 3.01122],
+                [-1.16850, 2.64602, 5.81574],
+            ]
+        ]
+    )
     result["ground_reflectivity"] = np.float32([ground])
     return result
 
@@ -54,8 +66,23 @@ def test_rules_of_a_variant(variant):
     exists = factors["visibility"][:, 1:] > 0
     count = exists.sum(axis=1)
     assert rules.min_objects == count.min() and count.max() == rules.max_objects
-    assert factors["visibility"].shape == (40, 1 + rules.max_objects) and (factors["visibility"][:, 0] == 1).all()
-    for name in ("color", "shape", "material", "size", "x", "y", "z", "rotation", "rgb", "pixel_coords", "depth"):
+    assert (
+        factors["visibility"].shape == (40, 1 + rules.max_objects)
+        and (factors["visibility"][:, 0] == 1).all()
+    )
+    for name in (
+        "color",
+        "shape",
+        "material",
+        "size",
+        "x",
+        "y",
+        "z",
+        "rotation",
+        "rgb",
+        "pixel_coords",
+        "depth",
+    ):
         assert factors[name].dtype == np.float32
         assert (factors[name][:, 0] == 0).all() and (factors[name][:, 1:][~exists] == 0).all()
     for name, codes in (("shape", 3), ("material", 2), ("size", 2)):
@@ -64,10 +91,14 @@ def test_rules_of_a_variant(variant):
     np.testing.assert_array_equal(factors["z"], scale)
     assert np.abs(factors["x"]).max() <= 3 and np.abs(factors["y"]).max() <= 3
     assert 0 <= factors["rotation"].min() and 6 < factors["rotation"].max() < 2 * np.pi
-    np.testing.assert_allclose(factors["rgb"], rules.palette[factors["color"].astype(int)], atol=1e-6)
+    np.testing.assert_allclose(
+        factors["rgb"], rules.palette[factors["color"].astype(int)], atol=1e-6
+    )
     assert np.isin(factors["ground_reflectivity"], np.float32(rules.reflectivities)).all()
     for row in range(40):
-        place = np.stack([factors["x"][row], factors["y"][row]], axis=-1)[1 : 1 + count[row]].astype(float)
+        place = np.stack([factors["x"][row], factors["y"][row]], axis=-1)[
+            1 : 1 + count[row]
+        ].astype(float)
         radius = scale[row, 1 : 1 + count[row]]
         for first in range(count[row]):
             for second in range(first):
@@ -90,7 +121,11 @@ def test_camera_and_lamps_jitter_about_their_places():
     base = arranged()
     for name, reach in (("camera", 0.5), ("lights", 1.0)):
         offset = factors[name] - base[name]
-        assert offset.min() < -0.95 * reach and offset.max() > 0.95 * reach and np.abs(offset).max() <= reach + 1e-5
+        assert (
+            offset.min() < -0.95 * reach
+            and offset.max() > 0.95 * reach
+            and np.abs(offset).max() <= reach + 1e-5
+        )
         assert np.abs(offset.mean(axis=0)).max() < 0.15 * reach
     assert len(np.unique(factors["camera"][:, 0])) == 150
 
@@ -99,7 +134,12 @@ def test_counts_and_codes_are_uniform():
     factors = sampled("clevr5", 150)
     exists = factors["visibility"][:, 1:] > 0
     np.testing.assert_allclose(np.bincount(exists.sum(axis=1))[3:] / 150, 1 / 3, atol=0.12)
-    for name, codes in (("shape", (1, 2, 3)), ("material", (1, 2)), ("size", (1, 2)), ("color", (1, 2, 3, 4, 5, 7, 8))):
+    for name, codes in (
+        ("shape", (1, 2, 3)),
+        ("material", (1, 2)),
+        ("size", (1, 2)),
+        ("color", (1, 2, 3, 4, 5, 7, 8)),
+    ):
         values = factors[name][:, 1:][exists]
         frequency = [(values == code).mean() for code in codes]
         np.testing.assert_allclose(frequency, 1 / len(codes), atol=0.06)
@@ -107,14 +147,21 @@ def test_counts_and_codes_are_uniform():
 
 
 def test_objects_before_rejection_are_uniform():
-    words = np.random.default_rng(0).integers(0, 2**32, (1500, clevr_scenes._OBJECT_WORDS), dtype=np.uint32)
+    words = np.random.default_rng(0).integers(
+        0, 2**32, (1500, clevr_scenes._OBJECT_WORDS), dtype=np.uint32
+    )
     rules = clevr_scenes.get_variant("clevr6")
     single = [clevr_scenes._draw_objects(rules, row[None]) for row in words]
     for name, codes in (("shape", 3), ("material", 2), ("size", 2), ("color", 8)):
-        frequency = np.bincount([int(values[name][0]) for values in single], minlength=codes + 1) / 1500
+        frequency = (
+            np.bincount([int(values[name][0]) for values in single], minlength=codes + 1) / 1500
+        )
         np.testing.assert_allclose(frequency[1:], 1 / codes, atol=0.04)
     for name, low, high in (("x", -3, 3), ("y", -3, 3), ("rotation", 0, 2 * np.pi)):
-        quarter = np.histogram([values[name][0] for values in single], bins=4, range=(low, high))[0] / 1500
+        quarter = (
+            np.histogram([values[name][0] for values in single], bins=4, range=(low, high))[0]
+            / 1500
+        )
         np.testing.assert_allclose(quarter, 0.25, atol=0.04)
 
 
@@ -129,18 +176,28 @@ def test_no_green_spheres():
 
 
 def test_grayscale_is_the_luma_of_the_same_pixels():
-    colored, gray = drawn("clevr6", 8), clevr_scenes.scenes([2, 5], variant="clevr6_grayscale", size=64)
+    colored, gray = (
+        drawn("clevr6", 8),
+        clevr_scenes.scenes([2, 5], variant="clevr6_grayscale", size=64),
+    )
     assert gray["image"].shape == (2, 64, 64, 1)
     red, green, blue = np.moveaxis(colored["image"][[2, 5]].astype(float), -1, 0)
-    np.testing.assert_array_equal(gray["image"][..., 0], np.rint(0.299 * red + 0.587 * green + 0.114 * blue))
+    np.testing.assert_array_equal(
+        gray["image"][..., 0], np.rint(0.299 * red + 0.587 * green + 0.114 * blue)
+    )
     np.testing.assert_array_equal(gray["mask"], colored["mask"][[2, 5]])
 
 
 def test_varied_background_has_six_reflectivities():
     factors = sampled("clevr5_vbg")
-    np.testing.assert_allclose(np.unique(factors["ground_reflectivity"]), [0.1, 0.152, 0.230, 0.348, 0.528, 0.8], rtol=1e-6)
+    np.testing.assert_allclose(
+        np.unique(factors["ground_reflectivity"]), [0.1, 0.152, 0.230, 0.348, 0.528, 0.8], rtol=1e-6
+    )
     scenes = drawn("clevr5_vbg", 6, 32)
-    linear = [(image[mask == 0] / 255.0).mean() ** 2.2 for image, mask in zip(scenes["image"], scenes["mask"], strict=True)]
+    linear = [
+        (image[mask == 0] / 255.0).mean() ** 2.2
+        for image, mask in zip(scenes["image"], scenes["mask"], strict=True)
+    ]
     assert np.corrcoef(linear, scenes["ground_reflectivity"])[0, 1] > 0.97
 
 
@@ -148,8 +205,12 @@ def test_older_sets_have_their_own_colors_and_metal():
     old, new = clevr_scenes.get_variant("clevr3"), clevr_scenes.get_variant("clevr5")
     np.testing.assert_allclose(255 * old.palette[1:3], [(215, 35, 35), (41, 215, 208)])
     np.testing.assert_allclose(255 * new.palette[1:3], [(173, 35, 35), (41, 208, 208)])
-    assert not (sampled("clevr5")["color"] == 6).any() and (sampled("clevr3", 80)["color"] == 6).any()
-    assert all(width > 0.3 for _, width in old.metal_lobes) and any(width < 0.1 for _, width in new.metal_lobes)
+    assert (
+        not (sampled("clevr5")["color"] == 6).any() and (sampled("clevr3", 80)["color"] == 6).any()
+    )
+    assert all(width > 0.3 for _, width in old.metal_lobes) and any(
+        width < 0.1 for _, width in new.metal_lobes
+    )
     assert clevr_scenes.scenes([0], variant="clevr3")["image"].shape == (1, 96, 96, 3)
 
 
@@ -162,7 +223,9 @@ def test_the_rendered_window_is_the_crop_of_the_full_picture(variant):
         one = {name: values[row : row + 1] for name, values in factors.items()}
         window = clevr_scenes.render(one, variant, bottom - top)
         np.testing.assert_array_equal(window["mask"][0], whole.owner[top:bottom, left:right])
-        np.testing.assert_array_equal(window["depth_map"][0], whole.depth[top:bottom, left:right].astype(np.float16))
+        np.testing.assert_array_equal(
+            window["depth_map"][0], whole.depth[top:bottom, left:right].astype(np.float16)
+        )
 
 
 def test_pixel_coords_are_where_spheres_are_seen():
@@ -175,7 +238,9 @@ def test_pixel_coords_are_where_spheres_are_seen():
             if rows.min() > 0 and rows.max() < 239 and columns.min() > 0 and columns.max() < 319:
                 column, line, depth = factors["pixel_coords"][row, entity]
                 # A ball's outline is an ellipse that leans away from the picture's middle.
-                np.testing.assert_allclose([columns.mean() + 0.5, rows.mean() + 0.5], [column, line], atol=1.0)
+                np.testing.assert_allclose(
+                    [columns.mean() + 0.5, rows.mean() + 0.5], [column, line], atol=1.0
+                )
                 assert 0 < depth <= factors["depth"][row, entity] + 1e-5
                 checked += 1
     assert checked >= 8
@@ -198,7 +263,10 @@ def test_masks_amodal_masks_and_depth_agree():
         for entity in range(1, count):
             assert (amodal[entity] | (mask != entity)).all()
             seen = scenes["depth_map"][row][mask == entity].astype(float)
-            assert (np.abs(seen - scenes["pixel_coords"][row, entity, 2]) <= 1.6 * scenes["z"][row, entity] + 0.02).all()
+            assert (
+                np.abs(seen - scenes["pixel_coords"][row, entity, 2])
+                <= 1.6 * scenes["z"][row, entity] + 0.02
+            ).all()
 
 
 def test_a_single_object_is_its_amodal_mask_and_the_nearest_one_is_seen():
@@ -208,7 +276,9 @@ def test_a_single_object_is_its_amodal_mask_and_the_nearest_one_is_seen():
     for entity in range(1, 7):
         single = clevr_scenes.render(clevr_scenes.keep_objects(scenes, entity), size=64)
         np.testing.assert_array_equal(single["mask"], entity * scenes["amodal_masks"][:, entity])
-        np.testing.assert_array_equal(single["amodal_masks"][:, entity], scenes["amodal_masks"][:, entity])
+        np.testing.assert_array_equal(
+            single["amodal_masks"][:, entity], scenes["amodal_masks"][:, entity]
+        )
         assert not np.delete(single["amodal_masks"], (0, entity), axis=1).any()
         singles.append(np.where(single["mask"] > 0, single["depth_map"], np.inf))
     nearest = np.min(singles, axis=0)
@@ -236,18 +306,41 @@ def test_scene_is_a_function_of_seed_and_index():
     assert (other["camera"] != scenes["camera"][:2]).all()  # sets do not share scenes
 
 
-@pytest.mark.parametrize("variant, expected", [("clevr6", "14600e13cdc32cf6"), ("clevr3", "81470e872d9347c4"), ("clevr5_vbg", "d82d592ceacae906")])
+@pytest.mark.parametrize(
+    "variant, expected",
+    [
+        ("clevr6", "14600e13cdc32cf6"),
+        ("clevr3", "81470e872d9347c4"),
+        ("clevr5_vbg", "d82d592ceacae906"),
+    ],
+)
 def test_golden_scenes(variant, expected):
     """A change of one draw makes other datasets under the same name and version (pixels may differ by rounding)."""
     factors = clevr_scenes.factors(np.arange(5, 15), seed=7, variant=variant)
-    names = ("x", "y", "z", "color", "shape", "material", "size", "camera", "lights", "ground_reflectivity")
+    names = (
+        "x",
+        "y",
+        "z",
+        "color",
+        "shape",
+        "material",
+        "size",
+        "camera",
+        "lights",
+        "ground_reflectivity",
+    )
     content = b"".join(np.ascontiguousarray(factors[name]).tobytes() for name in names)
     assert hashlib.sha256(content).hexdigest()[:16] == expected
 
 
 def test_shapes_and_types():
     scenes = clevr_scenes.scenes([5])
-    expected = {"image": (1, 128, 128, 3), "mask": (1, 128, 128), "amodal_masks": (1, 7, 128, 128), "depth_map": (1, 128, 128)}
+    expected = {
+        "image": (1, 128, 128, 3),
+        "mask": (1, 128, 128),
+        "amodal_masks": (1, 7, 128, 128),
+        "depth_map": (1, 128, 128),
+    }
     for name, shape in expected.items():
         assert scenes[name].shape == shape
         assert scenes[name].dtype == (np.float16 if name == "depth_map" else np.uint8)
@@ -283,7 +376,9 @@ def test_lit_ground_is_gray_as_in_clevr():
 def test_objects_cast_shadows():
     with_cube = clevr_scenes.render(arranged((CUBE, 0.0, 0.0, (0.3, 0.3, 0.3))), size=64)
     ground = with_cube["mask"][0] == 0
-    change = with_cube["image"][0].astype(float).mean(-1) / clevr_scenes.render(arranged(), size=64)["image"][0].mean(-1)
+    change = with_cube["image"][0].astype(float).mean(-1) / clevr_scenes.render(
+        arranged(), size=64
+    )["image"][0].mean(-1)
     assert change[ground].min() < 0.75 and change[ground].max() < 1.1
     assert 0.02 < (change[ground] < 0.93).mean() < 0.4
     # The key lamp stands at the camera's right: its shadow falls to the left.
@@ -306,14 +401,18 @@ def test_satin_metal_is_smoother_than_clevrs():
     ball = arranged((SPHERE, 0.0, 0.0, (0.5, 0.5, 0.5)), material=METAL)
     plain = clevr_scenes.get_variant("clevr6")
     satin = dataclasses.replace(plain, metal_lobes=raycast_shading.SATIN_LOBES)
-    mirror, rough = (clevr_scenes.render(ball, variant, 64)["image"].max() for variant in (plain, satin))
+    mirror, rough = (
+        clevr_scenes.render(ball, variant, 64)["image"].max() for variant in (plain, satin)
+    )
     assert rough < mirror - 30
 
 
 def test_keep_objects():
     factors = sampled("clevr6")
     kept = clevr_scenes.keep_objects(factors, np.full(40, 2))
-    assert (kept["visibility"].sum(axis=1) == 2).all() and (kept["visibility"][:, [0, 2]] == 1).all()
+    assert (kept["visibility"].sum(axis=1) == 2).all() and (
+        kept["visibility"][:, [0, 2]] == 1
+    ).all()
     np.testing.assert_array_equal(kept["x"][:, 2], factors["x"][:, 2])
     assert (kept["shape"][:, [1, 3, 4, 5, 6]] == 0).all() and (kept["rgb"][:, 1] == 0).all()
     assert (factors["visibility"].sum(axis=1) > 2).all()  # the argument is left alone
@@ -330,13 +429,20 @@ def test_keep_objects():
 
 def test_objects_without_room_are_an_error(monkeypatch):
     monkeypatch.setattr(clevr_scenes, "MAX_RESTARTS", 20)
-    crowded = dataclasses.replace(clevr_scenes.get_variant("clevr3"), name="crowd", min_objects=9, max_objects=9)
-    with pytest.raises(ValueError, match=r"No place .* for 9 objects .* in 20 tries .*Lower `max_objects`, `sizes` or `min_pixels` .*'crowd'"):
+    crowded = dataclasses.replace(
+        clevr_scenes.get_variant("clevr3"), name="crowd", min_objects=9, max_objects=9
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"No place .* for 9 objects .* in 20 tries .*Lower `max_objects`, `sizes` or `min_pixels` .*'crowd'",
+    ):
         clevr_scenes.factors([0], variant=crowded)
 
 
 def test_errors_name_the_argument():
-    with pytest.raises(ValueError, match="`variant` must be one of clevr, clevr6, .* Received: 'clevr7'"):
+    with pytest.raises(
+        ValueError, match="`variant` must be one of clevr, clevr6, .* Received: 'clevr7'"
+    ):
         clevr_scenes.factors([0], variant="clevr7")
     with pytest.raises(ValueError, match="`size` must be at least 16 pixels. Received: size=8"):
         clevr_scenes.scenes([0], size=8)

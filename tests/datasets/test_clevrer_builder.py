@@ -9,9 +9,9 @@ import sys
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-
 from tfobj.datasets.clevrer import clevrer_dataset_builder, sample_files
 from tfobj.datasets.generators import clevrer_clips
+
 from tfobj.errors import UserError
 
 Builder = clevrer_dataset_builder.Builder
@@ -30,22 +30,40 @@ def contents(builder, split):
 
 
 def test_stored_clips_are_the_generators(tmp_path):
-    builder = build(tmp_path, num_train=1, num_test=2, num_frames=3, stride=7, image_size=20, seed=4)
+    builder = build(
+        tmp_path, num_train=1, num_test=2, num_frames=3, stride=7, image_size=20, seed=4
+    )
     stored = contents(builder, "test")
     rules = clevrer_clips.Variant(stride=7)
-    expected = clevrer_clips.clips(np.array([10_000, 10_001]), seed=4, variant=rules, num_frames=3, size=20)
+    expected = clevrer_clips.clips(
+        np.array([10_000, 10_001]), seed=4, variant=rules, num_frames=3, size=20
+    )
     for name in ("video", "mask"):
         np.testing.assert_array_equal(stored[name], expected[name])
     for name, values in {**stored["factors"], **stored["tracks"], **stored["scene"]}.items():
         np.testing.assert_array_equal(values, expected[name])
     assert set(stored["factors"]) == {"color", "shape", "material", "rgb", "visibility"}
-    assert set(stored["tracks"]) == {"position", "velocity", "angle", "in_view", "collision", "partner"}
+    assert set(stored["tracks"]) == {
+        "position",
+        "velocity",
+        "angle",
+        "in_view",
+        "collision",
+        "partner",
+    }
     assert stored["index"].tolist() == [10_000, 10_001]
-    assert dict(builder.info.metadata) == {"renderer": "raycast", "variant": "clevrer", "stride": 7, "seed": 4}
+    assert dict(builder.info.metadata) == {
+        "renderer": "raycast",
+        "variant": "clevrer",
+        "stride": 7,
+        "seed": 4,
+    }
 
 
 def test_validation_clips(tmp_path):
-    builder = build(tmp_path, num_train=1, num_test=1, num_validation=1, num_frames=1, image_size=16)
+    builder = build(
+        tmp_path, num_train=1, num_test=1, num_validation=1, num_frames=1, image_size=16
+    )
     assert contents(builder, "validation")["index"].tolist() == [9_000]
 
 
@@ -54,7 +72,12 @@ def test_several_processes_build_the_same(tmp_path, monkeypatch):
     stored = []
     for number in (1, 2):
         monkeypatch.setenv("TFOBJ_PROCESSES", str(number))
-        stored.append(contents(build(tmp_path / str(number), num_train=9, num_test=1, num_frames=2, image_size=16), "train"))
+        stored.append(
+            contents(
+                build(tmp_path / str(number), num_train=9, num_test=1, num_frames=2, image_size=16),
+                "train",
+            )
+        )
     for name in ("video", "mask", "index"):
         np.testing.assert_array_equal(stored[0][name], stored[1][name])
 
@@ -62,12 +85,35 @@ def test_several_processes_build_the_same(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_command_line_builds_a_config_of_ones_own(tmp_path):
     """The dataset's README shows this command."""
-    options = json.dumps({"name": "mine", "num_train": 3, "num_test": 1, "num_frames": 2, "stride": 2, "image_size": 16})
-    command = [str(pathlib.Path(sys.executable).with_name("tfds")), "build", "datasets/clevrer", "--config", options]
-    result = subprocess.run([*command, "--data_dir", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, env={**os.environ, "TFOBJ_PROCESSES": "2"})
+    options = json.dumps(
+        {
+            "name": "mine",
+            "num_train": 3,
+            "num_test": 1,
+            "num_frames": 2,
+            "stride": 2,
+            "image_size": 16,
+        }
+    )
+    command = [
+        str(pathlib.Path(sys.executable).with_name("tfds")),
+        "build",
+        "datasets/clevrer",
+        "--config",
+        options,
+    ]
+    result = subprocess.run(
+        [*command, "--data_dir", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TFOBJ_PROCESSES": "2"},
+    )
     assert result.returncode == 0, result.stderr
     stored = contents(tfds.builder_from_directory(tmp_path / "clevrer" / "mine" / "1.0.0"), "train")
-    expected = clevrer_clips.clips(np.arange(3), variant=clevrer_clips.Variant(stride=2), num_frames=2, size=16)
+    expected = clevrer_clips.clips(
+        np.arange(3), variant=clevrer_clips.Variant(stride=2), num_frames=2, size=16
+    )
     np.testing.assert_array_equal(stored["video"], expected["video"])
 
 
@@ -80,15 +126,36 @@ def folder(tmp_path):
     hidden, later = np.ones((128, 3), bool), np.ones((128, 6), bool)
     hidden[60] = later[:20] = False
     video = sample_files.video()
-    sample_files.write_split(folder, "train", {0: (sample_files.annotation(), video), 1: ("{}", video), 2: (sample_files.annotation(), video)})
-    sample_files.write_split(folder, "validation", {
-        10_000: (sample_files.annotation(in_view=hidden[:, :3]), video),
-        10_001: (sample_files.annotation(sample_files.SIX, in_view=later), video),
-        10_002: (sample_files.annotation(in_view=np.arange(128)[:, None] % 30 < 29 * np.ones(3)), video),
-    })
-    sample_files.write_proposals(folder, {
-        number: sample_files.proposals(sample_files.SIX if number == 10_001 else sample_files.THREE) for number in (0, 1, 2, 10_000, 10_001, 10_002)
-    })
+    sample_files.write_split(
+        folder,
+        "train",
+        {
+            0: (sample_files.annotation(), video),
+            1: ("{}", video),
+            2: (sample_files.annotation(), video),
+        },
+    )
+    sample_files.write_split(
+        folder,
+        "validation",
+        {
+            10_000: (sample_files.annotation(in_view=hidden[:, :3]), video),
+            10_001: (sample_files.annotation(sample_files.SIX, in_view=later), video),
+            10_002: (
+                sample_files.annotation(in_view=np.arange(128)[:, None] % 30 < 29 * np.ones(3)),
+                video,
+            ),
+        },
+    )
+    sample_files.write_proposals(
+        folder,
+        {
+            number: sample_files.proposals(
+                sample_files.SIX if number == 10_001 else sample_files.THREE
+            )
+            for number in (0, 1, 2, 10_000, 10_001, 10_002)
+        },
+    )
     return folder
 
 
@@ -97,25 +164,56 @@ def test_published_pieces_and_trimmed_clips(tmp_path, folder, capsys, monkeypatc
     options = dict(public=True, path=str(folder), num_train=3, num_test=3, image_size=16)
     builder = build(tmp_path, variant="clevrer6", **options)
     train, test = contents(builder, "train"), contents(builder, "test")
-    assert "clevrer, train: left out 1 of 3 videos: 1 broken annotation (1)." in capsys.readouterr().out
+    assert (
+        "clevrer, train: left out 1 of 3 videos: 1 broken annotation (1)."
+        in capsys.readouterr().out
+    )
     assert train["video"].shape == (6, 40, 16, 16, 3)
-    assert train["index"].tolist() == [0, 0, 0, 2, 2, 2] and train["scene"]["first_frame"].tolist() == [0, 40, 80] * 2
+    assert (
+        train["index"].tolist() == [0, 0, 0, 2, 2, 2]
+        and train["scene"]["first_frame"].tolist() == [0, 40, 80] * 2
+    )
     assert test["index"].tolist() == [10_001] and test["scene"]["first_frame"].tolist() == [20]
-    assert test["factors"]["visibility"].tolist() == [[1] * 7] and set(np.unique(test["mask"])) <= set(range(7))
-    assert set(test["tracks"]) == {"position", "velocity", "orientation", "angular_velocity", "in_view", "collision", "partner"}
+    assert test["factors"]["visibility"].tolist() == [[1] * 7] and set(
+        np.unique(test["mask"])
+    ) <= set(range(7))
+    assert set(test["tracks"]) == {
+        "position",
+        "velocity",
+        "orientation",
+        "angular_velocity",
+        "in_view",
+        "collision",
+        "partner",
+    }
     assert dict(builder.info.metadata) == {"variant": "clevrer6", "stride": 1}
     fewer = build(tmp_path / "345", variant="clevrer345", **options)
-    assert contents(fewer, "test")["index"].tolist() == [10_000]  # video 10002 is out of view every 30 frames
+    assert contents(fewer, "test")["index"].tolist() == [
+        10_000
+    ]  # video 10002 is out of view every 30 frames
 
 
 def test_whole_published_videos_without_masks(tmp_path, folder, monkeypatch):
     monkeypatch.setenv("TFOBJ_PROCESSES", "1")
     (folder / "derender_proposals.zip").unlink()
-    builder = build(tmp_path, public=True, path=str(folder), num_train=1, num_test=2, image_size=16, num_frames=4, stride=2, segmentation=False)
+    builder = build(
+        tmp_path,
+        public=True,
+        path=str(folder),
+        num_train=1,
+        num_test=2,
+        image_size=16,
+        num_frames=4,
+        stride=2,
+        segmentation=False,
+    )
     stored = contents(builder, "test")
     assert stored["video"].shape == (2, 4, 16, 16, 3) and (stored["mask"] == 255).all()
     np.testing.assert_array_equal(stored["tracks"]["position"][0, :, 1, 1], [0, 2, 4, 6])
-    with pytest.raises(UserError, match=r"`path` must be a folder with video_train.zip, .*derender_proposals.zip. .* without derender_proposals.zip\."):
+    with pytest.raises(
+        UserError,
+        match=r"`path` must be a folder with video_train.zip, .*derender_proposals.zip. .* without derender_proposals.zip\.",
+    ):
         build(tmp_path / "masks", public=True, path=str(folder), num_train=1, num_test=1)
 
 
@@ -124,32 +222,57 @@ def test_nothing_is_left_of_a_build_that_fails(tmp_path, folder, monkeypatch):
     options = dict(public=True, path=str(folder), num_frames=2, image_size=16, segmentation=False)
     with pytest.raises(UserError, match="annotation_train.zip` must hold annotation_00003.json"):
         build(tmp_path, num_train=5, num_test=1, **options)
-    with pytest.raises(UserError, match=r"must hold clips for split 'test'. Received: none of 1 videos fits\.") as error:
+    with pytest.raises(
+        UserError, match=r"must hold clips for split 'test'. Received: none of 1 videos fits\."
+    ) as error:
         build(tmp_path, num_train=1, num_test=1, variant="clevrer6", **options)
     assert "\n" not in str(error.value)
     sample_files.write_split(folder, "train", {0: ("{}", b""), 1: ("{}", b"")})
     with pytest.raises(UserError, match=r"none of 2 videos fits; 2 broken annotation \(0, 1\)\."):
         build(tmp_path, num_train=2, num_test=1, **{**options, "image_size": 17})
-    assert not [path for path in tmp_path.rglob("*") if "incomplete" in path.name or "tfrecord" in path.name]
+    assert not [
+        path for path in tmp_path.rglob("*") if "incomplete" in path.name or "tfrecord" in path.name
+    ]
 
 
 def test_configs():
     configs = Builder.builder_configs
-    assert [config.name for config in Builder.BUILDER_CONFIGS] == ["raycast_clevrer"] and not Builder.BUILDER_CONFIGS[0].public
-    assert set(configs) == {"raycast_clevrer", "raycast_clevrer345", "raycast_clevrer6", "public", "public_clevrer345", "public_clevrer6"}
+    assert [config.name for config in Builder.BUILDER_CONFIGS] == [
+        "raycast_clevrer"
+    ] and not Builder.BUILDER_CONFIGS[0].public
+    assert set(configs) == {
+        "raycast_clevrer",
+        "raycast_clevrer345",
+        "raycast_clevrer6",
+        "public",
+        "public_clevrer345",
+        "public_clevrer6",
+    }
     assert Builder(config="raycast_clevrer").clip_shape() == (40, 64, 64, 3, 7)
     assert Builder(config="raycast_clevrer345").clip_shape() == (40, 64, 64, 3, 6)
     assert Builder(config="public").clip_shape() == (128, 64, 64, 3, 7)
     assert Builder(config="public_clevrer345").clip_shape() == (40, 64, 64, 3, 7)
-    assert Builder(config="public_clevrer6").split_ranges() == {"train": (0, 30_000), "test": (10_000, 15_000)}
-    assert Builder(config="public").split_ranges() == {"train": (0, 10_000), "test": (10_000, 15_000)}
-    short = Builder(config=Config(name="short", public=True, variant="clevrer345", num_train=100, num_frames=4))
+    assert Builder(config="public_clevrer6").split_ranges() == {
+        "train": (0, 30_000),
+        "test": (10_000, 15_000),
+    }
+    assert Builder(config="public").split_ranges() == {
+        "train": (0, 10_000),
+        "test": (10_000, 15_000),
+    }
+    short = Builder(
+        config=Config(name="short", public=True, variant="clevrer345", num_train=100, num_frames=4)
+    )
     assert short.split_ranges()["train"] == (0, 3_200)
 
 
 def test_documents():
     metadata = Builder.get_metadata()
-    assert "papers test on" in metadata.description and "yi2020clevrer" in metadata.citation and metadata.tags
+    assert (
+        "papers test on" in metadata.description
+        and "yi2020clevrer" in metadata.citation
+        and metadata.tags
+    )
 
 
 @pytest.mark.parametrize(
@@ -158,13 +281,22 @@ def test_documents():
         (dict(variant="clevrer35"), "Unknown variant 'clevrer35'. Did you mean 'clevrer345'"),
         (dict(image_size=8), "`image_size` must be at least 16. Received: image_size=8"),
         (dict(stride=0), "`stride` must be in 1 ... 127. Received: stride=0"),
-        (dict(num_frames=44), "`num_frames` must be in 1 ... 43 for variant 'clevrer' and a stride of 3. Received: num_frames=44"),
+        (
+            dict(num_frames=44),
+            "`num_frames` must be in 1 ... 43 for variant 'clevrer' and a stride of 3. Received: num_frames=44",
+        ),
         (dict(num_frames=41, variant="clevrer6"), "`num_frames` must be in 1 ... 40"),
         (dict(num_frames=65, stride=2, public=True), "`num_frames` must be in 1 ... 64"),
         (dict(num_train=10_001, test_start=20_000), None),
-        (dict(num_train=10_001, test_start=10_001, public=True), "`num_train` must be at most 10000 and test clips in 10000 ... 14999"),
+        (
+            dict(num_train=10_001, test_start=10_001, public=True),
+            "`num_train` must be at most 10000 and test clips in 10000 ... 14999",
+        ),
         (dict(num_test=5_001, public=True), "`num_train` must be at most 10000"),
-        (dict(num_validation=10, public=True), "`num_validation` is an option of generated clips. Received: num_validation=10"),
+        (
+            dict(num_validation=10, public=True),
+            "`num_validation` is an option of generated clips. Received: num_validation=10",
+        ),
         (dict(num_train=20_000), "`test_start` must be at least `num_train`, so that no test clip"),
     ],
 )

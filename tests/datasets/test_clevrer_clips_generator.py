@@ -6,8 +6,14 @@ import hashlib
 
 import numpy as np
 import pytest
-
-from tfobj.datasets.generators import clevr_scenes, clevrer_clips, clevrer_stories, raycast, raycast_shapes, raycast_stage
+from tfobj.datasets.generators import (
+    clevr_scenes,
+    clevrer_clips,
+    clevrer_stories,
+    raycast,
+    raycast_shapes,
+    raycast_stage,
+)
 from tfobj.datasets.generators.clevrer_physics import gaps
 
 SPHERE, CYLINDER, CUBE = 1, 2, 3
@@ -21,12 +27,21 @@ def sampled(variant="clevrer", count=30):
 @functools.cache
 def whole():
     """All 128 frames of a few clips."""
-    return clevrer_clips.factors(np.arange(6), variant=dataclasses.replace(clevrer_clips.VARIANTS["clevrer"], stride=1), num_frames=128)
+    return clevrer_clips.factors(
+        np.arange(6),
+        variant=dataclasses.replace(clevrer_clips.VARIANTS["clevrer"], stride=1),
+        num_frames=128,
+    )
 
 
 @functools.cache
 def drawn():
-    return clevrer_clips.clips(np.arange(3), num_frames=14, size=32, variant=dataclasses.replace(clevrer_clips.VARIANTS["clevrer"], stride=9))
+    return clevrer_clips.clips(
+        np.arange(3),
+        num_frames=14,
+        size=32,
+        variant=dataclasses.replace(clevrer_clips.VARIANTS["clevrer"], stride=9),
+    )
 
 
 def objects(factors, row):
@@ -34,7 +49,9 @@ def objects(factors, row):
     return np.flatnonzero(factors["visibility"][row])[1:]
 
 
-@pytest.mark.parametrize("variant, least, greatest", [("clevrer", 3, 6), ("clevrer345", 3, 5), ("clevrer6", 6, 6)])
+@pytest.mark.parametrize(
+    "variant, least, greatest", [("clevrer", 3, 6), ("clevrer345", 3, 5), ("clevrer6", 6, 6)]
+)
 def test_rules_of_a_variant(variant, least, greatest):
     factors = sampled(variant)
     exists = factors["visibility"][:, 1:] > 0
@@ -44,12 +61,20 @@ def test_rules_of_a_variant(variant, least, greatest):
         assert factors[name].dtype == np.float32
         assert not factors[name][:, 0].any() and not factors[name][:, 1:][~exists].any()
     for name in ("position", "velocity", "angle", "in_view", "collision", "partner"):
-        assert factors[name].shape[:3] == (30, 40, 1 + greatest) and factors[name].dtype == np.float32
-        assert not factors[name][:, :, 0].any() and not np.moveaxis(factors[name], 2, 1)[:, 1:][~exists].any()
+        assert (
+            factors[name].shape[:3] == (30, 40, 1 + greatest) and factors[name].dtype == np.float32
+        )
+        assert (
+            not factors[name][:, :, 0].any()
+            and not np.moveaxis(factors[name], 2, 1)[:, 1:][~exists].any()
+        )
     for name, codes in (("color", 8), ("shape", 3), ("material", 2)):
         assert set(np.unique(factors[name][:, 1:][exists])) == set(range(1, codes + 1))
     for row in range(30):
-        kinds = {tuple(factors[name][row, entity] for name in ("color", "material", "shape")) for entity in objects(factors, row)}
+        kinds = {
+            tuple(factors[name][row, entity] for name in ("color", "material", "shape"))
+            for entity in objects(factors, row)
+        }
         assert len(kinds) == exists[row].sum()  # no two are alike
     palette = clevr_scenes.get_variant("clevr").palette
     np.testing.assert_allclose(factors["rgb"], palette[factors["color"].astype(int)], atol=1e-6)
@@ -58,7 +83,9 @@ def test_rules_of_a_variant(variant, least, greatest):
 def test_whole_clips_show_every_object_and_a_collision():
     factors = sampled()
     assert (factors["first_frame"] == 0).all()
-    assert (factors["collision"].max(axis=(1, 2)) > 0).mean() > 0.9  # a few collide in the last frames, which are not kept
+    assert (
+        factors["collision"].max(axis=(1, 2)) > 0
+    ).mean() > 0.9  # a few collide in the last frames, which are not kept
     everything = whole()
     assert (everything["collision"].max(axis=(1, 2)) > 0).all()
     for row in range(6):
@@ -72,26 +99,50 @@ def test_whole_clips_show_every_object_and_a_collision():
 @pytest.mark.parametrize("variant", ["clevrer345", "clevrer6"])
 def test_trimmed_clips_have_all_objects_in_view_and_begin_when_the_last_one_comes(variant):
     factors = sampled(variant)
-    np.testing.assert_array_equal(factors["in_view"], np.repeat(factors["visibility"][:, None] * (np.arange(factors["visibility"].shape[1]) > 0), 40, axis=1))
+    np.testing.assert_array_equal(
+        factors["in_view"],
+        np.repeat(
+            factors["visibility"][:, None] * (np.arange(factors["visibility"].shape[1]) > 0),
+            40,
+            axis=1,
+        ),
+    )
     later = np.flatnonzero(factors["first_frame"])
     assert later.size > 5
     index = int(later[0])
     uncut = dataclasses.replace(clevrer_clips.VARIANTS[variant])
     drawn_objects, tracks, first = clevrer_stories.draw(uncut, 40, index, 0)
-    assert first == factors["first_frame"][index] and tracks["in_view"].all() and len(drawn_objects["shape"]) >= 3
+    assert (
+        first == factors["first_frame"][index]
+        and tracks["in_view"].all()
+        and len(drawn_objects["shape"]) >= 3
+    )
 
 
 def test_objects_slide_on_the_ground_without_touching_or_jumping():
     factors = whole()
     for row in range(6):
         entity = objects(factors, row)
-        position, velocity = factors["position"][row][:, entity].astype(float), factors["velocity"][row][:, entity].astype(float)
+        position, velocity = (
+            factors["position"][row][:, entity].astype(float),
+            factors["velocity"][row][:, entity].astype(float),
+        )
         for frame in range(0, 128, 8):
-            assert gaps(factors["shape"][row, entity], 0.5, position[frame, :, :2], factors["angle"][row, frame, entity]).min() > -2e-3
+            assert (
+                gaps(
+                    factors["shape"][row, entity],
+                    0.5,
+                    position[frame, :, :2],
+                    factors["angle"][row, frame, entity],
+                ).min()
+                > -2e-3
+            )
         step = np.diff(position, axis=0) * clevrer_clips.FRAME_RATE
         speeds = np.linalg.norm(velocity[..., :2], axis=-1)
         assert speeds.max() < 7
-        quiet = (factors["collision"][row][1:, entity] == 0) & (factors["collision"][row][:-1, entity] == 0)
+        quiet = (factors["collision"][row][1:, entity] == 0) & (
+            factors["collision"][row][:-1, entity] == 0
+        )
         # Between collisions the path is the integral of the velocity, within friction's change of it and a frame of contact.
         error = np.abs(step - (velocity[1:] + velocity[:-1]) / 2).max(axis=-1)
         assert np.quantile(error[quiet], 0.99) < 0.06
@@ -106,14 +157,23 @@ def test_collisions_change_velocities_and_name_each_other():
         for frame, entity in zip(*np.nonzero(factors["collision"][row]), strict=True):
             partner = int(factors["partner"][row, frame, entity])
             assert partner != entity and factors["collision"][row, frame, partner] == 1
-            distance = np.linalg.norm(factors["position"][row, frame, entity] - factors["position"][row, frame, partner])
+            distance = np.linalg.norm(
+                factors["position"][row, frame, entity] - factors["position"][row, frame, partner]
+            )
             assert 0.95 < distance < 1.7
-            changes.append(np.linalg.norm(factors["velocity"][row, frame, entity] - factors["velocity"][row, frame - 1, entity]))
+            changes.append(
+                np.linalg.norm(
+                    factors["velocity"][row, frame, entity]
+                    - factors["velocity"][row, frame - 1, entity]
+                )
+            )
     assert len(changes) >= 12 and np.median(changes) > 0.3
 
 
 def test_partners_of_frames_that_are_left_out_count_for_the_next_kept_one():
-    result = clevrer_clips.partners([(3, 0, 1), (9, 1, 2), (10, 0, 2), (30, 0, 1)], np.array([3, 6, 9, 12]), 3)
+    result = clevrer_clips.partners(
+        [(3, 0, 1), (9, 1, 2), (10, 0, 2), (30, 0, 1)], np.array([3, 6, 9, 12]), 3
+    )
     np.testing.assert_array_equal(result, [[2, 1, 0], [0, 0, 0], [0, 3, 2], [3, 0, 1]])
 
 
@@ -133,12 +193,18 @@ def test_mask_is_the_ray_casters():
     for row, frame in ((0, 3), (1, 9), (2, 13)):
         entity = objects(clips, row)
         solids = raycast.Solids(
-            clips["shape"][row, entity].astype(int), np.full(len(entity), 0.5), clips["position"][row, frame, entity].astype(float),
+            clips["shape"][row, entity].astype(int),
+            np.full(len(entity), 0.5),
+            clips["position"][row, frame, entity].astype(float),
             raycast_shapes.rotation_about_z(clips["angle"][row, frame, entity].astype(float)),
         )
         camera = raycast.Camera.looking_at((7.48113, -6.50764, 5.34367))
-        owner = raycast.cast(solids, camera, raycast.Frame(320, 480, (0, 320), (80, 400)), (32, 32)).owner
-        np.testing.assert_array_equal(clips["mask"][row, frame], np.concatenate([[0], entity])[owner])
+        owner = raycast.cast(
+            solids, camera, raycast.Frame(320, 480, (0, 320), (80, 400)), (32, 32)
+        ).owner
+        np.testing.assert_array_equal(
+            clips["mask"][row, frame], np.concatenate([[0], entity])[owner]
+        )
 
 
 def test_stage_draws_what_the_ray_caster_draws():
@@ -148,7 +214,9 @@ def test_stage_draws_what_the_ray_caster_draws():
     values = {name: factors[name][1] for name in ("shape", "material", "rgb")}
     scene = clevrer_clips._scene(values, factors["position"][1, 9], factors["angle"][1, 9], entity)
     image, hits = raycast.render(scene, clevrer_stories.CAMERA, clevrer_clips.FRAME, (48, 48))
-    drawing, owner = raycast_stage.Stage(clevrer_stories.CAMERA, clevrer_clips.FRAME, (48, 48)).draw(scene)
+    drawing, owner = raycast_stage.Stage(
+        clevrer_stories.CAMERA, clevrer_clips.FRAME, (48, 48)
+    ).draw(scene)
     np.testing.assert_array_equal(owner, hits.owner)
     difference = np.abs(image.astype(int) - drawing)
     assert difference.mean() < 0.5 and np.median(difference) == 0
@@ -160,37 +228,67 @@ def test_stage_draws_what_the_ray_caster_draws():
 def test_a_stage_with_rectangular_frames_and_hidden_solids():
     frame = raycast.Frame.whole(320, 480)
     scene = clevrer_clips._scene(
-        {"shape": np.array([0, 1, 3]), "material": np.array([0, 1, 1]), "rgb": np.full((3, 3), 0.5)},
-        np.array([(0, 0, 0), (0, 0, 0.5), (30.0, -30.0, 0.5)]), np.zeros(3), np.array([1, 2]),
+        {
+            "shape": np.array([0, 1, 3]),
+            "material": np.array([0, 1, 1]),
+            "rgb": np.full((3, 3), 0.5),
+        },
+        np.array([(0, 0, 0), (0, 0, 0.5), (30.0, -30.0, 0.5)]),
+        np.zeros(3),
+        np.array([1, 2]),
     )
     image, owner = raycast_stage.Stage(clevrer_stories.CAMERA, frame, (16, 24)).draw(scene)
-    assert image.shape == (16, 24, 3) and set(np.unique(owner)) == {0, 1}  # the cube is behind the camera
+    assert image.shape == (16, 24, 3) and set(np.unique(owner)) == {
+        0,
+        1,
+    }  # the cube is behind the camera
 
 
 def test_objects_off_the_stage_would_not_be_noticed():
     stage = clevrer_clips._stage(32)
-    values = {"shape": np.array([0, CUBE]), "material": np.array([0, 1]), "rgb": np.full((2, 3), 0.8)}
-    empty, _ = stage.draw(clevrer_clips._scene(values, np.zeros((2, 3)), np.zeros(2), np.array([], int)))
+    values = {
+        "shape": np.array([0, CUBE]),
+        "material": np.array([0, 1]),
+        "rgb": np.full((2, 3), 0.8),
+    }
+    empty, _ = stage.draw(
+        clevrer_clips._scene(values, np.zeros((2, 3)), np.zeros(2), np.array([], int))
+    )
     for place in ((-70, 100), (-70, 300), (550, 100), (550, 300), (150, 470), (350, 470)):
         position = np.zeros((2, 3))
         position[1] = [*clevrer_stories.on_ground(np.array([place], float))[0], 0.5]
-        image, owner = stage.draw(clevrer_clips._scene(values, position, np.full(2, 0.5), np.array([1])))
+        image, owner = stage.draw(
+            clevrer_clips._scene(values, position, np.full(2, 0.5), np.array([1]))
+        )
         assert np.abs(image.astype(int) - empty).max() <= 1 and not owner.any()
 
 
 def test_frames_in_which_nothing_moves_are_equal_and_others_are_not():
     clips = drawn()
-    still = (np.diff(clips["position"], axis=1) == 0).all(axis=(2, 3)) & (np.diff(clips["angle"], axis=1) == 0).all(axis=2)
+    still = (np.diff(clips["position"], axis=1) == 0).all(axis=(2, 3)) & (
+        np.diff(clips["angle"], axis=1) == 0
+    ).all(axis=2)
     same = (clips["video"][:, 1:] == clips["video"][:, :-1]).all(axis=(2, 3, 4))
     assert same[still].all() and not same.all(axis=1).any()
-    single = {name: values[:1, -1:] if name in ("position", "angle") else values[:1] for name, values in clips.items()}
-    np.testing.assert_array_equal(clevrer_clips.render(single, 32)["video"][0, 0], clips["video"][0, -1])
+    single = {
+        name: values[:1, -1:] if name in ("position", "angle") else values[:1]
+        for name, values in clips.items()
+    }
+    np.testing.assert_array_equal(
+        clevrer_clips.render(single, 32)["video"][0, 0], clips["video"][0, -1]
+    )
 
 
 def test_clips_have_shadows_and_a_still_background():
     clips = drawn()
-    empty, _ = clevrer_clips._stage(32).draw(clevrer_clips._scene({"shape": np.zeros(1), "material": np.zeros(1), "rgb": np.zeros((1, 3))},
-                                                                  np.zeros((1, 3)), np.zeros(1), np.array([], int)))
+    empty, _ = clevrer_clips._stage(32).draw(
+        clevrer_clips._scene(
+            {"shape": np.zeros(1), "material": np.zeros(1), "rgb": np.zeros((1, 3))},
+            np.zeros((1, 3)),
+            np.zeros(1),
+            np.array([], int),
+        )
+    )
     ground = clips["mask"] == 0
     change = clips["video"].astype(float).mean(axis=-1) - empty.astype(float).mean(axis=-1)
     assert np.median(change[ground]) > -4 and change[ground].max() < 12
@@ -203,7 +301,10 @@ def test_clip_is_a_function_of_seed_and_index():
     for name, values in some.items():
         np.testing.assert_array_equal(values, factors[name][[7, 2]])
     assert (clevrer_clips.factors([2], seed=1)["position"] != factors["position"][[2]]).any()
-    assert (clevrer_clips.factors([0], variant="clevrer345")["angle"][0, 0, 1:4] != factors["angle"][0, 0, 1:4]).all()
+    assert (
+        clevrer_clips.factors([0], variant="clevrer345")["angle"][0, 0, 1:4]
+        != factors["angle"][0, 0, 1:4]
+    ).all()
 
 
 def test_other_lengths_and_strides_are_of_the_same_clips():
@@ -214,11 +315,21 @@ def test_other_lengths_and_strides_are_of_the_same_clips():
     np.testing.assert_array_equal(short["position"], kept["position"][:6, :5])
 
 
-@pytest.mark.parametrize("variant, expected", [("clevrer", "93d27dbd22cd1dde"), ("clevrer345", "c508ac212ab8a4ea"), ("clevrer6", "588ff0a32d3de4dc")])
+@pytest.mark.parametrize(
+    "variant, expected",
+    [
+        ("clevrer", "93d27dbd22cd1dde"),
+        ("clevrer345", "c508ac212ab8a4ea"),
+        ("clevrer6", "588ff0a32d3de4dc"),
+    ],
+)
 def test_golden_clips(variant, expected):
     """A change of one draw makes other datasets under the same name and version (paths may differ by rounding)."""
     factors = clevrer_clips.factors(np.arange(5, 10), seed=7, variant=variant, num_frames=1)
-    content = b"".join(np.ascontiguousarray(factors[name]).tobytes() for name in ("color", "shape", "material", "first_frame"))
+    content = b"".join(
+        np.ascontiguousarray(factors[name]).tobytes()
+        for name in ("color", "shape", "material", "first_frame")
+    )
     content += np.round(factors["position"], 2).tobytes()
     assert hashlib.sha256(content).hexdigest()[:16] == expected
 
@@ -226,7 +337,12 @@ def test_golden_clips(variant, expected):
 def test_shapes_and_types():
     clips = clevrer_clips.clips([4], num_frames=2)
     assert clips["video"].shape == (1, 2, 64, 64, 3) and clips["mask"].shape == (1, 2, 64, 64)
-    assert clips["video"].dtype == clips["mask"].dtype == np.uint8 and clips["position"].shape == (1, 2, 7, 3)
+    assert clips["video"].dtype == clips["mask"].dtype == np.uint8 and clips["position"].shape == (
+        1,
+        2,
+        7,
+        3,
+    )
     empty = clevrer_clips.clips([], variant="clevrer6", size=16)
     assert empty["video"].shape == (0, 40, 16, 16, 3) and empty["first_frame"].shape == (0,)
 
@@ -234,8 +350,14 @@ def test_shapes_and_types():
 @pytest.mark.parametrize(
     "visible, expected",
     [
-        ((10, 80), (10, 80)), ((100, 128), None), ((0, 128), (0, 127)), ((0, 40), (0, 40)),
-        ((0, 39), None), ((0, 0), None), ((87, 128), (87, 127)), ((88, 128), None),
+        ((10, 80), (10, 80)),
+        ((100, 128), None),
+        ((0, 128), (0, 127)),
+        ((0, 40), (0, 40)),
+        ((0, 39), None),
+        ((0, 0), None),
+        ((87, 128), (87, 127)),
+        ((88, 128), None),
     ],
 )
 def test_trimmed(visible, expected):
@@ -254,16 +376,24 @@ def test_trimmed_takes_the_first_run_only():
 def test_clips_that_fit_no_rule_are_an_error(monkeypatch):
     monkeypatch.setattr(clevrer_stories, "MAX_ATTEMPTS", 3)
     monkeypatch.setattr(clevrer_stories, "_LEAST_VIEW", 200)
-    with pytest.raises(ValueError, match=r"No motion of \d objects met the rules of .* in 3 tries \(clip 0\)"):
+    with pytest.raises(
+        ValueError, match=r"No motion of \d objects met the rules of .* in 3 tries \(clip 0\)"
+    ):
         clevrer_clips.factors([0])
 
 
 def test_errors_name_the_argument():
-    with pytest.raises(ValueError, match="`variant` must be one of clevrer, clevrer345, clevrer6. Received: 'clever'"):
+    with pytest.raises(
+        ValueError,
+        match="`variant` must be one of clevrer, clevrer345, clevrer6. Received: 'clever'",
+    ):
         clevrer_clips.factors([0], variant="clever")
     with pytest.raises(ValueError, match="`size` must be at least 16 pixels. Received: size=8"):
         clevrer_clips.clips([0], size=8)
-    with pytest.raises(ValueError, match="`num_frames` must be in 1 ... 43 for this variant. Received: num_frames=44"):
+    with pytest.raises(
+        ValueError,
+        match="`num_frames` must be in 1 ... 43 for this variant. Received: num_frames=44",
+    ):
         clevrer_clips.factors([0], num_frames=44)
     with pytest.raises(ValueError, match="`num_frames` must be in 1 ... 40"):
         clevrer_clips.factors([0], variant="clevrer6", num_frames=0)

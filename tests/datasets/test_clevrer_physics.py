@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 import pytest
-
 from tfobj.datasets.generators import clevrer_physics
 from tfobj.datasets.generators.clevrer_physics import Physics, gaps, simulate
 from tfobj.datasets.generators.raycast_shapes import CUBE, CYLINDER, SPHERE
@@ -19,7 +18,9 @@ def inertia(shape):
 
 
 def energy(shape, motion):
-    return 0.5 * (motion.velocity**2).sum(axis=(1, 2)) + 0.5 * (inertia(shape) * motion.spin**2).sum(axis=1)
+    return 0.5 * (motion.velocity**2).sum(axis=(1, 2)) + 0.5 * (
+        inertia(shape) * motion.spin**2
+    ).sum(axis=1)
 
 
 def crowd(seed, kinds=(SPHERE, CYLINDER, CUBE), count=6):
@@ -29,13 +30,19 @@ def crowd(seed, kinds=(SPHERE, CYLINDER, CUBE), count=6):
     position = np.stack([np.cos(turn), np.sin(turn)], axis=-1) * rng.uniform(2, 4, (count, 1))
     velocity = -position * rng.uniform(0.6, 1.2, (count, 1)) + 0.3 * rng.normal(size=(count, 2))
     return dict(
-        shape=rng.choice(kinds, count), size=R, position=position, velocity=velocity,
-        angle=rng.uniform(0, 6, count), spin=rng.uniform(-2, 2, count),
+        shape=rng.choice(kinds, count),
+        size=R,
+        position=position,
+        velocity=velocity,
+        angle=rng.uniform(0, 6, count),
+        spin=rng.uniform(-2, 2, count),
     )
 
 
 def alone(shape=SPHERE, velocity=(1.0, 0.0), spin=0.0, num_frames=60, **physics):
-    return simulate([shape], R, [(0, 0)], [velocity], [0.3], [spin], num_frames, physics=Physics(**physics))
+    return simulate(
+        [shape], R, [(0, 0)], [velocity], [0.3], [spin], num_frames, physics=Physics(**physics)
+    )
 
 
 def pair(shapes, positions, velocities, angles=(0, 0), physics=IDEAL, num_frames=60):
@@ -55,7 +62,9 @@ def test_a_glancing_hit_sends_equal_discs_off_at_a_right_angle():
     first, second = motion.velocity[-1]
     assert abs(first @ second) < 1e-12
     # At contact the centres are one diameter apart, of which 0.6 across: the line of centres rises by asin(0.6).
-    np.testing.assert_allclose(math.atan2(second[1], second[0]), math.asin(0.6), atol=0.02)  # within one step
+    np.testing.assert_allclose(
+        math.atan2(second[1], second[0]), math.asin(0.6), atol=0.02
+    )  # within one step
     np.testing.assert_allclose((first**2).sum() + (second**2).sum(), 4, rtol=1e-12)
 
 
@@ -66,11 +75,19 @@ def test_ideal_discs_conserve_momentum_and_energy(seed):
     assert len(motion.collisions) >= 3
     momentum = motion.velocity.sum(axis=1)
     np.testing.assert_allclose(momentum - momentum[0], 0, atol=1e-9)
-    np.testing.assert_allclose(energy(start["shape"], motion), energy(start["shape"], motion)[0], rtol=1e-9)
+    np.testing.assert_allclose(
+        energy(start["shape"], motion), energy(start["shape"], motion)[0], rtol=1e-9
+    )
     np.testing.assert_allclose(motion.spin - motion.spin[0], 0, atol=1e-12)
 
 
-@pytest.mark.parametrize("physics", [dataclasses.replace(IDEAL, friction=0.5), dataclasses.replace(IDEAL, restitution=0.4, friction=0.3)])
+@pytest.mark.parametrize(
+    "physics",
+    [
+        dataclasses.replace(IDEAL, friction=0.5),
+        dataclasses.replace(IDEAL, restitution=0.4, friction=0.3),
+    ],
+)
 @pytest.mark.parametrize("seed", range(3))
 def test_collisions_conserve_momentum_and_angular_momentum_of_all_shapes(seed, physics):
     """Impulses act at one point along one line; moving overlapping bodies apart shifts them along the line of contact."""
@@ -78,11 +95,17 @@ def test_collisions_conserve_momentum_and_angular_momentum_of_all_shapes(seed, p
     start["velocity"] = -start["position"]
     motion = simulate(**start, num_frames=128, physics=physics)
     assert motion.collisions
-    np.testing.assert_allclose(motion.velocity.sum(axis=1) - motion.velocity[0].sum(axis=0), 0, atol=1e-9)
+    np.testing.assert_allclose(
+        motion.velocity.sum(axis=1) - motion.velocity[0].sum(axis=0), 0, atol=1e-9
+    )
     position, velocity = motion.position, motion.velocity
-    orbital = (position[..., 0] * velocity[..., 1] - position[..., 1] * velocity[..., 0]).sum(axis=1)
+    orbital = (position[..., 0] * velocity[..., 1] - position[..., 1] * velocity[..., 0]).sum(
+        axis=1
+    )
     total = orbital + (inertia(start["shape"]) * motion.spin).sum(axis=1)
-    assert np.abs(total - total[0]).max() < 0.05  # bodies are moved by up to half a step before they are separated
+    assert (
+        np.abs(total - total[0]).max() < 0.05
+    )  # bodies are moved by up to half a step before they are separated
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -92,7 +115,10 @@ def test_energy_never_grows_and_bodies_never_overlap(seed):
     assert len(motion.collisions) >= 2
     change = np.diff(energy(start["shape"], motion))
     assert change.max() <= 1e-12 and energy(start["shape"], motion)[0] > 1
-    least = min(gaps(start["shape"], R, motion.position[frame], motion.angle[frame]).min() for frame in range(128))
+    least = min(
+        gaps(start["shape"], R, motion.position[frame], motion.angle[frame]).min()
+        for frame in range(128)
+    )
     assert least > -1e-3
 
 
@@ -100,7 +126,9 @@ def test_energy_never_grows_and_bodies_never_overlap(seed):
 def test_energy_never_grows_with_bouncing_and_much_friction(seed):
     """Newton's restitution with friction can add energy to bodies hit off their centre; sequential impulses do not."""
     start = crowd(seed, kinds=(CUBE,))
-    motion = simulate(**start, num_frames=128, physics=Physics(deceleration=0.0, restitution=1.0, friction=2.0))
+    motion = simulate(
+        **start, num_frames=128, physics=Physics(deceleration=0.0, restitution=1.0, friction=2.0)
+    )
     assert len(motion.collisions) >= 3
     assert np.diff(energy(start["shape"], motion)).max() <= 1e-12
 
@@ -131,10 +159,26 @@ def test_the_ground_slows_from_the_start_time_on():
 
 def test_restitution_and_friction_of_one_hit():
     """A disc hits another one at rest, centre to centre: 1 + e of half the speed goes over."""
-    motion = pair([SPHERE, SPHERE], [(-2, 0), (0, 0)], [(2, 0), (0, 0)], physics=dataclasses.replace(IDEAL, restitution=0.6))
+    motion = pair(
+        [SPHERE, SPHERE],
+        [(-2, 0), (0, 0)],
+        [(2, 0), (0, 0)],
+        physics=dataclasses.replace(IDEAL, restitution=0.6),
+    )
     np.testing.assert_allclose(motion.velocity[-1, :, 0], [0.4, 1.6], rtol=1e-12)
-    spun = simulate([SPHERE, SPHERE], R, [(-2, 0), (0, 0)], [(2, 0), (0, 0)], [0, 0], [1.0, 0], 60, physics=dataclasses.replace(IDEAL, friction=0.3))
-    assert spun.velocity[-1, 1, 1] > 0 > spun.velocity[-1, 0, 1]  # the surface that moves upwards takes the other one along
+    spun = simulate(
+        [SPHERE, SPHERE],
+        R,
+        [(-2, 0), (0, 0)],
+        [(2, 0), (0, 0)],
+        [0, 0],
+        [1.0, 0],
+        60,
+        physics=dataclasses.replace(IDEAL, friction=0.3),
+    )
+    assert (
+        spun.velocity[-1, 1, 1] > 0 > spun.velocity[-1, 0, 1]
+    )  # the surface that moves upwards takes the other one along
     assert abs(spun.spin[-1, 0]) < 1 and spun.spin[-1, 1] < 0
 
 
@@ -166,17 +210,30 @@ def test_a_hit_beside_the_centre_turns_a_cube():
 def test_gaps(shapes, positions, angles, expected):
     result = gaps(shapes, R, positions, angles)
     np.testing.assert_allclose(result[0, 1], expected, rtol=1e-12)
-    np.testing.assert_allclose(gaps(shapes[::-1], R, positions[::-1], angles[::-1])[0, 1], expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        gaps(shapes[::-1], R, positions[::-1], angles[::-1])[0, 1], expected, rtol=1e-12
+    )
     assert result[0, 1] == result[1, 0] and np.isinf(np.diag(result)).all()
 
 
 def test_bodies_in_one_place_are_moved_apart():
-    motion = pair([CUBE, CUBE], [(0, 0), (0.05, 0)], [(0, 0), (0, 0)], physics=Physics(), num_frames=10)
-    assert np.isfinite(motion.position).all() and gaps([CUBE, CUBE], R, motion.position[-1], motion.angle[-1])[0, 1] >= 0
+    motion = pair(
+        [CUBE, CUBE], [(0, 0), (0.05, 0)], [(0, 0), (0, 0)], physics=Physics(), num_frames=10
+    )
+    assert (
+        np.isfinite(motion.position).all()
+        and gaps([CUBE, CUBE], R, motion.position[-1], motion.angle[-1])[0, 1] >= 0
+    )
 
 
 def test_lasting_contact_is_one_collision():
-    motion = pair([CYLINDER, CYLINDER], [(-1.2, 0), (0, 0)], [(3, 0), (0, 0)], physics=Physics(restitution=0.0), num_frames=60)
+    motion = pair(
+        [CYLINDER, CYLINDER],
+        [(-1.2, 0), (0, 0)],
+        [(3, 0), (0, 0)],
+        physics=Physics(restitution=0.0),
+        num_frames=60,
+    )
     assert len(motion.collisions) == 1
 
 

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from tfobj.datasets.clevrer import annotations, published, rle, sample_files
 
 from tfobj.data import transforms
-from tfobj.datasets.clevrer import annotations, published, rle, sample_files
 from tfobj.errors import UserError
 
 pytest.importorskip("av")
@@ -25,16 +25,26 @@ def source(tmp_path):
     hidden, part = in_view.copy(), in_view.copy()
     hidden[:, 1] = False
     part[:10, 0] = part[80:, 2] = False
-    clips = {number: (sample_files.annotation(in_view=visible), sample_files.video()) for number, visible in ((3, in_view), (4, hidden), (5, part))}
+    clips = {
+        number: (sample_files.annotation(in_view=visible), sample_files.video())
+        for number, visible in ((3, in_view), (4, hidden), (5, part))
+    }
     sample_files.write_split(tmp_path, "train", clips)
     sample_files.write_proposals(tmp_path, dict.fromkeys(clips, sample_files.proposals()))
-    return published.Source(*(str(tmp_path / f"{name}.zip") for name in ("video_train", "annotation_train", "derender_proposals")))
+    return published.Source(
+        *(
+            str(tmp_path / f"{name}.zip")
+            for name in ("video_train", "annotation_train", "derender_proposals")
+        )
+    )
 
 
 def test_rle_example():
     """The example of COCO's description: runs 5, 2, 2, 2, 9, column by column."""
     mask = rle.decode((4, 5), "52207")
-    np.testing.assert_array_equal(mask.astype(int), [[0, 0, 0, 0, 0], [0, 1, 1, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(
+        mask.astype(int), [[0, 0, 0, 0, 0], [0, 1, 1, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0]]
+    )
     np.testing.assert_array_equal(rle.decode([4, 5], b"52207"), mask)
     np.testing.assert_array_equal(rle.decode([4, 5], [5, 2, 2, 2, 9]), mask)
 
@@ -54,13 +64,16 @@ def test_rle_with_runs_longer_than_a_number_of_three_characters():
     np.testing.assert_array_equal(rle.decode((320, 480), sample_files.encode(mask)), mask)
 
 
-@pytest.mark.parametrize("size, counts, message", [
-    ((4, 5), "5220", "must hold runs that fill 4x5 pixels. Received: 4 runs of 11 pixels"),
-    ((5, 5), "52207", "must hold runs that fill 5x5 pixels"),
-    ((4, 5), "5220~", "must hold characters '0' to 'o'. Received: '~'"),
-    ((4, 5), "5220W", "must end with the end of a number"),
-    ((4, 5), [30, -10], "must hold runs"),
-])
+@pytest.mark.parametrize(
+    "size, counts, message",
+    [
+        ((4, 5), "5220", "must hold runs that fill 4x5 pixels. Received: 4 runs of 11 pixels"),
+        ((5, 5), "52207", "must hold runs that fill 5x5 pixels"),
+        ((4, 5), "5220~", "must hold characters '0' to 'o'. Received: '~'"),
+        ((4, 5), "5220W", "must end with the end of a number"),
+        ((4, 5), [30, -10], "must hold runs"),
+    ],
+)
 def test_rle_that_does_not_fit(size, counts, message):
     with pytest.raises(ValueError, match=message):
         rle.decode(size, counts)
@@ -103,28 +116,45 @@ def broken(change):
     return json.dumps(content)
 
 
-@pytest.mark.parametrize("text, message", [
-    ("{", "broken annotation"),
-    ("[]", "broken annotation"),
-    (broken(lambda c: c.pop("collision")), "broken annotation"),
-    (broken(lambda c: c["object_property"][0].update(color="pink")), "broken annotation"),
-    (broken(lambda c: c["motion_trajectory"][3]["objects"].pop()), "broken annotation"),
-    (broken(lambda c: c["motion_trajectory"][3]["objects"][0].update(location=None)), "broken annotation"),
-    (broken(lambda c: c["collision"][0].update(object_ids=[10])), "broken annotation"),
-    (broken(lambda c: c["motion_trajectory"].pop()), "annotation of 127 frames"),
-    (json.dumps(sample_files.annotation(objects=(*sample_files.SIX, ("brown", "metal", "cube")))), "annotation of 7 objects"),
-    (json.dumps(sample_files.annotation(objects=(), collisions=())), "annotation of 0 objects"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("{", "broken annotation"),
+        ("[]", "broken annotation"),
+        (broken(lambda c: c.pop("collision")), "broken annotation"),
+        (broken(lambda c: c["object_property"][0].update(color="pink")), "broken annotation"),
+        (broken(lambda c: c["motion_trajectory"][3]["objects"].pop()), "broken annotation"),
+        (
+            broken(lambda c: c["motion_trajectory"][3]["objects"][0].update(location=None)),
+            "broken annotation",
+        ),
+        (broken(lambda c: c["collision"][0].update(object_ids=[10])), "broken annotation"),
+        (broken(lambda c: c["motion_trajectory"].pop()), "annotation of 127 frames"),
+        (
+            json.dumps(
+                sample_files.annotation(objects=(*sample_files.SIX, ("brown", "metal", "cube")))
+            ),
+            "annotation of 7 objects",
+        ),
+        (json.dumps(sample_files.annotation(objects=(), collisions=())), "annotation of 0 objects"),
+    ],
+)
 def test_broken_annotations(text, message):
     with pytest.raises(annotations.Broken, match=message):
         annotations.parse(text)
 
 
-@pytest.mark.parametrize("content, message", [
-    ({"frames": 3}, "broken proposals"),
-    (sample_files.proposals(num_frames=104), "proposals of 104 frames"),
-    ({"frames": [{"frame_index": t, "objects": [{}] * 8} for t in range(128)]}, "proposals of 8 masks in a frame"),
-])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ({"frames": 3}, "broken proposals"),
+        (sample_files.proposals(num_frames=104), "proposals of 104 frames"),
+        (
+            {"frames": [{"frame_index": t, "objects": [{}] * 8} for t in range(128)]},
+            "proposals of 8 masks in a frame",
+        ),
+    ],
+)
 def test_broken_proposals(content, message):
     with pytest.raises(annotations.Broken, match=message):
         annotations.parse_proposals(json.dumps(content))
@@ -132,12 +162,16 @@ def test_broken_proposals(content, message):
 
 def labels(frames):
     """Label maps of lists of (mask, kind, score), for the objects of `sample_files.THREE`."""
-    return annotations.label_maps([[sample_files.proposal(*item) for item in frame] for frame in frames], parsed().factors)
+    return annotations.label_maps(
+        [[sample_files.proposal(*item) for item in frame] for frame in frames], parsed().factors
+    )
 
 
 def test_masks_belong_to_objects_of_their_kind():
     masks, kinds = sample_files.squares(), sample_files.THREE
-    (result,) = labels([[(masks[2], kinds[2], 0.9), (masks[0], kinds[0], 0.8)]])  # one object is missed
+    (result,) = labels(
+        [[(masks[2], kinds[2], 0.9), (masks[0], kinds[0], 0.8)]]
+    )  # one object is missed
     np.testing.assert_array_equal(result, masks[0] * 1 + masks[2] * 3)
 
 
@@ -150,31 +184,47 @@ def test_of_two_masks_of_a_kind_the_better_one_counts_and_the_other_is_unknown()
 def test_of_two_equal_scores_the_one_that_was_there_before_counts():
     masks, kinds = sample_files.squares(), sample_files.THREE
     later = sample_files.squares(frame=8)
-    result = labels([[(masks[1], kinds[0], 0.9)], [(later[0], kinds[0], 0.9), (later[1], kinds[0], 0.9)]])
+    result = labels(
+        [[(masks[1], kinds[0], 0.9)], [(later[0], kinds[0], 0.9), (later[1], kinds[0], 0.9)]]
+    )
     np.testing.assert_array_equal(result[1], later[1] * 1 + later[0] * annotations.UNKNOWN)
 
 
 def test_a_mask_of_another_kind_belongs_to_the_object_that_was_there_before():
     masks, kinds = sample_files.squares(), sample_files.THREE
     later, strange = sample_files.squares(frame=8), ("brown", "metal", "cube")
-    result = labels([[(masks[0], kinds[0], 0.9), (masks[1], kinds[1], 0.9)], [(later[0], strange, 0.9), (later[1], kinds[1], 0.9), (later[2], strange, 0.9)]])
-    np.testing.assert_array_equal(result[1], later[0] * 1 + later[1] * 2 + later[2] * annotations.UNKNOWN)
+    result = labels(
+        [
+            [(masks[0], kinds[0], 0.9), (masks[1], kinds[1], 0.9)],
+            [(later[0], strange, 0.9), (later[1], kinds[1], 0.9), (later[2], strange, 0.9)],
+        ]
+    )
+    np.testing.assert_array_equal(
+        result[1], later[0] * 1 + later[1] * 2 + later[2] * annotations.UNKNOWN
+    )
 
 
 def test_where_masks_overlap_the_first_one_counts():
     masks, kinds = sample_files.squares(), sample_files.THREE
     both = masks[0] | masks[1]
-    np.testing.assert_array_equal(labels([[(masks[1], kinds[1], 0.9), (both, kinds[0], 0.9)]])[0], masks[0] * 1 + masks[1] * 2)
-    np.testing.assert_array_equal(labels([[(both, kinds[0], 0.9), (masks[1], kinds[1], 0.9)]])[0], both * 1)
+    np.testing.assert_array_equal(
+        labels([[(masks[1], kinds[1], 0.9), (both, kinds[0], 0.9)]])[0], masks[0] * 1 + masks[1] * 2
+    )
+    np.testing.assert_array_equal(
+        labels([[(both, kinds[0], 0.9), (masks[1], kinds[1], 0.9)]])[0], both * 1
+    )
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda item: item["mask"].update(size=[320, 320]), "broken mask"),
-    (lambda item: item["mask"].update(size=[480, 320]), "mask that does not fit the picture"),
-    (lambda item: item["mask"].update(counts="52207"), "broken mask"),
-    (lambda item: item.pop("mask"), "broken mask"),
-    (lambda item: item.pop("color"), "broken mask"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda item: item["mask"].update(size=[320, 320]), "broken mask"),
+        (lambda item: item["mask"].update(size=[480, 320]), "mask that does not fit the picture"),
+        (lambda item: item["mask"].update(counts="52207"), "broken mask"),
+        (lambda item: item.pop("mask"), "broken mask"),
+        (lambda item: item.pop("color"), "broken mask"),
+    ],
+)
 def test_masks_that_do_not_fit(change, message):
     item = sample_files.proposal(sample_files.squares()[0], sample_files.THREE[0])
     change(item)
@@ -207,35 +257,62 @@ def test_windows():
 def test_split_ids():
     train, validation, test = (published.video_ids(split) for split in published.SPLITS)
     assert (len(train), len(validation), len(test)) == (10_000 - 3, 5_000 - 1, 5_000 - 1)
-    assert len({*train, *validation, *test}) == 20_000 - 5 and 10_800 not in validation and 9_777 not in train
+    assert (
+        len({*train, *validation, *test}) == 20_000 - 5
+        and 10_800 not in validation
+        and 9_777 not in train
+    )
     assert len(published.video_ids("train", segmentation=False)) == 10_000
 
 
 def test_whole_videos(source):
     clips = published.read([3, 4], source, WHOLE)
-    assert clips["video"].shape == (2, 128, 64, 64, 3) and clips["left_out"] == [] and clips["index"].tolist() == [3, 4]
+    assert (
+        clips["video"].shape == (2, 128, 64, 64, 3)
+        and clips["left_out"] == []
+        and clips["index"].tolist() == [3, 4]
+    )
     gray = clips["video"][..., 0, 0, 0].astype(int)
     assert np.abs(gray - 50 - np.arange(128)).max() <= 2  # every frame is in its place
-    expected = sum(mask * (number + 1) for number, mask in enumerate(sample_files.squares(frame=64)))
-    np.testing.assert_array_equal(clips["mask"][0, 64], transforms.resize_labels(expected[:, 80:400], (64, 64)))
+    expected = sum(
+        mask * (number + 1) for number, mask in enumerate(sample_files.squares(frame=64))
+    )
+    np.testing.assert_array_equal(
+        clips["mask"][0, 64], transforms.resize_labels(expected[:, 80:400], (64, 64))
+    )
     np.testing.assert_array_equal(clips["color"][0], [0, 1, 4, 8, 0, 0, 0])
     np.testing.assert_array_equal(clips["visibility"][0], [1, 1, 1, 1, 0, 0, 0])
     np.testing.assert_array_equal(clips["position"][0, 9, 2], np.float32([1, 9, 0.2]))
     np.testing.assert_array_equal(clips["in_view"][1, 5], [0, 1, 0, 1, 0, 0, 0])
     np.testing.assert_array_equal(np.argwhere(clips["collision"][0]), [[20, 1], [20, 3]])
-    assert clips["partner"][0, 20, 1] == 3 and clips["partner"][0, 20, 3] == 1 and clips["collision"].max() == 1
+    assert (
+        clips["partner"][0, 20, 1] == 3
+        and clips["partner"][0, 20, 3] == 1
+        and clips["collision"].max() == 1
+    )
     for name, values in clips.items():
-        assert name == "left_out" or values.dtype == {"video": np.uint8, "mask": np.uint8, "index": np.int64}.get(name, np.float32)
+        assert name == "left_out" or values.dtype == {
+            "video": np.uint8,
+            "mask": np.uint8,
+            "index": np.int64,
+        }.get(name, np.float32)
 
 
 def test_without_proposals_masks_are_unknown(source):
-    clips = published.read([3], published.Source(source.videos, source.annotations, None), published.Selection((0,), 2, 1, 16))
+    clips = published.read(
+        [3],
+        published.Source(source.videos, source.annotations, None),
+        published.Selection((0,), 2, 1, 16),
+    )
     assert (clips["mask"] == 255).all() and clips["mask"].shape == (1, 2, 16, 16)
 
 
 def test_consecutive_pieces_for_training(source):
     clips = published.read([3, 4], source, published.Selection(published.windows(40), 40, 1, 16))
-    assert clips["index"].tolist() == [3, 3, 3, 4, 4, 4] and clips["first_frame"].tolist() == [0, 40, 80] * 2
+    assert (
+        clips["index"].tolist() == [3, 3, 3, 4, 4, 4]
+        and clips["first_frame"].tolist() == [0, 40, 80] * 2
+    )
     np.testing.assert_array_equal(clips["position"][:3, 0, 1, 1], [0, 40, 80])
     assert np.abs(clips["video"][2, :, 0, 0, 0].astype(int) - 130 - np.arange(40)).max() <= 2
 
@@ -243,10 +320,15 @@ def test_consecutive_pieces_for_training(source):
 def test_trimmed_clips(source):
     selection = published.Selection(None, 40, 1, 16, (3, 5))
     clips = published.read([3, 4, 5], source, selection)
-    assert clips["index"].tolist() == [3, 5] and clips["left_out"] == []  # in video 4 one object is never seen
+    assert (
+        clips["index"].tolist() == [3, 5] and clips["left_out"] == []
+    )  # in video 4 one object is never seen
     assert clips["first_frame"].tolist() == [0, 10] and (clips["in_view"][:, :, 1:4] == 1).all()
     assert np.abs(clips["video"][1, :, 0, 0, 0].astype(int) - 60 - np.arange(40)).max() <= 2
-    assert len(published.read([3, 4, 5], source, published.Selection(None, 40, 1, 16, (6, 6)))["mask"]) == 0
+    assert (
+        len(published.read([3, 4, 5], source, published.Selection(None, 40, 1, 16, (6, 6)))["mask"])
+        == 0
+    )
     strided = published.read([5], source, published.Selection(None, 10, 4, 16, (3, 5)))
     np.testing.assert_array_equal(strided["position"][0, :, 1, 1], 10 + 4 * np.arange(10))
 
@@ -262,16 +344,33 @@ def test_broken_videos_are_left_out_and_named(tmp_path):
         5: (good, sample_files.video()),
     }
     sample_files.write_split(tmp_path, "train", clips)
-    proposals = {**dict.fromkeys(clips, sample_files.proposals()), 4: sample_files.proposals(num_frames=104)}
-    small = {"mask": {"size": [2, 2], "counts": "4"}, "color": "red", "material": "metal", "shape": "cube"}
+    proposals = {
+        **dict.fromkeys(clips, sample_files.proposals()),
+        4: sample_files.proposals(num_frames=104),
+    }
+    small = {
+        "mask": {"size": [2, 2], "counts": "4"},
+        "color": "red",
+        "material": "metal",
+        "shape": "cube",
+    }
     proposals[5] = {"frames": [{"frame_index": frame, "objects": [small]} for frame in range(128)]}
     sample_files.write_proposals(tmp_path, proposals)
-    source = published.Source(*(str(tmp_path / f"{name}.zip") for name in ("video_train", "annotation_train", "derender_proposals")))
+    source = published.Source(
+        *(
+            str(tmp_path / f"{name}.zip")
+            for name in ("video_train", "annotation_train", "derender_proposals")
+        )
+    )
     clips = published.read([0, 1, 2, 3, 4, 5, 7_648], source, published.Selection((0,), 4, 1, 16))
     assert clips["index"].tolist() == [0]
     assert dict(clips["left_out"]) == {
-        1: "broken annotation", 2: "video that cannot be decoded", 3: "video of 104 frames", 4: "proposals of 104 frames",
-        5: "mask that does not fit the picture", 7_648: "known to be damaged",
+        1: "broken annotation",
+        2: "video that cannot be decoded",
+        3: "video of 104 frames",
+        4: "proposals of 104 frames",
+        5: "mask that does not fit the picture",
+        7_648: "known to be damaged",
     }
 
 
@@ -280,16 +379,37 @@ def test_zip_files_that_are_none_or_damaged_or_others(tmp_path, source):
     content = (tmp_path / "video_train.zip").read_bytes()
     for name, damaged in (("cut.zip", content[: len(content) // 2]), ("page.zip", b"<html>")):
         (tmp_path / name).write_bytes(damaged)
-        with pytest.raises(UserError, match=f"{name}` is no ZIP file, damaged, or was not downloaded completely") as error:
-            published.read([3], published.Source(str(tmp_path / name), source.annotations, None), selection)
+        with pytest.raises(
+            UserError, match=f"{name}` is no ZIP file, damaged, or was not downloaded completely"
+        ) as error:
+            published.read(
+                [3], published.Source(str(tmp_path / name), source.annotations, None), selection
+            )
         assert "\n" not in str(error.value)
     spoiled = bytearray(content)
     spoiled[500:600] = bytes(100)
     (tmp_path / "spoiled.zip").write_bytes(spoiled)
     with pytest.raises(UserError, match="spoiled.zip` is damaged at video_00003.mp4"):
-        published.read([3], published.Source(str(tmp_path / "spoiled.zip"), source.annotations, None), selection)
-    with pytest.raises(UserError, match="annotation_train.zip` must hold annotation_00009.json. Received: a ZIP file of 3 other files"):
+        published.read(
+            [3],
+            published.Source(str(tmp_path / "spoiled.zip"), source.annotations, None),
+            selection,
+        )
+    with pytest.raises(
+        UserError,
+        match="annotation_train.zip` must hold annotation_00009.json. Received: a ZIP file of 3 other files",
+    ):
         published.read([9], source, selection)
-    sample_files.write_split(tmp_path, "train", {8: (sample_files.annotation(), sample_files.video(height=64, width=96))})
-    with pytest.raises(UserError, match="must hold videos of 480x320 pixels. Received: video_00008.mp4 of 96x64"):
-        published.read([8], published.Source(str(tmp_path / "video_train.zip"), str(tmp_path / "annotation_train.zip"), None), selection)
+    sample_files.write_split(
+        tmp_path, "train", {8: (sample_files.annotation(), sample_files.video(height=64, width=96))}
+    )
+    with pytest.raises(
+        UserError, match="must hold videos of 480x320 pixels. Received: video_00008.mp4 of 96x64"
+    ):
+        published.read(
+            [8],
+            published.Source(
+                str(tmp_path / "video_train.zip"), str(tmp_path / "annotation_train.zip"), None
+            ),
+            selection,
+        )

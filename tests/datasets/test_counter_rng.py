@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from tfobj.datasets.generators import counter_rng
 
 # `kat_vectors` of Random123, philox4x32 with 10 rounds: counter, key, result.
@@ -42,10 +41,14 @@ def test_rows_do_not_depend_on_their_neighbours():
     together = counter_rng.random_words(indices, 6, seed=1, stream=2)
     alone = np.concatenate([counter_rng.random_words([i], 6, seed=1, stream=2) for i in indices])
     np.testing.assert_array_equal(together, alone)
-    np.testing.assert_array_equal(together, counter_rng.random_words(indices, 11, seed=1, stream=2)[:, :6])
+    np.testing.assert_array_equal(
+        together, counter_rng.random_words(indices, 11, seed=1, stream=2)[:, :6]
+    )
 
 
-@pytest.mark.parametrize("change", [{"seed": 2}, {"seed": 1 + 2**32}, {"stream": 3}, {"attempt": 1}])
+@pytest.mark.parametrize(
+    "change", [{"seed": 2}, {"seed": 1 + 2**32}, {"stream": 3}, {"attempt": 1}]
+)
 def test_every_argument_changes_the_words(change):
     base = {"seed": 1, "stream": 2, "attempt": 0}
     words = counter_rng.random_words(np.arange(100), 4, **base)

@@ -11,8 +11,8 @@ import time
 
 import psutil
 import pytest
-
 from tfobj.datasets import workers
+
 from tfobj.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -20,7 +20,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize("num_processes", [1, 2, 3])
 def test_results_keep_the_order_of_the_items(num_processes):
-    assert list(workers.ordered_map(functools.partial(pow, 3), range(20), num_processes)) == [3**i for i in range(20)]
+    assert list(workers.ordered_map(functools.partial(pow, 3), range(20), num_processes)) == [
+        3**i for i in range(20)
+    ]
 
 
 def test_first_items_may_be_the_slow_ones():
@@ -38,11 +40,17 @@ def test_processes_are_others_and_end_with_the_map():
 
 def test_one_process_or_one_item_stays_here():
     here = "__import__('os').getpid()"
-    assert set(workers.ordered_map(eval, [here] * 3, 1)) == set(workers.ordered_map(eval, [here], 8)) == {os.getpid()}
+    assert (
+        set(workers.ordered_map(eval, [here] * 3, 1))
+        == set(workers.ordered_map(eval, [here], 8))
+        == {os.getpid()}
+    )
 
 
 def test_tensorflow_is_not_imported_there():
-    names = ["sorted({'tensorflow', 'keras', 'tensorflow_datasets'} & set(__import__('sys').modules))"] * 2
+    names = [
+        "sorted({'tensorflow', 'keras', 'tensorflow_datasets'} & set(__import__('sys').modules))"
+    ] * 2
     assert list(workers.ordered_map(eval, names, 2)) == [[], []]
 
 
@@ -76,7 +84,9 @@ def test_printing_does_not_get_between_the_results(capfd):
 
 def test_a_killed_process_gives_one_line(monkeypatch):
     monkeypatch.setenv(workers.VARIABLE, "2")
-    with pytest.raises(UserError, match=r"ended with status 9.*Set TFOBJ_PROCESSES to a smaller number .* than 2") as error:
+    with pytest.raises(
+        UserError, match=r"ended with status 9.*Set TFOBJ_PROCESSES to a smaller number .* than 2"
+    ) as error:
         list(workers.ordered_map(os._exit, [9, 9, 9]))
     assert "\n" not in str(error.value)
 
@@ -88,7 +98,10 @@ def test_number_of_processes(monkeypatch):
     assert workers.default_processes() == 7
     for wrong in ("0", "two", "-1"):
         monkeypatch.setenv(workers.VARIABLE, wrong)
-        with pytest.raises(UserError, match=f"`TFOBJ_PROCESSES` must be a number of processes.*TFOBJ_PROCESSES={wrong}"):
+        with pytest.raises(
+            UserError,
+            match=f"`TFOBJ_PROCESSES` must be a number of processes.*TFOBJ_PROCESSES={wrong}",
+        ):
             workers.default_processes()
 
 
@@ -109,7 +122,9 @@ def test_processes_do_not_outlive_a_killed_program(tmp_path):
         "import time\nfrom tfobj.datasets import workers\n"
         "for _ in workers.ordered_map(time.sleep, [0.05] * 10_000, 2):\n    print('running', flush=True)\n"
     )
-    program = subprocess.Popen(script(tmp_path, text), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    program = subprocess.Popen(
+        script(tmp_path, text), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     with program:
         program.stdout.readline()
         children = psutil.Process(program.pid).children()

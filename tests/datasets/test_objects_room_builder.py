@@ -7,10 +7,10 @@ import built_datasets
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-
 from tfobj.datasets import public_records
 from tfobj.datasets.generators import rooms
 from tfobj.datasets.objects_room import background, objects_room_dataset_builder
+
 from tfobj.errors import UserError
 
 Builder = objects_room_dataset_builder.Builder
@@ -55,7 +55,10 @@ def test_stored_pictures_are_the_generators(tmp_path, monkeypatch):
     monkeypatch.setenv("TFOBJ_PROCESSES", "1")
     builder = build(tmp_path, num_train=3, num_test=2, image_size=24, seed=4)
     for split, first, size in (("train", 0, 3), ("test", 60_000, 2)):
-        stored, expected = built_datasets.contents(builder, split), rooms.scenes(np.arange(first, first + size), seed=4, size=24)
+        stored, expected = (
+            built_datasets.contents(builder, split),
+            rooms.scenes(np.arange(first, first + size), seed=4, size=24),
+        )
         expected["amodal_masks"] = np.packbits(expected["amodal_masks"], axis=-1)
         maps = {name: stored[name] for name in ("image", "mask", "parts", "amodal_masks")}
         found = {**maps, **stored["factors"], **stored["scene"]}
@@ -72,14 +75,18 @@ def test_generated_tests_have_one_split(tmp_path, monkeypatch, variant):
     builder = build(tmp_path, variant=variant, num_test=2, image_size=16)
     assert list(builder.info.splits) == ["test"]
     stored = built_datasets.contents(builder, "test")
-    np.testing.assert_array_equal(stored["image"], rooms.scenes([0, 1], variant=variant, size=16)["image"])
+    np.testing.assert_array_equal(
+        stored["image"], rooms.scenes([0, 1], variant=variant, size=16)["image"]
+    )
     assert stored["factors"]["visibility"].shape == (2, rooms.VARIANTS[variant].num_entities)
 
 
 @pytest.mark.parametrize("variant", rooms.VARIANTS)
 def test_published_pictures(tmp_path, variant):
     path, expected = write(tmp_path, variant)
-    options = {"num_train": 3, "num_test": 2, "test_start": 3} if variant == "train" else {"num_test": 5}
+    options = (
+        {"num_train": 3, "num_test": 2, "test_start": 3} if variant == "train" else {"num_test": 5}
+    )
     builder = build(tmp_path / "data", tmp_path, public=True, variant=variant, **options)
     assert list(builder.info.splits) == (["train", "test"] if variant == "train" else ["test"])
     stored = built_datasets.contents(builder, "test")
@@ -88,45 +95,89 @@ def test_published_pictures(tmp_path, variant):
     np.testing.assert_array_equal(stored["index"], np.arange(5)[chosen])
     for name in ("image", "mask", "parts"):
         np.testing.assert_array_equal(stored[name], expected[name][chosen])
-    seen = [[True, *((mask == k).any() for k in range(1, expected["visibility"].shape[1]))] for mask in expected["mask"][chosen]]
+    seen = [
+        [True, *((mask == k).any() for k in range(1, expected["visibility"].shape[1]))]
+        for mask in expected["mask"][chosen]
+    ]
     np.testing.assert_array_equal(stored["factors"]["visibility"], seen)
     assert dict(builder.info.metadata) == {"file": path.name, "background": "first_four"}
 
 
 def test_schemas():
     """Entities of the published files: four of the background, and up to 3, 6, 0, 6 objects."""
-    for variant, entities in (("train", 7), ("six_objects", 10), ("empty_room", 4), ("identical_color", 10)):
+    for variant, entities in (
+        ("train", 7),
+        ("six_objects", 10),
+        ("empty_room", 4),
+        ("identical_color", 10),
+    ):
         builder = Builder(config="public" if variant == "train" else f"public_{variant}")
         schema = builder.public_file()
-        assert schema.path == f"objects_room/{FILES[variant]}" and schema.mask_shape == (entities, 64, 64, 1)
+        assert schema.path == f"objects_room/{FILES[variant]}" and schema.mask_shape == (
+            entities,
+            64,
+            64,
+            1,
+        )
         assert builder.scene_shape() == (64, 64, 3, entities - 3)
 
 
 def test_configs():
-    assert [config.name for config in Builder.BUILDER_CONFIGS] == ["generated"] == [Builder.DEFAULT_BUILDER_CONFIG_NAME]
+    assert (
+        [config.name for config in Builder.BUILDER_CONFIGS]
+        == ["generated"]
+        == [Builder.DEFAULT_BUILDER_CONFIG_NAME]
+    )
     tests = list(rooms.VARIANTS)[1:]
-    names = {source if test is None else f"{source}_{test}" for source in ("generated", "public") for test in (None, *tests)}
+    names = {
+        source if test is None else f"{source}_{test}"
+        for source in ("generated", "public")
+        for test in (None, *tests)
+    }
     assert set(Builder.builder_configs) == names | {"public_by_outline"}
-    ranges = {name: Builder(config=name).split_ranges() for name in ("public", "public_six_objects", "generated_empty_room")}
+    ranges = {
+        name: Builder(config=name).split_ranges()
+        for name in ("public", "public_six_objects", "generated_empty_room")
+    }
     assert ranges == {
-        "public": {"train": (0, 60_000), "test": (60_000, 70_000)}, "public_six_objects": {"test": (0, 922)}, "generated_empty_room": {"test": (0, 1000)},
+        "public": {"train": (0, 60_000), "test": (60_000, 70_000)},
+        "public_six_objects": {"test": (0, 922)},
+        "generated_empty_room": {"test": (0, 1000)},
     }
     options = json.loads('{"name": "tiny", "num_train": 4, "num_test": 2, "image_size": 40}')
-    assert Builder(config=Builder.builder_config_cls(**options)).info.features["amodal_masks"].shape == (4, 40, 5)
+    assert Builder(config=Builder.builder_config_cls(**options)).info.features[
+        "amodal_masks"
+    ].shape == (4, 40, 5)
 
 
 def test_documents():
     metadata = Builder.get_metadata()
-    assert "papers test on" in metadata.description and "burgess2019monet" in metadata.citation and metadata.tags
-    assert all(name in metadata.description for name in (*Builder.builder_configs, *FILES.values(), *background.RULES))
+    assert (
+        "papers test on" in metadata.description
+        and "burgess2019monet" in metadata.citation
+        and metadata.tags
+    )
+    assert all(
+        name in metadata.description
+        for name in (*Builder.builder_configs, *FILES.values(), *background.RULES)
+    )
 
 
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(variant="six"), "Unknown variant 'six'. .*Valid: empty_room, identical_color, six_objects, train"),
-        (dict(public=True, background="outline"), "Unknown background 'outline'. Did you mean 'by_outline'"),
-        (dict(background="by_outline"), "`background` is an option of published data. Received: background='by_outline'"),
+        (
+            dict(variant="six"),
+            "Unknown variant 'six'. .*Valid: empty_room, identical_color, six_objects, train",
+        ),
+        (
+            dict(public=True, background="outline"),
+            "Unknown background 'outline'. Did you mean 'by_outline'",
+        ),
+        (
+            dict(background="by_outline"),
+            "`background` is an option of published data. Received: background='by_outline'",
+        ),
         (dict(image_size=8), "`image_size` must be at least 16. Received: image_size=8"),
         (dict(public=True, image_size=32), "`image_size` is an option of generated data"),
     ],
@@ -140,20 +191,37 @@ def test_config_errors(options, message):
 @pytest.mark.parametrize(
     "variant, options, message",
     [
-        ("train", {"num_train": 4, "test_start": 4, "num_test": 2}, "must hold at least 6 records. Received: 5"),
+        (
+            "train",
+            {"num_train": 4, "test_start": 4, "num_test": 2},
+            "must hold at least 6 records. Received: 5",
+        ),
         ("six_objects", {"num_test": 6}, "must hold at least 6 records. Received: 5"),
-        ("six_objects", {"num_test": 2, "path": "train"}, "must hold records of objects_room/objects_room_test_six_objects.tfrecords"),
+        (
+            "six_objects",
+            {"num_test": 2, "path": "train"},
+            "must hold records of objects_room/objects_room_test_six_objects.tfrecords",
+        ),
         ("train", {"num_train": 2, "path": "nowhere"}, "`path` must be an existing file"),
     ],
 )
 def test_wrong_files(tmp_path, variant, options, message):
     write(tmp_path, variant)
     if "path" in options:
-        options = {**options, "path": str(write(tmp_path)[0]) if options["path"] == "train" else str(tmp_path / "nowhere")}
+        options = {
+            **options,
+            "path": str(write(tmp_path)[0])
+            if options["path"] == "train"
+            else str(tmp_path / "nowhere"),
+        }
     with pytest.raises(UserError, match=message) as error:
         build(tmp_path / "data", tmp_path, public=True, variant=variant, **options)
     assert "\n" not in str(error.value)
-    assert not [path for path in (tmp_path / "data").rglob("*") if "incomplete" in path.name or "tfrecord" in path.name]
+    assert not [
+        path
+        for path in (tmp_path / "data").rglob("*")
+        if "incomplete" in path.name or "tfrecord" in path.name
+    ]
 
 
 def test_without_file_and_network(tmp_path, monkeypatch):
@@ -161,14 +229,21 @@ def test_without_file_and_network(tmp_path, monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr(tfds.download.DownloadManager, "download", download)
-    with pytest.raises(UserError, match="objects_room/objects_room_test_empty_room.tfrecords could not be downloaded .no network.. Put the file into") as error:
+    with pytest.raises(
+        UserError,
+        match="objects_room/objects_room_test_empty_room.tfrecords could not be downloaded .no network.. Put the file into",
+    ) as error:
         build(tmp_path, public=True, variant="empty_room")
-    assert "'generated', which needs no network" in str(error.value) and "\n" not in str(error.value)
+    assert "'generated', which needs no network" in str(error.value) and "\n" not in str(
+        error.value
+    )
 
 
 def test_first_four_parts_are_background():
     parts = np.arange(7, dtype=np.uint8).reshape(1, 1, 7)
-    np.testing.assert_array_equal(background.object_mask(parts, "first_four", 7)[0, 0], [0, 0, 0, 0, 1, 2, 3])
+    np.testing.assert_array_equal(
+        background.object_mask(parts, "first_four", 7)[0, 0], [0, 0, 0, 0, 1, 2, 3]
+    )
 
 
 def picture(text):
@@ -186,7 +261,10 @@ def picture(text):
         ("000000 222222 222233 111133", [3]),  # cut off by the border, before the wall
         ("000000 203302 223322 113311", [3]),  # tall, before the sky, at neither border
         ("000000 222222 242222 151111", [4, 5]),  # no part 3: nothing to decide
-        ("000000 222222 223346 111146", [4, 6]),  # there are never four objects: 3 is a wall, whatever it looks like
+        (
+            "000000 222222 223346 111146",
+            [4, 6],
+        ),  # there are never four objects: 3 is a wall, whatever it looks like
     ],
 )
 def test_background_by_outline(text, objects):
@@ -194,7 +272,9 @@ def test_background_by_outline(text, objects):
     mask = background.object_mask(parts, "by_outline", 7)
     assert sorted(set(parts[mask > 0].tolist())) == objects
     shift = 2 if 3 in objects else 3
-    np.testing.assert_array_equal(mask, np.where(np.isin(parts, objects), parts.astype(int) - shift, 0))
+    np.testing.assert_array_equal(
+        mask, np.where(np.isin(parts, objects), parts.astype(int) - shift, 0)
+    )
 
 
 def test_background_by_outline_on_pictures(pictures):
@@ -213,7 +293,15 @@ def test_background_by_outline_on_pictures(pictures):
 
 def test_a_published_file_with_gaps_closed(tmp_path):
     _, expected = write(tmp_path, count=8, parts=without_gaps)
-    builder = build(tmp_path / "data", tmp_path, public=True, background="by_outline", num_train=6, num_test=2, test_start=6)
+    builder = build(
+        tmp_path / "data",
+        tmp_path,
+        public=True,
+        background="by_outline",
+        num_train=6,
+        num_test=2,
+        test_start=6,
+    )
     stored = built_datasets.contents(builder, "train")
     np.testing.assert_array_equal(stored["parts"], expected["parts"][:6])
     np.testing.assert_array_equal(stored["mask"] > 0, expected["mask"][:6] > 0)

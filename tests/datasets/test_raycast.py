@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-
 from tfobj.datasets.generators import raycast, raycast_shading
 from tfobj.datasets.generators import raycast_shapes as shapes
 
@@ -111,7 +110,10 @@ def test_normals_are_gradients_of_the_distance(shape):
     point = (origin + t * direction)[:, np.isfinite(t)]
     normal = body.normal(0, point)
     steps = 1e-5 * np.eye(3)[:, :, None]
-    gradient = [(distance_to(shape, turn.T @ (point + h)) - distance_to(shape, turn.T @ (point - h))) / 2e-5 for h in steps]
+    gradient = [
+        (distance_to(shape, turn.T @ (point + h)) - distance_to(shape, turn.T @ (point - h))) / 2e-5
+        for h in steps
+    ]
     np.testing.assert_allclose(np.linalg.norm(normal, axis=0), 1, atol=1e-9)
     # At the seam of a flat and a rounded part, a difference straddles the two.
     assert (np.abs(normal - np.array(gradient)).max(axis=0) < 1e-3).mean() > 0.98
@@ -128,7 +130,10 @@ def test_ground_lies_on_the_published_profile():
     rng = np.random.default_rng(0)
     column, row = rng.uniform(0, 320, 300), rng.uniform(0, 240, 300)
     direction = CAMERA.directions(FRAME, column, row)
-    point = CAMERA.position[:, None] + shapes.ground_hit(CAMERA.position[:, None], direction) * direction
+    point = (
+        CAMERA.position[:, None]
+        + shapes.ground_hit(CAMERA.position[:, None], direction) * direction
+    )
     along = shapes.GROUND_AXIS @ point
     for u, z in zip(along, point[2], strict=True):
         roots = np.roots([-17.3834, 79.4671, -126.9611, 92.5144, 14.009 - 23.5557 - u])
@@ -172,7 +177,12 @@ def test_upright_camera_cannot_look_straight_down():
 
 
 def test_sphere_masks_equal_brute_force_pixel_by_pixel():
-    balls = [(0.7, (1.0, 0.5, 0.7)), (0.7, (0.2, 1.2, 0.7)), (0.35, (-1.0, -1.0, 0.35)), (1.0, (3.4, 2.8, 1.0))]
+    balls = [
+        (0.7, (1.0, 0.5, 0.7)),
+        (0.7, (0.2, 1.2, 0.7)),
+        (0.35, (-1.0, -1.0, 0.35)),
+        (1.0, (3.4, 2.8, 1.0)),
+    ]
     body = solids(*[(shapes.SPHERE, size, place) for size, place in balls])
     hits = raycast.cast(body, CAMERA, FRAME, (60, 80))
     owner, amodal = np.zeros((60, 80), int), np.zeros((4, 60, 80), bool)
@@ -201,7 +211,9 @@ def test_only_pixels_in_the_bounding_window_can_be_hit(shape):
     body = solids((shape, 0.9, (1.0, -1.0, 0.9), random_rotation(7)))
     hits = raycast.cast(body, CAMERA, FRAME, (60, 80))
     column, row = np.meshgrid(4 * np.arange(80) + 2.0, 4 * np.arange(60) + 2.0)
-    everywhere = body.first_hit(0, CAMERA.position[:, None], CAMERA.directions(FRAME, column.ravel(), row.ravel()))
+    everywhere = body.first_hit(
+        0, CAMERA.position[:, None], CAMERA.directions(FRAME, column.ravel(), row.ravel())
+    )
     np.testing.assert_array_equal(hits.amodal[0], np.isfinite(everywhere).reshape(60, 80))
 
 
@@ -218,7 +230,9 @@ def test_general_rotation():
     spin = shapes.rotation_about_z(np.array(0.8))
 
     def mask(shape, rotation):
-        return raycast.cast(solids((shape, 1.0, (0, 0, 1), rotation)), CAMERA, FRAME, (60, 80)).owner
+        return raycast.cast(
+            solids((shape, 1.0, (0, 0, 1), rotation)), CAMERA, FRAME, (60, 80)
+        ).owner
 
     np.testing.assert_array_equal(mask(shapes.CUBE, np.eye(3)), mask(shapes.CUBE, quarter))
     np.testing.assert_array_equal(mask(shapes.CYLINDER, np.eye(3)), mask(shapes.CYLINDER, spin))
@@ -232,7 +246,9 @@ def test_lamps_follow_the_inverse_square():
     direction, distance, irradiance = lamp.toward(below)
     np.testing.assert_allclose([distance[0], irradiance[0]], [4.0, 1.0], rtol=1e-6)
     np.testing.assert_allclose(direction[:, 0], [0, 0, 1], atol=1e-6)
-    assert lamp.toward(aside)[2][0] == pytest.approx(16 / 25 * 4 / 5, rel=1e-6)  # and its own cosine
+    assert lamp.toward(aside)[2][0] == pytest.approx(
+        16 / 25 * 4 / 5, rel=1e-6
+    )  # and its own cosine
     behind = np.float32([[0.0], [0.0], [5.0]])
     assert lamp.toward(behind)[2][0] == 0
 
@@ -242,20 +258,30 @@ def seen_sun(body, ground, sun):
     direction, distance, _ = sun.toward(ground)
     offset = body.position.astype(np.float32).T - ground
     owner, lit = np.zeros(ground.shape[1], int), np.ones(ground.shape[1], bool)
-    return raycast_shading._visibility(body, [offset], owner, lit, direction, distance, sun.spread(distance))
+    return raycast_shading._visibility(
+        body, [offset], owner, lit, direction, distance, sun.spread(distance)
+    )
 
 
 def shadow(height, column, radius=0.1):
     """Share of a vertical sun that ground at x = column sees past a ball of radius 1."""
-    body, ground = solids((shapes.SPHERE, 1.0, (0, 0, height))), np.float32([[column], [0.0], [0.0]])
+    body, ground = (
+        solids((shapes.SPHERE, 1.0, (0, 0, height))),
+        np.float32([[column], [0.0], [0.0]]),
+    )
     return seen_sun(body, ground, dataclasses.replace(SUN, radius=radius))[0]
 
 
 def test_soft_shadows():
     assert shadow(2.0, 0.0) == 0 and shadow(2.0, 1.5) == 1
-    assert shadow(2.0, 1.0) == pytest.approx(0.5, abs=0.05)  # below the edge, half of the sun is seen
+    assert shadow(2.0, 1.0) == pytest.approx(
+        0.5, abs=0.05
+    )  # below the edge, half of the sun is seen
     # The higher the ball, the wider the half shadow.
-    low, high = ([0 < shadow(height, column) < 1 for column in np.linspace(0.2, 1.8, 161)] for height in (1.5, 4.0))
+    low, high = (
+        [0 < shadow(height, column) < 1 for column in np.linspace(0.2, 1.8, 161)]
+        for height in (1.5, 4.0)
+    )
     assert 1.5 * sum(low) < sum(high)
 
 
@@ -273,21 +299,30 @@ def test_level_ground_reflects_what_arrives():
     """rho / pi E of the sun, and a few per cent from the wall behind."""
     empty = scene(ground_reflectivity=0.5)
     up = np.float32([[0.0], [0.0], [1.0]])
-    radiance = raycast_shading.radiance(empty, np.zeros((3, 1), np.float32), up, up, np.zeros(1, int))
+    radiance = raycast_shading.radiance(
+        empty, np.zeros((3, 1), np.float32), up, up, np.zeros(1, int)
+    )
     direct = 0.5 / np.pi
     assert (radiance >= direct).all() and (radiance <= 1.05 * direct).all()
 
 
-@pytest.mark.parametrize("width, most, least", [(0.1, 1.02, 0.97), (0.2, 0.97, 0.91), (0.4, 0.86, 0.75)])
+@pytest.mark.parametrize(
+    "width, most, least", [(0.1, 1.02, 0.97), (0.2, 0.97, 0.91), (0.4, 0.86, 0.75)]
+)
 def test_glossy_lobes_lose_what_goes_into_the_ground(width, most, least):
     """White furnace seen from above: facets steeper than 45 degrees, a**2 / (1 + a**2) of all, mirror downwards."""
     rng = np.random.default_rng(0)
     count = 200_000
-    cosine, angle = np.sqrt(rng.uniform(size=count)), rng.uniform(0, 2 * np.pi, count)  # density cos / pi
+    cosine, angle = (
+        np.sqrt(rng.uniform(size=count)),
+        rng.uniform(0, 2 * np.pi, count),
+    )  # density cos / pi
     sine = np.sqrt(1 - cosine**2)
     direction = np.stack([sine * np.cos(angle), sine * np.sin(angle), cosine]).astype(np.float32)
     normal = np.float32([[0.0], [0.0], [1.0]])
-    lobe = raycast_shading._highlight(normal, direction, normal, ((1.0, width),), np.zeros(count, np.float32))
+    lobe = raycast_shading._highlight(
+        normal, direction, normal, ((1.0, width),), np.zeros(count, np.float32)
+    )
     assert least < np.pi * lobe.mean() < most
 
 
@@ -296,8 +331,12 @@ def test_mirror_lobe_is_brightest_where_the_lamp_is_mirrored():
     tilts = np.linspace(-1, 1, 201)
     direction = np.stack([np.sin(tilts), np.zeros(201), np.cos(tilts)]).astype(np.float32)
     view = np.float32([[-np.sin(0.5)], [0.0], [np.cos(0.5)]])
-    lobe = raycast_shading._highlight(normal, direction, view, raycast_shading.METAL_LOBES, np.full(201, 0.03, np.float32))
-    assert tilts[np.argmax(lobe)] == pytest.approx(0.5, abs=0.02) and lobe.max() > 20 * np.median(lobe)
+    lobe = raycast_shading._highlight(
+        normal, direction, view, raycast_shading.METAL_LOBES, np.full(201, 0.03, np.float32)
+    )
+    assert tilts[np.argmax(lobe)] == pytest.approx(0.5, abs=0.02) and lobe.max() > 20 * np.median(
+        lobe
+    )
 
 
 def test_fresnel():
@@ -332,7 +371,9 @@ def test_outlines_are_blended():
 
 def test_srgb():
     linear = np.array([-1.0, 0.0, 0.002, 0.2140, 0.5, 1.0, 7.0])
-    np.testing.assert_allclose(raycast.encode_srgb(linear), [0, 0, 0.02584, 0.5, 0.7354, 1, 1], atol=1e-4)
+    np.testing.assert_allclose(
+        raycast.encode_srgb(linear), [0, 0, 0.02584, 0.5, 0.7354, 1, 1], atol=1e-4
+    )
 
 
 def test_nothing_but_ground():

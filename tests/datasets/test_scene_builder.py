@@ -6,11 +6,11 @@ import logging
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-
 from tfobj.datasets import scene_builder
 from tfobj.datasets.generators import polygons, tetris
 from tfobj.datasets.scene_builder import SceneConfig
 from tfobj.datasets.tetris import tetris_dataset_builder
+
 from tfobj.errors import UserError
 
 
@@ -22,7 +22,9 @@ class ParallelTetris(PlainTetris, skip_registration=True):
     PARALLEL = True
 
     def generator(self):
-        return functools.partial(tetris.scenes, seed=self.builder_config.seed, size=self.scene_shape()[0])
+        return functools.partial(
+            tetris.scenes, seed=self.builder_config.seed, size=self.scene_shape()[0]
+        )
 
 
 class FailingTetris(ParallelTetris, skip_registration=True):
@@ -40,12 +42,20 @@ class RichPolygons(scene_builder.SceneBuilder, skip_registration=True):
     factor_docs = {"depth": ((), "Order."), "visibility": ((), "1 for what exists.")}
     scene_docs = {"number": ((), "The scene's own number."), "place": ((2,), "Twice.")}
     provenance = {"made_by": "a test"}
-    code_path, pkg_dir_path = tetris_dataset_builder.Builder.code_path, tetris_dataset_builder.Builder.pkg_dir_path
+    code_path, pkg_dir_path = (
+        tetris_dataset_builder.Builder.code_path,
+        tetris_dataset_builder.Builder.pkg_dir_path,
+    )
 
     def generate(self, indices):
         scenes = polygons.scenes(indices, seed=0, size=20)
         depth_map = np.arange(400.0).reshape(20, 20) / 8 + np.asarray(indices)[:, None, None]
-        return {**scenes, "depth_map": depth_map, "number": np.asarray(indices), "place": np.stack([indices, indices], -1)}
+        return {
+            **scenes,
+            "depth_map": depth_map,
+            "number": np.asarray(indices),
+            "place": np.stack([indices, indices], -1),
+        }
 
     def scene_shape(self):
         return 20, 20, 3, 3
@@ -74,7 +84,12 @@ def assert_same(actual, expected):
 
 
 def test_features_without_options_are_as_ever():
-    assert set(PlainTetris(config="generated").info.features) == {"image", "mask", "factors", "index"}
+    assert set(PlainTetris(config="generated").info.features) == {
+        "image",
+        "mask",
+        "factors",
+        "index",
+    }
 
 
 def test_optional_features(tmp_path):
@@ -100,7 +115,11 @@ def test_public_files_have_no_amodal_masks():
 
 def test_a_config_that_repeats_the_classs_own_is_that_one():
     own = RichPolygons.BUILDER_CONFIGS[0]
-    repeated = RichPolygons(config=SceneConfig(name="own", num_train=2, num_test=1, test_start=2, description="in other words"))
+    repeated = RichPolygons(
+        config=SceneConfig(
+            name="own", num_train=2, num_test=1, test_start=2, description="in other words"
+        )
+    )
     assert repeated.builder_config is own
     with pytest.raises(ValueError, match="Cannot name a custom BuilderConfig the same"):
         RichPolygons(config=SceneConfig(name="own", num_train=3, num_test=1, test_start=3))
@@ -111,7 +130,10 @@ def test_scenes_do_not_depend_on_the_number_of_processes(tmp_path, monkeypatch, 
     monkeypatch.setenv("TFOBJ_PROCESSES", str(num_processes))
     builder = build(ParallelTetris, tmp_path, num_train=11, num_test=4, seed=5)
     for split, first, size in (("train", 0, 11), ("test", 60_000, 4)):
-        stored, expected = contents(builder, split), tetris.scenes(np.arange(first, first + size), seed=5)
+        stored, expected = (
+            contents(builder, split),
+            tetris.scenes(np.arange(first, first + size), seed=5),
+        )
         np.testing.assert_array_equal(stored["index"], np.arange(first, first + size))
         np.testing.assert_array_equal(stored["image"], expected["image"])
         np.testing.assert_array_equal(stored["factors"]["color"], expected["color"])
@@ -122,18 +144,29 @@ def test_an_error_of_a_generator_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="`seed` must be in") as error:
         build(FailingTetris, tmp_path, num_train=11, num_test=4)
     assert "counter_rng.py" in error.value.__notes__[0]
-    assert not [path for path in tmp_path.rglob("*") if "incomplete" in path.name or "tfrecord" in path.name]
-    builder = FailingTetris(data_dir=tmp_path, config=SceneConfig(name="small", num_train=11, num_test=4))
+    assert not [
+        path for path in tmp_path.rglob("*") if "incomplete" in path.name or "tfrecord" in path.name
+    ]
+    builder = FailingTetris(
+        data_dir=tmp_path, config=SceneConfig(name="small", num_train=11, num_test=4)
+    )
     assert not builder.is_prepared() and not builder.info.splits
 
 
 def test_the_progress_bar_knows_how_much_there_is(tmp_path, monkeypatch):
     totals = []
     bar = tfds.core.utils.tqdm
-    monkeypatch.setattr(tfds.core.utils, "tqdm", lambda *args, **kwargs: totals.append(kwargs.get("total")) or bar(*args, **kwargs))
+    monkeypatch.setattr(
+        tfds.core.utils,
+        "tqdm",
+        lambda *args, **kwargs: totals.append(kwargs.get("total")) or bar(*args, **kwargs),
+    )
     builder = build(PlainTetris, tmp_path, num_train=7, num_test=2)
     assert {7, 2} <= set(totals)
-    assert {name: split.num_examples for name, split in builder.info.splits.items()} == {"train": 7, "test": 2}
+    assert {name: split.num_examples for name, split in builder.info.splits.items()} == {
+        "train": 7,
+        "test": 2,
+    }
 
 
 def test_records_are_spread_over_the_range_of_tfds_keys():
@@ -141,7 +174,10 @@ def test_records_are_spread_over_the_range_of_tfds_keys():
     from tensorflow_datasets.core import shuffle
 
     record = scene_builder._Record(70_000, 72_000, (), (), False, False)
-    chunk = {"image": np.zeros((2_000, 1, 1, 3), np.uint8), "mask": np.zeros((2_000, 1, 1), np.uint8)}
+    chunk = {
+        "image": np.zeros((2_000, 1, 1, 3), np.uint8),
+        "mask": np.zeros((2_000, 1, 1), np.uint8),
+    }
     keys, examples = zip(*record.examples(70_000, chunk), strict=True)
     assert list(keys) == sorted(set(keys)) and keys[-1] < 2**128
     buckets = [shuffle.get_bucket_number(key, 1_000) for key in keys]
@@ -164,9 +200,17 @@ def beam_options():
 @pytest.mark.parametrize("num_shards", [1, 3])
 def test_beam_builds_the_same(tmp_path, beam_options, num_shards):
     options = dict(num_train=31, num_test=9, seed=2)
-    plain = build(PlainTetris, tmp_path / "plain", tfds.download.DownloadConfig(num_shards=num_shards), **options)
+    plain = build(
+        PlainTetris,
+        tmp_path / "plain",
+        tfds.download.DownloadConfig(num_shards=num_shards),
+        **options,
+    )
     with_beam = build(
-        ParallelTetris, tmp_path / "beam", tfds.download.DownloadConfig(num_shards=num_shards, beam_options=beam_options), **options
+        ParallelTetris,
+        tmp_path / "beam",
+        tfds.download.DownloadConfig(num_shards=num_shards, beam_options=beam_options),
+        **options,
     )
     for split in ("train", "test"):
         assert with_beam.info.splits[split].num_shards == num_shards

@@ -4,8 +4,8 @@ import hashlib
 
 import numpy as np
 import pytest
-
 from tfobj.datasets.generators import shapes
+
 from tfobj.structs import IGNORE_LABEL
 
 
@@ -37,8 +37,12 @@ def coverage(size, shape):
 
 
 def test_bitmaps():
-    assert {shape: (bitmap.shape, int(bitmap.sum())) for shape, bitmap in shapes.BITMAPS.items()} == {
-        shapes.SQUARE: ((7, 7), 40), shapes.UP_TRIANGLE: ((7, 12), 48), shapes.DOWN_TRIANGLE: ((7, 12), 48),
+    assert {
+        shape: (bitmap.shape, int(bitmap.sum())) for shape, bitmap in shapes.BITMAPS.items()
+    } == {
+        shapes.SQUARE: ((7, 7), 40),
+        shapes.UP_TRIANGLE: ((7, 12), 48),
+        shapes.DOWN_TRIANGLE: ((7, 12), 48),
     }
     square, up, down = shapes.BITMAPS.values()
     expected = np.ones((7, 7))
@@ -52,7 +56,9 @@ def test_bitmaps():
 
 def test_rendering_two_glyphs_by_hand():
     """A square at row 3, column 4, and a down triangle whose top bar (two rows of twelve) crosses its last two rows."""
-    image, mask, amodal_masks = shapes.render(placed((shapes.SQUARE, 3, 4), (shapes.DOWN_TRIANGLE, 8, 2)))
+    image, mask, amodal_masks = shapes.render(
+        placed((shapes.SQUARE, 3, 4), (shapes.DOWN_TRIANGLE, 8, 2))
+    )
     square, triangle = np.zeros((2, 28, 28), np.uint8)
     square[3:10, 4:11] = shapes.BITMAPS[shapes.SQUARE]
     triangle[8:15, 2:14] = shapes.BITMAPS[shapes.DOWN_TRIANGLE]
@@ -77,7 +83,12 @@ def test_a_hole_lets_through_what_is_behind():
 def test_glyphs_at_one_place_share_all_pixels():
     image, mask, amodal_masks = shapes.render(placed((1, 0, 0), (1, 0, 0), (1, 21, 21)))
     assert set(np.unique(mask)) == {0, 3, shapes.SHARED} and (mask == shapes.SHARED).sum() == 40
-    assert image.sum() == 80 * 255 and amodal_masks[0].sum(axis=(1, 2)).tolist() == [784, 40, 40, 40]
+    assert image.sum() == 80 * 255 and amodal_masks[0].sum(axis=(1, 2)).tolist() == [
+        784,
+        40,
+        40,
+        40,
+    ]
 
 
 def test_shared_pixels_are_the_packages_ignored_ones():
@@ -91,11 +102,15 @@ def test_laws(scenes):
     np.testing.assert_array_equal(mask == shapes.SHARED, owners > 1)
     np.testing.assert_array_equal(mask == 0, owners == 0)
     for entity in (1, 2, 3):
-        np.testing.assert_array_equal(mask == entity, (amodal_masks[:, entity - 1] == 1) & (owners == 1))
+        np.testing.assert_array_equal(
+            mask == entity, (amodal_masks[:, entity - 1] == 1) & (owners == 1)
+        )
     area = np.array([0, 40, 48, 48])[scenes["shape"][:, 1:].astype(int)]
     np.testing.assert_array_equal(amodal_masks.sum(axis=(2, 3)), area)
     assert scenes["amodal_masks"][:, 0].all() and scenes["image"].shape == (20_000, 28, 28, 1)
-    assert (scenes["visibility"] == 1).all() and not any(scenes[name][:, 0].any() for name in ("x", "y", "shape"))
+    assert (scenes["visibility"] == 1).all() and not any(
+        scenes[name][:, 0].any() for name in ("x", "y", "shape")
+    )
     assert all(scenes[name].dtype == np.float32 for name in ("x", "y", "shape", "visibility"))
 
 
@@ -151,7 +166,11 @@ def test_golden_scenes(arguments, expected):
 
 def test_the_least_size_has_one_column_for_a_triangle():
     scenes = shapes.scenes(np.arange(200), size=shapes.MIN_SIZE)
-    assert scenes["x"][scenes["shape"] >= 2].max() == 0 and scenes["y"].max() == 5 and scenes["x"].max() == 5
+    assert (
+        scenes["x"][scenes["shape"] >= 2].max() == 0
+        and scenes["y"].max() == 5
+        and scenes["x"].max() == 5
+    )
 
 
 def test_no_scenes_and_an_absent_entity():
@@ -163,14 +182,23 @@ def test_no_scenes_and_an_absent_entity():
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: shapes.factors([0], size=11), "`size` must be at least 12 pixels. Received: size=11"),
+        (
+            lambda: shapes.factors([0], size=11),
+            "`size` must be at least 12 pixels. Received: size=11",
+        ),
         (lambda: shapes.render(placed((1, 0, 0)), size=8), "`size` must be at least 12 pixels"),
-        (lambda: shapes.factors([0], num_shapes=0), "`num_shapes` must be in 1 ... 254. Received: num_shapes=0"),
+        (
+            lambda: shapes.factors([0], num_shapes=0),
+            "`num_shapes` must be in 1 ... 254. Received: num_shapes=0",
+        ),
         (lambda: shapes.factors([0], num_shapes=255), "`num_shapes` must be in 1 ... 254"),
         (lambda: shapes.factors([0], seed=-1), "`seed` must be in"),
         (lambda: shapes.factors([[0]]), "`indices` must be a one-dimensional array"),
         (lambda: shapes.render(placed((4, 0, 0))), "`shape` must be 0, 1, 2 or 3"),
-        (lambda: shapes.render(placed((1, 0, 0), (2, 3, 17))), r"inside the 28x28 image. Received: x=17, y=3 for the up triangle \(scene 0, entity 2\)"),
+        (
+            lambda: shapes.render(placed((1, 0, 0), (2, 3, 17))),
+            r"inside the 28x28 image. Received: x=17, y=3 for the up triangle \(scene 0, entity 2\)",
+        ),
         (lambda: shapes.render(placed((1, -1, 0))), "Received: x=0, y=-1"),
     ],
 )

@@ -4,7 +4,6 @@ import hashlib
 
 import numpy as np
 import pytest
-
 from tfobj.datasets.generators import sprites
 
 ALL_VARIANTS = list(sprites.VARIANTS)
@@ -36,14 +35,18 @@ def polygon_heart(orientation, scale, x, y, num_vertices=2000):
     u = np.cos(orientation) * dx - np.sin(orientation) * dy
     v = np.sin(orientation) * dx + np.cos(orientation) * dy
     inside = np.zeros((64, 64), bool)
-    for u0, v0, u1, v1 in zip(vertex_u, vertex_v, np.roll(vertex_u, 1), np.roll(vertex_v, 1), strict=True):
+    for u0, v0, u1, v1 in zip(
+        vertex_u, vertex_v, np.roll(vertex_u, 1), np.roll(vertex_v, 1), strict=True
+    ):
         if v0 != v1:
             crosses = (v0 > v) != (v1 > v)
             inside ^= crosses & (u < u0 + (v - v0) / (v1 - v0) * (u1 - u0))
     return inside
 
 
-@pytest.mark.parametrize("orientation, scale, x, y", [(0.0, 1.0, 0.5, 0.5), (0.7, 0.8, 0.31, 0.64), (4.0, 0.5, 1, 0)])
+@pytest.mark.parametrize(
+    "orientation, scale, x, y", [(0.0, 1.0, 0.5, 0.5), (0.7, 0.8, 0.31, 0.64), (4.0, 0.5, 1, 0)]
+)
 def test_closed_form_heart_equals_polygon(orientation, scale, x, y):
     closed = silhouette(sprites.HEART, orientation, scale, x, y).astype(bool)
     # float32 factors and chords of the polygon may flip a pixel that lies on the outline.
@@ -52,15 +55,21 @@ def test_closed_form_heart_equals_polygon(orientation, scale, x, y):
 
 def test_areas_at_full_scale():
     angles = np.linspace(0, 2 * np.pi, 40)
-    areas = {shape: np.array([silhouette(shape, angle).sum() for angle in angles]) for shape in (1, 2, 3)}
+    areas = {
+        shape: np.array([silhouette(shape, angle).sum() for angle in angles]) for shape in (1, 2, 3)
+    }
     assert areas[sprites.SQUARE][0] == 400
-    tilted = areas[sprites.SQUARE][1:-1]  # none of the other 38 angles is a multiple of a quarter turn
+    tilted = areas[sprites.SQUARE][
+        1:-1
+    ]  # none of the other 38 angles is a multiple of a quarter turn
     assert 364 <= tilted.min() and tilted.max() <= 372
     assert 286 <= areas[sprites.ELLIPSE].min() and areas[sprites.ELLIPSE].max() <= 296
     assert 220 <= areas[sprites.HEART].min() and areas[sprites.HEART].max() <= 232
 
 
-@pytest.mark.parametrize("shape, area", [(sprites.SQUARE, 368.6), (sprites.ELLIPSE, 289.5), (sprites.HEART, 226.1)])
+@pytest.mark.parametrize(
+    "shape, area", [(sprites.SQUARE, 368.6), (sprites.ELLIPSE, 289.5), (sprites.HEART, 226.1)]
+)
 @pytest.mark.parametrize("scale", [0.5, 1.0])
 def test_areas_scale_with_the_square_of_the_scale(shape, area, scale):
     fine = silhouette(shape, 0.4, scale, size=512).sum() / 8**2
@@ -82,11 +91,14 @@ def test_positive_angles_turn_counter_clockwise():
 
 
 @pytest.mark.parametrize(
-    "shape, turn", [(sprites.SQUARE, np.pi / 2), (sprites.ELLIPSE, np.pi), (sprites.HEART, 2 * np.pi)]
+    "shape, turn",
+    [(sprites.SQUARE, np.pi / 2), (sprites.ELLIPSE, np.pi), (sprites.HEART, 2 * np.pi)],
 )
 @pytest.mark.parametrize("orientation", [0.3, 1.1])
 def test_symmetries(shape, turn, orientation):
-    np.testing.assert_array_equal(silhouette(shape, orientation), silhouette(shape, orientation + turn))
+    np.testing.assert_array_equal(
+        silhouette(shape, orientation), silhouette(shape, orientation + turn)
+    )
 
 
 @pytest.mark.parametrize("shape", [sprites.SQUARE, sprites.ELLIPSE, sprites.HEART])
@@ -118,7 +130,9 @@ def test_laws_of_a_variant(variant):
     rules = sprites.VARIANTS[variant]
     scenes = sprites.scenes(np.arange(2000), variant=variant)
     count = scenes["visibility"][:, 1:].sum(axis=1)
-    frequency = np.bincount(count.astype(int), minlength=rules.max_sprites + 1)[rules.min_sprites :] / 2000
+    frequency = (
+        np.bincount(count.astype(int), minlength=rules.max_sprites + 1)[rules.min_sprites :] / 2000
+    )
     np.testing.assert_allclose(frequency, 1 / len(frequency), atol=0.04)
     assert scenes["image"].shape == (2000, 64, 64, rules.channels)
     assert scenes["color"].shape == (2000, rules.num_entities, rules.channels)
@@ -176,7 +190,9 @@ def test_bright_green_squares_follow_the_published_count():
     from matplotlib import colors
 
     factors = sprites.factors(np.arange(100_000))
-    hue, saturation, value = np.moveaxis(colors.rgb_to_hsv(factors["color"].astype(np.float64)), -1, 0)
+    hue, saturation, value = np.moveaxis(
+        colors.rgb_to_hsv(factors["color"].astype(np.float64)), -1, 0
+    )
     chosen = (factors["shape"] == sprites.SQUARE) & (hue >= 0.25) & (hue <= 0.42)
     chosen &= (saturation >= 0.5 - 1e-6) & (value >= 0.5 - 1e-6)
     assert chosen.any(axis=1).mean() == pytest.approx(0.1827, abs=0.002)
@@ -203,7 +219,9 @@ def test_scene_is_a_function_of_seed_and_index(variant):
     shuffled = sprites.scenes(order, seed=3, variant=variant)
     for name, values in scenes.items():
         np.testing.assert_array_equal(shuffled[name], values[order])
-    np.testing.assert_array_equal(sprites.scenes([17], seed=3, variant=variant)["image"][0], scenes["image"][17])
+    np.testing.assert_array_equal(
+        sprites.scenes([17], seed=3, variant=variant)["image"][0], scenes["image"][17]
+    )
     other = sprites.factors(np.arange(200), seed=4, variant=variant)
     assert (other["x"] != scenes["x"]).any()
 
@@ -282,7 +300,10 @@ def test_colors_on_black_are_uniform_but_for_the_dark_ones():
     bright = both & (uniform.max(axis=-1) >= 0.2)
     np.testing.assert_array_equal(factors["color"][bright], uniform[bright])
     again = both & ~bright
-    assert 0.007 < again.sum() / both.sum() < 0.009 and (factors["color"][again] != uniform[again]).all()
+    assert (
+        0.007 < again.sum() / both.sum() < 0.009
+        and (factors["color"][again] != uniform[again]).all()
+    )
 
 
 def test_background_is_black():
@@ -293,7 +314,11 @@ def test_background_is_black():
 def test_amodal_masks_are_the_sprites_drawn_alone():
     scenes = sprites.scenes(np.arange(100), variant="colored_on_black")
     amodal_masks = scenes["amodal_masks"]
-    assert amodal_masks.dtype == np.uint8 and amodal_masks.shape == (100, 5, 64, 64) and amodal_masks[:, 0].all()
+    assert (
+        amodal_masks.dtype == np.uint8
+        and amodal_masks.shape == (100, 5, 64, 64)
+        and amodal_masks[:, 0].all()
+    )
     hidden = 0
     for entity in range(1, 5):
         alone = {name: values.copy() for name, values in scenes.items()}

@@ -4,7 +4,6 @@ import hashlib
 
 import numpy as np
 import pytest
-
 from tfobj.datasets.generators import tetris
 
 NUM_STATISTICS = 100_000

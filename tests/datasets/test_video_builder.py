@@ -5,11 +5,11 @@ import functools
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-
 from tfobj.datasets import video_builder
 from tfobj.datasets.bouncing_balls import bouncing_balls_dataset_builder
 from tfobj.datasets.generators import balls
 from tfobj.datasets.video_builder import VideoConfig
+
 from tfobj.errors import UserError
 
 
@@ -70,8 +70,13 @@ def contents(builder, split):
 
 
 def test_examples(tmp_path):
-    builder = build(NumberedClips, tmp_path, num_train=7, num_test=2, test_start=60_000, num_frames=5)
-    assert {name: split.num_examples for name, split in builder.info.splits.items()} == {"train": 7, "test": 2}
+    builder = build(
+        NumberedClips, tmp_path, num_train=7, num_test=2, test_start=60_000, num_frames=5
+    )
+    assert {name: split.num_examples for name, split in builder.info.splits.items()} == {
+        "train": 7,
+        "test": 2,
+    }
     stored = contents(builder, "train")
     assert set(stored) == {"video", "mask", "full_mask", "factors", "tracks", "scene", "index"}
     expected = {}
@@ -82,7 +87,11 @@ def test_examples(tmp_path):
     for name in ("video", "mask", "full_mask"):
         assert stored[name].dtype == np.uint8
         np.testing.assert_array_equal(stored[name], expected[name])
-    for part, names in (("factors", {"visibility", "color"}), ("tracks", {"position", "speed"}), ("scene", {"place"})):
+    for part, names in (
+        ("factors", {"visibility", "color"}),
+        ("tracks", {"position", "speed"}),
+        ("scene", {"place"}),
+    ):
         assert set(stored[part]) == names
         for name in names:
             assert stored[part][name].dtype == np.float32
@@ -91,8 +100,20 @@ def test_examples(tmp_path):
 
 
 def test_a_validation_split_on_request(tmp_path):
-    builder = build(NumberedClips, tmp_path, num_train=4, num_validation=3, validation_start=10, num_test=2, test_start=13)
-    for split, numbers in (("train", [0, 1, 2, 3]), ("validation", [10, 11, 12]), ("test", [13, 14])):
+    builder = build(
+        NumberedClips,
+        tmp_path,
+        num_train=4,
+        num_validation=3,
+        validation_start=10,
+        num_test=2,
+        test_start=13,
+    )
+    for split, numbers in (
+        ("train", [0, 1, 2, 3]),
+        ("validation", [10, 11, 12]),
+        ("test", [13, 14]),
+    ):
         stored = contents(builder, split)
         np.testing.assert_array_equal(stored["index"], numbers)
         np.testing.assert_array_equal(stored["video"][:, 0, 0, 0, 0], numbers)
@@ -116,20 +137,30 @@ def test_clips_of_different_lengths(tmp_path):
         def generate(self, indices):
             frames = 2 + int(indices[0])
             own = {"video", "mask", "full_mask", "position", "speed"}
-            clips = NumberedClips(config=VideoConfig(name="length", num_frames=frames)).generate(indices)
+            clips = NumberedClips(config=VideoConfig(name="length", num_frames=frames)).generate(
+                indices
+            )
             assert all(clips[name].shape[1] == frames for name in own)
             return clips
 
     builder = build(Lengths, tmp_path, num_train=3, num_test=1)
-    lengths = [(e["video"].shape[0], e["mask"].shape[0], e["tracks"]["speed"].shape[0]) for e in tfds.as_numpy(builder.as_dataset(split="train"))]
+    lengths = [
+        (e["video"].shape[0], e["mask"].shape[0], e["tracks"]["speed"].shape[0])
+        for e in tfds.as_numpy(builder.as_dataset(split="train"))
+    ]
     assert lengths == [(2, 2, 2), (3, 3, 3), (4, 4, 4)]
 
 
 @pytest.mark.parametrize("num_processes", [1, 2])
 def test_clips_do_not_depend_on_the_number_of_processes(tmp_path, monkeypatch, num_processes):
     monkeypatch.setenv("TFOBJ_PROCESSES", str(num_processes))
-    builder = build(ParallelBalls, tmp_path, num_train=7, num_test=1, num_frames=3, image_size=20, seed=8)
-    stored, expected = contents(builder, "train"), balls.clips(np.arange(7), seed=8, num_frames=3, size=20)
+    builder = build(
+        ParallelBalls, tmp_path, num_train=7, num_test=1, num_frames=3, image_size=20, seed=8
+    )
+    stored, expected = (
+        contents(builder, "train"),
+        balls.clips(np.arange(7), seed=8, num_frames=3, size=20),
+    )
     np.testing.assert_array_equal(stored["video"], expected["video"])
     np.testing.assert_array_equal(stored["tracks"]["position"], expected["position"])
     assert isinstance(builder.generator(), functools.partial)
@@ -139,11 +170,23 @@ def test_clips_do_not_depend_on_the_number_of_processes(tmp_path, monkeypatch, n
     "options, message",
     [
         (dict(num_test=0), "`num_train` and `num_test` must be at least 1"),
-        (dict(num_train=60_001), "`test_start` must be at least `num_train`, so that no test clip is trained on"),
+        (
+            dict(num_train=60_001),
+            "`test_start` must be at least `num_train`, so that no test clip is trained on",
+        ),
         (dict(num_frames=0), "`num_frames` must be at least 1. Received: num_frames=0"),
-        (dict(num_validation=-1), "`num_validation` must be at least 0. Received: num_validation=-1"),
-        (dict(num_validation=10_001), "`validation_start` must be in num_train ... test_start - num_validation.*num_validation=10001"),
-        (dict(num_validation=1, validation_start=49_999), "`validation_start` must be .*validation_start=49999"),
+        (
+            dict(num_validation=-1),
+            "`num_validation` must be at least 0. Received: num_validation=-1",
+        ),
+        (
+            dict(num_validation=10_001),
+            "`validation_start` must be in num_train ... test_start - num_validation.*num_validation=10001",
+        ),
+        (
+            dict(num_validation=1, validation_start=49_999),
+            "`validation_start` must be .*validation_start=49999",
+        ),
     ],
 )
 def test_config_errors(options, message):

@@ -7,9 +7,9 @@ import struct
 import numpy as np
 import pytest
 from PIL import Image
-
 from tfobj.datasets import video_files
 from tfobj.datasets.video_files import Video, read_video, write_video
+
 from tfobj.errors import UserError
 from tfobj.serving import pictures
 
@@ -37,7 +37,9 @@ def test_round_trip(tmp_path, suffix):
     write_video(path, moving_square(), 25.6)
     video = read_video(path)
     assert video.frames.shape == (12, 64, 96, 3) and video.frames.dtype == np.uint8
-    assert np.abs(video.frames.astype(int) - moving_square()).mean() < 3  # colour at half the resolution
+    assert (
+        np.abs(video.frames.astype(int) - moving_square()).mean() < 3
+    )  # colour at half the resolution
     np.testing.assert_allclose(video.times, np.arange(12) / 25.6, atol=1e-3)
     assert video.frame_rate == pytest.approx(25.6, rel=1e-3) and not video.has_variable_rate
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
@@ -61,7 +63,11 @@ def test_mpeg4_where_h264_is_missing(tmp_path, monkeypatch):
 def test_first_frames_and_one_frame(clip):
     assert read_video(clip, max_frames=5).frames.shape[0] == 5
     single = read_video(clip, max_frames=1)
-    assert single.frames.shape[0] == 1 and single.times.tolist() == [0.0] and not single.has_variable_rate
+    assert (
+        single.frames.shape[0] == 1
+        and single.times.tolist() == [0.0]
+        and not single.has_variable_rate
+    )
     assert single.resampled(10).frames.shape[0] == 1
 
 
@@ -102,7 +108,12 @@ def test_gif_of_constant_rate(tmp_path):
 
 
 def video_at(times):
-    return Video(np.arange(len(times), dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 1, 3), np.uint8), np.array(times), 30.0)
+    return Video(
+        np.arange(len(times), dtype=np.uint8)[:, None, None, None]
+        * np.ones((1, 1, 1, 3), np.uint8),
+        np.array(times),
+        30.0,
+    )
 
 
 def test_rounded_clocks_are_no_variable_rate():
@@ -136,8 +147,13 @@ def test_times_of_frames_without_decoding(clip, tmp_path):
 
 
 def test_pictures_for_a_model_of_clips_have_a_constant_rate(tmp_path):
-    write_uneven(tmp_path / "uneven.mkv", moving_square(5), [0, 40, 80, 200, 240])  # mean rate: 4 in 0.24 s, one in 60 ms
-    shown = {even: [image for _, image in pictures.read(tmp_path / "uneven.mkv", (64, 96), even=even)] for even in (False, True)}
+    write_uneven(
+        tmp_path / "uneven.mkv", moving_square(5), [0, 40, 80, 200, 240]
+    )  # mean rate: 4 in 0.24 s, one in 60 ms
+    shown = {
+        even: [image for _, image in pictures.read(tmp_path / "uneven.mkv", (64, 96), even=even)]
+        for even in (False, True)
+    }
     assert len(shown[False]) == 5
     np.testing.assert_array_equal(shown[True], [shown[False][i] for i in (0, 1, 2, 2, 4)])
 
@@ -156,7 +172,9 @@ def write_uneven(path, frames, milliseconds):
         container.mux(stream.encode())
 
 
-@pytest.mark.parametrize("matrix, turned", [((0, 1, -1, 0), -1), ((0, -1, 1, 0), 1), ((-1, 0, 0, -1), 2)])
+@pytest.mark.parametrize(
+    "matrix, turned", [((0, 1, -1, 0), -1), ((0, -1, 1, 0), 1), ((-1, 0, 0, -1), 2)]
+)
 def test_pictures_of_a_camera_held_upright_are_turned(clip, tmp_path, matrix, turned):
     """The rotation stands in the track header of the file, as phones write it."""
     content = bytearray(clip.read_bytes())
@@ -174,13 +192,17 @@ def test_unreadable_files_are_one_line(clip, tmp_path):
     for name, damaged in files.items():
         (tmp_path / name).write_bytes(damaged)
     for name in [*files, "nowhere.mp4"]:
-        with pytest.raises(video_files.Unreadable, match=rf"{name}` cannot be decoded as a video \(") as error:
+        with pytest.raises(
+            video_files.Unreadable, match=rf"{name}` cannot be decoded as a video \("
+        ) as error:
             read_video(tmp_path / name)
         assert "\n" not in str(error.value)
 
 
 def test_a_file_that_breaks_off_inside(tmp_path):
-    write_video(tmp_path / "a.mkv", np.random.default_rng(0).integers(0, 255, (40, 64, 96, 3), np.uint8), 25)
+    write_video(
+        tmp_path / "a.mkv", np.random.default_rng(0).integers(0, 255, (40, 64, 96, 3), np.uint8), 25
+    )
     content = bytearray((tmp_path / "a.mkv").read_bytes())
     (tmp_path / "b.mkv").write_bytes(content[: len(content) // 2])
     try:  # what comes before is whole, or the damage is named
@@ -194,16 +216,26 @@ def test_sound_alone_is_no_video(tmp_path):
 
     with av.open(str(tmp_path / "sound.mp4"), "w") as container:
         stream = container.add_stream("aac", rate=44100)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+        )
         frame.sample_rate = 44100
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    with pytest.raises(UserError, match="sound.mp4` must hold a video. Received: a file with other content"):
+    with pytest.raises(
+        UserError, match="sound.mp4` must hold a video. Received: a file with other content"
+    ):
         read_video(tmp_path / "sound.mp4")
 
 
 def test_no_frames_and_changing_sizes(clip, monkeypatch):
-    monkeypatch.setattr(video_files, "iterate_frames", lambda path: iter([(0.0, np.zeros((4, 6, 3), np.uint8)), (0.1, np.zeros((6, 4, 3), np.uint8))]))
+    monkeypatch.setattr(
+        video_files,
+        "iterate_frames",
+        lambda path: iter(
+            [(0.0, np.zeros((4, 6, 3), np.uint8)), (0.1, np.zeros((6, 4, 3), np.uint8))]
+        ),
+    )
     with pytest.raises(UserError, match="must hold frames of one size. Received: 6x4 and 4x6"):
         read_video(clip)
 
@@ -224,7 +256,12 @@ def test_a_file_with_no_frames(tmp_path):
     [
         ("a.avj", moving_square(), 10, "`path` must end in .mp4, .mov, .mkv. Received"),
         ("a.mp4", [], 10, "`frames` must hold at least one frame"),
-        ("a.mp4", moving_square().astype(float), 10, r"`frames` must be uint8 .* Received: a frame of shape \(64, 96, 3\), dtype float64"),
+        (
+            "a.mp4",
+            moving_square().astype(float),
+            10,
+            r"`frames` must be uint8 .* Received: a frame of shape \(64, 96, 3\), dtype float64",
+        ),
         ("a.mp4", moving_square()[..., :2], 10, "`frames` must be uint8"),
         ("a.mp4", [moving_square()[0], moving_square()[0, :32]], 10, "`frames` must have one size"),
         ("a.mp4", moving_square(), 0, "`frame_rate` must be positive. Received: frame_rate=0"),
@@ -252,7 +289,9 @@ def test_missing_pyav_says_what_to_install(clip, monkeypatch):
         return original(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UserError, match=r"square.mp4` is a video, which takes PyAV: pip install tfobj\[video\]"):
+    with pytest.raises(
+        UserError, match=r"square.mp4` is a video, which takes PyAV: pip install tfobj\[video\]"
+    ):
         read_video(clip)
     with pytest.raises(UserError, match=r"pip install tfobj\[video\]"):
         write_video(clip.with_name("b.mp4"), moving_square(), 10)

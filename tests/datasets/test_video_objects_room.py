@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-
 from tfobj.datasets.generators import rooms
 from tfobj.datasets.video_objects_room import published_file, video_objects_room_dataset_builder
+
 from tfobj.errors import UserError
 
 Builder = video_objects_room_dataset_builder.Builder
@@ -44,9 +44,13 @@ def annotation(parts, first_id):
     for frame in parts:
         seen = np.unique(frame)
         order = [*seen[seen >= 4], *seen[seen < 4]]
-        frames.append({
-            "ids": [first_id + int(part) for part in order], "masks": [runs(frame == part) for part in order], "num_bg": int((seen < 4).sum())
-        })
+        frames.append(
+            {
+                "ids": [first_id + int(part) for part in order],
+                "masks": [runs(frame == part) for part in order],
+                "num_bg": int((seen < 4).sum()),
+            }
+        )
     return frames
 
 
@@ -90,12 +94,29 @@ def expected_mask(clip):
 
 
 def test_stored_clips_are_the_generators(tmp_path):
-    builder = build(tmp_path, num_train=3, num_test=2, num_validation=1, num_frames=3, image_size=20, seed=4, variant="identical_color")
+    builder = build(
+        tmp_path,
+        num_train=3,
+        num_test=2,
+        num_validation=1,
+        num_frames=3,
+        image_size=20,
+        seed=4,
+        variant="identical_color",
+    )
     for split, first, size in (("train", 0, 3), ("validation", 9_000, 1), ("test", 10_000, 2)):
         stored = built_datasets.contents(builder, split)
-        expected = rooms.clips(np.arange(first, first + size), seed=4, variant="identical_color", num_frames=3, size=20)
+        expected = rooms.clips(
+            np.arange(first, first + size), seed=4, variant="identical_color", num_frames=3, size=20
+        )
         del expected["parts"]
-        found = {"video": stored["video"], "mask": stored["mask"], **stored["factors"], **stored["tracks"], **stored["scene"]}
+        found = {
+            "video": stored["video"],
+            "mask": stored["mask"],
+            **stored["factors"],
+            **stored["tracks"],
+            **stored["scene"],
+        }
         assert found.keys() == expected.keys()
         for name, values in expected.items():
             assert found[name].dtype == values.dtype
@@ -105,12 +126,21 @@ def test_stored_clips_are_the_generators(tmp_path):
 
 
 def test_configs():
-    assert [config.name for config in Builder.BUILDER_CONFIGS] == ["generated"] == [Builder.DEFAULT_BUILDER_CONFIG_NAME]
+    assert (
+        [config.name for config in Builder.BUILDER_CONFIGS]
+        == ["generated"]
+        == [Builder.DEFAULT_BUILDER_CONFIG_NAME]
+    )
     assert set(Builder.builder_configs) == {"generated", "generated_10000", "published"}
     assert Builder(config="generated").clip_shape() == (16, 64, 64, 3, 4)
     assert Builder(config="published").clip_shape() == (10, 64, 64, 3, 11)
-    assert Builder(config="generated_10000").split_ranges() == {"train": (0, 10_000), "test": (11_000, 12_000)}
-    options = json.loads('{"name": "mine", "variant": "six_objects", "num_train": 4, "num_test": 2, "num_frames": 9}')
+    assert Builder(config="generated_10000").split_ranges() == {
+        "train": (0, 10_000),
+        "test": (11_000, 12_000),
+    }
+    options = json.loads(
+        '{"name": "mine", "variant": "six_objects", "num_train": 4, "num_test": 2, "num_frames": 9}'
+    )
     features = Builder(config=Builder.builder_config_cls(**options)).info.features
     assert features["tracks"]["depth"].shape == (9, 7) and features["scene"]["pitch"].shape == (9,)
 
@@ -118,16 +148,30 @@ def test_configs():
 def test_documents():
     metadata = Builder.get_metadata()
     assert "weis2021benchmarking" in metadata.citation and metadata.tags
-    assert all(name in metadata.description for name in (*Builder.builder_configs, published_file.NAME, published_file.LINK, "vor_test.json"))
+    assert all(
+        name in metadata.description
+        for name in (
+            *Builder.builder_configs,
+            published_file.NAME,
+            published_file.LINK,
+            "vor_test.json",
+        )
+    )
 
 
 @pytest.mark.parametrize(
     "options, message",
     [
         (dict(variant="test"), "Unknown variant 'test'. .*Valid: empty_room"),
-        (dict(num_frames=17), "`num_frames` must be in 1 ... 16 for flights. Received: num_frames=17"),
+        (
+            dict(num_frames=17),
+            "`num_frames` must be in 1 ... 16 for flights. Received: num_frames=17",
+        ),
         (dict(image_size=8), "`image_size` must be at least 16"),
-        (dict(public=True, image_size=32), "`image_size` is an option of generated data; the published file has one size"),
+        (
+            dict(public=True, image_size=32),
+            "`image_size` is an option of generated data; the published file has one size",
+        ),
     ],
 )
 def test_config_errors(options, message):
@@ -141,39 +185,87 @@ def test_published_clips(tmp_path, write, clips, channels_last):
     """Splits are the first clips of the file's sets, as many as there are; of the masks, objects are numbered as they come."""
     write(channels_last=channels_last)
     builder = build(
-        tmp_path / "data", tmp_path, public=True, num_train=4, num_validation=5, num_test=9, num_frames=3, validation_start=10, test_start=20,
+        tmp_path / "data",
+        tmp_path,
+        public=True,
+        num_train=4,
+        num_validation=5,
+        num_test=9,
+        num_frames=3,
+        validation_start=10,
+        test_start=20,
     )
-    for split, chosen, number in (("train", slice(0, 4), 0), ("validation", slice(5, 7), 10), ("test", slice(7, 10), 20)):
+    for split, chosen, number in (
+        ("train", slice(0, 4), 0),
+        ("validation", slice(5, 7), 10),
+        ("test", slice(7, 10), 20),
+    ):
         stored = built_datasets.contents(builder, split)
         np.testing.assert_array_equal(stored["video"], clips["video"][chosen, :3])
-        np.testing.assert_array_equal(stored["index"], np.arange(number, number + len(stored["video"])))
-        assert not stored["tracks"] and set(stored["factors"]) == {"visibility"} and "scene" not in stored
+        np.testing.assert_array_equal(
+            stored["index"], np.arange(number, number + len(stored["video"]))
+        )
+        assert (
+            not stored["tracks"]
+            and set(stored["factors"]) == {"visibility"}
+            and "scene" not in stored
+        )
         if split == "test":
             masks = [expected_mask(clip) for clip in clips["mask"][chosen, :3]]
             np.testing.assert_array_equal(stored["mask"], masks)
-            np.testing.assert_array_equal(stored["factors"]["visibility"].sum(axis=1), [1 + mask.max() for mask in masks])
+            np.testing.assert_array_equal(
+                stored["factors"]["visibility"].sum(axis=1), [1 + mask.max() for mask in masks]
+            )
         else:
-            assert (stored["mask"] == 255).all() and (stored["factors"]["visibility"].sum(axis=1) == 1).all()
+            assert (stored["mask"] == 255).all() and (
+                stored["factors"]["visibility"].sum(axis=1) == 1
+            ).all()
     assert dict(builder.info.metadata) == {"file": "vor.hdf5"}
 
 
 def test_masks_of_all_sets_or_of_none(tmp_path, write, clips):
     path = write(sets=("train", "test"))
-    stored = built_datasets.contents(build(tmp_path / "data", public=True, path=str(path), num_train=5, num_test=3, num_frames=4), "train")
+    stored = built_datasets.contents(
+        build(
+            tmp_path / "data", public=True, path=str(path), num_train=5, num_test=3, num_frames=4
+        ),
+        "train",
+    )
     np.testing.assert_array_equal(stored["mask"] > 0, clips["mask"][:5] > 0)
     (tmp_path / "vor_test.json").unlink()
-    builder = build(tmp_path / "more", public=True, path=str(path), num_train=5, num_test=3, num_frames=4, segmentation=False)
-    assert all((built_datasets.contents(builder, split)["mask"] == 255).all() for split in ("train", "test"))
+    builder = build(
+        tmp_path / "more",
+        public=True,
+        path=str(path),
+        num_train=5,
+        num_test=3,
+        num_frames=4,
+        segmentation=False,
+    )
+    assert all(
+        (built_datasets.contents(builder, split)["mask"] == 255).all()
+        for split in ("train", "test")
+    )
 
 
 def test_runs_by_hand(tmp_path, write, annotations):
     """Pixel 1 is the first, rows one after the other; an object keeps its number when another one comes before it."""
     blank = [{"ids": [], "masks": [], "num_bg": 0}] * 4
-    frames = [{"ids": [7, 1], "masks": ["1 2 65 1", "3 4094"], "num_bg": 1}, {"ids": [3, 7, 1], "masks": ["64 1", "4096 1", ""], "num_bg": 1}, *blank[2:]]
+    frames = [
+        {"ids": [7, 1], "masks": ["1 2 65 1", "3 4094"], "num_bg": 1},
+        {"ids": [3, 7, 1], "masks": ["64 1", "4096 1", ""], "num_bg": 1},
+        *blank[2:],
+    ]
     path = write(change=lambda clips: [frames, blank, blank])
     parts = list(published_file.read(tfds.core.Path(path), "test", 3, 4))
     mask = parts[0]["mask"]
-    assert np.argwhere(mask).tolist() == [[0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0], [0, 1, 0, 63], [0, 1, 63, 63]]
+    assert np.argwhere(mask).tolist() == [
+        [0, 0, 0, 0],
+        [0, 0, 0, 1],
+        [0, 0, 1, 0],
+        [0, 1, 0, 63],
+        [0, 1, 63, 63],
+    ]
     assert mask[mask > 0].tolist() == [1, 1, 1, 2, 1]
     np.testing.assert_array_equal(parts[0]["visibility"][0], [1, 1, 1, *[0] * 8])
 
@@ -183,17 +275,30 @@ def assert_refused(tmp_path, message, **options):
     with pytest.raises(UserError, match=message) as error:
         build(tmp_path / "data", tmp_path, **options)
     assert "\n" not in str(error.value)
-    files = [path for path in (tmp_path / "data").rglob("*") if path.is_file() or "incomplete" in path.name]
+    files = [
+        path
+        for path in (tmp_path / "data").rglob("*")
+        if path.is_file() or "incomplete" in path.name
+    ]
     assert [path.name for path in files if path.parent.name != ".config"] == []
     return str(error.value)
 
 
 def test_missing_files(tmp_path, write):
-    message = assert_refused(tmp_path, "Config 'small' reads vor.hdf5, which is not in the manual directory")
+    message = assert_refused(
+        tmp_path, "Config 'small' reads vor.hdf5, which is not in the manual directory"
+    )
     assert published_file.LINK in message and "'generated', which needs no file" in message
-    assert_refused(tmp_path, "`path` must be an existing file. Received: path='/nowhere/file'", path="/nowhere/file")
+    assert_refused(
+        tmp_path,
+        "`path` must be an existing file. Received: path='/nowhere/file'",
+        path="/nowhere/file",
+    )
     write(sets=())
-    assert_refused(tmp_path, "vor_test.json`, the masks of the test clips, must lie beside vor.hdf5, or `segmentation` be False")
+    assert_refused(
+        tmp_path,
+        "vor_test.json`, the masks of the test clips, must lie beside vor.hdf5, or `segmentation` be False",
+    )
 
 
 @pytest.mark.parametrize(
@@ -201,12 +306,27 @@ def test_missing_files(tmp_path, write):
     [
         (lambda f: f.pop("val"), "must have the data sets train, val, test. Received: test, train"),
         (
-            lambda f: (f.pop("train"), f.create_dataset("train", data=np.zeros((5, 3, 3, 64, 64), np.uint8))),
+            lambda f: (
+                f.pop("train"),
+                f.create_dataset("train", data=np.zeros((5, 3, 3, 64, 64), np.uint8)),
+            ),
             r"train of .* with at least 4 frames. Received: uint8 of shape \(5, 3,",
         ),
-        (lambda f: (f.pop("test"), f.create_dataset("test", data=np.zeros((3, 4, 3, 32, 32), np.uint8))), r"Received: uint8 of shape \(3, 4, 3, 32, 32\)"),
-        (lambda f: (f.pop("test"), f.create_dataset("test", data=np.zeros((3, 4, 3, 64, 64)))), r"must be integers .* Received: float64"),
-        (lambda f: (f.pop("test"), f.create_dataset("test", data=np.zeros(3, np.uint8))), r"Received: uint8 of shape \(3,\)"),
+        (
+            lambda f: (
+                f.pop("test"),
+                f.create_dataset("test", data=np.zeros((3, 4, 3, 32, 32), np.uint8)),
+            ),
+            r"Received: uint8 of shape \(3, 4, 3, 32, 32\)",
+        ),
+        (
+            lambda f: (f.pop("test"), f.create_dataset("test", data=np.zeros((3, 4, 3, 64, 64)))),
+            r"must be integers .* Received: float64",
+        ),
+        (
+            lambda f: (f.pop("test"), f.create_dataset("test", data=np.zeros(3, np.uint8))),
+            r"Received: uint8 of shape \(3,\)",
+        ),
     ],
     ids=["set", "frames", "size", "kind", "axes"],
 )
@@ -227,16 +347,28 @@ def set_first(name, value):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda clips: clips[:2], "vor_test.json` must be a list of the 3 clips of vor.hdf5. Received: 2 of them"),
+        (
+            lambda clips: clips[:2],
+            "vor_test.json` must be a list of the 3 clips of vor.hdf5. Received: 2 of them",
+        ),
         (lambda clips: {"clips": clips}, "Received: dict"),
-        (lambda clips: [clips[0], clips[1][:2], clips[2]], "Clip 1 of .*vor_test.json` must have ids, masks and num_bg of 4 frames"),
+        (
+            lambda clips: [clips[0], clips[1][:2], clips[2]],
+            "Clip 1 of .*vor_test.json` must have ids, masks and num_bg of 4 frames",
+        ),
         (lambda clips: [clips[0], None, clips[2]], "Clip 1 of .*vor_test.json` must have"),
         (set_first("ids", None), "Clip 1 of"),
         (set_first("num_bg", 99), "Received: more background than masks"),
         (set_first("masks", ["1 2 3"] * 9), "Clip 1 of"),
         (set_first("masks", ["4096 2"] * 9), "Received: runs beyond the picture"),
         (set_first("masks", ["0 2"] * 9), "Received: runs beyond the picture"),
-        (lambda clips: [[{"ids": list(range(11)), "masks": ["1 1"] * 11, "num_bg": 0}] * 4, *clips[1:]], "Clip 0 .* Received: more than 10 objects"),
+        (
+            lambda clips: [
+                [{"ids": list(range(11)), "masks": ["1 1"] * 11, "num_bg": 0}] * 4,
+                *clips[1:],
+            ],
+            "Clip 0 .* Received: more than 10 objects",
+        ),
     ],
 )
 def test_wrong_masks(tmp_path, write, change, message):

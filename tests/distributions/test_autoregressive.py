@@ -37,14 +37,21 @@ def test_density_is_the_product_of_its_conditionals():
     for k in range(1, K):
         parameters, state = p._step(z[:, k - 1], state)
         loc, scale = np.tanh(parameters[:, :D]), 1 / (1 + np.exp(-(parameters[:, D:] + 4))) + 1e-4
-        expected += np.sum(-0.5 * ((z[:, k] - loc) / scale) ** 2 - np.log(scale) - 0.5 * np.log(2 * np.pi), -1)
+        expected += np.sum(
+            -0.5 * ((z[:, k] - loc) / scale) ** 2 - np.log(scale) - 0.5 * np.log(2 * np.pi), -1
+        )
     np.testing.assert_allclose(p.log_prob(z), expected, rtol=1e-5)
-    assert p.log_prob(tf.stack([z, z])).shape == (2, 5) and p.batch_shape == () and p.event_shape == (K, D)
+    assert (
+        p.log_prob(tf.stack([z, z])).shape == (2, 5)
+        and p.batch_shape == ()
+        and p.event_shape == (K, D)
+    )
 
 
 @pytest.mark.parametrize("as_tensor", [False, True], ids=["integer", "tensor"])
 def test_sampling_inverts_the_conditionals(as_tensor):
     """Samples made from noise, standardised by the teacher-forced conditionals, are that noise: one density in both places."""
+
     def both(e, num_slots):
         p = prior(num_slots if as_tensor else K)
         z = p.from_noise(e)
@@ -53,7 +60,9 @@ def test_sampling_inverts_the_conditionals(as_tensor):
 
     z, again, scale = tf.function(both, autograph=False)(noise(), tf.constant(K))
     np.testing.assert_allclose(again, noise(), atol=1e-4)
-    assert np.ptp(scale[:, 1:]) > 0.1 and np.abs(z - noise()).max() > 0.1  # so the noise does not come back for free
+    assert (
+        np.ptp(scale[:, 1:]) > 0.1 and np.abs(z - noise()).max() > 0.1
+    )  # so the noise does not come back for free
 
 
 def test_samples_repeat_and_follow_the_density():
@@ -79,7 +88,10 @@ def test_gradients_reach_samples_and_density():
 
 def test_monte_carlo_divergence_of_conditionals_is_the_closed_form():
     tfd = tfp.distributions
-    p, q = bounded_gaussian(tf.constant([[0.3, -1.0, 0.5, -3.0]])), tfd.Normal(tf.constant([[0.1, 0.4]]), tf.constant([[0.5, 1.3]]))
+    p, q = (
+        bounded_gaussian(tf.constant([[0.3, -1.0, 0.5, -3.0]])),
+        tfd.Normal(tf.constant([[0.1, 0.4]]), tf.constant([[0.5, 1.3]])),
+    )
     z = q.sample(40_000, seed=[3, 4])
     estimate = tf.reduce_mean(q.log_prob(z) - p.log_prob(z), axis=0)
     np.testing.assert_allclose(estimate, tfd.kl_divergence(q, p), rtol=0.05)

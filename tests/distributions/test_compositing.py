@@ -26,21 +26,39 @@ def example(num_objects, seed=0, batch=3, binary=False):
     alphas = rng.random((batch, num_objects, 5, 4, 1))
     alphas = (alphas > 0.5).astype(float) if binary else alphas
     depths = np.stack([rng.permutation(np.linspace(0.1, 0.9, num_objects)) for _ in range(batch)])
-    return alphas.astype(np.float32), depths.astype(np.float32), rng.random((batch, num_objects + 1, 5, 4, 3)).astype(np.float32)
+    return (
+        alphas.astype(np.float32),
+        depths.astype(np.float32),
+        rng.random((batch, num_objects + 1, 5, 4, 3)).astype(np.float32),
+    )
 
 
-@pytest.mark.parametrize("depths, ordering, weights, value", [
-    ((0.2, 0.6), "hard", (0.8, 0.1, 0.1), 0.85), ((0.2, 0.6), "soft_over", (0.792806, 0.107194, 0.1), 0.846403),
-    ((0.2, 0.6), "softras_or", None, 0.894907), ((0.4, 0.4), "soft_over", (0.6, 0.3, 0.1), 0.75), ((0.4, 0.4), "softras_or", None, 0.726923)])
+@pytest.mark.parametrize(
+    "depths, ordering, weights, value",
+    [
+        ((0.2, 0.6), "hard", (0.8, 0.1, 0.1), 0.85),
+        ((0.2, 0.6), "soft_over", (0.792806, 0.107194, 0.1), 0.846403),
+        ((0.2, 0.6), "softras_or", None, 0.894907),
+        ((0.4, 0.4), "soft_over", (0.6, 0.3, 0.1), 0.75),
+        ((0.4, 0.4), "softras_or", None, 0.726923),
+    ],
+)
 def test_worked_pixels(depths, ordering, weights, value):
     alphas, depths = pixel([0.8, 0.5]), tf.constant([depths])
-    found = hard_weights(alphas, depths) if ordering == "hard" else soft_weights(alphas, depths, 0.1, ordering)
+    found = (
+        hard_weights(alphas, depths)
+        if ordering == "hard"
+        else soft_weights(alphas, depths, 0.1, ordering)
+    )
     np.testing.assert_allclose(composite(found, pixel([1, 0.5, 0]))[0, 0, 0, 0], value, atol=2e-6)
     if weights:
         np.testing.assert_allclose(found[0, :, 0, 0, 0], weights, atol=2e-6)
 
 
-@pytest.mark.parametrize("depths, weights, value", [((0.2, 0.6), (0.988273, 0.011313, 0.000414), 0.993929), ((0.4, 0.4), None, 0.806155)])
+@pytest.mark.parametrize(
+    "depths, weights, value",
+    [((0.2, 0.6), (0.988273, 0.011313, 0.000414), 0.993929), ((0.4, 0.4), None, 0.806155)],
+)
 def test_worked_pixels_of_liu(depths, weights, value, monkeypatch):
     monkeypatch.setattr("tfobj.distributions.compositing.BACKGROUND_NEARNESS", 0.0)
     found = soft_weights(pixel([0.8, 0.5]), tf.constant([depths]), 0.1, "softras")
@@ -61,7 +79,10 @@ def test_hard_weights_are_the_painters_loop(num_objects):
 def test_soft_over_becomes_the_painters_loop(num_objects):
     alphas, depths, colours = example(num_objects)
     hard = composite(hard_weights(alphas, depths), colours)
-    error = [np.abs(composite(soft_weights(alphas, depths, gamma), colours) - hard).max() for gamma in (0.1, 0.01, 1e-3)]
+    error = [
+        np.abs(composite(soft_weights(alphas, depths, gamma), colours) - hard).max()
+        for gamma in (0.1, 0.01, 1e-3)
+    ]
     assert error[0] < 0.3 and error[1] < 1e-3 and error[2] < 1e-5
 
 
@@ -70,7 +91,10 @@ def test_softras_becomes_it_for_binary_alphas_alone(ordering, tolerance):
     """Up to the background, which softras weighs with exp(epsilon / gamma) against exp((1 - d) / gamma) of an opaque object far away."""
     for binary in (True, False):
         alphas, depths, colours = example(3, binary=binary)
-        error = np.abs(composite(soft_weights(alphas, depths, 0.03, ordering), colours) - composite(hard_weights(alphas, depths), colours)).max()
+        error = np.abs(
+            composite(soft_weights(alphas, depths, 0.03, ordering), colours)
+            - composite(hard_weights(alphas, depths), colours)
+        ).max()
         assert error < tolerance if binary else error > 0.1
 
 
@@ -89,13 +113,19 @@ def test_weights_sum_to_one_and_follow_permutations(ordering):
 @pytest.mark.parametrize("ordering", ["soft_over", "softras_or"])
 def test_a_lone_object_keeps_its_alpha(ordering):
     alphas, depths, _ = example(1)
-    np.testing.assert_allclose(soft_weights(alphas, depths, 0.1, ordering)[:, 0], alphas[:, 0], atol=2e-6)
+    np.testing.assert_allclose(
+        soft_weights(alphas, depths, 0.1, ordering)[:, 0], alphas[:, 0], atol=2e-6
+    )
 
 
 def test_softras_makes_a_lone_object_opaque():
     alpha, depth, gamma = 0.3, 0.5, 0.1
     expected = alpha / (alpha + np.exp(-(1 - depth - 1e-3) / gamma))
-    np.testing.assert_allclose(soft_weights(pixel([alpha]), tf.constant([[depth]]), gamma, "softras")[0, 0, 0, 0, 0], expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        soft_weights(pixel([alpha]), tf.constant([[depth]]), gamma, "softras")[0, 0, 0, 0, 0],
+        expected,
+        rtol=1e-5,
+    )
 
 
 def test_equal_depths_are_ordered_by_index():

@@ -5,7 +5,12 @@ import pytest
 import tensorflow as tf
 
 from tfobj.distributions import gaussian
-from tfobj.distributions.gaussian import MINIMUM_VARIANCE, diagonal_gaussian, isotropic_prior, negative_elbo_gradient
+from tfobj.distributions.gaussian import (
+    MINIMUM_VARIANCE,
+    diagonal_gaussian,
+    isotropic_prior,
+    negative_elbo_gradient,
+)
 
 
 def make_parameters(shape=(2, 3), size=4, seed=0):
@@ -28,7 +33,9 @@ def test_parameters():
 def test_kl_equals_the_closed_form(prior_variance):
     parameters = make_parameters().astype(np.float64)
     loc, variance = parameters[..., :4], softplus(parameters[..., 4:]) + MINIMUM_VARIANCE
-    expected = 0.5 * ((variance + loc**2) / prior_variance - 1 - np.log(variance / prior_variance)).sum(-1)
+    expected = 0.5 * (
+        (variance + loc**2) / prior_variance - 1 - np.log(variance / prior_variance)
+    ).sum(-1)
     got = diagonal_gaussian(parameters).kl_divergence(isotropic_prior([2, 3, 4], prior_variance))
     np.testing.assert_allclose(got, expected, rtol=1e-5)
 
@@ -37,14 +44,18 @@ def test_kl_of_the_initial_posterior():
     """Greff 2019's prior N(0, 1) and lambda = 0: half of (ln 2 - 1 - ln ln 2) = 0.0298 per dimension; the released prior gives 0."""
     q = diagonal_gaussian(np.zeros([1, 2], np.float32))
     np.testing.assert_allclose(q.kl_divergence(isotropic_prior([1, 1])), [0.0298], atol=1e-4)
-    np.testing.assert_allclose(q.kl_divergence(isotropic_prior([1, 1], np.log(2.0))), [0.0], atol=1e-6)
+    np.testing.assert_allclose(
+        q.kl_divergence(isotropic_prior([1, 1], np.log(2.0))), [0.0], atol=1e-6
+    )
 
 
 def test_kl_equals_monte_carlo():
     q, p = diagonal_gaussian(make_parameters(())), isotropic_prior([4])
     z = q.sample(100_000, seed=(1, 2))
     draws = (q.log_prob(z) - p.log_prob(z)).numpy().astype(np.float64)
-    np.testing.assert_allclose(draws.mean(), q.kl_divergence(p), atol=5 * draws.std() / len(draws) ** 0.5)
+    np.testing.assert_allclose(
+        draws.mean(), q.kl_divergence(p), atol=5 * draws.std() / len(draws) ** 0.5
+    )
 
 
 @pytest.mark.parametrize("prior_variance", [1.0, 0.7])

@@ -12,8 +12,12 @@ PROBABILITIES = [0.1, 0.2, 0.3, 0.4]
 
 
 def draws(temperature, num=20_000):
-    distribution = tfd.RelaxedOneHotCategorical(temperature, logits=np.log(PROBABILITIES).astype(np.float32))
-    return distribution, relaxed_sample(distribution, random.uniform(random.make_seed(3), "test", [num, 4])).numpy()
+    distribution = tfd.RelaxedOneHotCategorical(
+        temperature, logits=np.log(PROBABILITIES).astype(np.float32)
+    )
+    return distribution, relaxed_sample(
+        distribution, random.uniform(random.make_seed(3), "test", [num, 4])
+    ).numpy()
 
 
 def test_draws_have_the_density_of_tfp():
@@ -22,14 +26,18 @@ def test_draws_have_the_density_of_tfp():
     np.testing.assert_allclose(samples.sum(-1), 1.0, atol=1e-5)
     theirs = distribution.sample(20_000, seed=(1, 2))
     ours, expected = distribution.log_prob(samples).numpy(), distribution.log_prob(theirs).numpy()
-    assert abs(ours.mean() - expected.mean()) < 4 * np.hypot(ours.std(), expected.std()) / 20_000**0.5
+    assert (
+        abs(ours.mean() - expected.mean()) < 4 * np.hypot(ours.std(), expected.std()) / 20_000**0.5
+    )
     np.testing.assert_allclose(samples.mean(0), np.mean(theirs, 0), atol=0.01)
 
 
 def test_cold_draws_are_one_hot_choices():
     _, samples = draws(1e-3)
     assert np.mean(samples.max(-1) > 0.999) > 0.99
-    np.testing.assert_allclose(np.bincount(samples.argmax(-1), minlength=4) / len(samples), PROBABILITIES, atol=0.015)
+    np.testing.assert_allclose(
+        np.bincount(samples.argmax(-1), minlength=4) / len(samples), PROBABILITIES, atol=0.015
+    )
 
 
 def test_gumbel_noise():

@@ -16,7 +16,9 @@ COMPONENTS = list(SCALES)
 def make(component="normal", batch=2, num_slots=3, size=(3, 3), channels=3, seed=0):
     rng = np.random.default_rng(seed)
     image = rng.random((batch, *size, channels)).astype(np.float32)
-    means = (image[:, None] + 0.15 * rng.normal(size=(batch, num_slots, *size, channels))).astype(np.float32)
+    means = (image[:, None] + 0.15 * rng.normal(size=(batch, num_slots, *size, channels))).astype(
+        np.float32
+    )
     logits = (2 * rng.normal(size=(batch, num_slots, *size, 1))).astype(np.float32)
     return image, means, logits, SCALES[component]
 
@@ -42,7 +44,9 @@ def test_log_prob_equals_a_float64_sum(component, channels):
     image, means, logits, scale = make(component, channels=channels)
     expected = numpy_pixel_log_prob(image, means, logits, scale, component)
     mixture = SpatialMixture(means, logits, scale, component)
-    np.testing.assert_allclose(mixture.pixel_terms(image).log_prob[:, 0, ..., 0], expected, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(
+        mixture.pixel_terms(image).log_prob[:, 0, ..., 0], expected, rtol=1e-5, atol=1e-4
+    )
     np.testing.assert_allclose(mixture.log_prob(image), expected.sum((1, 2)), rtol=1e-5, atol=1e-3)
 
 
@@ -51,9 +55,16 @@ def test_log_prob_equals_tfp(component):
     image, means, logits, scale = make(component)
     density = tfd.Normal if component == "normal" else tfd.Logistic
     twin = tfd.MixtureSameFamily(
-        tfd.Categorical(logits=np.moveaxis(logits[..., 0], 1, -1)), tfd.Independent(density(np.moveaxis(means, 1, 3), scale), 1))
+        tfd.Categorical(logits=np.moveaxis(logits[..., 0], 1, -1)),
+        tfd.Independent(density(np.moveaxis(means, 1, 3), scale), 1),
+    )
     mixture = SpatialMixture(means, logits, scale, component)
-    np.testing.assert_allclose(mixture.pixel_terms(image).log_prob[:, 0, ..., 0], twin.log_prob(image), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(
+        mixture.pixel_terms(image).log_prob[:, 0, ..., 0],
+        twin.log_prob(image),
+        rtol=1e-5,
+        atol=1e-4,
+    )
     np.testing.assert_allclose(mixture.mean(), twin.mean(), atol=1e-5)
 
 
@@ -77,10 +88,14 @@ def test_pixel_terms_are_consistent(component):
     image, means, logits, scale = make(component)
     mixture = SpatialMixture(means, logits, scale, component)
     terms = mixture.pixel_terms(image)
-    np.testing.assert_allclose(tf.reduce_sum(terms.responsibilities, 1), np.ones((2, 3, 3, 1)), atol=1e-5)
+    np.testing.assert_allclose(
+        tf.reduce_sum(terms.responsibilities, 1), np.ones((2, 3, 3, 1)), atol=1e-5
+    )
     np.testing.assert_allclose(tf.reduce_sum(mixture.masks, 1), np.ones((2, 3, 3, 1)), atol=1e-6)
     np.testing.assert_allclose(tf.exp(mixture.log_masks), mixture.masks, atol=1e-6)
-    expected = log_density(image[:, None].astype(np.float64), means, scale, component).sum(-1, keepdims=True)
+    expected = log_density(image[:, None].astype(np.float64), means, scale, component).sum(
+        -1, keepdims=True
+    )
     np.testing.assert_allclose(terms.component_log_prob, expected, rtol=1e-5, atol=1e-3)
 
 
@@ -101,7 +116,9 @@ def test_one_slot():
     image, means, logits, scale = make(num_slots=1)
     mixture = SpatialMixture(means, logits, scale)
     terms = mixture.pixel_terms(image)
-    np.testing.assert_array_equal(mixture.leave_one_out_log_prob(terms.component_log_prob), np.zeros((2, 1, 3, 3, 1)))
+    np.testing.assert_array_equal(
+        mixture.leave_one_out_log_prob(terms.component_log_prob), np.zeros((2, 1, 3, 3, 1))
+    )
     np.testing.assert_allclose(terms.responsibilities, np.ones((2, 1, 3, 3, 1)))
     np.testing.assert_allclose(terms.logits_gradient, np.zeros((2, 1, 3, 3, 1)), atol=1e-6)
     density = tfd.Independent(tfd.Normal(means[:, 0], scale), 3)
@@ -124,7 +141,9 @@ def test_extremes_are_finite(component, case):
         loss = mixture.log_prob(image) + tf.reduce_sum(without, [1, 2, 3, 4])
     for value in (*terms, without, loss, *tape.gradient(loss, [means, logits])):
         assert np.isfinite(value).all()
-    np.testing.assert_allclose(tf.reduce_sum(terms.responsibilities, 1), np.ones((2, 3, 3, 1)), atol=1e-3)  # digits of log p = -1e4
+    np.testing.assert_allclose(
+        tf.reduce_sum(terms.responsibilities, 1), np.ones((2, 3, 3, 1)), atol=1e-3
+    )  # digits of log p = -1e4
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
@@ -144,7 +163,11 @@ def test_samples_have_the_mixture_moments(component):
 
 def test_channels_of_a_sample_come_from_one_component():
     means = np.stack([np.zeros((1, 4, 4, 3)), np.ones((1, 4, 4, 3))], 1).astype(np.float32)
-    x = SpatialMixture(means, np.zeros((1, 2, 4, 4, 1), np.float32), 0.01).sample(50, seed=(0, 0)).numpy()
+    x = (
+        SpatialMixture(means, np.zeros((1, 2, 4, 4, 1), np.float32), 0.01)
+        .sample(50, seed=(0, 0))
+        .numpy()
+    )
     near_one = x > 0.5
     assert (near_one.all(-1) | ~near_one.any(-1)).all() and near_one.any() and not near_one.all()
 
@@ -169,10 +192,15 @@ def test_distribution_shapes():
 def test_order_of_slots_does_not_matter():
     image, means, logits, scale = make()
     order = [2, 0, 1]
-    expected, got = SpatialMixture(means, logits, scale), SpatialMixture(means[:, order], logits[:, order], scale)
+    expected, got = (
+        SpatialMixture(means, logits, scale),
+        SpatialMixture(means[:, order], logits[:, order], scale),
+    )
     np.testing.assert_allclose(got.log_prob(image), expected.log_prob(image), rtol=1e-5)
     terms, permuted = expected.pixel_terms(image), got.pixel_terms(image)
-    np.testing.assert_allclose(permuted.means_gradient, tf.gather(terms.means_gradient, order, axis=1), atol=1e-4)
+    np.testing.assert_allclose(
+        permuted.means_gradient, tf.gather(terms.means_gradient, order, axis=1), atol=1e-4
+    )
 
 
 def test_bfloat16_inputs_are_scored_in_float32():
@@ -183,7 +211,10 @@ def test_bfloat16_inputs_are_scored_in_float32():
 
 def test_unknown_component():
     _, means, logits, _ = make()
-    with pytest.raises(ValueError, match="`component` must be 'normal' or 'logistic'. Received: component='cauchy'."):
+    with pytest.raises(
+        ValueError,
+        match="`component` must be 'normal' or 'logistic'. Received: component='cauchy'.",
+    ):
         SpatialMixture(means, logits, component="cauchy")
 
 
@@ -198,8 +229,12 @@ def test_mixture_per_channel_equals_tfp():
     mixture = SpatialMixture(means, logits, scale, reduce="channel")
     weights = tfd.Categorical(logits=np.moveaxis(np.broadcast_to(logits, means.shape), 1, -1))
     twin = tfd.MixtureSameFamily(weights, tfd.Normal(np.moveaxis(means, 1, -1), scale[:, 0, 0, 0]))
-    np.testing.assert_allclose(mixture.pixel_terms(image).log_prob[:, 0], twin.log_prob(image), rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(mixture.log_prob(image), tf.reduce_sum(twin.log_prob(image), [1, 2, 3]), rtol=1e-5)
+    np.testing.assert_allclose(
+        mixture.pixel_terms(image).log_prob[:, 0], twin.log_prob(image), rtol=1e-5, atol=1e-4
+    )
+    np.testing.assert_allclose(
+        mixture.log_prob(image), tf.reduce_sum(twin.log_prob(image), [1, 2, 3]), rtol=1e-5
+    )
     np.testing.assert_allclose(mixture.mean(), twin.mean(), atol=1e-5)
 
 
@@ -213,30 +248,45 @@ def test_gradients_per_channel_equal_autodiff():
     terms = SpatialMixture(means, logits, scale, reduce="channel").pixel_terms(image)
     np.testing.assert_allclose(terms.means_gradient, d_means, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(terms.logits_gradient, d_logits, atol=1e-4)
-    np.testing.assert_allclose(tf.reduce_sum(terms.responsibilities, 1), np.ones((2, 3, 3, 3)), atol=1e-5)
+    np.testing.assert_allclose(
+        tf.reduce_sum(terms.responsibilities, 1), np.ones((2, 3, 3, 3)), atol=1e-5
+    )
 
 
 def test_both_kinds_agree_where_all_slots_do():
     image, means, logits, scale = make()
     means = np.repeat(means[:, :1], 3, axis=1)
-    values = [SpatialMixture(means, logits, scale, reduce=kind).log_prob(image) for kind in ("pixel", "channel")]
+    values = [
+        SpatialMixture(means, logits, scale, reduce=kind).log_prob(image)
+        for kind in ("pixel", "channel")
+    ]
     np.testing.assert_allclose(*values, rtol=1e-5)
 
 
 def test_log_masks_serve_as_logits():
     image, means, logits, scale = make_by_channel()
     log_masks = tf.nn.log_softmax(logits, axis=1)
-    values = [SpatialMixture(means, x, scale, reduce="channel").log_prob(image) for x in (logits, log_masks)]
+    values = [
+        SpatialMixture(means, x, scale, reduce="channel").log_prob(image)
+        for x in (logits, log_masks)
+    ]
     np.testing.assert_allclose(*values, rtol=1e-6)
 
 
 def test_channels_of_a_sample_may_come_from_several_components():
     means = np.stack([np.zeros((1, 4, 4, 3)), np.ones((1, 4, 4, 3))], 1).astype(np.float32)
-    near_one = SpatialMixture(means, np.zeros((1, 2, 4, 4, 1), np.float32), 0.01, reduce="channel").sample(50, seed=(0, 0)).numpy() > 0.5
+    near_one = (
+        SpatialMixture(means, np.zeros((1, 2, 4, 4, 1), np.float32), 0.01, reduce="channel")
+        .sample(50, seed=(0, 0))
+        .numpy()
+        > 0.5
+    )
     assert 0.7 < np.mean(near_one.any(-1) & ~near_one.all(-1)) < 0.8  # 1 - 2 / 8
 
 
 def test_unknown_reduction():
     _, means, logits, _ = make()
-    with pytest.raises(ValueError, match="`reduce` must be 'pixel' or 'channel'. Received: reduce='image'."):
+    with pytest.raises(
+        ValueError, match="`reduce` must be 'pixel' or 'channel'. Received: reduce='image'."
+    ):
         SpatialMixture(means, logits, reduce="image")

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfobj.inference.geco import ErrorMultiplier, KLMultiplier, gaussian_floor, mean_squared_error_at
+from tfobj.inference.geco import (
+    ErrorMultiplier,
+    KLMultiplier,
+    gaussian_floor,
+    mean_squared_error_at,
+)
 
 START = math.log1p(math.exp(0.55))
 
@@ -42,7 +47,9 @@ def test_error_multiplier_while_the_target_is_missed():
     """Emami 2021, released code: 1,000 nats above the target raise beta by 1e-3 per update."""
     geco = built(ErrorMultiplier(-100.0, warm_steps=0))
     constraint, _ = follow(geco, [900.0] * 21)
-    assert constraint == pytest.approx(-1000.0) and float(geco.beta) == pytest.approx(0.55 + 20 * 1e-3, rel=1e-4)
+    assert constraint == pytest.approx(-1000.0) and float(geco.beta) == pytest.approx(
+        0.55 + 20 * 1e-3, rel=1e-4
+    )
     # On the way back the rate is multiplied.
     geco.acceleration = 5.0
     geco.average.assign(1000.0)
@@ -75,7 +82,11 @@ def test_kl_multiplier_stays_in_its_bounds():
     assert follow(geco, [-1e6] * 3)[1] == pytest.approx(1e10)
 
 
-@pytest.mark.parametrize("make", [lambda: ErrorMultiplier(-100.0, warm_steps=0), lambda: KLMultiplier(100.0)], ids=["error", "kl"])
+@pytest.mark.parametrize(
+    "make",
+    [lambda: ErrorMultiplier(-100.0, warm_steps=0), lambda: KLMultiplier(100.0)],
+    ids=["error", "kl"],
+)
 def test_a_broken_likelihood_changes_nothing(make):
     geco = built(make())
     before = follow(geco, [50.0, 60.0])
@@ -83,19 +94,31 @@ def test_a_broken_likelihood_changes_nothing(make):
         assert follow(geco, [value], 2) == before
 
 
-@pytest.mark.parametrize("make", [lambda: ErrorMultiplier(-100.0), lambda: KLMultiplier(100.0)], ids=["error", "kl"])
+@pytest.mark.parametrize(
+    "make", [lambda: ErrorMultiplier(-100.0), lambda: KLMultiplier(100.0)], ids=["error", "kl"]
+)
 def test_state_is_saved_and_not_trained(make):
     geco = built(make())
-    assert not geco.trainable_weights and len({w.path for w in geco.weights}) == len(geco.weights) >= 2
+    assert (
+        not geco.trainable_weights and len({w.path for w in geco.weights}) == len(geco.weights) >= 2
+    )
     with tf.GradientTape() as tape:
         value = geco.multiplier() * 2.0
     assert tape.gradient(value, [w.value for w in geco.weights]) == [None] * len(geco.weights)
 
 
 def test_floors_and_targets_of_the_papers():
-    assert gaussian_floor(0.7) == pytest.approx(0.56226, abs=1e-5)                    # GENESIS
+    assert gaussian_floor(0.7) == pytest.approx(0.56226, abs=1e-5)  # GENESIS
     assert mean_squared_error_at(0.5655, 0.7) == pytest.approx(3.2e-3, rel=0.02)
-    assert gaussian_floor(0.1, with_constant=False) == pytest.approx(-2.3025851)      # EfficientMORL, CLEVR6
-    assert mean_squared_error_at(-2.206, 0.1, with_constant=False) == pytest.approx(1.9e-3, rel=0.02)
-    assert mean_squared_error_at(-1.224, 0.3, with_constant=False) < 0.0              # its published Tetrominoes target
-    np.testing.assert_allclose(gaussian_floor(0.3, with_constant=False) * 3 * 35**2, -4424.6, rtol=1e-4)
+    assert gaussian_floor(0.1, with_constant=False) == pytest.approx(
+        -2.3025851
+    )  # EfficientMORL, CLEVR6
+    assert mean_squared_error_at(-2.206, 0.1, with_constant=False) == pytest.approx(
+        1.9e-3, rel=0.02
+    )
+    assert (
+        mean_squared_error_at(-1.224, 0.3, with_constant=False) < 0.0
+    )  # its published Tetrominoes target
+    np.testing.assert_allclose(
+        gaussian_floor(0.3, with_constant=False) * 3 * 35**2, -4424.6, rtol=1e-4
+    )

@@ -37,7 +37,11 @@ def test_shapes(lstm_size, count):
     memory = network.initial_memory(ROWS)
     update, new_memory = network(*inputs(), memory=memory)
     assert update.shape == (BATCH, SLOTS, 10) and update.dtype == tf.float32
-    assert [tuple(m.shape) for m in new_memory] == [(ROWS, lstm_size)] * count == [tuple(m.shape) for m in memory]
+    assert (
+        [tuple(m.shape) for m in new_memory]
+        == [(ROWS, lstm_size)] * count
+        == [tuple(m.shape) for m in memory]
+    )
     assert all((m.numpy() == 0).all() for m in memory)
 
 
@@ -49,7 +53,10 @@ def test_parts_without_memory():
         x = tf.nn.elu(tf.nn.conv2d(x, stage.kernel.value, 2, "SAME") + stage.bias.value)
     dense = network.mlp.stages[0]
     x = tf.nn.elu(tf.reduce_mean(x, [1, 2]) @ dense.kernel.value + dense.bias.value)
-    x = tf.concat([x, flat], -1) @ network.output_layer.kernel.value + network.output_layer.bias.value
+    x = (
+        tf.concat([x, flat], -1) @ network.output_layer.kernel.value
+        + network.output_layer.bias.value
+    )
     np.testing.assert_allclose(network(*seen)[0], tf.reshape(x, [BATCH, SLOTS, 10]), atol=1e-5)
 
 
@@ -59,7 +66,10 @@ def test_inputs_of_one_kind(shared, per_slot):
     network.build(shared, per_slot, FLAT)
     seen = inputs()
     update, _ = network(seen[0] if shared else None, seen[1] if per_slot else None, seen[2])
-    assert update.shape == (BATCH, SLOTS, 10) and network.cnn.stages[0].kernel.shape[2] == shared + per_slot
+    assert (
+        update.shape == (BATCH, SLOTS, 10)
+        and network.cnn.stages[0].kernel.shape[2] == shared + per_slot
+    )
     assert (np.abs(update - update[:, :1]).max() > 0) and np.isfinite(update).all()
 
 
@@ -76,7 +86,13 @@ def test_memory_equals_a_hand_written_lstm():
     h, c = (tf.constant(rng.normal(size=(ROWS, 12)), tf.float32) for _ in range(2))
     features = network.mlp(tf.reduce_mean(network.cnn(spatial), [1, 2]))
     x = tf.concat([features, flat], -1)
-    i, f, g, o = tf.split(x @ network.lstm.kernel.value + h @ network.lstm.recurrent_kernel.value + network.lstm.bias.value, 4, axis=-1)
+    i, f, g, o = tf.split(
+        x @ network.lstm.kernel.value
+        + h @ network.lstm.recurrent_kernel.value
+        + network.lstm.bias.value,
+        4,
+        axis=-1,
+    )
     new_c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
     new_h = tf.sigmoid(o) * tf.tanh(new_c)
     update, memory = network(*seen, memory=(h, c))
@@ -101,7 +117,9 @@ def test_rows_do_not_see_each_other():
 
 
 def test_linear_loss_weights():
-    np.testing.assert_allclose([refinement_loss_weight(t, 5) for t in range(6)], [0, 0.2, 0.4, 0.6, 0.8, 1])
+    np.testing.assert_allclose(
+        [refinement_loss_weight(t, 5) for t in range(6)], [0, 0.2, 0.4, 0.6, 0.8, 1]
+    )
     got = [refinement_loss_weight(tf.constant(t), tf.constant(5)) for t in range(6)]
     np.testing.assert_allclose(got, [0, 0.2, 0.4, 0.6, 0.8, 1], rtol=1e-6)
 
@@ -117,4 +135,7 @@ def test_other_loss_weights():
 def test_list_of_another_length_is_refused(num_steps):
     with pytest.raises(UserError) as error:
         refinement_loss_weight(0, num_steps, "list", (0.0, 0.5, 1.0))
-    assert str(error.value) == f"`model.loss_weight_list` must have num_steps + 1 entries. Received: 3 entries for num_steps={num_steps}."
+    assert (
+        str(error.value)
+        == f"`model.loss_weight_list` must have num_steps + 1 entries. Received: 3 entries for num_steps={num_steps}."
+    )

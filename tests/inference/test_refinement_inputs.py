@@ -6,7 +6,14 @@ import tensorflow as tf
 
 from tfobj.distributions.spatial_mixture import SpatialMixture
 from tfobj.errors import UserError
-from tfobj.inference.refinement_inputs import DECODED, FLAT, NORMALISED, SPATIAL, RefinementInputs, RefinementInputsConfig
+from tfobj.inference.refinement_inputs import (
+    DECODED,
+    FLAT,
+    NORMALISED,
+    SPATIAL,
+    RefinementInputs,
+    RefinementInputsConfig,
+)
 
 BATCH, SLOTS, SIZE, CHANNELS, LATENT = 2, 3, (4, 5), 3, 6
 WIDTHS = {"image": 3, "means": 3, "means_gradient": 3, "coordinates": 2}
@@ -29,9 +36,13 @@ def make(config, channels=CHANNELS):
 def scene(channels=CHANNELS, seed=0):
     rng = np.random.default_rng(seed)
     image = rng.random((BATCH, *SIZE, channels)).astype(np.float32)
-    means = tf.constant(image[:, None] + 0.1 * rng.normal(size=(BATCH, SLOTS, *SIZE, channels)), tf.float32)
+    means = tf.constant(
+        image[:, None] + 0.1 * rng.normal(size=(BATCH, SLOTS, *SIZE, channels)), tf.float32
+    )
     logits = tf.constant(rng.normal(size=(BATCH, SLOTS, *SIZE, 1)), tf.float32)
-    posterior, gradient = (tf.constant(rng.normal(size=(BATCH, SLOTS, 2 * LATENT)), tf.float32) for _ in range(2))
+    posterior, gradient = (
+        tf.constant(rng.normal(size=(BATCH, SLOTS, 2 * LATENT)), tf.float32) for _ in range(2)
+    )
     return image, means, logits, posterior, gradient
 
 
@@ -39,17 +50,27 @@ def assemble(layer, image, means, logits, posterior, gradient):
     """Returns (all image-shaped inputs [B, K, H, W, channels], the shared ones first; flat inputs)."""
     mixture = SpatialMixture(means, logits)
     shared, per_slot = layer.spatial(image, mixture, mixture.pixel_terms(image))
-    assert [0 if s is None else s.shape[-1] for s in (shared, per_slot)] == list(layer.num_channels()[:2])
-    stacks = [tf.broadcast_to(s, [BATCH, SLOTS, *SIZE, s.shape[-1]]) for s in (shared, per_slot) if s is not None]
+    assert [0 if s is None else s.shape[-1] for s in (shared, per_slot)] == list(
+        layer.num_channels()[:2]
+    )
+    stacks = [
+        tf.broadcast_to(s, [BATCH, SLOTS, *SIZE, s.shape[-1]])
+        for s in (shared, per_slot)
+        if s is not None
+    ]
     return tf.concat(stacks, axis=-1), layer.flat(posterior, gradient)
 
 
 @pytest.mark.parametrize(
     ("settings", "channels", "expected"),
     [
-        ({}, 3, (17, 4 * LATENT)),                                                                  # paper
-        ({"legacy_constants": True}, 3, (18, 4 * LATENT + 1)),                                      # release, CLEVR6
-        ({"legacy_constants": True, "coordinate_type": "cosine"}, 3, (24, 4 * LATENT + 1)),         # release, sprites
+        ({}, 3, (17, 4 * LATENT)),  # paper
+        ({"legacy_constants": True}, 3, (18, 4 * LATENT + 1)),  # release, CLEVR6
+        (
+            {"legacy_constants": True, "coordinate_type": "cosine"},
+            3,
+            (24, 4 * LATENT + 1),
+        ),  # release, sprites
         ({}, 1, (11, 4 * LATENT)),
         *[({name: False}, 3, (17 - WIDTHS.get(name, 1), 4 * LATENT)) for name in SPATIAL],
         *[({name: False}, 3, (17, 2 * LATENT)) for name in FLAT],
@@ -61,7 +82,11 @@ def test_channel_counts(settings, channels, expected):
     num_shared, num_per_slot, num_flat = layer.num_channels()
     assert (num_shared + num_per_slot, num_flat) == expected
     spatial, flat = assemble(layer, *scene(channels))
-    assert spatial.shape == (BATCH, SLOTS, *SIZE, expected[0]) and flat.shape == (BATCH, SLOTS, expected[1])
+    assert spatial.shape == (BATCH, SLOTS, *SIZE, expected[0]) and flat.shape == (
+        BATCH,
+        SLOTS,
+        expected[1],
+    )
 
 
 @pytest.mark.parametrize("name", SPATIAL + FLAT)
@@ -77,9 +102,12 @@ def raw_and_normalised(name):
     """Returns the input as it is and as the network sees it, and the norm."""
     other = "posterior" if name in SPATIAL else "mask"
     layers = [make(only(name, other, layer_norm=names)) for names in ((), (name,))]
-    got = [np.asarray(assemble(layer, *scene())[0 if name in SPATIAL else 1], np.float64) for layer in layers]
+    got = [
+        np.asarray(assemble(layer, *scene())[0 if name in SPATIAL else 1], np.float64)
+        for layer in layers
+    ]
     if name == "posterior_gradient":
-        got = [x[..., -2 * LATENT:] for x in got]
+        got = [x[..., -2 * LATENT :] for x in got]
     return (*got, layers[1].norms[name])
 
 
@@ -88,52 +116,88 @@ def test_norm_equals_numpy(name):
     """Moments over rows, columns and channels of one slot of one image jointly; a gain and a bias per channel; epsilon 1e-5."""
     raw, normalised, norm = raw_and_normalised(name)
     if name in FLAT:
-        raw, normalised = (x[:, :, -2 * LATENT:] for x in (raw, normalised))
+        raw, normalised = (x[:, :, -2 * LATENT :] for x in (raw, normalised))
     axes = (2, 3, 4) if name in SPATIAL else 2
     centred = raw - raw.mean(axes, keepdims=True)
-    expected = centred / np.sqrt(raw.var(axes, keepdims=True) + 1e-5) * norm.gamma.numpy() + norm.beta.numpy()
+    expected = (
+        centred / np.sqrt(raw.var(axes, keepdims=True) + 1e-5) * norm.gamma.numpy()
+        + norm.beta.numpy()
+    )
     np.testing.assert_allclose(normalised, expected, rtol=1e-3, atol=2e-4)
 
 
 def test_values():
     config = RefinementInputsConfig(layer_norm=(), legacy_constants=True)
     image, means, logits, posterior, gradient = scene()
-    spatial, flat = (np.asarray(x) for x in assemble(make(config), image, means, logits, posterior, gradient))
+    spatial, flat = (
+        np.asarray(x) for x in assemble(make(config), image, means, logits, posterior, gradient)
+    )
     mixture = SpatialMixture(means, logits)
     terms = mixture.pixel_terms(image)
     tiled = np.broadcast_to
     shape = (BATCH, SLOTS, *SIZE)
     log_prob = tiled(terms.log_prob, (*shape, 1))
-    rows, columns = np.meshgrid(np.linspace(-1, 1, SIZE[0]), np.linspace(-1, 1, SIZE[1]), indexing="ij")
+    rows, columns = np.meshgrid(
+        np.linspace(-1, 1, SIZE[0]), np.linspace(-1, 1, SIZE[1]), indexing="ij"
+    )
     expected = [
-        tiled(image[:, None], (*shape, 3)), log_prob, tiled(np.stack([rows, columns], -1), (*shape, 2)), np.full((*shape, 1), 0.5),
-        means, mixture.masks, logits, tf.nn.softmax(terms.component_log_prob, axis=1), terms.means_gradient,
-        mixture.masks - terms.responsibilities, log_prob - mixture.leave_one_out_log_prob(terms.component_log_prob)]
+        tiled(image[:, None], (*shape, 3)),
+        log_prob,
+        tiled(np.stack([rows, columns], -1), (*shape, 2)),
+        np.full((*shape, 1), 0.5),
+        means,
+        mixture.masks,
+        logits,
+        tf.nn.softmax(terms.component_log_prob, axis=1),
+        terms.means_gradient,
+        mixture.masks - terms.responsibilities,
+        log_prob - mixture.leave_one_out_log_prob(terms.component_log_prob),
+    ]
     np.testing.assert_allclose(spatial, np.concatenate(expected, -1), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(flat, np.concatenate([posterior, gradient, np.full((BATCH, SLOTS, 1), 0.5)], -1), rtol=1e-6)
+    np.testing.assert_allclose(
+        flat, np.concatenate([posterior, gradient, np.full((BATCH, SLOTS, 1), 0.5)], -1), rtol=1e-6
+    )
 
 
 def test_the_papers_literal_text():
     """Gradient with respect to the masks, and likelihoods instead of their logarithms."""
     names = ("mask_gradient", "pixel_likelihood", "leave_one_out")
-    config = only(*names, "posterior", layer_norm=(), mask_gradient_of="masks", likelihoods="probability", gradient_scale=0.25)
+    config = only(
+        *names,
+        "posterior",
+        layer_norm=(),
+        mask_gradient_of="masks",
+        likelihoods="probability",
+        gradient_scale=0.25,
+    )
     image, means, logits, posterior, gradient = scene()
     got = np.asarray(assemble(make(config), image, means, logits, posterior, gradient)[0])
     density = SpatialMixture(means, logits)
     masks = tf.constant(density.masks)
     with tf.GradientTape() as tape:
         tape.watch(masks)
-        nll = -tf.reduce_sum(tf.math.log(tf.reduce_sum(masks * tf.exp(density.component_log_prob(image)), axis=1)))
-    np.testing.assert_allclose(got[..., 1:2], 0.25 * tape.gradient(nll, masks), rtol=1e-3, atol=1e-4)
+        nll = -tf.reduce_sum(
+            tf.math.log(tf.reduce_sum(masks * tf.exp(density.component_log_prob(image)), axis=1))
+        )
+    np.testing.assert_allclose(
+        got[..., 1:2], 0.25 * tape.gradient(nll, masks), rtol=1e-3, atol=1e-4
+    )
     log_prob = density.pixel_terms(image).log_prob
-    np.testing.assert_allclose(got[..., :1], np.broadcast_to(np.exp(log_prob), got[..., :1].shape), rtol=1e-4)
+    np.testing.assert_allclose(
+        got[..., :1], np.broadcast_to(np.exp(log_prob), got[..., :1].shape), rtol=1e-4
+    )
     without = density.leave_one_out_log_prob(density.component_log_prob(image))
     np.testing.assert_allclose(got[..., 2:], np.exp(without), rtol=1e-4)
 
 
 def test_gradient_scale_multiplies_gradients_only():
-    plain, scaled = (np.asarray(x) for x in (
-        assemble(make(RefinementInputsConfig(layer_norm=(), gradient_scale=s)), *scene())[0] for s in (1.0, 0.125)))
+    plain, scaled = (
+        np.asarray(x)
+        for x in (
+            assemble(make(RefinementInputsConfig(layer_norm=(), gradient_scale=s)), *scene())[0]
+            for s in (1.0, 0.125)
+        )
+    )
     names = [n for n in SPATIAL for _ in range(WIDTHS.get(n, 1))]
     factor = np.array([0.125 if n in ("means_gradient", "mask_gradient") else 1.0 for n in names])
     np.testing.assert_allclose(scaled, plain * factor, rtol=1e-6, atol=1e-6)
@@ -147,14 +211,20 @@ def test_stopped_inputs_pass_no_gradient_but_their_norms_train(name):
     with tf.GradientTape() as tape:
         tape.watch(tensors)
         spatial, flat = assemble(layer, image, *tensors)
-        value = spatial if name in SPATIAL else flat[..., -2 * LATENT:]
-        loss = tf.reduce_sum(tf.square(value) * np.random.default_rng(1).normal(size=value.shape).astype(np.float32))
-    *inputs, gain, bias = tape.gradient(loss, [*tensors, *[w.value for w in layer.trainable_weights]])
+        value = spatial if name in SPATIAL else flat[..., -2 * LATENT :]
+        loss = tf.reduce_sum(
+            tf.square(value) * np.random.default_rng(1).normal(size=value.shape).astype(np.float32)
+        )
+    *inputs, gain, bias = tape.gradient(
+        loss, [*tensors, *[w.value for w in layer.trainable_weights]]
+    )
     assert all(g is None for g in inputs)
     assert np.abs(gain).min() > 0 and np.abs(bias).min() > 0
 
 
-@pytest.mark.parametrize("name", ["means", "mask", "mask_logits", "mask_posterior", "posterior", *NORMALISED])
+@pytest.mark.parametrize(
+    "name", ["means", "mask", "mask_logits", "mask_posterior", "posterior", *NORMALISED]
+)
 def test_other_inputs_pass_gradients(name):
     """Nothing is stopped that is not listed; with an empty list, the five are not stopped either."""
     companion = "coordinates" if name in FLAT else "posterior"
@@ -162,15 +232,19 @@ def test_other_inputs_pass_gradients(name):
     with tf.GradientTape() as tape:
         tape.watch(tensors)
         spatial, flat = assemble(layer, image, *tensors)
-        value = spatial if name in SPATIAL else flat[..., -2 * LATENT:]
-        loss = tf.reduce_sum(tf.square(value) * np.random.default_rng(1).normal(size=value.shape).astype(np.float32))
+        value = spatial if name in SPATIAL else flat[..., -2 * LATENT :]
+        loss = tf.reduce_sum(
+            tf.square(value) * np.random.default_rng(1).normal(size=value.shape).astype(np.float32)
+        )
     gradients = [g for g in tape.gradient(loss, tensors) if g is not None]
     assert gradients and max(np.abs(g).max() for g in gradients) > 0
 
 
 @pytest.mark.parametrize("field", ["layer_norm", "stop_gradient"])
 def test_unknown_names_are_refused(field):
-    with pytest.raises(UserError, match=f"Unknown refinement input in `{field}`: 'mean'. Did you mean 'means'"):
+    with pytest.raises(
+        UserError, match=f"Unknown refinement input in `{field}`: 'mean'. Did you mean 'means'"
+    ):
         RefinementInputsConfig(**{field: ("mean",)})
 
 

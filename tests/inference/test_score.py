@@ -20,7 +20,11 @@ def naive(monkeypatch):
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
-@pytest.mark.parametrize("compiled", [None, False, pytest.param(True, marks=pytest.mark.slow)], ids=["eager", "graph", "xla"])
+@pytest.mark.parametrize(
+    "compiled",
+    [None, False, pytest.param(True, marks=pytest.mark.slow)],
+    ids=["eager", "graph", "xla"],
+)
 def test_equals_the_plain_unroll(case, compiled, monkeypatch):
     model, image = stopped(case, num_steps=3), conformance.scenes(case.config)
     _, terms, once = conformance.gradients(model, image, compiled=compiled)
@@ -35,11 +39,21 @@ def test_equals_the_plain_unroll(case, compiled, monkeypatch):
 
 def test_saves_a_pass_of_the_decoder_per_refinement(monkeypatch):
     """Counted on the training graph: 3 (R + 1) decoder passes instead of 4 R + 3."""
-    model = stopped(CASES[0], num_steps=3, decoder_channels=(16, 16, 16), image_size=(16, 16), refinement_channels=(1,))
+    model = stopped(
+        CASES[0],
+        num_steps=3,
+        decoder_channels=(16, 16, 16),
+        image_size=(16, 16),
+        refinement_channels=(1,),
+    )
     image = tf.constant(conformance.scenes(model.config))
 
     def flops():
-        step = tf.function(lambda image: model.loss_and_gradients({"image": image}, conformance.seed(), tf.constant(0, tf.int64))[1:])
+        step = tf.function(
+            lambda image: model.loss_and_gradients(
+                {"image": image}, conformance.seed(), tf.constant(0, tf.int64)
+            )[1:]
+        )
         return count_flops(step.get_concrete_function(image))
 
     once = flops()

@@ -7,31 +7,47 @@ import math
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+from tfobj.launch import evaluate
 
 from tfobj.errors import UserError
-from tfobj.launch import evaluate
 from tfobj.training import loop
 from tfobj.training.experiment import resolve
 from tfobj.training.strategy import make_strategy
 
 TINY = {
-    "model.encoder_channels": "8,8", "model.encoder_kernels": "3", "model.encoder_strides": "2,2", "model.decoder_channels": "8",
-    "model.decoder_kernels": "3", "model.slot_size": 8, "data.num_train": 32, "data.num_test": 12, "train.steps": 4, "train.batch_size": 4,
-    "eval.batch_size": 8, "eval.num_scenes": 8,
+    "model.encoder_channels": "8,8",
+    "model.encoder_kernels": "3",
+    "model.encoder_strides": "2,2",
+    "model.decoder_channels": "8",
+    "model.decoder_kernels": "3",
+    "model.slot_size": 8,
+    "data.num_train": 32,
+    "data.num_test": 12,
+    "train.steps": 4,
+    "train.batch_size": 4,
+    "eval.batch_size": 8,
+    "eval.num_scenes": 8,
 }
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    loop.train(resolve("slot_attention", "tetris", overrides=TINY), folder / "run", make_strategy("cpu"), data_dir=folder / "data")
+    loop.train(
+        resolve("slot_attention", "tetris", overrides=TINY),
+        folder / "run",
+        make_strategy("cpu"),
+        data_dir=folder / "data",
+    )
     return folder
 
 
 def call(run, **settings):
     if not flags.FLAGS.is_parsed():
         flags.FLAGS(["evaluate", "--workdir=unused"])
-    with flagsaver.flagsaver(**{"workdir": str(run / "run"), "data_dir": str(run / "data"), **settings}):
+    with flagsaver.flagsaver(
+        **{"workdir": str(run / "run"), "data_dir": str(run / "data"), **settings}
+    ):
         return evaluate.main(["evaluate"])
 
 
@@ -39,7 +55,10 @@ def test_writes_every_file_and_prints_the_protocol(run, capsys):
     assert call(run) == 0
     printed = capsys.readouterr().out
     result = json.loads((run / "run" / "evaluation.json").read_text())
-    assert result["protocol"].startswith("tetris_32_12/test: scenes 0-11") and result["protocol"] in printed
+    assert (
+        result["protocol"].startswith("tetris_32_12/test: scenes 0-11")
+        and result["protocol"] in printed
+    )
     assert result["num_scenes"] == 12 and result["step"] == 4 and result["seed"] == 0
     for name in ("fg_ari", "ari", "msc", "miou", "mse", "fg_ari_std"):
         assert math.isfinite(result[name])
@@ -67,19 +86,53 @@ def test_slots_and_steps_can_be_changed(run):
 
 def test_table_ends_with_averages_over_objects_and_pairs(capsys):
     facts = dict.fromkeys(("model", "protocol", "step", "num_slots", "num_steps"), 0)
-    summary = {"num_scenes": 2, "num_objects": 2.0, "num_objects_std": 0.5, "dpa_30": 0.75, "dpa_30_std": 0.25, "aiou_objects": 4, "dpa_30_pairs": 3,
-               "dpa_30_micro": 2 / 3, "dpa_30_visible": 1.0}
+    summary = {
+        "num_scenes": 2,
+        "num_objects": 2.0,
+        "num_objects_std": 0.5,
+        "dpa_30": 0.75,
+        "dpa_30_std": 0.25,
+        "aiou_objects": 4,
+        "dpa_30_pairs": 3,
+        "dpa_30_micro": 2 / 3,
+        "dpa_30_visible": 1.0,
+    }
     evaluate.print_table(facts, summary)
     *_, means, totals = capsys.readouterr().out.split("\n\n")
-    assert [line.split() for line in means.splitlines()] == [["metric", "mean", "std"], ["num_objects", "2", "0.5"], ["dpa_30", "0.75", "0.25"]]
+    assert [line.split() for line in means.splitlines()] == [
+        ["metric", "mean", "std"],
+        ["num_objects", "2", "0.5"],
+        ["dpa_30", "0.75", "0.25"],
+    ]
     assert [line.split() for line in totals.splitlines()] == [
-        ["aiou_objects", "4"], ["dpa_30_pairs", "3"], ["dpa_30_micro", "0.66667"], ["dpa_30_visible", "1"]]
-    assert all(name in evaluate.__doc__ for name in ("object_miou", "aiou", "dpa_0, 30, 90", "position_error", "dpa_30_visible", "dpa_30_hidden_pairs"))
+        ["aiou_objects", "4"],
+        ["dpa_30_pairs", "3"],
+        ["dpa_30_micro", "0.66667"],
+        ["dpa_30_visible", "1"],
+    ]
+    assert all(
+        name in evaluate.__doc__
+        for name in (
+            "object_miou",
+            "aiou",
+            "dpa_0, 30, 90",
+            "position_error",
+            "dpa_30_visible",
+            "dpa_30_hidden_pairs",
+        )
+    )
 
 
-@pytest.mark.parametrize("settings, message", [
-    ({"split": "tset"}, "Did you mean 'test'"), ({"num_slots": 1}, "`num_slots` must be at least 2"),
-    ({"num_steps": 0}, "`num_steps` must be at least 1"), ({"num_scenes": 13}, "1 ... 12"), ({"workdir": "/nowhere"}, "no config.json")])
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"split": "tset"}, "Did you mean 'test'"),
+        ({"num_slots": 1}, "`num_slots` must be at least 2"),
+        ({"num_steps": 0}, "`num_steps` must be at least 1"),
+        ({"num_scenes": 13}, "1 ... 12"),
+        ({"workdir": "/nowhere"}, "no config.json"),
+    ],
+)
 def test_mistakes_are_named(run, settings, message):
     with pytest.raises(UserError, match=message):
         call(run, **settings)

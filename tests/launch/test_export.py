@@ -14,13 +14,25 @@ from tfobj.training import checkpoint, experiment, optimizer
 from tfobj.training.workdir import locked
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TINY = {"model.image_size": (16, 16), "model.num_slots": 3, "model.slot_size": 8, "model.encoder_channels": (8,), "model.encoder_kernels": (3,),
-        "model.decoder_channels": (8,), "model.decoder_kernels": (3, 3)}
+TINY = {
+    "model.image_size": (16, 16),
+    "model.num_slots": 3,
+    "model.slot_size": 8,
+    "model.encoder_channels": (8,),
+    "model.encoder_kernels": (3,),
+    "model.decoder_channels": (8,),
+    "model.decoder_kernels": (3, 3),
+}
 
 
 def export(*arguments, cwd):
-    return subprocess.run([sys.executable, str(ROOT / "launch" / "export.py"), *map(str, arguments)], cwd=cwd, text=True,
-                          capture_output=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, str(ROOT / "launch" / "export.py"), *map(str, arguments)],
+        cwd=cwd,
+        text=True,
+        capture_output=True,
+        timeout=300,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +53,12 @@ def run(tmp_path_factory):
 def test_run_to_served_model(run):
     workdir, model = run
     project = workdir.parents[1]
-    facts = {"protocol": "tetris/test: scenes 0-319", "num_scenes": 320, "fg_ari": 0.5, "fg_ari_std": 0.1}
+    facts = {
+        "protocol": "tetris/test: scenes 0-319",
+        "num_scenes": 320,
+        "fg_ari": 0.5,
+        "fg_ari_std": 0.1,
+    }
     (workdir / "evaluation.json").write_text(json.dumps({**facts, "step": 3}))
     (project / "saved_models").mkdir()
     (project / "saved_models" / "index.json").write_text("{}")
@@ -50,9 +67,13 @@ def test_run_to_served_model(run):
     assert "Exported step 3 to saved_models/tiny/1" in process.stdout
     decomposer = zoo.load(project / "saved_models" / "tiny")
     images = np.random.default_rng(0).random((2, 16, 16, 3)).astype(np.float32)
-    np.testing.assert_allclose(decomposer.decompose(images).recon, model(images, seed=random.make_seed(0)).recon, atol=1e-5)
+    np.testing.assert_allclose(
+        decomposer.decompose(images).recon, model(images, seed=random.make_seed(0)).recon, atol=1e-5
+    )
     assert decomposer.metadata["experiment"]["data"]["protocol"] == "tetris"
-    assert zoo.read_index(project / "saved_models" / "index.json")["tiny"]["scores"] == {"fg_ari": 0.5}
+    assert zoo.read_index(project / "saved_models" / "index.json")["tiny"]["scores"] == {
+        "fg_ari": 0.5
+    }
     assert "| fg_ari | 0.5 | 0.1 |" in (project / "saved_models" / "tiny" / "README.md").read_text()
 
     # Scores of other weights are left out.
@@ -72,4 +93,6 @@ def test_run_to_served_model(run):
 def test_mistakes_are_one_line(run, arguments, message):
     process = export(*arguments, cwd=run[0].parents[1])
     assert process.returncode == 2
-    assert [message in line for line in process.stderr.splitlines() if line.startswith("error:")] == [True], process.stderr
+    assert [
+        message in line for line in process.stderr.splitlines() if line.startswith("error:")
+    ] == [True], process.stderr

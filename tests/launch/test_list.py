@@ -15,7 +15,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def run(*arguments):
-    return subprocess.run([sys.executable, str(ROOT / "launch" / "list.py"), *arguments], text=True, capture_output=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, str(ROOT / "launch" / "list.py"), *arguments],
+        text=True,
+        capture_output=True,
+        timeout=300,
+    )
 
 
 def test_everything_is_listed():
@@ -23,16 +28,22 @@ def test_everything_is_listed():
     assert process.returncode == 0, process.stderr
     for name in (*registry.MODELS, "folder:PATH", "Models that ship"):
         assert name in process.stdout
-    for name in protocols.PROTOCOLS:  # a protocol on the published file stands beside its generated twin
+    for (
+        name
+    ) in protocols.PROTOCOLS:  # a protocol on the published file stands beside its generated twin
         twin = name.removesuffix("_public")
         assert name in process.stdout or f"{twin}, ..._public" in process.stdout, name
     assert max(map(len, process.stdout.splitlines())) <= 100
 
 
 def test_the_list_needs_no_tensorflow():
-    code = ("import sys; sys.argv = ['list.py']; import tfobj.launch.list as command; from absl import flags; flags.FLAGS(sys.argv); "
-            "command.main(sys.argv); assert 'tensorflow' not in sys.modules")
-    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, timeout=300)
+    code = (
+        "import sys; sys.argv = ['list.py']; import tfobj.launch.list as command; from absl import flags; flags.FLAGS(sys.argv); "
+        "command.main(sys.argv); assert 'tensorflow' not in sys.modules"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, timeout=300
+    )
     assert process.returncode == 0, process.stderr
 
 
@@ -43,29 +54,53 @@ def test_settings_of_a_model():
     assert "R, refinement steps." in process.stdout
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["--model=iodin"], "Unknown model 'iodin'. Did you mean 'iodine'?"), (["--modle=iodine"], "Unknown flag 'modle'. Did you mean 'model'?"),
-    (["iodine"], "Unexpected argument 'iodine'"), (["--model"], "Missing value for flag --model")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--model=iodin"], "Unknown model 'iodin'. Did you mean 'iodine'?"),
+        (["--modle=iodine"], "Unknown flag 'modle'. Did you mean 'model'?"),
+        (["iodine"], "Unexpected argument 'iodine'"),
+        (["--model"], "Missing value for flag --model"),
+    ],
+)
 def test_mistakes_are_one_line(arguments, message):
     process = run(*arguments)
     assert process.returncode == 2
-    assert [line.startswith(f"error: {message}") for line in process.stderr.splitlines() if line.startswith("error:")] == [True]
+    assert [
+        line.startswith(f"error: {message}")
+        for line in process.stderr.splitlines()
+        if line.startswith("error:")
+    ] == [True]
 
 
 @pytest.mark.parametrize("model", registry.MODELS)
 def test_presets_read_from_the_source_are_those_of_the_model(model):
-    assert catalogue.preset_descriptions(model) == {key: preset.description for key, preset in registry.model_presets(model).items()}
+    assert catalogue.preset_descriptions(model) == {
+        key: preset.description for key, preset in registry.model_presets(model).items()
+    }
 
 
 @pytest.mark.parametrize("model", registry.MODELS)
 def test_printed_values_can_be_set(model):
     """Each printed name=value, given to --set, gives the configuration it was printed from."""
-    experiment = resolve(model, next(dataset for preset, dataset in registry.model_presets(model) if preset == "paper"))
-    printed = {s.name: s.value for group in ("model", "train", "eval") for s in catalogue.settings(getattr(experiment, group), group + ".")}
+    experiment = resolve(
+        model,
+        next(dataset for preset, dataset in registry.model_presets(model) if preset == "paper"),
+    )
+    printed = {
+        s.name: s.value
+        for group in ("model", "train", "eval")
+        for s in catalogue.settings(getattr(experiment, group), group + ".")
+    }
     assert experiment.override(printed) == experiment
 
 
 def test_texts_come_from_below_the_fields():
-    settings = {setting.name: setting for setting in catalogue.settings(resolve("iodine", "tetris").train)}
+    settings = {
+        setting.name: setting for setting in catalogue.settings(resolve("iodine", "tetris").train)
+    }
     assert settings["batch_size"].text == "Scenes per update, over all replicas."
-    assert settings["clip_norm"].kind == "number or none" and settings["precision"].kind == "float32 | bfloat16"
+    assert (
+        settings["clip_norm"].kind == "number or none"
+        and settings["precision"].kind == "float32 | bfloat16"
+    )

@@ -12,19 +12,48 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def launch(name, *arguments, cwd):
-    return subprocess.run([sys.executable, os.fspath(ROOT / "launch" / f"{name}.py"), *map(str, arguments)], cwd=cwd, text=True, capture_output=True,
-                          timeout=600, env={**os.environ, "JAX_PLATFORMS": "cpu"})
+    return subprocess.run(
+        [sys.executable, os.fspath(ROOT / "launch" / f"{name}.py"), *map(str, arguments)],
+        cwd=cwd,
+        text=True,
+        capture_output=True,
+        timeout=600,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )
 
 
-@pytest.mark.parametrize("command, arguments, message", [
-    ("run_step", ["--artifact=none", "--workdir=out"], "`none` must be a folder made by launch/export_step.py. It has no manifest.json."),
-    ("run_step", ["--artifact=none", "--workdir=out", "--step=3"], "Unknown flag 'step'. Did you mean 'steps'?"),
-    ("run_step", ["--artifact=none", "--workdir=out", "--minutes=-1"], "`--minutes` must be positive. Received: -1.0."),
-    ("export_step", ["--to=out", "--append"], "`--append` and `--from_step=N` go together."),
-    ("export_step", ["--to=out", "--workdir=none"], "`--workdir` must be the folder of a run. Received: none, which has no config.json."),
-    ("export_step", ["--to=out", "--workdir=none", "--model=iodine"], "`--workdir` brings the settings of its run. Received also: --model."),
-    ("import_state", ["--state=none", "--workdir=out"], "`none` must be a folder"),
-])
+@pytest.mark.parametrize(
+    "command, arguments, message",
+    [
+        (
+            "run_step",
+            ["--artifact=none", "--workdir=out"],
+            "`none` must be a folder made by launch/export_step.py. It has no manifest.json.",
+        ),
+        (
+            "run_step",
+            ["--artifact=none", "--workdir=out", "--step=3"],
+            "Unknown flag 'step'. Did you mean 'steps'?",
+        ),
+        (
+            "run_step",
+            ["--artifact=none", "--workdir=out", "--minutes=-1"],
+            "`--minutes` must be positive. Received: -1.0.",
+        ),
+        ("export_step", ["--to=out", "--append"], "`--append` and `--from_step=N` go together."),
+        (
+            "export_step",
+            ["--to=out", "--workdir=none"],
+            "`--workdir` must be the folder of a run. Received: none, which has no config.json.",
+        ),
+        (
+            "export_step",
+            ["--to=out", "--workdir=none", "--model=iodine"],
+            "`--workdir` brings the settings of its run. Received also: --model.",
+        ),
+        ("import_state", ["--state=none", "--workdir=out"], "`none` must be a folder"),
+    ],
+)
 def test_mistakes_are_one_line(tmp_path, command, arguments, message):
     process = launch(command, *arguments, cwd=tmp_path)
     errors = [line for line in process.stderr.splitlines() if line.startswith("error:")]
@@ -34,19 +63,38 @@ def test_mistakes_are_one_line(tmp_path, command, arguments, message):
 
 
 def test_help_needs_no_jax(tmp_path):
-    code = "import sys; sys.modules['jax'] = None; sys.argv = ['run_step.py', '--help']; import runpy; " \
+    code = (
+        "import sys; sys.modules['jax'] = None; sys.argv = ['run_step.py', '--help']; import runpy; "
         f"runpy.run_path({os.fspath(ROOT / 'launch' / 'run_step.py')!r}, run_name='__main__')"
+    )
     process = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True)
-    assert process.returncode == 0 and "--artifact FOLDER" in process.stdout and "absl" not in process.stderr
+    assert (
+        process.returncode == 0
+        and "--artifact FOLDER" in process.stdout
+        and "absl" not in process.stderr
+    )
 
 
 @pytest.mark.slow
 def test_there_and_back(tmp_path):
     """Trains two steps with TensorFlow, two with JAX on scenes that travel, and one more with TensorFlow; then scores."""
-    pytest.importorskip("jax", reason="exporting and running a step need JAX: pip install 'tfobj[jax]'")
-    settings = ["--set=data.num_train=40", "--set=data.num_test=8", "--set=train.batch_size=4", "--set=train.log_every=1", "--set=train.cooldown_steps=0",
-                "--set=train.checkpoint_every=2", "--set=eval.batch_size=8", "--set=model.num_steps=1"]
-    model, data = ["--model=slot_attention", "--dataset=tetris", "--preset=quick"], f"--data_dir={tmp_path / 'tfds'}"
+    pytest.importorskip(
+        "jax", reason="exporting and running a step need JAX: pip install 'tfobj[jax]'"
+    )
+    settings = [
+        "--set=data.num_train=40",
+        "--set=data.num_test=8",
+        "--set=train.batch_size=4",
+        "--set=train.log_every=1",
+        "--set=train.cooldown_steps=0",
+        "--set=train.checkpoint_every=2",
+        "--set=eval.batch_size=8",
+        "--set=model.num_steps=1",
+    ]
+    model, data = (
+        ["--model=slot_attention", "--dataset=tetris", "--preset=quick"],
+        f"--data_dir={tmp_path / 'tfds'}",
+    )
 
     def succeed(name, *arguments):
         process = launch(name, *arguments, cwd=tmp_path)
@@ -54,14 +102,31 @@ def test_there_and_back(tmp_path):
         return process
 
     succeed("train", *model, *settings, "--set=train.steps=2", "--workdir=first", data)
-    succeed("export_step", "--workdir=first", "--set=train.steps=4", "--with_data=40", "--to=artifact", data)
-    assert succeed("run_step", "--artifact=artifact", "--workdir=out").stdout.startswith("Trained 4 steps in out.")
-    assert "Imported step 4 of slot_attention to back." in succeed("import_state", "--state=out", "--workdir=back").stdout
+    succeed(
+        "export_step",
+        "--workdir=first",
+        "--set=train.steps=4",
+        "--with_data=40",
+        "--to=artifact",
+        data,
+    )
+    assert succeed("run_step", "--artifact=artifact", "--workdir=out").stdout.startswith(
+        "Trained 4 steps in out."
+    )
+    assert (
+        "Imported step 4 of slot_attention to back."
+        in succeed("import_state", "--state=out", "--workdir=back").stdout
+    )
     succeed("evaluate", "--workdir=back", data)
-    scores, host = (json.loads((tmp_path / folder / "evaluation.json").read_text()) for folder in ("back", "out"))
+    scores, host = (
+        json.loads((tmp_path / folder / "evaluation.json").read_text())
+        for folder in ("back", "out")
+    )
     assert scores["step"] == 4 and "JAX" in scores["software"]
     for name in ("mse", "fg_ari", "ari"):
         assert scores[name] == pytest.approx(host[name], abs=1e-4)
     succeed("train", *model, *settings, "--set=train.steps=5", "--workdir=back", data)
-    rows = [json.loads(line) for line in (tmp_path / "back" / "metrics.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "back" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert [row["step"] for row in rows if row["split"] == "train"] == [3, 4, 5]

@@ -11,21 +11,38 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def train(*arguments, cwd):
-    return subprocess.run([sys.executable, str(ROOT / "launch" / "train.py"), *map(str, arguments)], cwd=cwd, text=True, capture_output=True,
-                          timeout=300)
+    return subprocess.run(
+        [sys.executable, str(ROOT / "launch" / "train.py"), *map(str, arguments)],
+        cwd=cwd,
+        text=True,
+        capture_output=True,
+        timeout=300,
+    )
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["--model=slot_atention"], "Unknown model 'slot_atention'. Did you mean 'slot_attention'?"),
-    (["--dataset=tetrs"], "Unknown dataset 'tetrs'. Did you mean 'tetris'?"),
-    (["--preset=papr"], "Unknown preset for slot_attention on tetris 'papr'. Did you mean 'paper'?"),
-    (["--stratgy=cpu"], "Unknown flag 'stratgy'. Did you mean 'strategy'?"),
-    (["--seed=none"], "flag --seed=none"),
-    (["--set=train.stepz=3"], "Unknown setting 'train.stepz'. Did you mean 'train.steps'?"),
-    (["--set=model.num_slots=1"], "`num_slots` must be at least 2. Received: num_slots=1."),
-    (["--set=train.learning_rate=nan"], "`train.learning_rate` must be positive."),
-    (["--strategy=tpus", "--set=train.steps=1"], "Unknown strategy 'tpus'. Did you mean 'tpu'?"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            ["--model=slot_atention"],
+            "Unknown model 'slot_atention'. Did you mean 'slot_attention'?",
+        ),
+        (["--dataset=tetrs"], "Unknown dataset 'tetrs'. Did you mean 'tetris'?"),
+        (
+            ["--preset=papr"],
+            "Unknown preset for slot_attention on tetris 'papr'. Did you mean 'paper'?",
+        ),
+        (["--stratgy=cpu"], "Unknown flag 'stratgy'. Did you mean 'strategy'?"),
+        (["--seed=none"], "flag --seed=none"),
+        (["--set=train.stepz=3"], "Unknown setting 'train.stepz'. Did you mean 'train.steps'?"),
+        (["--set=model.num_slots=1"], "`num_slots` must be at least 2. Received: num_slots=1."),
+        (["--set=train.learning_rate=nan"], "`train.learning_rate` must be positive."),
+        (
+            ["--strategy=tpus", "--set=train.steps=1"],
+            "Unknown strategy 'tpus'. Did you mean 'tpu'?",
+        ),
+    ],
+)
 def test_mistakes_are_one_line(tmp_path, arguments, message):
     process = train(*arguments, cwd=tmp_path)
     errors = [line for line in process.stderr.splitlines() if line.startswith("error:")]

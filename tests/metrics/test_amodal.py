@@ -26,7 +26,9 @@ def discs(rng, batch, num_entities, size=16):
     for b in range(batch):
         depth[b, 1:] = 1.0 + rng.permutation(num_entities - 1)
         for n in range(1, num_entities):
-            sets[b, n] = np.hypot(row - rng.uniform(0, size), column - rng.uniform(0, size)) < rng.uniform(2, size / 3)
+            sets[b, n] = np.hypot(
+                row - rng.uniform(0, size), column - rng.uniform(0, size)
+            ) < rng.uniform(2, size / 3)
     return amodal.modal_ids(sets[:, 1:], depth[:, 1:]), sets, depth
 
 
@@ -47,8 +49,12 @@ def test_m14():
     iou, present = amodal.modal_iou(true_mask, ids, 2, 2)
     slots = amodal.match_present(iou, present)
     assert slots.tolist() == [[0, 1]]
-    np.testing.assert_allclose(amodal.iou_of_matching(iou, present, slots), [[7 / 10, 8 / 12]], rtol=1e-14)
-    np.testing.assert_allclose(amodal.iou_of_matching(iou, present, slots).mean(), 41 / 60, rtol=1e-14)
+    np.testing.assert_allclose(
+        amodal.iou_of_matching(iou, present, slots), [[7 / 10, 8 / 12]], rtol=1e-14
+    )
+    np.testing.assert_allclose(
+        amodal.iou_of_matching(iou, present, slots).mean(), 41 / 60, rtol=1e-14
+    )
     matched = amodal.matched_amodal_iou(true, predicted)
     np.testing.assert_allclose(matched, [[9 / 10, 10 / 12]], rtol=1e-14)
     np.testing.assert_allclose(matched.mean(), 13 / 15, rtol=1e-14)
@@ -63,7 +69,10 @@ def test_share_of_exactly_the_threshold_is_outside():
 @pytest.mark.parametrize("seed", range(3))
 def test_modal_map_and_iou_equal_double_loops(seed):
     rng = np.random.default_rng(seed)
-    sets, depths = rng.random((3, 4, 5, 6)) < 0.3, rng.integers(0, 3, (3, 4)) / 2.0  # depths with ties
+    sets, depths = (
+        rng.random((3, 4, 5, 6)) < 0.3,
+        rng.integers(0, 3, (3, 4)) / 2.0,
+    )  # depths with ties
     ids = amodal.modal_ids(sets, depths)
     np.testing.assert_array_equal(ids, naive_modal_ids(sets, depths))
     true, true_sets, _ = discs(rng, 3, 4, size=6)
@@ -74,10 +83,18 @@ def test_modal_map_and_iou_equal_double_loops(seed):
     full, full_present = amodal.amodal_iou(true_sets, sets)
     assert modal.shape == full.shape == (3, 3, 5)
     for b, i in np.ndindex(3, 3):
-        assert modal_present[b, i] == (true[b] == i + 1).any() and full_present[b, i] == true_sets[b, i].any()
+        assert (
+            modal_present[b, i] == (true[b] == i + 1).any()
+            and full_present[b, i] == true_sets[b, i].any()
+        )
         for k in range(5):
-            for got, x, y in ((modal, true[b] == i + 1, ids[b] == k + 1), (full, true_sets[b, i], sets[b, k])):
-                assert got[b, i, k] == pytest.approx((x & y).sum() / max((x | y).sum(), 1), rel=1e-12)
+            for got, x, y in (
+                (modal, true[b] == i + 1, ids[b] == k + 1),
+                (full, true_sets[b, i], sets[b, k]),
+            ):
+                assert got[b, i, k] == pytest.approx(
+                    (x & y).sum() / max((x | y).sum(), 1), rel=1e-12
+                )
 
 
 def test_pixels_without_label_count_nowhere():
@@ -100,9 +117,15 @@ def test_perfect_predictions_score_one_and_permuted_slots_change_nothing():
     order = rng.permutation(5)
     results = []
     for slots in (np.arange(5), order):
-        iou, present = amodal.modal_iou(true, amodal.modal_ids(predicted[:, slots], depths[:, slots]), 3, 5)
-        results.append([amodal.iou_of_matching(iou, present, amodal.match_present(iou, present)),
-                        amodal.matched_amodal_iou(sets[:, 1:], predicted[:, slots])])
+        iou, present = amodal.modal_iou(
+            true, amodal.modal_ids(predicted[:, slots], depths[:, slots]), 3, 5
+        )
+        results.append(
+            [
+                amodal.iou_of_matching(iou, present, amodal.match_present(iou, present)),
+                amodal.matched_amodal_iou(sets[:, 1:], predicted[:, slots]),
+            ]
+        )
     np.testing.assert_allclose(results[0], results[1], rtol=1e-12)
 
 
@@ -112,7 +135,10 @@ def test_matching_is_the_best_of_all():
     present = rng.random((6, 3)) < 0.8
     slots = amodal.match_present(iou, present)
     for b in range(6):
-        best = max(sum(iou[b, i, p[i]] for i in range(3) if present[b, i]) for p in itertools.permutations(range(4), 3))
+        best = max(
+            sum(iou[b, i, p[i]] for i in range(3) if present[b, i])
+            for p in itertools.permutations(range(4), 3)
+        )
         assert sum(iou[b, i, k] for i, k in enumerate(slots[b]) if k >= 0) == pytest.approx(best)
         used = slots[b][slots[b] >= 0]
         assert len(set(used)) == len(used) and (slots[b][~present[b]] == -1).all()
@@ -130,8 +156,12 @@ def test_modal_matching_can_be_reused():
     """Modal parts pair crosswise to what full extents would."""
     true, predicted = line_sets(range(4), range(4, 8)), line_sets(range(4), range(4, 8))
     np.testing.assert_array_equal(amodal.matched_amodal_iou(true, predicted), [[1.0, 1.0]])
-    np.testing.assert_array_equal(amodal.matched_amodal_iou(true, predicted, slots=np.array([[1, 0]])), [[0.0, 0.0]])
-    np.testing.assert_array_equal(amodal.matched_amodal_iou(true, predicted, slots=np.array([[0, -1]])), [[1.0, 0.0]])
+    np.testing.assert_array_equal(
+        amodal.matched_amodal_iou(true, predicted, slots=np.array([[1, 0]])), [[0.0, 0.0]]
+    )
+    np.testing.assert_array_equal(
+        amodal.matched_amodal_iou(true, predicted, slots=np.array([[0, -1]])), [[1.0, 0.0]]
+    )
 
 
 def test_no_object_no_slot_and_objects_outside_of_the_frame():
@@ -139,7 +169,9 @@ def test_no_object_no_slot_and_objects_outside_of_the_frame():
     assert np.isnan(amodal.matched_amodal_iou(nothing, nothing)).all()
     assert amodal.matched_amodal_iou(nothing[:, :0], nothing).shape == (2, 0)
     assert (amodal.modal_ids(nothing[:, :0], np.zeros((2, 0))) == 0).all()
-    np.testing.assert_array_equal(amodal.matched_amodal_iou(~nothing, nothing[:, :0]), np.zeros((2, 3)))
+    np.testing.assert_array_equal(
+        amodal.matched_amodal_iou(~nothing, nothing[:, :0]), np.zeros((2, 3))
+    )
     iou, present = amodal.modal_iou(np.zeros((2, 4, 4), int), np.zeros((2, 4, 4), int), 0, 3)
     assert iou.shape == (2, 0, 3) and present.shape == (2, 0)
 
@@ -152,9 +184,17 @@ def test_background_slot_is_dropped():
 
 
 def test_errors():
-    with pytest.raises(UserError, match=r"`amodal_masks` must have shape \[B, K, H, W, 1\]. Received: \(2, 3, 4, 4\)"):
+    with pytest.raises(
+        UserError,
+        match=r"`amodal_masks` must have shape \[B, K, H, W, 1\]. Received: \(2, 3, 4, 4\)",
+    ):
         amodal.amodal_sets(np.zeros((2, 3, 4, 4)))
-    with pytest.raises(UserError, match=r"`depths` must have shape \[B, K\], \(2, 3\). Received: \(2, 4\)"):
+    with pytest.raises(
+        UserError, match=r"`depths` must have shape \[B, K\], \(2, 3\). Received: \(2, 4\)"
+    ):
         amodal.modal_ids(np.zeros((2, 3, 4, 4)), np.zeros((2, 4)))
-    with pytest.raises(UserError, match=r"`depths` must be finite: nothing is nearer than NaN. Received: \[ ?0. nan  ?0.\] in scene 1."):
+    with pytest.raises(
+        UserError,
+        match=r"`depths` must be finite: nothing is nearer than NaN. Received: \[ ?0. nan  ?0.\] in scene 1.",
+    ):
         amodal.modal_ids(np.zeros((2, 3, 4, 4)), np.array([[0, 1, 2], [0, np.nan, 0]]))

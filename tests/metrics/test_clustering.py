@@ -13,16 +13,22 @@ ONE_OBJECT = np.pad(np.ones((2, 2), np.uint8), ((0, 1), (0, 1)))  # a 2 x 2 obje
 
 
 def ari(true, predicted, **kwargs):
-    return clustering.adjusted_rand_index(np.array(true)[None], np.array(predicted)[None], **kwargs)[0]
+    return clustering.adjusted_rand_index(
+        np.array(true)[None], np.array(predicted)[None], **kwargs
+    )[0]
 
 
 def random_labelings(rng, batch, num_pixels, num_true, num_predicted):
-    return rng.integers(0, num_true, (batch, num_pixels)), rng.integers(0, num_predicted, (batch, num_pixels))
+    return rng.integers(0, num_true, (batch, num_pixels)), rng.integers(
+        0, num_predicted, (batch, num_pixels)
+    )
 
 
 def loop_table(true, predicted, num_true, num_predicted):
     table = np.zeros((len(true), num_true, num_predicted), np.int64)
-    for b, (t, p) in enumerate(zip(true.reshape(len(true), -1), predicted.reshape(len(true), -1), strict=True)):
+    for b, (t, p) in enumerate(
+        zip(true.reshape(len(true), -1), predicted.reshape(len(true), -1), strict=True)
+    ):
         for i, j in zip(t, p, strict=True):
             if i != 255:
                 table[b, i, j] += 1
@@ -34,7 +40,9 @@ def loop_table(true, predicted, num_true, num_predicted):
     [
         pytest.param([0, 0, 1, 1], [0, 0, 1, 2], 4 / 7, id="M1"),
         pytest.param([0, 0, 1, 1], [0, 1, 0, 1], -1 / 2, id="M2"),
-        pytest.param([[1, 1, 1], [0, 2, 2], [0, 0, 0]], [[1, 1, 0], [0, 2, 2], [0, 0, 0]], 14 / 23, id="M3"),
+        pytest.param(
+            [[1, 1, 1], [0, 2, 2], [0, 0, 0]], [[1, 1, 0], [0, 2, 2], [0, 0, 0]], 14 / 23, id="M3"
+        ),
         pytest.param(ONE_OBJECT, ONE_OBJECT, 1.0, id="M4"),
         pytest.param(ONE_OBJECT, [[1, 1, 0], [2, 2, 0], [0, 0, 0]], 10 / 13, id="M5"),
         pytest.param(ONE_OBJECT, np.zeros((3, 3), int), 0.0, id="M6"),
@@ -53,7 +61,9 @@ def test_worked_examples_over_all_pixels(true, predicted, expected):
 @pytest.mark.parametrize(
     ("true", "predicted", "expected"),
     [
-        pytest.param([[1, 1, 1], [0, 2, 2], [0, 0, 0]], [[1, 1, 0], [0, 2, 2], [0, 0, 0]], 6 / 11, id="M3"),
+        pytest.param(
+            [[1, 1, 1], [0, 2, 2], [0, 0, 0]], [[1, 1, 0], [0, 2, 2], [0, 0, 0]], 6 / 11, id="M3"
+        ),
         pytest.param(ONE_OBJECT, ONE_OBJECT, 1.0, id="M4-single-object-is-not-nan"),
         pytest.param(ONE_OBJECT, [[1, 1, 0], [2, 2, 0], [0, 0, 0]], 0.0, id="M5"),
         pytest.param(ONE_OBJECT, np.zeros((3, 3), int), 1.0, id="M6-blind-spot"),
@@ -62,7 +72,9 @@ def test_worked_examples_over_all_pixels(true, predicted, expected):
     ],
 )
 def test_worked_examples_over_the_foreground(true, predicted, expected):
-    np.testing.assert_allclose(ari(true, predicted, foreground_only=True), expected, rtol=1e-14, atol=1e-16)
+    np.testing.assert_allclose(
+        ari(true, predicted, foreground_only=True), expected, rtol=1e-14, atol=1e-16
+    )
 
 
 @pytest.mark.parametrize("empty_value", [1.0, 0.0])
@@ -77,7 +89,10 @@ def test_binary_masks_of_255_do_not_reach_the_score():
 
 @pytest.mark.parametrize(
     ("second", "frame", "sequence"),
-    [pytest.param([1, 1, 0, 0], 1.0, -1 / 6, id="M9"), pytest.param([0, 1, 1, 1], 0.5, 48 / 97, id="M10")],
+    [
+        pytest.param([1, 1, 0, 0], 1.0, -1 / 6, id="M9"),
+        pytest.param([0, 1, 1, 1], 0.5, 48 / 97, id="M10"),
+    ],
 )
 def test_video_levels(second, frame, sequence):
     true = np.array([[[[1, 1, 2, 2]], [[1, 1, 2, 2]]]])  # [B=1, T=2, H=1, W=4]
@@ -112,11 +127,17 @@ def test_equals_scikit_learn_on_thousands_of_tiny_labelings():
     """Degenerate ones included: single clusters, singletons, one pixel, none."""
     rng = np.random.default_rng(1)
     for num_pixels in (1, 2, 3, 4, 7):
-        true, predicted = random_labelings(rng, 600, num_pixels, rng.integers(1, 5), rng.integers(1, 5))
+        true, predicted = random_labelings(
+            rng, 600, num_pixels, rng.integers(1, 5), rng.integers(1, 5)
+        )
         expected = [adjusted_rand_score(t, p) for t, p in zip(true, predicted, strict=True)]
-        np.testing.assert_allclose(clustering.adjusted_rand_index(true, predicted), expected, rtol=1e-13, atol=1e-14)
+        np.testing.assert_allclose(
+            clustering.adjusted_rand_index(true, predicted), expected, rtol=1e-13, atol=1e-14
+        )
         got = clustering.adjusted_rand_index(true, predicted, foreground_only=True, empty_value=1.0)
-        expected = [adjusted_rand_score(t[t > 0], p[t > 0]) for t, p in zip(true, predicted, strict=True)]
+        expected = [
+            adjusted_rand_score(t[t > 0], p[t > 0]) for t, p in zip(true, predicted, strict=True)
+        ]
         np.testing.assert_allclose(got, expected, rtol=1e-13, atol=1e-14)
 
 
@@ -125,7 +146,9 @@ def test_equals_scikit_learn_on_images():
     true, predicted = random_labelings(rng, 8, 128 * 128, 11, 7)
     predicted = np.where(rng.random(true.shape) < 0.7, true % 7, predicted)
     expected = [adjusted_rand_score(t, p) for t, p in zip(true, predicted, strict=True)]
-    np.testing.assert_allclose(clustering.adjusted_rand_index(true, predicted), expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        clustering.adjusted_rand_index(true, predicted), expected, rtol=1e-12
+    )
 
 
 def test_long_videos_do_not_overflow():
@@ -133,7 +156,9 @@ def test_long_videos_do_not_overflow():
     rng = np.random.default_rng(3)
     true, predicted = random_labelings(rng, 1, 40 * 64 * 64, 2, 2)
     np.testing.assert_allclose(
-        clustering.adjusted_rand_index(true, predicted)[0], adjusted_rand_score(true[0], predicted[0]), atol=1e-12
+        clustering.adjusted_rand_index(true, predicted)[0],
+        adjusted_rand_score(true[0], predicted[0]),
+        atol=1e-12,
     )
 
 
@@ -141,9 +166,13 @@ def test_invariances():
     rng = np.random.default_rng(4)
     true, predicted = random_labelings(rng, 50, 60, 5, 6)
     scores = clustering.adjusted_rand_index(true, predicted)
-    relabelled = clustering.adjusted_rand_index(rng.permutation(5)[true], rng.permutation(6)[predicted])
+    relabelled = clustering.adjusted_rand_index(
+        rng.permutation(5)[true], rng.permutation(6)[predicted]
+    )
     np.testing.assert_allclose(relabelled, scores, rtol=1e-12, atol=1e-15)
-    np.testing.assert_allclose(clustering.adjusted_rand_index(predicted, true), scores, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(
+        clustering.adjusted_rand_index(predicted, true), scores, rtol=1e-12, atol=1e-15
+    )
     assert (clustering.adjusted_rand_index(true, 7 - true) == 1.0).all()
     singles = [ari(t, p) for t, p in zip(true, predicted, strict=True)]
     np.testing.assert_array_equal(singles, scores)
@@ -162,7 +191,9 @@ def test_table_equals_a_loop_and_leaves_out_ignored_pixels():
     table = clustering.contingency_table(true, predicted, num_true=4, num_predicted=5)
     np.testing.assert_array_equal(table, loop_table(true, predicted, 4, 5))
     assert table.dtype == np.int64
-    frames = clustering.contingency_table(true[None], predicted[None], level="frame", num_true=4, num_predicted=5)
+    frames = clustering.contingency_table(
+        true[None], predicted[None], level="frame", num_true=4, num_predicted=5
+    )
     np.testing.assert_array_equal(frames, table[None])
     everywhere = clustering.contingency_table(true, predicted, ignore_label=None)
     assert everywhere.shape == (3, 256, 3) and everywhere.sum() == true.size
@@ -180,7 +211,12 @@ def test_all_ignored_and_negative_ids():
         ([[0, 1]], [[0, 1, 1]], {}, "`predicted` must have the shape of `true`"),
         ([0, 1], [0, 1], {}, r"`true` must be integer ids \[B, ...\]"),
         ([[0.0, 1.0]], [[0, 1]], {}, "Received: shape .*float64"),
-        ([[0, 4]], [[0, 1]], {"num_true": 4}, "`num_true` must be more than every id in `true`, 4. Received: 4"),
+        (
+            [[0, 4]],
+            [[0, 1]],
+            {"num_true": 4},
+            "`num_true` must be more than every id in `true`, 4. Received: 4",
+        ),
         ([[0, 1]], [[0, -1]], {}, "`predicted` must hold ids of at least 0. Received: -1"),
         ([[0, 1]], [[0, 1]], {"level": "frames"}, "Did you mean 'frame'"),
         ([[0, 1]], [[0, 1]], {"level": "frame"}, r"`true` must be \[B, T, H, W\]"),
@@ -195,16 +231,24 @@ def test_segment_ids_break_ties_towards_the_first_slot():
     masks = np.zeros((1, 3, 1, 2, 1), np.float32)
     masks[0, 2, 0, 1] = 1.0
     assert clustering.segment_ids(masks).tolist() == [[[0, 2]]]
-    assert clustering_graph.segment_ids_on_device(tf.constant(masks, tf.bfloat16)).numpy().tolist() == [[[0, 2]]]
+    assert clustering_graph.segment_ids_on_device(
+        tf.constant(masks, tf.bfloat16)
+    ).numpy().tolist() == [[[0, 2]]]
     video = np.stack([masks, masks], axis=1)
-    assert clustering.segment_ids(video).shape == clustering_graph.segment_ids_on_device(video).shape == (1, 2, 1, 2)
+    assert (
+        clustering.segment_ids(video).shape
+        == clustering_graph.segment_ids_on_device(video).shape
+        == (1, 2, 1, 2)
+    )
     with pytest.raises(UserError, match="`masks` must have shape"):
         clustering.segment_ids(masks[..., 0])
 
 
 def device_scores(true, predicted, num_true, num_predicted, foreground_only):
     table = clustering_graph.contingency_table_on_device(true, predicted, num_true, num_predicted)
-    return clustering_graph.adjusted_rand_index_from_table_on_device(table, foreground_only=foreground_only)
+    return clustering_graph.adjusted_rand_index_from_table_on_device(
+        table, foreground_only=foreground_only
+    )
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph", "jit"])
@@ -215,13 +259,18 @@ def test_device_equals_host(mode, foreground_only):
     predicted = np.where(rng.random(true.shape) < 0.6, true % 7, rng.integers(0, 7, true.shape))
     true[rng.random(true.shape) < 0.05] = 255
     true[1], predicted[2], true[3] = 0, 4, 1
-    true[4], predicted[4] = 0, 0  # nearly one cluster on both sides: the usual formula loses three digits here
+    true[4], predicted[4] = (
+        0,
+        0,
+    )  # nearly one cluster on both sides: the usual formula loses three digits here
     true[4, 5, 5], predicted[4, 9, 9] = 1, 1
     predicted[5] = true[5] % 7
     function = device_scores
     if mode != "eager":
         function = tf.function(device_scores, jit_compile=mode == "jit")
-    got = function(tf.constant(true), tf.constant(predicted, tf.int32), 11, 7, foreground_only).numpy()
+    got = function(
+        tf.constant(true), tf.constant(predicted, tf.int32), 11, 7, foreground_only
+    ).numpy()
     expected = clustering.adjusted_rand_index(true, predicted, foreground_only=foreground_only)
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
 
@@ -246,6 +295,8 @@ def test_device_is_exact_under_a_bfloat16_policy():
         table = clustering_graph.contingency_table_on_device(tf.constant(true), predicted, 6, 5)
     finally:
         keras.config.set_dtype_policy(before)
-    expected = clustering.contingency_table(true, clustering.segment_ids(masks.numpy().astype(np.float32)))
+    expected = clustering.contingency_table(
+        true, clustering.segment_ids(masks.numpy().astype(np.float32))
+    )
     assert table.dtype == tf.float32
     np.testing.assert_array_equal(table.numpy(), expected)

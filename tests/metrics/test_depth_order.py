@@ -39,7 +39,9 @@ def test_m14_wrong_order_counts_where_the_overlap_is_large_enough():
     mask = amodal.modal_ids(true, [[0.1, 0.2]])
     pairs = depth_order.depth_pairs(mask, true, None, np.array([[0, 1]]), [[0.9, 0.4]])
     assert pairs.overlap.tolist() == [[2]]
-    assert np.isnan(depth_order.depth_pair_accuracy(pairs, 30)).all() and np.isnan(depth_order.depth_pair_accuracy(pairs, 30, average="pair"))
+    assert np.isnan(depth_order.depth_pair_accuracy(pairs, 30)).all() and np.isnan(
+        depth_order.depth_pair_accuracy(pairs, 30, average="pair")
+    )
     assert depth_order.depth_pair_accuracy(pairs, 1).tolist() == [0.0]
     assert depth_order.depth_pair_accuracy(pairs, 2).tolist() == [0.0]
     right = depth_order.depth_pairs(mask, true, None, np.array([[0, 1]]), [[0.4, 0.9]])
@@ -48,13 +50,21 @@ def test_m14_wrong_order_counts_where_the_overlap_is_large_enough():
 
 def test_m15_only_pairs_with_enough_overlap_count():
     true = line_sets(range(60), range(25, 80), range(70, 120), length=120)
-    pairs = depth_order.depth_pairs(amodal.modal_ids(true, [[1, 2, 3]]), true, None, np.array([[0, 1, 2]]), [[1.0, 2.0, 3.0]])
+    pairs = depth_order.depth_pairs(
+        amodal.modal_ids(true, [[1, 2, 3]]), true, None, np.array([[0, 1, 2]]), [[1.0, 2.0, 3.0]]
+    )
     assert pairs.overlap.tolist() == [[35, 0, 10]]  # A-B, A-C, B-C
     assert depth_order.counted(pairs, 30).tolist() == [[True, False, False]]
     assert depth_order.counted(pairs, 10).tolist() == [[True, False, True]]
     # Without a true depth a pair without overlap has no order.
     assert depth_order.counted(pairs, 0).tolist() == [[True, False, True]]
-    with_depth = depth_order.depth_pairs(amodal.modal_ids(true, [[1, 2, 3]]), true, [[1, 2, 3]], np.array([[0, 1, 2]]), [[1.0, 2.0, 3.0]])
+    with_depth = depth_order.depth_pairs(
+        amodal.modal_ids(true, [[1, 2, 3]]),
+        true,
+        [[1, 2, 3]],
+        np.array([[0, 1, 2]]),
+        [[1.0, 2.0, 3.0]],
+    )
     assert depth_order.counted(with_depth, 0).all()
 
 
@@ -67,11 +77,20 @@ def test_equals_double_loop(seed, min_overlap):
     depth = np.where(rng.random(depth.shape) < 0.3, 2.0, depth)
     slots, depths = rng.integers(-1, 6, (6, 4)), rng.integers(0, 4, (6, 6)) / 4.0
     pairs = depth_order.depth_pairs(mask, sets[:, 1:], depth[:, 1:], slots, depths)
-    expected = [naive_pairs(mask[b], sets[b, 1:], depth[b, 1:], slots[b], depths[b], min_overlap) for b in range(6)]
+    expected = [
+        naive_pairs(mask[b], sets[b, 1:], depth[b, 1:], slots[b], depths[b], min_overlap)
+        for b in range(6)
+    ]
     per_image = [np.mean(scores) if scores else np.nan for scores in expected]
-    np.testing.assert_allclose(depth_order.depth_pair_accuracy(pairs, min_overlap), per_image, rtol=1e-12)
+    np.testing.assert_allclose(
+        depth_order.depth_pair_accuracy(pairs, min_overlap), per_image, rtol=1e-12
+    )
     together = sum(expected, [])
-    np.testing.assert_allclose(depth_order.depth_pair_accuracy(pairs, min_overlap, average="pair"), np.mean(together) if together else np.nan, rtol=1e-12)
+    np.testing.assert_allclose(
+        depth_order.depth_pair_accuracy(pairs, min_overlap, average="pair"),
+        np.mean(together) if together else np.nan,
+        rtol=1e-12,
+    )
     assert depth_order.counted(pairs, min_overlap).sum() == len(together)
 
 
@@ -81,7 +100,9 @@ def test_what_is_seen_decides_before_the_depth_of_centres():
     mask = np.zeros((1, 1, 20), int)
     mask[0, 0, :6], mask[0, 0, 6:15] = 1, 2  # of the overlap 5 ... 9, A shows one pixel and B four
     slots = np.array([[0, 1]])
-    assert depth_order.depth_pairs(mask, true, [[1.0, 2.0]], slots, [[2.0, 1.0]]).score.tolist() == [[1.0]]
+    assert depth_order.depth_pairs(
+        mask, true, [[1.0, 2.0]], slots, [[2.0, 1.0]]
+    ).score.tolist() == [[1.0]]
     mask[0, 0, 5:10] = 3  # a third object hides the overlap
     hidden = depth_order.depth_pairs(mask, true, [[1.0, 2.0]], slots, [[2.0, 1.0]])
     assert hidden.score.tolist() == [[0.0]] and hidden.defined.all()
@@ -91,9 +112,15 @@ def test_what_is_seen_decides_before_the_depth_of_centres():
 def test_ties_are_worth_a_half_and_missing_slots_nothing():
     true = line_sets(range(10), range(5, 15))
     mask = amodal.modal_ids(true, [[1, 2]])
-    for slots, depths, expected in (([[0, 1]], [[0.5, 0.5]], 0.5), ([[0, 0]], [[0.5, 0.7]], 0.5), ([[0, -1]], [[0.1, 0.2]], 0.0),
-                                    ([[-1, -1]], [[0.1, 0.2]], 0.0)):
-        assert depth_order.depth_pairs(mask, true, None, np.array(slots), depths).score.tolist() == [[expected]], slots
+    for slots, depths, expected in (
+        ([[0, 1]], [[0.5, 0.5]], 0.5),
+        ([[0, 0]], [[0.5, 0.7]], 0.5),
+        ([[0, -1]], [[0.1, 0.2]], 0.0),
+        ([[-1, -1]], [[0.1, 0.2]], 0.0),
+    ):
+        assert depth_order.depth_pairs(
+            mask, true, None, np.array(slots), depths
+        ).score.tolist() == [[expected]], slots
 
 
 def test_an_object_without_a_pixel_makes_its_pairs_wrong_and_hidden():
@@ -125,27 +152,45 @@ def test_perfect_predictions_score_one_and_permuted_slots_change_nothing():
 
 def test_without_objects_or_slots():
     mask, sets = np.zeros((2, 4, 4), int), np.zeros((2, 3, 4, 4), bool)
-    pairs = depth_order.depth_pairs(mask, sets, np.zeros((2, 3)), np.full((2, 3), -1), np.zeros((2, 0)))
-    assert pairs.score.shape == (2, 3) and not pairs.defined.any() and np.isnan(depth_order.depth_pair_accuracy(pairs, 0)).all()
+    pairs = depth_order.depth_pairs(
+        mask, sets, np.zeros((2, 3)), np.full((2, 3), -1), np.zeros((2, 0))
+    )
+    assert (
+        pairs.score.shape == (2, 3)
+        and not pairs.defined.any()
+        and np.isnan(depth_order.depth_pair_accuracy(pairs, 0)).all()
+    )
     one = depth_order.depth_pairs(mask, sets[:, :1], None, np.zeros((2, 1), int), np.zeros((2, 2)))
-    assert one.score.shape == (2, 0) and np.isnan(depth_order.depth_pair_accuracy(one, 0, average="pair"))
+    assert one.score.shape == (2, 0) and np.isnan(
+        depth_order.depth_pair_accuracy(one, 0, average="pair")
+    )
 
 
 def test_centres_of_boxes_and_position_errors():
     sets = np.zeros((1, 3, 6, 8), bool)
     sets[0, 0, 1:4, 2:8] = True  # rows 1-3, columns 2-7
     sets[0, 1, 0, 0] = sets[0, 1, 3, 2] = True
-    np.testing.assert_array_equal(depth_order.box_centres(sets), [[[2.0, 4.5], [1.5, 1.0], [np.nan, np.nan]]])
+    np.testing.assert_array_equal(
+        depth_order.box_centres(sets), [[[2.0, 4.5], [1.5, 1.0], [np.nan, np.nan]]]
+    )
     positions = np.array([[[5.0, 8.5], [1.5, 1.0]]])
     errors = depth_order.position_errors(sets, np.array([[0, 1, 1]]), positions)
     np.testing.assert_array_equal(errors, [[5.0, 0.0, np.nan]])
-    np.testing.assert_array_equal(depth_order.position_errors(sets, np.array([[-1, 0, -1]]), positions), [[np.nan, np.hypot(3.5, 7.5), np.nan]])
-    assert np.isnan(depth_order.position_errors(sets, np.full((1, 3), -1), np.zeros((1, 0, 2)))).all()
+    np.testing.assert_array_equal(
+        depth_order.position_errors(sets, np.array([[-1, 0, -1]]), positions),
+        [[np.nan, np.hypot(3.5, 7.5), np.nan]],
+    )
+    assert np.isnan(
+        depth_order.position_errors(sets, np.full((1, 3), -1), np.zeros((1, 0, 2)))
+    ).all()
 
 
 def test_errors():
     pairs = depth_order.DepthPairs(*(np.zeros((1, 1)),) * 4)
     with pytest.raises(UserError, match="Unknown average 'pairs'. Did you mean 'pair'"):
         depth_order.depth_pair_accuracy(pairs, average="pairs")
-    with pytest.raises(UserError, match=r"`positions` must have shape \[B, K, 2\], row and column. Received: \(1, 3\)"):
+    with pytest.raises(
+        UserError,
+        match=r"`positions` must have shape \[B, K, 2\], row and column. Received: \(1, 3\)",
+    ):
         depth_order.position_errors(np.zeros((1, 1, 4, 4)), np.zeros((1, 1), int), np.zeros((1, 3)))

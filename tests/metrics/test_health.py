@@ -57,8 +57,14 @@ def test_frames_count_as_images_and_one_slot_or_one_image_is_finite():
 def test_kl_and_attention():
     kl = np.zeros((3, 2, 4), np.float32)
     kl[:, 0, 1], kl[:, 1, 2] = 2.0, 0.5
-    got = read(health.slot_health(healthy_masks(), kl_per_slot=kl, attention=np.full((3, 4, 6), 0.25, np.float32)))
-    np.testing.assert_allclose([got["kl_slot_mean"], got["kl_slot_max"], got["active_latents"]], [1.25, 2.0, 2.0])
+    got = read(
+        health.slot_health(
+            healthy_masks(), kl_per_slot=kl, attention=np.full((3, 4, 6), 0.25, np.float32)
+        )
+    )
+    np.testing.assert_allclose(
+        [got["kl_slot_mean"], got["kl_slot_max"], got["active_latents"]], [1.25, 2.0, 2.0]
+    )
     np.testing.assert_allclose(got["attention_entropy_fraction"], 1.0, rtol=1e-6)
     summed = read(health.slot_health(healthy_masks(), kl_per_slot=kl.sum(-1)))
     assert summed["kl_slot_max"] == 2.0 and "active_latents" not in summed
@@ -67,12 +73,16 @@ def test_kl_and_attention():
 def test_kl_of_every_layer():
     layer_kl = np.array([[1.0, 0.0, 6.0], [3.0, 0.2, 8.0]], np.float32)
     got = read(health.slot_health(healthy_masks(), layer_kl=layer_kl))
-    np.testing.assert_allclose([got[f"layer_kl_{i}"] for i in (1, 2, 3)], [2.0, 0.1, 7.0], rtol=1e-6)
+    np.testing.assert_allclose(
+        [got[f"layer_kl_{i}"] for i in (1, 2, 3)], [2.0, 0.1, 7.0], rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_graph_equals_eager_and_bfloat16_is_close(jit_compile):
-    masks = tf.nn.softmax(tf.constant(np.random.default_rng(1).normal(size=(4, 5, 16, 16, 1)), tf.float32), axis=1)
+    masks = tf.nn.softmax(
+        tf.constant(np.random.default_rng(1).normal(size=(4, 5, 16, 16, 1)), tf.float32), axis=1
+    )
     eager = read(health.slot_health(masks, kl_per_slot=tf.ones([4, 5])))
     compute = tf.function(health.slot_health, jit_compile=jit_compile)
     compiled = read(compute(masks, kl_per_slot=tf.ones([4, 5])))
@@ -100,13 +110,26 @@ def constant_ids(share):
         (constant_ids(0.98), ["One slot explains 98 % of every image", "the same for every image"]),
         (constant_ids(0.6), ["the same for every image"]),
         (np.full((2, 4, 8, 8, 1), 0.25, np.float32), ["Masks are nearly uniform"]),
-        ({"kl_slot_max": 0.003}, ["Posterior collapse: the most informative slot carries 0.003 nats"]),
+        (
+            {"kl_slot_max": 0.003},
+            ["Posterior collapse: the most informative slot carries 0.003 nats"],
+        ),
         ({"attention_entropy_fraction": 0.97}, ["Attention over slots stays uniform"]),
-        ({"layer_kl_1": 0.004, "layer_kl_2": 0.05, "layer_kl_3": 90.0, "kl_slot_max": 40.0},
-         ["Posterior collapse in layers 1 and 2 of 3: KL 0.004, 0.05 nats. The reversed++ prior and GECO"]),
+        (
+            {"layer_kl_1": 0.004, "layer_kl_2": 0.05, "layer_kl_3": 90.0, "kl_slot_max": 40.0},
+            [
+                "Posterior collapse in layers 1 and 2 of 3: KL 0.004, 0.05 nats. The reversed++ prior and GECO"
+            ],
+        ),
         ({"layer_kl_1": 9.0, "layer_kl_2": 0.01}, ["Posterior collapse in layer 2 of 2"]),
-        ({"layer_kl_1": 0.01, "layer_kl_2": 0.01, "kl_slot_max": 0.02}, ["Posterior collapse: the most informative slot"]),
-        ({"geco_multiplier": 2e9, "geco_constraint": 40.0}, ["GECO target too easy: it is met by 40 nats"]),
+        (
+            {"layer_kl_1": 0.01, "layer_kl_2": 0.01, "kl_slot_max": 0.02},
+            ["Posterior collapse: the most informative slot"],
+        ),
+        (
+            {"geco_multiplier": 2e9, "geco_constraint": 40.0},
+            ["GECO target too easy: it is met by 40 nats"],
+        ),
     ],
 )
 def test_each_sickness_is_named_after_the_warm_up_only(sickness, sentences):
@@ -117,9 +140,19 @@ def test_each_sickness_is_named_after_the_warm_up_only(sickness, sentences):
     assert health.diagnose(numbers, num_slots=4, step=health.WARMUP_STEPS - 1) == []
 
 
-@pytest.mark.parametrize("multiplier, sentence", [
-    (14.8, "73.6 nats are missing, and the weight of the likelihood has grown to 14.8 and grows on"),
-    (1e-10, "73.6 nats are missing, and the weight of the KL has fallen to 1e-10, so that nothing regularises the latents")])
+@pytest.mark.parametrize(
+    "multiplier, sentence",
+    [
+        (
+            14.8,
+            "73.6 nats are missing, and the weight of the likelihood has grown to 14.8 and grows on",
+        ),
+        (
+            1e-10,
+            "73.6 nats are missing, and the weight of the KL has fallen to 1e-10, so that nothing regularises the latents",
+        ),
+    ],
+)
 def test_a_constraint_that_stays_unmet_is_named(multiplier, sentence):
     """EfficientMORL's multiplier of the likelihood (at least 1) grows, GENESIS' of the KL falls to its lower bound."""
     numbers = {"geco_multiplier": multiplier, "geco_constraint": -73.6}
@@ -127,7 +160,12 @@ def test_a_constraint_that_stays_unmet_is_named(multiplier, sentence):
     assert found.startswith("GECO target not met for 26 % of the run") and sentence in found
     # A long phase of almost pure reconstruction comes first, and the average swings about the target later.
     assert health.diagnose(numbers, num_slots=4, step=50_000, constraint_missed=0.2) == []
-    assert health.diagnose({**numbers, "geco_constraint": 3.0}, num_slots=4, step=50_000, constraint_missed=0.0) == []
+    assert (
+        health.diagnose(
+            {**numbers, "geco_constraint": 3.0}, num_slots=4, step=50_000, constraint_missed=0.0
+        )
+        == []
+    )
 
 
 def test_non_finite_numbers_are_named_at_once():
@@ -140,7 +178,10 @@ def test_non_finite_numbers_are_named_at_once():
 
 def test_stalls_are_relative_to_the_length_of_the_run():
     stalled = {"num_slots": 4, "steps_without_improvement": 20_000}
-    assert "No improvement for 20,000 of 60,000 steps" in health.diagnose({}, step=60_000, **stalled)[0]
+    assert (
+        "No improvement for 20,000 of 60,000 steps"
+        in health.diagnose({}, step=60_000, **stalled)[0]
+    )
     assert health.diagnose({}, step=100_000, **stalled) == []
 
 

@@ -16,12 +16,16 @@ def brute_force(iou):
     if num_objects > num_slots:
         return brute_force(iou.T)
     return max(
-        sum(iou[i, j] for i, j in enumerate(slots)) for slots in itertools.permutations(range(num_slots), num_objects)
+        sum(iou[i, j] for i, j in enumerate(slots))
+        for slots in itertools.permutations(range(num_slots), num_objects)
     )
 
 
 def test_m11():
-    true, predicted = np.array([[1] * 6 + [2] * 3 + [0] * 3]), np.array([[5] * 4 + [6] * 5 + [7] * 3])
+    true, predicted = (
+        np.array([[1] * 6 + [2] * 3 + [0] * 3]),
+        np.array([[5] * 4 + [6] * 5 + [7] * 3]),
+    )
     np.testing.assert_allclose(matching.mean_matched_iou(true, predicted), [19 / 30], rtol=1e-14)
 
 
@@ -31,7 +35,9 @@ def test_m12_crosses_for_the_good_of_the_sum():
     assert slots.tolist() == [[1, 0]]
     assert np.take_along_axis(iou, slots[..., None], -1).mean() == 0.5
     np.testing.assert_allclose(iou.max(-1).mean(), 0.55)
-    np.testing.assert_allclose(matching.best_matching_value_on_device(tf.constant(iou, tf.float32)), [1.0])
+    np.testing.assert_allclose(
+        matching.best_matching_value_on_device(tf.constant(iou, tf.float32)), [1.0]
+    )
 
 
 def test_m13_more_objects_than_slots():
@@ -39,7 +45,10 @@ def test_m13_more_objects_than_slots():
     assert matching.mean_matched_iou(true, predicted)[0] == 0.25
     table = clustering.contingency_table(true, predicted)
     assert sorted(matching.matched_iou_from_table(table)[0]) == [0.0, 0.5]
-    assert sorted(matching.match_objects(overlap.iou_from_table(table))[0, 1:]) in ([-1, 0], [-1, -1])
+    assert sorted(matching.match_objects(overlap.iou_from_table(table))[0, 1:]) in (
+        [-1, 0],
+        [-1, -1],
+    )
 
 
 def test_m14_modal_and_amodal_iou():
@@ -70,7 +79,9 @@ def test_averages_by_image_and_by_object():
     predicted = np.array([[1, 1, 2, 2, 2, 2], [1, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]])
     per_image = matching.mean_matched_iou(true, predicted)
     np.testing.assert_allclose(per_image, [0.5, 1.0, np.nan])
-    np.testing.assert_allclose(matching.mean_matched_iou(true, predicted, average="object"), (1.5 + 1.0) / 4)
+    np.testing.assert_allclose(
+        matching.mean_matched_iou(true, predicted, average="object"), (1.5 + 1.0) / 4
+    )
     with pytest.raises(UserError, match="Did you mean 'image'"):
         matching.mean_matched_iou(true, predicted, average="images")
 
@@ -79,7 +90,9 @@ def test_permuting_slots_changes_nothing():
     rng = np.random.default_rng(1)
     true, predicted = rng.integers(0, 4, (8, 40)), rng.integers(0, 6, (8, 40))
     scores = matching.mean_matched_iou(true, predicted)
-    np.testing.assert_allclose(matching.mean_matched_iou(true, rng.permutation(6)[predicted]), scores, rtol=1e-12)
+    np.testing.assert_allclose(
+        matching.mean_matched_iou(true, rng.permutation(6)[predicted]), scores, rtol=1e-12
+    )
 
 
 def test_frame_level_forgives_identity_switches():
@@ -93,7 +106,9 @@ def test_frame_level_forgives_identity_switches():
 @pytest.mark.parametrize(("num_objects", "num_slots"), [(3, 5), (6, 4), (5, 7)])
 def test_device_value_equals_scipy(jit_compile, num_objects, num_slots):
     rng = np.random.default_rng(2)
-    table = rng.integers(0, 20, (16, num_objects + 1, num_slots)) * (rng.random((16, num_objects + 1, num_slots)) < 0.5)
+    table = rng.integers(0, 20, (16, num_objects + 1, num_slots)) * (
+        rng.random((16, num_objects + 1, num_slots)) < 0.5
+    )
     table[0, 1:] = 0
     compute = tf.function(matching.mean_matched_iou_from_table_on_device, jit_compile=jit_compile)
     expected = clustering.mean_over_defined(matching.matched_iou_from_table(table))

@@ -12,7 +12,9 @@ M11_PREDICTED = np.array([[5] * 4 + [6] * 5 + [7] * 3])
 
 def random_tables(seed, batch=40, num_true=5, num_predicted=4):
     rng = np.random.default_rng(seed)
-    table = rng.integers(0, 30, (batch, num_true, num_predicted)) * (rng.random((batch, num_true, num_predicted)) < 0.6)
+    table = rng.integers(0, 30, (batch, num_true, num_predicted)) * (
+        rng.random((batch, num_true, num_predicted)) < 0.6
+    )
     table[0] = 0
     table[1, 1:] = 0
     return table
@@ -28,7 +30,9 @@ def random_tables(seed, batch=40, num_true=5, num_predicted=4):
     ],
 )
 def test_m11(kwargs, expected):
-    np.testing.assert_allclose(overlap.segmentation_covering(M11_TRUE, M11_PREDICTED, **kwargs), expected, rtol=1e-14)
+    np.testing.assert_allclose(
+        overlap.segmentation_covering(M11_TRUE, M11_PREDICTED, **kwargs), expected, rtol=1e-14
+    )
 
 
 def test_m11_best_iou_per_object():
@@ -65,7 +69,10 @@ def test_covering_equals_a_loop_and_stays_in_the_unit_interval():
     true, predicted = rng.integers(0, 4, (6, 30)), rng.integers(0, 5, (6, 30))
     expected = []
     for t, p in zip(true, predicted, strict=True):
-        best = [max(((t == i) & (p == j)).sum() / ((t == i) | (p == j)).sum() for j in set(p)) for i in set(t) - {0}]
+        best = [
+            max(((t == i) & (p == j)).sum() / ((t == i) | (p == j)).sum() for j in set(p))
+            for i in set(t) - {0}
+        ]
         expected.append(np.mean(best))
     got = overlap.segmentation_covering(true, predicted)
     np.testing.assert_allclose(got, expected, rtol=1e-14)
@@ -82,7 +89,9 @@ def test_best_overlap_is_at_least_the_matched_iou():
 def test_frame_level_is_the_mean_over_frames():
     rng = np.random.default_rng(2)
     true, predicted = rng.integers(0, 3, (2, 3, 4, 4)), rng.integers(0, 3, (2, 3, 4, 4))
-    frames = overlap.segmentation_covering(true.reshape(6, 4, 4), predicted.reshape(6, 4, 4)).reshape(2, 3)
+    frames = overlap.segmentation_covering(
+        true.reshape(6, 4, 4), predicted.reshape(6, 4, 4)
+    ).reshape(2, 3)
     got = overlap.segmentation_covering(true, predicted, level="frame")
     np.testing.assert_allclose(got, clustering.mean_over_defined(frames), rtol=1e-14)
     one = overlap.segmentation_covering(true[:, :1], predicted[:, :1], level="frame")

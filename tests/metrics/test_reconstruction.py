@@ -14,14 +14,18 @@ RECON[1] = 0.1
 
 
 def test_mean_over_pixels_and_channels():
-    np.testing.assert_allclose(reconstruction.mean_squared_error(IMAGE, RECON), [0.5 / 12, 0.01], rtol=1e-6)
+    np.testing.assert_allclose(
+        reconstruction.mean_squared_error(IMAGE, RECON), [0.5 / 12, 0.01], rtol=1e-6
+    )
 
 
 def test_a_model_in_minus_one_to_one_is_four_times_worse_before_conversion():
     rng = np.random.default_rng(0)
     image, recon = rng.random((2, 3, 4, 4, 3)).astype(np.float32)
     scaled = reconstruction.mean_squared_error(2 * image - 1, 2 * recon - 1)
-    np.testing.assert_allclose(scaled, 4 * reconstruction.mean_squared_error(image, recon), rtol=1e-5)
+    np.testing.assert_allclose(
+        scaled, 4 * reconstruction.mean_squared_error(image, recon), rtol=1e-5
+    )
 
 
 def test_foreground_normalisations():
@@ -34,7 +38,9 @@ def test_foreground_normalisations():
 
 
 def test_psnr():
-    np.testing.assert_allclose(reconstruction.psnr([1.0, 0.01, 1e-3, 0.0]), [0.0, 20.0, 30.0, reconstruction.MAX_PSNR])
+    np.testing.assert_allclose(
+        reconstruction.psnr([1.0, 0.01, 1e-3, 0.0]), [0.0, 20.0, 30.0, reconstruction.MAX_PSNR]
+    )
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
@@ -42,7 +48,9 @@ def test_device_equals_host_for_videos_and_bfloat16(jit_compile):
     rng = np.random.default_rng(1)
     image, recon = rng.random((2, 2, 3, 8, 8, 3)).astype(np.float32)
     compute = tf.function(reconstruction.mean_squared_error_on_device, jit_compile=jit_compile)
-    np.testing.assert_allclose(compute(image, recon), reconstruction.mean_squared_error(image, recon), rtol=1e-6)
+    np.testing.assert_allclose(
+        compute(image, recon), reconstruction.mean_squared_error(image, recon), rtol=1e-6
+    )
     assert compute(tf.cast(image, tf.bfloat16), tf.cast(recon, tf.bfloat16)).dtype == tf.float32
 
 
@@ -61,6 +69,10 @@ def test_errors(image, recon, message):
 
 def test_foreground_errors():
     with pytest.raises(UserError, match="Unknown normalise 'fg'"):
-        reconstruction.foreground_mean_squared_error(IMAGE, RECON, np.zeros((2, 2, 2)), normalise="fg")
-    with pytest.raises(UserError, match=r"`true` must have the shape of `image` without channels, \(2, 2, 2\)"):
+        reconstruction.foreground_mean_squared_error(
+            IMAGE, RECON, np.zeros((2, 2, 2)), normalise="fg"
+        )
+    with pytest.raises(
+        UserError, match=r"`true` must have the shape of `image` without channels, \(2, 2, 2\)"
+    ):
         reconstruction.foreground_mean_squared_error(IMAGE, RECON, np.zeros((2, 2)))

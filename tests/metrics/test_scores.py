@@ -15,7 +15,9 @@ def scenes(num_scenes=7, seed=0, frames=None):
     lead = (num_scenes,) if frames is None else (num_scenes, frames)
     true = rng.integers(0, 4, (*lead, 8, 8)).astype(np.uint8)
     true[0] = 0
-    masks = np.moveaxis(np.eye(5, dtype=np.float32)[np.where(rng.random(true.shape) < 0.7, true, 4)], -1, -3)[..., None]
+    masks = np.moveaxis(
+        np.eye(5, dtype=np.float32)[np.where(rng.random(true.shape) < 0.7, true, 4)], -1, -3
+    )[..., None]
     image = rng.random((*lead, 8, 8, 3)).astype(np.float32)
     recon = image + 0.1 * rng.standard_normal(image.shape).astype(np.float32)
     return {"image": image, "recon": recon, "masks": masks, "true_mask": true}
@@ -25,7 +27,10 @@ def feed(scorer, data, sizes, **kwargs):
     start = 0
     for size in sizes:
         stop = start + size
-        scorer.update(**{k: v[start:stop] for k, v in data.items()}, **{k: v[start:stop] for k, v in kwargs.items()})
+        scorer.update(
+            **{k: v[start:stop] for k, v in data.items()},
+            **{k: v[start:stop] for k, v in kwargs.items()},
+        )
         start = stop
     return scorer
 
@@ -91,7 +96,9 @@ def test_without_masks_only_the_reconstruction_is_scored():
     del data["true_mask"]
     summary = feed(scores.SceneScorer(), data, [7]).summary()
     assert set(summary) == {"num_scenes", "mse", "mse_std", "psnr", "psnr_std"}
-    np.testing.assert_allclose(summary["mse"], np.square(data["recon"] - data["image"]).mean(), rtol=1e-5)
+    np.testing.assert_allclose(
+        summary["mse"], np.square(data["recon"] - data["image"]).mean(), rtol=1e-5
+    )
 
 
 def test_videos_report_both_levels():
@@ -100,7 +107,9 @@ def test_videos_report_both_levels():
     true, predicted = data["true_mask"], clustering.segment_ids(data["masks"])
     for name, foreground_only in (("fg_ari", True), ("ari", False)):
         kwargs = {"foreground_only": foreground_only}
-        np.testing.assert_array_equal(table[name], clustering.adjusted_rand_index(true, predicted, **kwargs))
+        np.testing.assert_array_equal(
+            table[name], clustering.adjusted_rand_index(true, predicted, **kwargs)
+        )
         frame = clustering.adjusted_rand_index(true, predicted, level="frame", **kwargs)
         np.testing.assert_array_equal(table[f"{name}_frame"], frame)
 
@@ -109,7 +118,11 @@ def test_scenes_without_any_object_give_nan_not_a_warning():
     data = scenes(2)
     data["true_mask"][:] = 0
     summary = feed(scores.SceneScorer(), data, [2]).summary()
-    assert np.isnan(summary["fg_ari"]) and np.isnan(summary["miou_micro"]) and np.isnan(summary["fg_ari_low"])
+    assert (
+        np.isnan(summary["fg_ari"])
+        and np.isnan(summary["miou_micro"])
+        and np.isnan(summary["fg_ari_low"])
+    )
     assert summary["undefined_fg_ari"] == 2
 
 
@@ -156,9 +169,17 @@ def depth_scene(**changes):
     true_mask = np.array([[[1] * 10 + [2] * 8 + [0] * 2]], np.uint8)
     image = np.zeros((1, 1, 20, 3), np.float32)
     scene = {
-        "image": image, "recon": image, "masks": np.full((1, 3, 1, 20, 1), 1 / 3, np.float32), "true_mask": true_mask, "amodal_masks": predicted,
-        "depths": np.array([[0.9, 0.4, 1.0]], np.float32), "positions": np.array([[[0, 5], [0, 12.5], [0, 0]]], np.float32),
-        "background_slot": -1, "true_amodal_masks": true_sets, "true_depth": np.array([[0, 1, 2]], np.float32)}
+        "image": image,
+        "recon": image,
+        "masks": np.full((1, 3, 1, 20, 1), 1 / 3, np.float32),
+        "true_mask": true_mask,
+        "amodal_masks": predicted,
+        "depths": np.array([[0.9, 0.4, 1.0]], np.float32),
+        "positions": np.array([[[0, 5], [0, 12.5], [0, 0]]], np.float32),
+        "background_slot": -1,
+        "true_amodal_masks": true_sets,
+        "true_depth": np.array([[0, 1, 2]], np.float32),
+    }
     return {**scene, **changes}
 
 
@@ -167,12 +188,26 @@ def test_depth_columns_are_those_of_m14(monkeypatch):
     scorer = scores.SceneScorer()
     scorer.update(**depth_scene())
     table, summary = scorer.table(), scorer.summary()
-    expected = {"object_miou": 41 / 60, "aiou": 13 / 15, "dpa_0": 0.0, "dpa_1": 0.0, "dpa_30": np.nan, "position_error": (0.5 + 0.0) / 2}
+    expected = {
+        "object_miou": 41 / 60,
+        "aiou": 13 / 15,
+        "dpa_0": 0.0,
+        "dpa_1": 0.0,
+        "dpa_30": np.nan,
+        "position_error": (0.5 + 0.0) / 2,
+    }
     for name, value in expected.items():
         np.testing.assert_allclose(table[name], [value], rtol=1e-12, err_msg=name)
         np.testing.assert_allclose(summary[f"{name}_micro"], value, rtol=1e-12, err_msg=name)
-    assert summary["undefined_dpa_30"] == 1 and summary["dpa_30_pairs"] == 0 and np.isnan(summary["dpa_30_visible"])
-    assert summary["aiou_objects"] == summary["position_error_objects"] == 2 and summary["dpa_1_pairs"] == 1
+    assert (
+        summary["undefined_dpa_30"] == 1
+        and summary["dpa_30_pairs"] == 0
+        and np.isnan(summary["dpa_30_visible"])
+    )
+    assert (
+        summary["aiou_objects"] == summary["position_error_objects"] == 2
+        and summary["dpa_1_pairs"] == 1
+    )
     right = scores.SceneScorer()
     right.update(**depth_scene(depths=np.array([[0.4, 0.9, 1.0]])))
     assert right.summary()["dpa_1"] == 1.0
@@ -183,27 +218,55 @@ def test_averages_over_objects_and_pairs():
     sets = np.zeros((3, 4, 1, 12), np.uint8)
     sets[:, 0] = 1
     sets[1, 1, 0, :4], sets[1, 2, 0, 3:8] = 1, 1
-    sets[2, 1, 0, :4], sets[2, 2, 0, 1:3], sets[2, 3, 0, 6:] = 1, 1, 1  # the second lies behind the first
+    sets[2, 1, 0, :4], sets[2, 2, 0, 1:3], sets[2, 3, 0, 6:] = (
+        1,
+        1,
+        1,
+    )  # the second lies behind the first
     depth = np.array([[0, 1, 2, 3]] * 3, np.float32)
     mask = amodal.modal_ids(sets[:, 1:], depth[:, 1:]).astype(np.uint8)
     image = np.zeros((3, 1, 12, 3), np.float32)
-    data = {"image": image, "recon": image, "masks": np.ones((3, 3, 1, 12, 1)), "true_mask": mask, "amodal_masks": sets[:, 1:, ..., None],
-            "depths": depth[:, 1:], "positions": depth_order.box_centres(sets[:, 1:]), "true_amodal_masks": sets, "true_depth": depth}
+    data = {
+        "image": image,
+        "recon": image,
+        "masks": np.ones((3, 3, 1, 12, 1)),
+        "true_mask": mask,
+        "amodal_masks": sets[:, 1:, ..., None],
+        "depths": depth[:, 1:],
+        "positions": depth_order.box_centres(sets[:, 1:]),
+        "true_amodal_masks": sets,
+        "true_depth": depth,
+    }
     joined, split = feed(scores.SceneScorer(), data, [3]), feed(scores.SceneScorer(), data, [1, 2])
     summary = joined.summary()
-    assert all(np.array_equal(value, split.summary()[name], equal_nan=True) for name, value in summary.items())
+    assert all(
+        np.array_equal(value, split.summary()[name], equal_nan=True)
+        for name, value in summary.items()
+    )
     np.testing.assert_allclose(joined.table()["dpa_0"], [np.nan, 1.0, 1 / 3])
-    assert summary["dpa_0_pairs"] == 4 and summary["dpa_0_hidden_pairs"] == 2 and summary["dpa_0"] == pytest.approx(2 / 3)
+    assert (
+        summary["dpa_0_pairs"] == 4
+        and summary["dpa_0_hidden_pairs"] == 2
+        and summary["dpa_0"] == pytest.approx(2 / 3)
+    )
     assert summary["dpa_0_micro"] == 0.5 and summary["dpa_0_visible"] == 1.0
-    assert summary["aiou_micro"] == summary["object_miou_micro"] == 1.0 and summary["aiou_objects"] == 5
+    assert (
+        summary["aiou_micro"] == summary["object_miou_micro"] == 1.0
+        and summary["aiou_objects"] == 5
+    )
     assert summary["position_error_micro"] == 0.0 and summary["position_error_objects"] == 4
     assert summary["undefined_aiou"] == summary["undefined_object_miou"] == 1
 
 
 def test_depth_columns_follow_what_is_known():
     depth_columns = {"object_miou", "aiou", "dpa_0", "dpa_30", "dpa_90", "position_error"}
-    for changes, missing in (({}, set()), ({"positions": None}, {"position_error"}), ({"true_amodal_masks": None}, depth_columns - {"object_miou"}),
-                             ({"amodal_masks": None}, depth_columns), ({"true_mask": None}, depth_columns)):
+    for changes, missing in (
+        ({}, set()),
+        ({"positions": None}, {"position_error"}),
+        ({"true_amodal_masks": None}, depth_columns - {"object_miou"}),
+        ({"amodal_masks": None}, depth_columns),
+        ({"true_mask": None}, depth_columns),
+    ):
         scorer = scores.SceneScorer()
         scorer.update(**depth_scene(**changes))
         assert depth_columns - set(scorer.table()) == missing, changes
@@ -215,11 +278,17 @@ def test_depth_columns_follow_what_is_known():
 
 
 def test_padding_and_unlabelled_pixels_have_no_extent():
-    padded = {name: np.concatenate([value, value]) if isinstance(value, np.ndarray) else value for name, value in depth_scene().items()}
+    padded = {
+        name: np.concatenate([value, value]) if isinstance(value, np.ndarray) else value
+        for name, value in depth_scene().items()
+    }
     scorer, reference = scores.SceneScorer(), scores.SceneScorer()
     scorer.update(**padded, valid=[True, False])
     reference.update(**depth_scene())
-    assert all(np.array_equal(value, scorer.summary()[name], equal_nan=True) for name, value in reference.summary().items())
+    assert all(
+        np.array_equal(value, scorer.summary()[name], equal_nan=True)
+        for name, value in reference.summary().items()
+    )
     ignoring = scores.SceneScorer()
     true_mask = depth_scene()["true_mask"].copy()
     true_mask[..., 18:], true_mask[..., 0] = 255, 255
@@ -228,10 +297,21 @@ def test_padding_and_unlabelled_pixels_have_no_extent():
 
 
 def test_depth_errors():
-    for changes, message in (({"depths": None}, "`depths` must be given with `amodal_masks`"),
-                             ({"true_amodal_masks": np.ones((1, 2, 1, 20))}, r"with N more than every id in `true_mask`, 2. Received: \(1, 2, 1, 20\)"),
-                             ({"amodal_masks": np.ones((1, 3, 2, 20, 1))}, r"`true_mask` must have the resolution of `amodal_masks`, \(2, 20\)"),
-                             ({"amodal_masks": np.ones((1, 1, 3, 1, 20, 1))}, r"`amodal_masks` must have shape \[B, K, H, W, 1\]")):
+    for changes, message in (
+        ({"depths": None}, "`depths` must be given with `amodal_masks`"),
+        (
+            {"true_amodal_masks": np.ones((1, 2, 1, 20))},
+            r"with N more than every id in `true_mask`, 2. Received: \(1, 2, 1, 20\)",
+        ),
+        (
+            {"amodal_masks": np.ones((1, 3, 2, 20, 1))},
+            r"`true_mask` must have the resolution of `amodal_masks`, \(2, 20\)",
+        ),
+        (
+            {"amodal_masks": np.ones((1, 1, 3, 1, 20, 1))},
+            r"`amodal_masks` must have shape \[B, K, H, W, 1\]",
+        ),
+    ):
         with pytest.raises(UserError, match=message):
             scores.SceneScorer().update(**depth_scene(background_slot=None, **changes))
 

@@ -22,7 +22,9 @@ def batch(seed=0, num_scenes=6):
 
 
 HOST = {
-    streaming.ForegroundARI: lambda t, p: clustering.adjusted_rand_index(t, p, foreground_only=True),
+    streaming.ForegroundARI: lambda t, p: clustering.adjusted_rand_index(
+        t, p, foreground_only=True
+    ),
     streaming.AdjustedRandIndex: clustering.adjusted_rand_index,
     streaming.MeanSegmentationCovering: overlap.segmentation_covering,
     streaming.MeanMatchedIoU: matching.mean_matched_iou,
@@ -47,7 +49,9 @@ def test_undefined_and_padded_scenes_do_not_count():
     metric = streaming.ForegroundARI(num_true=5)
     metric.update_state(true, masks, sample_weight=[1, 1, 1, 1, 0, 0])
     assert float(metric.count) == 3.0
-    expected = clustering.adjusted_rand_index(true, clustering.segment_ids(masks), foreground_only=True)[1:4].mean()
+    expected = clustering.adjusted_rand_index(
+        true, clustering.segment_ids(masks), foreground_only=True
+    )[1:4].mean()
     np.testing.assert_allclose(metric.result(), expected, atol=1e-5)
 
 
@@ -56,7 +60,9 @@ def test_reconstruction_error_of_half_precision_images():
     image, recon = rng.random((2, 3, 8, 8, 3)).astype(np.float32)
     metric = streaming.ReconstructionError()
     metric.update_state(image, recon)
-    np.testing.assert_allclose(metric.result(), reconstruction.mean_squared_error(image, recon).mean(), rtol=1e-6)
+    np.testing.assert_allclose(
+        metric.result(), reconstruction.mean_squared_error(image, recon).mean(), rtol=1e-6
+    )
 
 
 def test_config_round_trip():

@@ -14,7 +14,10 @@ OBJECTS = (slice(0, 2), slice(2, 4))
 
 def clip(*frames, background=0):
     """Returns true and predicted ids [1, T, 8, 8]; a frame gives the slot of each object, None for the background's."""
-    true, predicted = np.zeros((1, len(frames), 8, 8), np.uint8), np.full((1, len(frames), 8, 8), background, np.uint8)
+    true, predicted = (
+        np.zeros((1, len(frames), 8, 8), np.uint8),
+        np.full((1, len(frames), 8, 8), background, np.uint8),
+    )
     for t, slots in enumerate(frames):
         for i, (rows, slot) in enumerate(zip(OBJECTS, slots, strict=True), start=1):
             true[0, t, rows] = i
@@ -24,7 +27,9 @@ def clip(*frames, background=0):
 
 def scores(*args, **kwargs):
     """Scores of one clip as numbers."""
-    return {name: float(values[0]) for name, values in tracking.tracking_scores(*args, **kwargs).items()}
+    return {
+        name: float(values[0]) for name, values in tracking.tracking_scores(*args, **kwargs).items()
+    }
 
 
 def test_by_hand():
@@ -43,7 +48,13 @@ def test_by_hand():
 def test_a_perfect_tracker():
     found = scores(*clip((1, 2), (1, 2), (1, 2)))
     assert found["mota"] == found["motp"] == found["idf1"] == found["mostly_tracked"] == 1.0
-    assert found["id_switches"] == found["false_positives"] == found["misses"] == found["mostly_lost"] == 0.0
+    assert (
+        found["id_switches"]
+        == found["false_positives"]
+        == found["misses"]
+        == found["mostly_lost"]
+        == 0.0
+    )
 
 
 def test_a_switch_is_remembered_over_a_gap():
@@ -53,10 +64,10 @@ def test_a_switch_is_remembered_over_a_gap():
 
 def test_overlap_below_the_threshold_is_a_miss_and_a_false_positive():
     true, predicted = clip((1, 2), (1, 2))
-    predicted[0, 1, 0, :4] = 0                                                # 12 of 16 pixels: IoU 0.75
+    predicted[0, 1, 0, :4] = 0  # 12 of 16 pixels: IoU 0.75
     assert scores(true, predicted)["motp"] == pytest.approx((3 + 0.75) / 4)
     assert scores(true, predicted, iou_threshold=0.8)["mota"] == 1 - 2 / 4
-    predicted[0, 1, 0] = 0                                                    # 8 of 16: exactly one half still counts
+    predicted[0, 1, 0] = 0  # 8 of 16: exactly one half still counts
     assert scores(true, predicted)["mota"] == 1.0
     predicted[0, 1, 1, 0] = 0
     found = scores(true, predicted)
@@ -78,14 +89,16 @@ def test_the_background_is_recognised():
     assert scores(true, predicted)["mota"] == scores(true, predicted, background=4)["mota"] == 1.0
     assert scores(true, predicted, background=-2, num_slots=6)["mota"] == 1.0
     assert scores(true, predicted, background=None)["false_positives"] == 2
-    assert scores(true, predicted, background=1)["misses"] == 2               # the slot of an object, declared to be the background
-    predicted[:, :, 4] = 5                                                    # a quarter of the background
+    assert (
+        scores(true, predicted, background=1)["misses"] == 2
+    )  # the slot of an object, declared to be the background
+    predicted[:, :, 4] = 5  # a quarter of the background
     assert scores(true, predicted)["false_positives"] == 2
     assert scores(true, predicted, background="overlap")["mota"] == 1.0
     predicted[:, :, 4] = 4
-    predicted[:, 0, 7, :7] = 5                                                # 7 of 32 pixels: 0.219
+    predicted[:, 0, 7, :7] = 5  # 7 of 32 pixels: 0.219
     assert scores(true, predicted, background="overlap")["false_positives"] == 0
-    predicted[:, 0, 7, 6] = 4                                                 # 6 of 32: 0.1875
+    predicted[:, 0, 7, 6] = 4  # 6 of 32: 0.1875
     assert scores(true, predicted, background="overlap")["false_positives"] == 1
 
 
@@ -102,19 +115,31 @@ def test_unlabelled_pixels_count_nowhere():
     predicted[0, :, 4:6] = 3
     true[0, :, 4:6] = 255
     assert scores(true, predicted)["mota"] == 1.0
-    assert scores(true, predicted, ignore_label=None)["mota"] == 1.0          # then it is an object like others
+    assert (
+        scores(true, predicted, ignore_label=None)["mota"] == 1.0
+    )  # then it is an object like others
     assert scores(true, predicted, ignore_label=None)["num_tracks"] == 3
     nothing = scores(np.full_like(true, 255), predicted)
-    assert np.isnan(nothing["mota"]) and np.isnan(nothing["idf1"]) and nothing["num_hypotheses"] == 0
+    assert (
+        np.isnan(nothing["mota"]) and np.isnan(nothing["idf1"]) and nothing["num_hypotheses"] == 0
+    )
 
 
 def test_clips_without_objects_or_pairs():
     true, predicted = clip((1, 2), (1, 2))
     empty = scores(np.zeros_like(true), predicted)
-    assert np.isnan([empty[name] for name in ("mota", "motp", "mostly_tracked", "mostly_lost")]).all()
+    assert np.isnan(
+        [empty[name] for name in ("mota", "motp", "mostly_tracked", "mostly_lost")]
+    ).all()
     assert empty["idf1"] == 0.0 and empty["false_positives"] == 4
     blind = scores(true, np.zeros_like(predicted))
-    assert blind["mota"] == 0.0 and np.isnan(blind["motp"]) and blind["idf1"] == 0.0 and blind["mostly_lost"] == 1.0 and blind["misses"] == 4
+    assert (
+        blind["mota"] == 0.0
+        and np.isnan(blind["motp"])
+        and blind["idf1"] == 0.0
+        and blind["mostly_lost"] == 1.0
+        and blind["misses"] == 4
+    )
 
 
 def random_clips(num_clips=12, frames=14, size=24, num_slots=6, seed=0):
@@ -128,7 +153,9 @@ def random_clips(num_clips=12, frames=14, size=24, num_slots=6, seed=0):
         slots = rng.permutation(np.arange(1, num_slots))
         for t in range(frames):
             for i, (top, left) in enumerate(corners + t * steps, start=1):
-                true[b, t][(rows >= top) & (rows < top + 8) & (columns >= left) & (columns < left + 8)] = i
+                true[b, t][
+                    (rows >= top) & (rows < top + 8) & (columns >= left) & (columns < left + 8)
+                ] = i
             if rng.random() < 0.3:
                 slots = rng.permutation(slots)
             predicted[b, t] = np.concatenate([[0], slots])[true[b, t]]
@@ -147,20 +174,28 @@ def count_events(true, predicted, threshold, min_pixels=5):
     largest = np.arange(tables.shape[-1]) == tables.sum((1, 2)).argmax(-1)[:, None, None]
     present, there = tables.sum(-1)[..., 1:] > min_pixels, (tables.sum(-2) > min_pixels) & ~largest
     pairs = (iou >= threshold) & present[..., None] & there[:, :, None]
-    slot = np.where(pairs.any(-1), pairs.argmax(-1), -1)                       # [B, T, N]
+    slot = np.where(pairs.any(-1), pairs.argmax(-1), -1)  # [B, T, N]
     when = np.maximum.accumulate(np.where(slot >= 0, np.arange(slot.shape[1])[:, None], -1), axis=1)
     last = np.where(when >= 0, np.take_along_axis(slot, np.maximum(when, 0), 1), -1)
     switched = (slot[:, 1:] >= 0) & (last[:, :-1] >= 0) & (slot[:, 1:] != last[:, :-1])
-    return {"id_switches": switched.sum((1, 2)), "misses": (present & (slot < 0)).sum((1, 2)), "num_pairs": pairs.sum((1, 2, 3)),
-            "false_positives": (there & ~pairs.any(2)).sum((1, 2)), "num_appearances": present.sum((1, 2))}
+    return {
+        "id_switches": switched.sum((1, 2)),
+        "misses": (present & (slot < 0)).sum((1, 2)),
+        "num_pairs": pairs.sum((1, 2, 3)),
+        "false_positives": (there & ~pairs.any(2)).sum((1, 2)),
+        "num_appearances": present.sum((1, 2)),
+    }
 
 
 def test_events_are_those_of_a_count_of_our_own():
     true, predicted = random_clips()
     # 0.5 itself is left to py-motmetrics' memory of the frame before.
-    columns, expected = tracking.tracking_scores(true, predicted, iou_threshold=0.501), count_events(true, predicted, 0.501)
+    columns, expected = (
+        tracking.tracking_scores(true, predicted, iou_threshold=0.501),
+        count_events(true, predicted, 0.501),
+    )
     for name, values in expected.items():
-        assert values.sum() > 20, name                                         # the clips have something to count
+        assert values.sum() > 20, name  # the clips have something to count
         np.testing.assert_array_equal(columns[name], values, err_msg=name)
     wrong = expected["id_switches"] + expected["misses"] + expected["false_positives"]
     np.testing.assert_allclose(columns["mota"], 1 - wrong / expected["num_appearances"])
@@ -184,18 +219,24 @@ def test_clips_together():
     joined = {name: np.concatenate([c[name] for c in columns]) for name in columns[0]}
     micro = tracking.tracking_micro(joined)
     assert micro["mota_micro"] == pytest.approx(1 - (3 + 0 + 2) / 10)
-    assert micro["id_switches_micro"] + micro["false_positives_micro"] + micro["misses_micro"] == pytest.approx(0.5)
-    assert micro["motp_micro"] == 1.0 and micro["idf1_micro"] == pytest.approx(2 * (4 + 2) / (10 + 11))
+    assert micro["id_switches_micro"] + micro["false_positives_micro"] + micro[
+        "misses_micro"
+    ] == pytest.approx(0.5)
+    assert micro["motp_micro"] == 1.0 and micro["idf1_micro"] == pytest.approx(
+        2 * (4 + 2) / (10 + 11)
+    )
     assert micro["mostly_tracked_micro"] == 0.75 and micro["mostly_lost_micro"] == 0.0
     assert all(np.isnan(value) for value in tracking.tracking_micro(columns[2]).values() if value)
 
 
 def test_errors(monkeypatch):
     true, predicted = clip((1, 2))
-    for kwargs, message in (({"background": "largst"}, "Unknown background 'largst'. Did you mean 'largest'\\?"),
-                            ({"background": 7}, "`background` must be the index of one of 3 slots.*Received: 7"),
-                            ({"iou_threshold": 0.0}, r"`iou_threshold` must be in \(0, 1\]. Received: 0.0"),
-                            ({"num_slots": 2}, "`num_predicted` must be more than every id")):
+    for kwargs, message in (
+        ({"background": "largst"}, "Unknown background 'largst'. Did you mean 'largest'\\?"),
+        ({"background": 7}, "`background` must be the index of one of 3 slots.*Received: 7"),
+        ({"iou_threshold": 0.0}, r"`iou_threshold` must be in \(0, 1\]. Received: 0.0"),
+        ({"num_slots": 2}, "`num_predicted` must be more than every id"),
+    ):
         with pytest.raises(UserError, match=message):
             tracking.tracking_scores(true, predicted, **kwargs)
     with pytest.raises(UserError, match="`predicted` must have the shape of `true`"):

@@ -12,8 +12,17 @@ from tfobj.inference import score
 from tfobj.models.efficient_morl import model as morl
 from tfobj.models.efficient_morl.priors import draw
 
-TINY = {"image_size": (10, 12), "num_slots": 3, "num_steps": 2, "latent_size": 4, "encoder_channels": (6, 6), "encoder_kernels": (3,),
-        "decoder": "iodine", "decoder_channels": (6, 6, 6, 6), "initial_gain": 1.0}
+TINY = {
+    "image_size": (10, 12),
+    "num_slots": 3,
+    "num_steps": 2,
+    "latent_size": 4,
+    "encoder_channels": (6, 6),
+    "encoder_kernels": (3,),
+    "decoder": "iodine",
+    "decoder_channels": (6, 6, 6, 6),
+    "initial_gain": 1.0,
+}
 
 
 def make(**overrides):
@@ -34,14 +43,37 @@ def naive_gradients(model, image):
     return loss, tape.gradient(loss, variables, unconnected_gradients="zero")
 
 
-@pytest.mark.parametrize("changes", [
-    {"num_layers": 3, "num_steps": 3},
-    {"num_layers": 2, "num_steps": 1, "likelihood": "mixture", "prior": "bottom_up", "decoder": "small", "decoder_channels": (6, 6, 6)},
-    {"num_layers": 1, "num_steps": 2, "prior": "reversed", "likelihood": "mixture", "mixture_reduce": "pixel"},
-    {"num_layers": 0, "num_steps": 2, "dual_gru": False},
-    {"num_layers": 2, "num_steps": 0, "geco_target": -0.5, "geco_warm_steps": 0},
-    {"num_layers": 3, "num_steps": 1, "geco_target": -0.5, "geco_warm_steps": 0, "kl_weight": 2.0},
-], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_layers": 3, "num_steps": 3},
+        {
+            "num_layers": 2,
+            "num_steps": 1,
+            "likelihood": "mixture",
+            "prior": "bottom_up",
+            "decoder": "small",
+            "decoder_channels": (6, 6, 6),
+        },
+        {
+            "num_layers": 1,
+            "num_steps": 2,
+            "prior": "reversed",
+            "likelihood": "mixture",
+            "mixture_reduce": "pixel",
+        },
+        {"num_layers": 0, "num_steps": 2, "dual_gru": False},
+        {"num_layers": 2, "num_steps": 0, "geco_target": -0.5, "geco_warm_steps": 0},
+        {
+            "num_layers": 3,
+            "num_steps": 1,
+            "geco_target": -0.5,
+            "geco_warm_steps": 0,
+            "kl_weight": 2.0,
+        },
+    ],
+    ids=str,
+)
 def test_one_decoder_backward_equals_the_plain_unroll(changes):
     model, image = make(**changes)
     if model.geco is not None:
@@ -52,10 +84,14 @@ def test_one_decoder_backward_equals_the_plain_unroll(changes):
     np.testing.assert_allclose(terms["loss"], loss, rtol=1e-5)
     largest = max(np.abs(g).max() for g in expected)
     for variable, a, b in zip(model.trainable_variables, got, expected, strict=True):
-        if variable.path.endswith("norm_query/beta"):  # the softmax over slots takes no notice of it: rounding
+        if variable.path.endswith(
+            "norm_query/beta"
+        ):  # the softmax over slots takes no notice of it: rounding
             assert max(np.abs(a).max(), np.abs(b).max()) < 1e-5 * largest
         else:
-            np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max() + 1e-7 * largest, err_msg=variable.path)
+            np.testing.assert_allclose(
+                a, b, atol=1e-4 * np.abs(b).max() + 1e-7 * largest, err_msg=variable.path
+            )
 
 
 def test_first_gradient_has_all_paths():
@@ -76,17 +112,30 @@ def test_first_gradient_has_all_paths():
             loss = tf.reduce_sum(model.multiplier() * nll) + tf.reduce_sum(divergence(posterior))
         return tape.gradient(loss, posterior)
 
-    expected = gradient_of(lambda posterior: tf.add_n(model.priors.divergences([*posteriors[:-1], posterior], conformance.seed())[0]))
+    expected = gradient_of(
+        lambda posterior: tf.add_n(
+            model.priors.divergences([*posteriors[:-1], posterior], conformance.seed())[0]
+        )
+    )
     np.testing.assert_allclose(kept[0].gradient, expected, atol=1e-5 * np.abs(expected).max())
-    assert np.abs(gradient_of(model.priors.divergence) - expected).max() > 1e-3 * np.abs(expected).max()  # the prior's path counts
+    assert (
+        np.abs(gradient_of(model.priors.divergence) - expected).max()
+        > 1e-3 * np.abs(expected).max()
+    )  # the prior's path counts
 
 
-@pytest.mark.parametrize("likelihood, reduce", [("gaussian", "channel"), ("mixture", "channel"), ("mixture", "pixel")])
+@pytest.mark.parametrize(
+    "likelihood, reduce", [("gaussian", "channel"), ("mixture", "channel"), ("mixture", "pixel")]
+)
 def test_read_equals_the_closed_form(likelihood, reduce):
     model, image = make(likelihood=likelihood, mixture_reduce=reduce, likelihood_scale=0.2)
     decoded = tf.constant(np.random.default_rng(0).normal(size=(4, 3, 10, 12, 4)), tf.float32)
     nll, _, gradient = model.read(decoded, image)
-    x, y, logits = image.numpy()[:, None].astype(np.float64), np.asarray(tf.sigmoid(decoded[..., :3]), np.float64), decoded.numpy()[..., 3:].astype(np.float64)
+    x, y, logits = (
+        image.numpy()[:, None].astype(np.float64),
+        np.asarray(tf.sigmoid(decoded[..., :3]), np.float64),
+        decoded.numpy()[..., 3:].astype(np.float64),
+    )
     masks = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     if likelihood == "gaussian":
         error = x - (masks * y).sum(1, keepdims=True)
@@ -103,7 +152,9 @@ def test_read_equals_the_closed_form(likelihood, reduce):
         expected = -log_prob.sum((1, 2, 3, 4))
         to_colours, to_logits = -share * (x - y) / 0.04, (masks - share).sum(-1, keepdims=True)
     np.testing.assert_allclose(nll, expected, rtol=1e-5)
-    np.testing.assert_allclose(gradient, np.concatenate([to_colours * y * (1 - y), to_logits], axis=-1), atol=1e-4)
+    np.testing.assert_allclose(
+        gradient, np.concatenate([to_colours * y * (1 - y), to_logits], axis=-1), atol=1e-4
+    )
 
 
 def perfect(image, num_slots=3):
@@ -115,19 +166,30 @@ def perfect(image, num_slots=3):
     return tf.constant(np.concatenate([colours, logits], axis=-1), tf.float32)
 
 
-@pytest.mark.parametrize("size, scale, floor", [((96, 96), 0.1, -63661.9), ((35, 35), 0.3, -4424.6), ((64, 64), 0.1, -28294.2)])
+@pytest.mark.parametrize(
+    "size, scale, floor",
+    [((96, 96), 0.1, -63661.9), ((35, 35), 0.3, -4424.6), ((64, 64), 0.1, -28294.2)],
+)
 @pytest.mark.parametrize("likelihood", ["gaussian", "mixture"])
 def test_floors_of_the_likelihood(size, scale, floor, likelihood):
     model, _ = make(image_size=size, likelihood=likelihood, likelihood_scale=scale)
     image = tf.constant(np.random.default_rng(0).uniform(0.2, 0.8, (1, *size, 3)), tf.float32)
-    np.testing.assert_allclose(model.negative_log_likelihood(perfect(image), image), [floor], rtol=1e-5)
+    np.testing.assert_allclose(
+        model.negative_log_likelihood(perfect(image), image), [floor], rtol=1e-5
+    )
 
 
 def test_likelihoods_of_equal_components_agree():
     """A mixture of equal slots is the normal around them, whatever is reduced."""
-    decoded = tf.repeat(tf.constant(np.random.default_rng(0).normal(size=(4, 1, 10, 12, 4)), tf.float32), 3, axis=1)
+    decoded = tf.repeat(
+        tf.constant(np.random.default_rng(0).normal(size=(4, 1, 10, 12, 4)), tf.float32), 3, axis=1
+    )
     values = []
-    for changes in ({"likelihood": "gaussian"}, {"likelihood": "mixture"}, {"likelihood": "mixture", "mixture_reduce": "pixel"}):
+    for changes in (
+        {"likelihood": "gaussian"},
+        {"likelihood": "mixture"},
+        {"likelihood": "mixture", "mixture_reduce": "pixel"},
+    ):
         model, image = make(**changes)
         values.append(model.negative_log_likelihood(decoded, image))
     np.testing.assert_allclose(values[1], values[0], rtol=1e-5)
@@ -139,17 +201,34 @@ def test_slots_may_be_permuted_in_the_image():
         model, image = make(likelihood=likelihood)
         decoded = tf.constant(np.random.default_rng(0).normal(size=(4, 3, 10, 12, 4)), tf.float32)
         permuted = tf.gather(decoded, [2, 0, 1], axis=1)
-        np.testing.assert_allclose(model.scene(permuted).recon, model.scene(decoded).recon, atol=1e-6)
-        np.testing.assert_allclose(model.negative_log_likelihood(permuted, image), model.negative_log_likelihood(decoded, image), rtol=1e-5)
+        np.testing.assert_allclose(
+            model.scene(permuted).recon, model.scene(decoded).recon, atol=1e-6
+        )
+        np.testing.assert_allclose(
+            model.negative_log_likelihood(permuted, image),
+            model.negative_log_likelihood(decoded, image),
+            rtol=1e-5,
+        )
 
 
-@pytest.mark.parametrize("num_steps, eq8, released", [
-    (0, [1], [3]), (1, [1, 1 / 2], [2, 1.5]), (2, [1, 2 / 3, 1 / 3], [5 / 3, 4 / 3, 1]), (3, [1, 0.75, 0.5, 0.25], [1.5, 1.25, 1, 0.75])])
+@pytest.mark.parametrize(
+    "num_steps, eq8, released",
+    [
+        (0, [1], [3]),
+        (1, [1, 1 / 2], [2, 1.5]),
+        (2, [1, 2 / 3, 1 / 3], [5 / 3, 4 / 3, 1]),
+        (3, [1, 0.75, 0.5, 0.25], [1.5, 1.25, 1, 0.75]),
+    ],
+)
 def test_weights_of_the_losses(num_steps, eq8, released):
     for kind, expected in (("eq8", eq8), ("released", released)):
         model, _ = make(refinement_weighting=kind)
-        np.testing.assert_allclose([model.loss_weight(i, num_steps) for i in range(num_steps + 1)], expected)
-        tensors = [model.loss_weight(tf.constant(i), tf.constant(num_steps)) for i in range(num_steps + 1)]
+        np.testing.assert_allclose(
+            [model.loss_weight(i, num_steps) for i in range(num_steps + 1)], expected
+        )
+        tensors = [
+            model.loss_weight(tf.constant(i), tf.constant(num_steps)) for i in range(num_steps + 1)
+        ]
         np.testing.assert_allclose(tensors, expected, rtol=1e-6)
 
 
@@ -157,12 +236,18 @@ def test_loss_is_the_weighted_sum_over_the_iterations():
     model, image = make(num_steps=3)
     outputs = outputs_of(model, image)
     history = outputs.history["loss"].numpy()
-    np.testing.assert_allclose(outputs.loss_terms["weighted_loss"], history @ [1, 0.75, 0.5, 0.25], rtol=1e-5)
+    np.testing.assert_allclose(
+        outputs.loss_terms["weighted_loss"], history @ [1, 0.75, 0.5, 0.25], rtol=1e-5
+    )
     np.testing.assert_allclose(outputs.loss_terms["elbo"], -history[:, -1], rtol=1e-5)
     none = outputs_of(model, image, num_steps=0)
     np.testing.assert_allclose(none.loss_terms["weighted_loss"], history[:, 0], rtol=1e-5)
-    np.testing.assert_allclose(none.loss_terms["kl"], tf.reduce_sum(none.posterior["layer_kl"], 1), rtol=1e-5)
-    np.testing.assert_allclose(outputs.loss_terms["kl"], tf.reduce_sum(outputs.posterior["kl"], [1, 2]), rtol=1e-5)
+    np.testing.assert_allclose(
+        none.loss_terms["kl"], tf.reduce_sum(none.posterior["layer_kl"], 1), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        outputs.loss_terms["kl"], tf.reduce_sum(outputs.posterior["kl"], [1, 2]), rtol=1e-5
+    )
     np.testing.assert_array_equal(outputs.posterior["layer_kl"], none.posterior["layer_kl"])
 
 
@@ -177,8 +262,13 @@ def test_objective_under_geco():
         model.update_state({"nll": tf.constant(100.0)}, {}, tf.constant(step, tf.int64))
     model.geco.beta.assign(2.0)
     multiplier, slack = np.log1p(np.exp(2.0)), -0.5 * 360 - 100.0
-    kl = [np.mean(tf.reduce_sum(outputs.posterior["layer_kl"], 1)), np.mean(outputs.loss_terms["kl"])]
-    np.testing.assert_allclose(loss(), np.dot([1, 0.5], np.array(kl) - multiplier * slack), rtol=1e-4)
+    kl = [
+        np.mean(tf.reduce_sum(outputs.posterior["layer_kl"], 1)),
+        np.mean(outputs.loss_terms["kl"]),
+    ]
+    np.testing.assert_allclose(
+        loss(), np.dot([1, 0.5], np.array(kl) - multiplier * slack), rtol=1e-4
+    )
     _, terms, got = conformance.gradients(model, image)
     np.testing.assert_allclose(terms["geco_multiplier"], multiplier, rtol=1e-5)
     np.testing.assert_allclose(terms["geco_constraint"], slack, rtol=1e-5)
@@ -191,7 +281,9 @@ def test_objective_under_geco():
     _, _, got = conformance.gradients(model_zero, image)
     by_path = {v.path: g for v, g in zip(model_zero.trainable_variables, got, strict=True)}
     for variable, g in zip(model.tokens.trainable_variables, expected, strict=True):
-        np.testing.assert_allclose(by_path[variable.path], g, atol=2e-4 * np.abs(g).max(), err_msg=variable.path)
+        np.testing.assert_allclose(
+            by_path[variable.path], g, atol=2e-4 * np.abs(g).max(), err_msg=variable.path
+        )
 
 
 def test_the_refinement_gradient_is_a_constant():
@@ -227,10 +319,17 @@ def test_number_of_decoder_passes():
 
     def count(num_steps):
         changed, _ = make(num_steps=num_steps)
-        update = tf.function(lambda x: changed.loss_and_gradients({"image": x}, conformance.seed(), tf.constant(0, tf.int64))[2], autograph=False)
+        update = tf.function(
+            lambda x: changed.loss_and_gradients(
+                {"image": x}, conformance.seed(), tf.constant(0, tf.int64)
+            )[2],
+            autograph=False,
+        )
         graph = update.get_concrete_function(image).graph
         ops = [op.type for op in graph.get_operations()]
-        return sum(op == "Conv2DBackpropInput" for op in ops), sum(op == "Conv2DBackpropFilter" for op in ops)
+        return sum(op == "Conv2DBackpropInput" for op in ops), sum(
+            op == "Conv2DBackpropFilter" for op in ops
+        )
 
     assert tuple(np.subtract(count(2), count(1))) == (num_convolutions,) * 2
 
@@ -239,27 +338,44 @@ def test_number_of_decoder_passes():
 @pytest.mark.parametrize("num_steps", [0, 1, 3])
 def test_layers_and_refinements(num_layers, num_steps):
     if num_layers == num_steps == 0:
-        with pytest.raises(UserError, match="`num_steps` must be at least 1. Received: num_steps=0."):
+        with pytest.raises(
+            UserError, match="`num_steps` must be at least 1. Received: num_steps=0."
+        ):
             make(num_layers=0, num_steps=0)
         model, image = make(num_layers=0)
-        with pytest.raises(UserError, match="`num_steps` must be at least 1. Received: num_steps=0."):
+        with pytest.raises(
+            UserError, match="`num_steps` must be at least 1. Received: num_steps=0."
+        ):
             outputs_of(model, image, num_steps=0)
         return
     model, image = make(num_layers=num_layers, num_steps=num_steps)
     outputs = outputs_of(model, image)
-    assert outputs.history["masks"].shape == (4, num_steps + 1, 3, 10, 12, 1) and outputs.history["recon"].shape[1] == num_steps + 1
-    assert outputs.posterior["layer_kl"].shape == (4, num_layers) and outputs.posterior["kl"].shape == (4, 3, 4)
+    assert (
+        outputs.history["masks"].shape == (4, num_steps + 1, 3, 10, 12, 1)
+        and outputs.history["recon"].shape[1] == num_steps + 1
+    )
+    assert outputs.posterior["layer_kl"].shape == (4, num_layers) and outputs.posterior[
+        "kl"
+    ].shape == (4, 3, 4)
     assert outputs.history["posterior_loc"].shape == (4, max(num_layers, 1) + num_steps, 3, 4)
     np.testing.assert_array_equal(outputs.history["posterior_loc"][:, -1], outputs.slots)
     if num_layers:
         assert outputs.history["attention"].shape == (4, num_layers, 120, 3)
-        np.testing.assert_allclose(tf.reduce_sum(outputs.history["attention"], -1), np.ones((4, num_layers, 120)), atol=1e-5)
+        np.testing.assert_allclose(
+            tf.reduce_sum(outputs.history["attention"], -1),
+            np.ones((4, num_layers, 120)),
+            atol=1e-5,
+        )
     else:
         assert "attention" not in outputs.history
     assert all(np.isfinite(term).all() for term in outputs.loss_terms.values())
 
 
-@pytest.mark.parametrize("chosen", [execution.Execution(), execution.Execution(rematerialise=True)], ids=["plain", "rematerialised"])
+@pytest.mark.parametrize(
+    "chosen",
+    [execution.Execution(), execution.Execution(rematerialise=True)],
+    ids=["plain", "rematerialised"],
+)
 def test_training_without_refinement(chosen):
     model, image = make(num_steps=0)
     with execution.using(chosen):
@@ -272,7 +388,11 @@ def test_step_count_of_zero_as_a_tensor():
     model, image = make()
     infer = tf.function(lambda n: outputs_of(model, image, num_steps=n).recon, autograph=False)
     for num_steps in (0, 2):
-        np.testing.assert_allclose(infer(tf.constant(num_steps)), outputs_of(model, image, num_steps=num_steps).recon, atol=1e-4)
+        np.testing.assert_allclose(
+            infer(tf.constant(num_steps)),
+            outputs_of(model, image, num_steps=num_steps).recon,
+            atol=1e-4,
+        )
 
 
 def test_permuted_tokens_change_nothing(monkeypatch):
@@ -280,7 +400,11 @@ def test_permuted_tokens_change_nothing(monkeypatch):
     model, image = make()
     before = outputs_of(model, image)
     encode, order = model.tokens.call, np.random.default_rng(0).permutation(120)
-    monkeypatch.setattr(model.tokens, "call", lambda image: tuple(tf.gather(x, order, axis=1) for x in encode(image)))
+    monkeypatch.setattr(
+        model.tokens,
+        "call",
+        lambda image: tuple(tf.gather(x, order, axis=1) for x in encode(image)),
+    )
     after = outputs_of(model, image)
     np.testing.assert_allclose(after.posterior["loc"], before.posterior["loc"], atol=1e-4)
     np.testing.assert_allclose(after.posterior["layer_kl"], before.posterior["layer_kl"], rtol=1e-3)
@@ -290,7 +414,11 @@ def test_permuted_tokens_change_nothing(monkeypatch):
 def test_decode_and_score_may_be_exchanged(monkeypatch):
     """Training takes the one-backward form, inference the plain one."""
     calls, plain = [], score.decode_and_score
-    monkeypatch.setattr(morl, "decode_and_score", lambda *args, stopped: calls.append(stopped) or plain(*args, stopped=stopped))
+    monkeypatch.setattr(
+        morl,
+        "decode_and_score",
+        lambda *args, stopped: calls.append(stopped) or plain(*args, stopped=stopped),
+    )
     model, image = make()
     outputs_of(model, image)
     conformance.gradients(model, image)
@@ -300,22 +428,33 @@ def test_decode_and_score_may_be_exchanged(monkeypatch):
 @pytest.mark.slow
 def test_overfits_a_batch_under_geco():
     """The best constant colour costs 0.98 nats per value; 120 updates get below it, the multiplier rising as long as the target is missed."""
-    model, image = make(num_steps=1, latent_size=8, likelihood_scale=0.1, geco_target=-1.5, geco_warm_steps=20)
+    model, image = make(
+        num_steps=1, latent_size=8, likelihood_scale=0.1, geco_target=-1.5, geco_warm_steps=20
+    )
     optimizer = keras.optimizers.Adam(3e-3, epsilon=1e-8, global_clipnorm=5.0)
     optimizer.build(model.trainable_variables)
 
     @tf.function(autograph=False)
     def update(step):
-        _, terms, gradients = model.loss_and_gradients({"image": image}, random.make_seed(0, step), step)
+        _, terms, gradients = model.loss_and_gradients(
+            {"image": image}, random.make_seed(0, step), step
+        )
         optimizer.apply(gradients, model.trainable_variables)
         model.update_state(terms, {}, step)
         return terms
 
-    terms = [{name: float(value) for name, value in update(tf.constant(step, tf.int64)).items()} for step in range(120)]
+    terms = [
+        {name: float(value) for name, value in update(tf.constant(step, tf.int64)).items()}
+        for step in range(120)
+    ]
     nll = np.array([t["nll"] for t in terms]) / image[0].numpy().size
     multiplier = np.array([t["geco_multiplier"] for t in terms])
     assert np.isfinite(nll).all() and nll[0] > 2 and nll[-10:].mean() < 0.8, nll[::10]
-    assert (multiplier[:20] == 1.0).all() and multiplier[20] > 1.005 and (np.diff(multiplier[21:]) > 0).all()
+    assert (
+        (multiplier[:20] == 1.0).all()
+        and multiplier[20] > 1.005
+        and (np.diff(multiplier[21:]) > 0).all()
+    )
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e3])

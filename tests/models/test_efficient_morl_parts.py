@@ -21,35 +21,66 @@ def test_initial_values():
     model = EfficientMORL(EfficientMORLConfig())
     image = tf.constant(np.random.default_rng(0).uniform(0, 1, (2, 35, 35, 3)), tf.float32)
     outputs = outputs_of(model, image, num_steps=1)
-    np.testing.assert_allclose(outputs.slot_recons, np.full(outputs.slot_recons.shape, 0.5), atol=1e-3)
-    np.testing.assert_allclose(outputs.history["attention"], np.full((2, 3, 1225, 4), 0.25), atol=0.01)
+    np.testing.assert_allclose(
+        outputs.slot_recons, np.full(outputs.slot_recons.shape, 0.5), atol=1e-3
+    )
+    np.testing.assert_allclose(
+        outputs.history["attention"], np.full((2, 3, 1225, 4), 0.25), atol=0.01
+    )
     std = {v.path.split("/", 1)[1]: float(np.std(v)) for v in model.trainable_variables}
     xavier = lambda fan_in, fan_out: 0.02 * (2 / (fan_in + fan_out)) ** 0.5
     for path, expected in {
-        "tokens/cnn/conv_1/kernel": xavier(1600, 1600), "layer/mlp_raw/dense_0/kernel": xavier(32, 64), "decoder/stack/conv_0/kernel": xavier(800, 800),
-        "priors/hidden/kernel": xavier(32, 128), "refinement/mlp/dense_0/kernel": xavier(128, 128), "refinement/loc/kernel": xavier(32, 32),
-        "tokens/positions/projection/kernel": 0.5 / 3**0.5, "layer/gru/kernel": 1.0, "layer/gru/bias": 1.0, "refinement/gru/kernel": 32**-0.5 / 3**0.5,
+        "tokens/cnn/conv_1/kernel": xavier(1600, 1600),
+        "layer/mlp_raw/dense_0/kernel": xavier(32, 64),
+        "decoder/stack/conv_0/kernel": xavier(800, 800),
+        "priors/hidden/kernel": xavier(32, 128),
+        "refinement/mlp/dense_0/kernel": xavier(128, 128),
+        "refinement/loc/kernel": xavier(32, 32),
+        "tokens/positions/projection/kernel": 0.5 / 3**0.5,
+        "layer/gru/kernel": 1.0,
+        "layer/gru/bias": 1.0,
+        "refinement/gru/kernel": 32**-0.5 / 3**0.5,
     }.items():
         np.testing.assert_allclose(std[path], expected, rtol=0.15, err_msg=path)
     np.testing.assert_allclose(model.initial_loc, np.zeros(32))
     np.testing.assert_allclose(model.initial_raw, np.ones(32))
-    first = draw(tf.broadcast_to(tf.concat([model.initial_loc.value, model.initial_raw.value], 0), [50, 40, 64]), random.make_seed(), "x")
+    first = draw(
+        tf.broadcast_to(
+            tf.concat([model.initial_loc.value, model.initial_raw.value], 0), [50, 40, 64]
+        ),
+        random.make_seed(),
+        "x",
+    )
     np.testing.assert_allclose(np.std(first), 1.146, rtol=0.02)
 
 
-@pytest.mark.parametrize("decoder, sizes", [("iodine", [(35, 35), (9, 7)]), ("small", [(35, 35), (9, 7)]), ("big", [(16, 32), (96, 96)])])
+@pytest.mark.parametrize(
+    "decoder, sizes",
+    [("iodine", [(35, 35), (9, 7)]), ("small", [(35, 35), (9, 7)]), ("big", [(16, 32), (96, 96)])],
+)
 def test_decoders_reach_the_image(decoder, sizes):
     for size in sizes:
-        model = EfficientMORL(EfficientMORLConfig(image_size=size, decoder=decoder, latent_size=4, encoder_channels=(2,)))
+        model = EfficientMORL(
+            EfficientMORLConfig(
+                image_size=size, decoder=decoder, latent_size=4, encoder_channels=(2,)
+            )
+        )
         assert model.decode(tf.zeros([1, 2, 4])).recon.shape == (1, *size, 3)
 
 
-@pytest.mark.parametrize("kwargs, count", [
-    ({}, 467_236),
-    ({"latent_size": 64, "decoder": "iodine", "image_size": (64, 64)}, 666_500),
-    ({"latent_size": 64, "decoder": "big", "image_size": (96, 96)}, 1_031_108),
-    ({"latent_size": 64, "decoder": "iodine", "image_size": (64, 64), "dual_gru": False}, 723_972),
-], ids=str)
+@pytest.mark.parametrize(
+    "kwargs, count",
+    [
+        ({}, 467_236),
+        ({"latent_size": 64, "decoder": "iodine", "image_size": (64, 64)}, 666_500),
+        ({"latent_size": 64, "decoder": "big", "image_size": (96, 96)}, 1_031_108),
+        (
+            {"latent_size": 64, "decoder": "iodine", "image_size": (64, 64), "dual_gru": False},
+            723_972,
+        ),
+    ],
+    ids=str,
+)
 def test_parameters(kwargs, count):
     """Emami 2021, appendix E.3 (666 K) and the sums of the sheet."""
     assert EfficientMORL(EfficientMORLConfig(**kwargs)).count_trainable() == count
@@ -62,7 +93,10 @@ def test_priors_of_the_layers(kind):
     for head, value in zip(model.priors.heads, (5.0, 1.0), strict=True):
         head.kernel.assign(tf.zeros_like(head.kernel))
         head.bias.assign(tf.fill(head.bias.shape, value))
-    normal = tf.concat([tf.zeros([2, 3, 4]), tf.fill([2, 3, 4], np.log(np.expm1(1.0 - 1e-5)).astype(np.float32))], axis=-1)
+    normal = tf.concat(
+        [tf.zeros([2, 3, 4]), tf.fill([2, 3, 4], np.log(np.expm1(1.0 - 1e-5)).astype(np.float32))],
+        axis=-1,
+    )
     moved = tf.concat([tf.fill([2, 3, 4], 5.0), tf.ones([2, 3, 4])], axis=-1)
     first_is_free = kind == "bottom_up"
     posteriors = [normal, moved, moved] if first_is_free else [moved, moved, normal]
@@ -85,8 +119,16 @@ def test_refined_posteriors_meet_one_prior(monkeypatch):
     model, image = make(num_steps=3)
     drawn, met = [], []
     divergences, divergence = model.priors.divergences, model.priors.divergence
-    monkeypatch.setattr(model.priors, "divergences", lambda *args: drawn.append(divergences(*args)) or met.clear() or drawn[0])
-    monkeypatch.setattr(model.priors, "divergence", lambda posterior, *prior: met.append(prior) or divergence(posterior, *prior))
+    monkeypatch.setattr(
+        model.priors,
+        "divergences",
+        lambda *args: drawn.append(divergences(*args)) or met.clear() or drawn[0],
+    )
+    monkeypatch.setattr(
+        model.priors,
+        "divergence",
+        lambda posterior, *prior: met.append(prior) or divergence(posterior, *prior),
+    )
     outputs_of(model, image)
     assert len(met) == 3 and all(prior[0] is drawn[0][1][0] for prior in met)
 
@@ -110,35 +152,69 @@ def test_variance_is_capped():
 
 
 def test_learning_rate_and_refinements_of_the_paper():
-    train, model = resolve("efficient_morl", "multi_dsprites").train, resolve("efficient_morl", "multi_dsprites").model
+    train, model = (
+        resolve("efficient_morl", "multi_dsprites").train,
+        resolve("efficient_morl", "multi_dsprites").model,
+    )
     rate = schedule_of(train).at
-    np.testing.assert_allclose([rate(step) for step in (0, 5_000, 10_000, 110_000, 210_000)], [0, 2e-4, 4e-4, 2e-4, 1e-4])
+    np.testing.assert_allclose(
+        [rate(step) for step in (0, 5_000, 10_000, 110_000, 210_000)], [0, 2e-4, 4e-4, 2e-4, 1e-4]
+    )
     schedule = ((0, model.num_steps), *model.curriculum)
     assert [stage_at(schedule, step)[0] for step in (0, 99_999, 100_000, 300_000)] == [3, 3, 1, 1]
 
 
 def test_schedule_of_the_refinements():
-    assert EfficientMORL(EfficientMORLConfig(encoder_channels=(2,), decoder_channels=(2, 2, 2))).stages() == ((0, Stage(3)),)
+    assert EfficientMORL(
+        EfficientMORLConfig(encoder_channels=(2,), decoder_channels=(2, 2, 2))
+    ).stages() == ((0, Stage(3)),)
     model, _ = make(curriculum=((100_000, 1),))
     assert model.stages() == ((0, Stage(2)), (100_000, Stage(1)))
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"decoder": "big", "image_size": (35, 35)},
-     ('`model.image_size` must be sides of 16, 32, 48, 64, ... pixels for model.decoder="big", which doubles its grid four times. '
-      "Received: model.image_size=(35, 35).")),
-    ({"num_steps": -1}, "`num_steps` must be at least 0. Received: num_steps=-1."),
-    ({"num_layers": 0, "num_steps": 0}, "`num_steps` must be at least 1. Received: num_steps=0."),
-    ({"num_layers": 0, "curriculum": ((10, 0),)},
-     ("`model.curriculum` must be pairs (step, number), the steps rising from above 0, the numbers at least 1. "
-      "Received: model.curriculum=((10, 0),).")),
-    ({"num_layers": -1}, "`model.num_layers` must be at least 0. Received: model.num_layers=-1."),
-    ({"curriculum": ((5, 2), (5, 1))},
-     ("`model.curriculum` must be pairs (step, number), the steps rising from above 0, the numbers at least 0. "
-      "Received: model.curriculum=((5, 2), (5, 1)).")),
-    ({"likelihood_scale": 0.0}, "`model.likelihood_scale` must be positive. Received: model.likelihood_scale=0.0."),
-    ({"prior": "reverse"}, "Unknown value for `prior`: 'reverse'. Did you mean 'reversed'? Valid: bottom_up, reversed, reversed++."),
-])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            {"decoder": "big", "image_size": (35, 35)},
+            (
+                '`model.image_size` must be sides of 16, 32, 48, 64, ... pixels for model.decoder="big", which doubles its grid four times. '
+                "Received: model.image_size=(35, 35)."
+            ),
+        ),
+        ({"num_steps": -1}, "`num_steps` must be at least 0. Received: num_steps=-1."),
+        (
+            {"num_layers": 0, "num_steps": 0},
+            "`num_steps` must be at least 1. Received: num_steps=0.",
+        ),
+        (
+            {"num_layers": 0, "curriculum": ((10, 0),)},
+            (
+                "`model.curriculum` must be pairs (step, number), the steps rising from above 0, the numbers at least 1. "
+                "Received: model.curriculum=((10, 0),)."
+            ),
+        ),
+        (
+            {"num_layers": -1},
+            "`model.num_layers` must be at least 0. Received: model.num_layers=-1.",
+        ),
+        (
+            {"curriculum": ((5, 2), (5, 1))},
+            (
+                "`model.curriculum` must be pairs (step, number), the steps rising from above 0, the numbers at least 0. "
+                "Received: model.curriculum=((5, 2), (5, 1))."
+            ),
+        ),
+        (
+            {"likelihood_scale": 0.0},
+            "`model.likelihood_scale` must be positive. Received: model.likelihood_scale=0.0.",
+        ),
+        (
+            {"prior": "reverse"},
+            "Unknown value for `prior`: 'reverse'. Did you mean 'reversed'? Valid: bottom_up, reversed, reversed++.",
+        ),
+    ],
+)
 def test_wrong_settings(changes, message):
     with pytest.raises(UserError) as error:
         EfficientMORL(EfficientMORLConfig().override(changes))
@@ -153,7 +229,9 @@ def test_negative_number_of_refinements_is_refused():
 
 @pytest.mark.parametrize("target", [float("inf"), float("-inf"), float("nan"), -1.31])
 def test_targets_out_of_reach(target):
-    with pytest.raises(UserError, match="`model.geco_target` must be finite and within reach, at least -1.304"):
+    with pytest.raises(
+        UserError, match="`model.geco_target` must be finite and within reach, at least -1.304"
+    ):
         EfficientMORLConfig(geco_target=target)
 
 
@@ -165,4 +243,7 @@ def test_warning_about_a_target_that_any_picture_meets():
 def test_warning_about_a_target_below_the_floor():
     (text,) = EfficientMORLConfig(geco_target=-1.224).warnings()
     assert "-1.224" in text and "-1.204" in text
-    assert not EfficientMORLConfig(geco_target=-2.206, likelihood_scale=0.1).warnings() and not EfficientMORLConfig().warnings()
+    assert (
+        not EfficientMORLConfig(geco_target=-2.206, likelihood_scale=0.1).warnings()
+        and not EfficientMORLConfig().warnings()
+    )

@@ -17,7 +17,9 @@ def tiny(**changes):
 
 
 def clustering(features, gain, num_slots=3):
-    config = GenesisConfig(variant="genesis_v2", num_slots=num_slots, v2_embedding_size=4, v2_embedding_gain=gain)
+    config = GenesisConfig(
+        variant="genesis_v2", num_slots=num_slots, v2_embedding_size=4, v2_embedding_gain=gain
+    )
     layer = PixelClustering(config)
     layer.build(features.shape)
     layer.embedding.kernel.assign(np.eye(features.shape[-1], 4)[None, None])
@@ -73,7 +75,9 @@ def test_gradient_passes_the_bounds_of_the_shares():
     with tf.GradientTape() as tape:
         tape.watch(features)
         log_masks, _ = layer(features, priorities(1, 60), num_slots=3)
-        total = tf.reduce_sum(tf.exp(log_masks[:, 0]) * tf.reshape(tf.range(1.0, 61.0), [1, 6, 10, 1]))
+        total = tf.reduce_sum(
+            tf.exp(log_masks[:, 0]) * tf.reshape(tf.range(1.0, 61.0), [1, 6, 10, 1])
+        )
     gradient = tape.gradient(total, features)
     far = np.exp(log_masks[0, 0, ..., 0]) < 0.0101
     assert far.any() and np.isfinite(gradient).all()
@@ -88,9 +92,15 @@ def test_latents_describe_the_mean_features_of_their_pixels():
     q = network.posterior(features, attention)
     heads = network.head_output(network.head(features))
     for k in range(3):
-        mean = tf.reduce_sum(attention[:, k] * heads, [1, 2]) / tf.reduce_sum(attention[:, k], [1, 2])
-        np.testing.assert_allclose(q.loc[:, k], network.mlp(network.norm(mean))[:, : q.loc.shape[-1]], atol=1e-5)
-    empty = network.posterior(features, tf.exp(tf.math.log(attention) - [[[[[0.0]]], [[[60.0]]], [[[0.0]]]]]))
+        mean = tf.reduce_sum(attention[:, k] * heads, [1, 2]) / tf.reduce_sum(
+            attention[:, k], [1, 2]
+        )
+        np.testing.assert_allclose(
+            q.loc[:, k], network.mlp(network.norm(mean))[:, : q.loc.shape[-1]], atol=1e-5
+        )
+    empty = network.posterior(
+        features, tf.exp(tf.math.log(attention) - [[[[[0.0]]], [[[60.0]]], [[[0.0]]]]])
+    )
     np.testing.assert_allclose(empty.loc, q.loc, atol=1e-4)  # a mean over few pixels is a mean
 
 
@@ -108,7 +118,9 @@ def test_embeddings_begin_as_places_and_learn_from_the_picture():
     network = model.network
     embedded = network.clustering.embeddings(tf.nn.relu(network.encoder(image)))
     np.testing.assert_array_equal(embedded[..., :-2], np.zeros((4, 120, 6)))
-    np.testing.assert_array_equal(embedded[0, :, -2:], np.reshape(network.clustering.grid, (120, 2)))
+    np.testing.assert_array_equal(
+        embedded[0, :, -2:], np.reshape(network.clustering.grid, (120, 2))
+    )
     _, _, grads = conformance.gradients(model, image)
     by_path = dict(zip([v.path for v in model.trainable_variables], grads, strict=True))
     assert abs(float(by_path["Genesis/network/clustering/gain"])) > 0

@@ -23,7 +23,9 @@ def make(case="iodine", **overrides):
 def first_evidence(model, image, t=0):
     posterior = model.first_posterior(image.shape[0], model.config.num_slots)
     posterior += tf.constant(np.random.default_rng(0).normal(0, 0.5, posterior.shape), tf.float32)
-    return posterior, model.score(image, posterior, conformance.seed(), t, model.decoder.operators())
+    return posterior, model.score(
+        image, posterior, conformance.seed(), t, model.decoder.operators()
+    )
 
 
 @pytest.mark.parametrize("case, weight", [*((case, 1.0) for case in CASES), ("iodine", 10.0)])
@@ -32,19 +34,25 @@ def test_inner_gradient_equals_autodiff_of_the_negative_elbo(case, weight):
     model, image = make(case, likelihood_weight=weight)
     config = model.config
     posterior, evidence = first_evidence(model, image)
-    noise = random.normal(conformance.seed(), "iodine/posterior", [*posterior.shape[:2], config.latent_size], index=0)
+    noise = random.normal(
+        conformance.seed(), "iodine/posterior", [*posterior.shape[:2], config.latent_size], index=0
+    )
     with tf.GradientTape() as tape:
         tape.watch(posterior)
         q = diagonal_gaussian(posterior)
         decoded = model.render(q.mean() + q.stddev() * noise)
-        log_prob = SpatialMixture(decoded[..., 1:], decoded[..., :1], config.likelihood_scale, config.likelihood).log_prob(image)
+        log_prob = SpatialMixture(
+            decoded[..., 1:], decoded[..., :1], config.likelihood_scale, config.likelihood
+        ).log_prob(image)
         kl = q.kl_divergence(isotropic_prior(q.mean().shape, config.prior_variance))
         loss = -weight * log_prob + tf.reduce_sum(kl, axis=1)
     expected = tape.gradient(loss, posterior).numpy()
     np.testing.assert_allclose(evidence.nll, -log_prob, rtol=1e-5)
     np.testing.assert_allclose(evidence.kl, kl, rtol=1e-5)
     np.testing.assert_allclose(model.negative_elbo(evidence), loss, rtol=1e-5)
-    np.testing.assert_allclose(evidence.posterior_gradient, expected, atol=2e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(
+        evidence.posterior_gradient, expected, atol=2e-5 * np.abs(expected).max()
+    )
 
 
 def test_loss_is_the_weighted_sum_of_the_elbos():
@@ -55,7 +63,9 @@ def test_loss_is_the_weighted_sum_of_the_elbos():
     expected = history @ np.array([0, 0.2, 0.4, 0.6, 0.8, 1])
     np.testing.assert_allclose(outputs.loss_terms["weighted_loss"], expected, rtol=1e-5)
     np.testing.assert_allclose(outputs.loss_terms["elbo"], -history[:, -1], rtol=1e-6)
-    np.testing.assert_allclose(outputs.loss_terms["nll"] + outputs.loss_terms["kl"], history[:, -1], rtol=1e-6)
+    np.testing.assert_allclose(
+        outputs.loss_terms["nll"] + outputs.loss_terms["kl"], history[:, -1], rtol=1e-6
+    )
     loss, _ = model.objective(outputs, 0)
     np.testing.assert_allclose(loss, expected.mean(), rtol=1e-5)
 
@@ -63,10 +73,14 @@ def test_loss_is_the_weighted_sum_of_the_elbos():
 def test_other_loss_weights():
     model, image = make(loss_weights="list", loss_weight_list=(0.0, 0.0, 1.0))
     outputs = model(image, seed=conformance.seed())
-    np.testing.assert_allclose(outputs.loss_terms["weighted_loss"], -outputs.loss_terms["elbo"], rtol=1e-6)
+    np.testing.assert_allclose(
+        outputs.loss_terms["weighted_loss"], -outputs.loss_terms["elbo"], rtol=1e-6
+    )
     constant, _ = make(loss_weights="constant")
     outputs = constant(image, seed=conformance.seed())
-    np.testing.assert_allclose(outputs.loss_terms["weighted_loss"], tf.reduce_sum(outputs.history["loss"], 1), rtol=1e-6)
+    np.testing.assert_allclose(
+        outputs.loss_terms["weighted_loss"], tf.reduce_sum(outputs.history["loss"], 1), rtol=1e-6
+    )
     with pytest.raises(UserError, match="`model.loss_weight_list` must have num_steps"):
         model(image, num_steps=3)
 
@@ -97,16 +111,38 @@ def test_initial_posterior_of_the_prior():
 
 def test_initial_values_of_the_initial_posterior():
     """Uniform within sqrt(6 / (4 D)): 0.153 for D = 64."""
-    values = np.concatenate([Iodine(IodineConfig(latent_size=64, decoder_channels=(2,), refinement_channels=(2,), refinement_mlp=(2,))).initial
-                             for _ in range(3)])
+    values = np.concatenate(
+        [
+            Iodine(
+                IodineConfig(
+                    latent_size=64,
+                    decoder_channels=(2,),
+                    refinement_channels=(2,),
+                    refinement_mlp=(2,),
+                )
+            ).initial
+            for _ in range(3)
+        ]
+    )
     limit = np.sqrt(6 / 256)
     assert 0.9 * limit < np.abs(values).max() <= limit and round(limit, 3) == 0.153
 
 
 def test_stopped_inputs_carry_no_second_order_gradient():
     """With the five gradient-like inputs alone, the refinement inputs do not depend on the decoder's weights at all."""
-    switched = {f"inputs.{n}": n in NORMALISED for n in
-                ("image", "means", "mask", "mask_logits", "mask_posterior", "coordinates", "posterior", *NORMALISED)}
+    switched = {
+        f"inputs.{n}": n in NORMALISED
+        for n in (
+            "image",
+            "means",
+            "mask",
+            "mask_logits",
+            "mask_posterior",
+            "coordinates",
+            "posterior",
+            *NORMALISED,
+        )
+    }
     model, image = make("iodine", **switched)
     with tf.GradientTape() as tape:
         posterior, evidence = first_evidence(model, image)
@@ -117,7 +153,7 @@ def test_stopped_inputs_carry_no_second_order_gradient():
     norms = [v.value for v in model.refinement_inputs.trainable_variables]
     gradients = tape.gradient(loss, [*decoder, model.initial.value, *norms])
     assert all(g is None for g in gradients[: len(decoder) + 1])
-    assert len(norms) == 10 and all(np.abs(g).max() > 0 for g in gradients[len(decoder) + 1:])
+    assert len(norms) == 10 and all(np.abs(g).max() > 0 for g in gradients[len(decoder) + 1 :])
 
 
 def test_number_of_decoder_passes():
@@ -126,12 +162,20 @@ def test_number_of_decoder_passes():
     num_convolutions = len(model.decoder.stack.stages)
 
     def count(num_steps):
-        graph = tf.function(lambda x: model(x, num_steps=num_steps, seed=conformance.seed()).recon).get_concrete_function(image).graph
+        graph = (
+            tf.function(lambda x: model(x, num_steps=num_steps, seed=conformance.seed()).recon)
+            .get_concrete_function(image)
+            .graph
+        )
         ops = [op.type for op in graph.get_operations()]
-        return sum(op == "Conv2DBackpropInput" for op in ops), sum(op == "Conv2DBackpropFilter" for op in ops)
+        return sum(op == "Conv2DBackpropInput" for op in ops), sum(
+            op == "Conv2DBackpropFilter" for op in ops
+        )
 
     inputs, filters = np.subtract(count(3), count(2))
-    assert inputs == num_convolutions and filters <= num_convolutions  # filters: traced by the tape, pruned when run
+    assert (
+        inputs == num_convolutions and filters <= num_convolutions
+    )  # filters: traced by the tape, pruned when run
 
 
 def test_gradients_flow_through_the_steps():
@@ -139,7 +183,12 @@ def test_gradients_flow_through_the_steps():
     model, image = make(num_steps=1)
     with tf.GradientTape() as tape:
         posterior, evidence = first_evidence(model, image)
-        refined, _ = model.update(image, posterior, evidence, model.refinement.initial_memory(posterior.shape[0] * posterior.shape[1]))
+        refined, _ = model.update(
+            image,
+            posterior,
+            evidence,
+            model.refinement.initial_memory(posterior.shape[0] * posterior.shape[1]),
+        )
         loss = tf.reduce_sum(refined**2)
     assert all(np.abs(g).max() > 0 for g in tape.gradient(loss, model.decoder.trainable_variables))
 
@@ -148,7 +197,12 @@ def test_update_is_additive():
     model, image = make()
     model.refinement.output_layer.kernel.assign(tf.zeros_like(model.refinement.output_layer.kernel))
     posterior, evidence = first_evidence(model, image)
-    refined, _ = model.update(image, posterior, evidence, model.refinement.initial_memory(posterior.shape[0] * posterior.shape[1]))
+    refined, _ = model.update(
+        image,
+        posterior,
+        evidence,
+        model.refinement.initial_memory(posterior.shape[0] * posterior.shape[1]),
+    )
     np.testing.assert_array_equal(refined, posterior)
 
 
@@ -158,18 +212,34 @@ def test_decode_and_outputs_agree():
     np.testing.assert_array_equal(outputs.slots, outputs.posterior["loc"])
     scene = model.decode(outputs.posterior["loc"])
     assert scene.recon.shape == outputs.recon.shape
-    np.testing.assert_allclose(outputs.loss_terms["kl"], tf.reduce_sum(outputs.posterior["kl"], 1), rtol=1e-6)
+    np.testing.assert_allclose(
+        outputs.loss_terms["kl"], tf.reduce_sum(outputs.posterior["kl"], 1), rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"likelihood_scale": 0.0}, "`model.likelihood_scale` must be positive. Received: model.likelihood_scale=0.0."),
-        ({"prior_variance": -1.0}, "`model.prior_variance` must be positive. Received: model.prior_variance=-1.0."),
-        ({"latent_size": 0}, "`model.latent_size` must be positive. Received: model.latent_size=0."),
-        ({"likelihood": "gauss"}, "Unknown value for `likelihood`: 'gauss'. Valid: logistic, normal."),
-        ({"inputs.posterior": False, "inputs.posterior_gradient": False},
-         "`model.inputs` must be a set with posterior or posterior_gradient. Received: model.inputs=()."),
+        (
+            {"likelihood_scale": 0.0},
+            "`model.likelihood_scale` must be positive. Received: model.likelihood_scale=0.0.",
+        ),
+        (
+            {"prior_variance": -1.0},
+            "`model.prior_variance` must be positive. Received: model.prior_variance=-1.0.",
+        ),
+        (
+            {"latent_size": 0},
+            "`model.latent_size` must be positive. Received: model.latent_size=0.",
+        ),
+        (
+            {"likelihood": "gauss"},
+            "Unknown value for `likelihood`: 'gauss'. Valid: logistic, normal.",
+        ),
+        (
+            {"inputs.posterior": False, "inputs.posterior_gradient": False},
+            "`model.inputs` must be a set with posterior or posterior_gradient. Received: model.inputs=().",
+        ),
     ],
 )
 def test_wrong_settings(changes, message):
@@ -180,13 +250,22 @@ def test_wrong_settings(changes, message):
 
 @pytest.mark.parametrize("size", [(8, 8), (10, 12), (35, 35)], ids=str)
 def test_deconvolution_decoder_reaches_the_image(size):
-    model = Iodine(IodineConfig(image_size=size, decoder="deconv", refinement_channels=(2,), refinement_mlp=(2,)))
+    model = Iodine(
+        IodineConfig(
+            image_size=size, decoder="deconv", refinement_channels=(2,), refinement_mlp=(2,)
+        )
+    )
     assert model.decode(tf.zeros([1, 2, 32])).recon.shape == (1, *size, 3)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
 def test_extreme_posteriors_are_finite(scale):
     model, image = make()
-    posterior = scale * tf.constant(np.random.default_rng(0).normal(size=(conformance.BATCH, 3, 8)), tf.float32)
+    posterior = scale * tf.constant(
+        np.random.default_rng(0).normal(size=(conformance.BATCH, 3, 8)), tf.float32
+    )
     evidence = model.score(image, posterior, conformance.seed(), 0, model.decoder.operators())
-    assert all(np.isfinite(x).all() for x in (evidence.nll, evidence.kl, evidence.posterior_gradient, *evidence.terms))
+    assert all(
+        np.isfinite(x).all()
+        for x in (evidence.nll, evidence.kl, evidence.posterior_gradient, *evidence.terms)
+    )

@@ -5,9 +5,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tfobj.datasets.generators import tetris
 
 from tfobj import random
-from tfobj.datasets.generators import tetris
 from tfobj.models.iodine import Iodine, IodineConfig
 from tfobj.models.slot_attention import SlotAttentionAutoencoder, SlotAttentionConfig
 
@@ -19,7 +19,9 @@ def overfit(model, image, steps, rate, clip=None):
 
     @tf.function
     def update(step):
-        _, terms, gradients = model.loss_and_gradients({"image": tf.constant(image)}, random.make_seed(0, step), step)
+        _, terms, gradients = model.loss_and_gradients(
+            {"image": tf.constant(image)}, random.make_seed(0, step), step
+        )
         optimizer.apply(gradients, model.trainable_variables)
         return terms["loss"]
 
@@ -32,13 +34,18 @@ def tetris_images(count=8):
 
 def mean_history(model, image, repeats=4):
     """Mean of L_t [B, R + 1] over several draws of the noise."""
-    return np.mean([model(image, seed=random.make_seed(100 + r)).history["loss"] for r in range(repeats)], axis=0)
+    return np.mean(
+        [model(image, seed=random.make_seed(100 + r)).history["loss"] for r in range(repeats)],
+        axis=0,
+    )
 
 
 @pytest.mark.parametrize("name", ["slot_attention", "slot_mlp"])
 def test_slot_autoencoders_overfit(name):
     case = next(c for c in conformance.MODELS if c.model == name)
-    model = conformance.build(case, encoder_channels=(12, 12), decoder_channels=(12, 12), slot_size=16)
+    model = conformance.build(
+        case, encoder_channels=(12, 12), decoder_channels=(12, 12), slot_size=16
+    )
     image = conformance.scenes(case.config)
     losses = overfit(model, image, 150, 5e-3)
     assert losses[-10:].mean() < 0.2 * losses[0], losses[::25]
@@ -48,7 +55,11 @@ def test_iodine_overfits_and_refinement_helps():
     case = next(c for c in conformance.MODELS if c.model == "iodine")
     # Four pictures can also be learned by heart without refinement: of the seeds 3, 4, 5 the first does so after 300 steps.
     keras.utils.set_random_seed(4)
-    model = Iodine(case.config.override({"decoder_channels": (12, 12), "refinement_channels": (12, 12), "likelihood_scale": 0.2}))
+    model = Iodine(
+        case.config.override(
+            {"decoder_channels": (12, 12), "refinement_channels": (12, 12), "likelihood_scale": 0.2}
+        )
+    )
     image = conformance.scenes(case.config)
     losses = overfit(model, image, 200, 3e-3, clip=5.0)
     assert np.isfinite(losses).all() and losses[-10:].mean() < losses[:3].mean() - 100, losses[::25]

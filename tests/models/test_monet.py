@@ -22,7 +22,9 @@ def make(**overrides):
 
 
 def log_softmax(shape, seed=0, spread=3.0):
-    return tf.nn.log_softmax(np.random.default_rng(seed).normal(0, spread, shape).astype(np.float32), axis=1)
+    return tf.nn.log_softmax(
+        np.random.default_rng(seed).normal(0, spread, shape).astype(np.float32), axis=1
+    )
 
 
 @pytest.mark.parametrize("side, parameters", [(32, 749_701), (64, 974_085), (128, 1_788_293)])
@@ -33,18 +35,25 @@ def test_parameters(side, parameters):
 
 def test_parts_of_the_64_pixel_model():
     model = Monet(MonetConfig())
-    assert [sum(int(tf.size(w.value)) for w in part.trainable_weights) for part in (model.attention, model.encoder, model.decoder)] == [
-        604_513, 336_480, 33_092]
+    assert [
+        sum(int(tf.size(w.value)) for w in part.trainable_weights)
+        for part in (model.attention, model.encoder, model.decoder)
+    ] == [604_513, 336_480, 33_092]
     assert model.decoder.first.size == (72, 72) and model.encoder.num_features == 4 * 4 * 64
 
 
 @pytest.mark.parametrize("size", [(35, 35), (96, 96), (48, 64)])
 def test_shapes(size):
-    model = Monet(MonetConfig(image_size=size, unet_filters=4, encoder_channels=(4, 4), decoder_channels=(4, 4)))
+    model = Monet(
+        MonetConfig(
+            image_size=size, unet_filters=4, encoder_channels=(4, 4), decoder_channels=(4, 4)
+        )
+    )
     outputs = model(tf.zeros([2, *size, 3]), num_slots=3, seed=conformance.seed())
     assert outputs.masks.shape == (2, 3, *size, 1) and outputs.slots.shape == (2, 3, 16)
     assert {name: tuple(x.shape) for name, x in outputs.history.items()} == dict.fromkeys(
-        ("scopes", "stick_masks", "decoded_masks"), (2, 3, *size, 1))
+        ("scopes", "stick_masks", "decoded_masks"), (2, 3, *size, 1)
+    )
 
 
 def test_masks_break_the_scope():
@@ -77,7 +86,9 @@ def test_even_attention_halves_the_scope(monkeypatch):
     model, image = make()
     monkeypatch.setattr(model, "attention", Attention([0.0, 0.0, 0.0]))
     log_masks, _ = model.attend(image, 4)
-    np.testing.assert_allclose(np.exp(log_masks)[0, :, 0, 0, 0], [1 / 2, 1 / 4, 1 / 8, 1 / 8], rtol=1e-6)
+    np.testing.assert_allclose(
+        np.exp(log_masks)[0, :, 0, 0, 0], [1 / 2, 1 / 4, 1 / 8, 1 / 8], rtol=1e-6
+    )
     assert len(model.attention.inputs) == 3  # the last slot needs no network
 
 
@@ -101,9 +112,14 @@ def test_networks_see_no_less_than_the_lowest_log_mask(monkeypatch):
     outputs = model(image, seed=conformance.seed())
     shown = model.attention.inputs[1][..., 3]
     np.testing.assert_array_equal(shown, np.full(shown.shape, -14.0))
-    assert seen[0].shape == (conformance.BATCH * 3, 10, 12, 4) and seen[0].numpy()[..., 3].min() == -14.0
+    assert (
+        seen[0].shape == (conformance.BATCH * 3, 10, 12, 4)
+        and seen[0].numpy()[..., 3].min() == -14.0
+    )
     np.testing.assert_array_equal(seen[0].numpy().reshape(4, 3, 10, 12, 4)[:, 1, ..., :3], image)
-    np.testing.assert_allclose(outputs.history["scopes"][0, :, 0, 0, 0], [1, np.exp(-60), 0], rtol=1e-5)
+    np.testing.assert_allclose(
+        outputs.history["scopes"][0, :, 0, 0, 0], [1, np.exp(-60), 0], rtol=1e-5
+    )
 
 
 def test_the_likelihood_does_not_clamp(monkeypatch):
@@ -111,43 +127,69 @@ def test_the_likelihood_does_not_clamp(monkeypatch):
     model, image = make()
     monkeypatch.setattr(model, "attention", Attention([60.0, 60.0]))
     means = np.stack([np.full_like(image, 100.0), image, np.full_like(image, 100.0)], axis=1)
-    monkeypatch.setattr(model, "render", lambda latents: (tf.constant(means), tf.zeros([conformance.BATCH, 3, 10, 12, 1])))
+    monkeypatch.setattr(
+        model,
+        "render",
+        lambda latents: (tf.constant(means), tf.zeros([conformance.BATCH, 3, 10, 12, 1])),
+    )
     nll = model(image, seed=conformance.seed()).loss_terms["nll"]
-    np.testing.assert_allclose(nll, np.full(conformance.BATCH, 360 * (60 + np.log(0.25 * np.sqrt(2 * np.pi)))), rtol=1e-5)
+    np.testing.assert_allclose(
+        nll, np.full(conformance.BATCH, 360 * (60 + np.log(0.25 * np.sqrt(2 * np.pi)))), rtol=1e-5
+    )
 
 
 def test_one_logit_equals_two():
     """sigmoid(a) is the first of softmax(a1, a2) where a = a1 - a2 (the parametrisation of some re-implementations)."""
     two = np.random.default_rng(0).normal(0, 5, (100, 2)).astype(np.float32)
     one = two[:, 0] - two[:, 1]
-    np.testing.assert_allclose(tf.nn.log_softmax(two), np.stack([-tf.nn.softplus(-one), -tf.nn.softplus(one)], 1), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        tf.nn.log_softmax(two),
+        np.stack([-tf.nn.softplus(-one), -tf.nn.softplus(one)], 1),
+        rtol=1e-4,
+        atol=1e-6,
+    )
 
 
 def test_likelihood_of_one_hot_masks_is_that_of_each_slot():
     """Pixels of slot 1 under the background's standard deviation, all others under the foreground's; every channel by itself."""
     model, image = make()
     owner = np.random.default_rng(0).integers(0, 3, (conformance.BATCH, 1, 10, 12, 1))
-    log_masks = np.where(owner == np.arange(3)[None, :, None, None, None], 0.0, -1e4).astype(np.float32)
-    means = np.random.default_rng(1).uniform(size=(conformance.BATCH, 3, 10, 12, 3)).astype(np.float32)
+    log_masks = np.where(owner == np.arange(3)[None, :, None, None, None], 0.0, -1e4).astype(
+        np.float32
+    )
+    means = (
+        np.random.default_rng(1).uniform(size=(conformance.BATCH, 3, 10, 12, 3)).astype(np.float32)
+    )
     got = SpatialMixture(means, log_masks, model.pixel_scale(3), reduce="channel").log_prob(image)
     chosen = np.take_along_axis(means, owner, axis=1)[:, 0]
     scale = np.where(owner[:, 0] == 0, 0.2, 0.25)
-    expected = (-0.5 * ((image - chosen) / scale) ** 2 - np.log(scale * np.sqrt(2 * np.pi))).sum((1, 2, 3))
+    expected = (-0.5 * ((image - chosen) / scale) ** 2 - np.log(scale * np.sqrt(2 * np.pi))).sum(
+        (1, 2, 3)
+    )
     np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
 def test_nll_is_a_mixture_per_pixel_and_channel():
     model, image = make()
     outputs = model(image, seed=conformance.seed())
-    density = tfp.distributions.Normal(outputs.slot_recons, tf.constant([0.2, 0.25, 0.25])[:, None, None, None])
+    density = tfp.distributions.Normal(
+        outputs.slot_recons, tf.constant([0.2, 0.25, 0.25])[:, None, None, None]
+    )
     joint = tf.math.log(outputs.masks) + density.log_prob(image[:, None])
-    np.testing.assert_allclose(outputs.loss_terms["nll"], -tf.reduce_sum(tf.reduce_logsumexp(joint, 1), [1, 2, 3]), rtol=1e-4)
+    np.testing.assert_allclose(
+        outputs.loss_terms["nll"],
+        -tf.reduce_sum(tf.reduce_logsumexp(joint, 1), [1, 2, 3]),
+        rtol=1e-4,
+    )
 
 
 def test_latent_divergence_is_the_closed_form():
     model, image = make()
     outputs = model(image, seed=conformance.seed())
-    loc, scale = np.asarray(outputs.posterior["loc"], np.float64), np.asarray(outputs.posterior["scale"], np.float64)
+    loc, scale = (
+        np.asarray(outputs.posterior["loc"], np.float64),
+        np.asarray(outputs.posterior["scale"], np.float64),
+    )
     expected = 0.5 * (scale**2 + loc**2 - 1 - 2 * np.log(scale))
     np.testing.assert_allclose(outputs.posterior["kl"], expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(outputs.loss_terms["kl"], expected.sum((1, 2)), rtol=1e-4)
@@ -168,9 +210,13 @@ def test_mask_divergence_of_equal_masks_is_zero_and_of_others_is_not():
     np.testing.assert_allclose(mask_divergence(masks, masks), [0, 0], atol=1e-5)
     p, q = np.maximum(np.exp(masks), 1e-5), np.maximum(np.exp(others), 1e-5)
     p, q = p / p.sum(1, keepdims=True), q / q.sum(1, keepdims=True)
-    np.testing.assert_allclose(mask_divergence(masks, others), (p * np.log(p / q)).sum((1, 2, 3, 4)), rtol=1e-4)
+    np.testing.assert_allclose(
+        mask_divergence(masks, others), (p * np.log(p / q)).sum((1, 2, 3, 4)), rtol=1e-4
+    )
     assert (mask_divergence(masks, others).numpy() > 1).all()
-    assert not np.allclose(mask_divergence(masks, others), mask_divergence(others, masks), rtol=0.01)  # from the attention to the reconstruction
+    assert not np.allclose(
+        mask_divergence(masks, others), mask_divergence(others, masks), rtol=0.01
+    )  # from the attention to the reconstruction
 
 
 def test_mask_divergence_of_vanished_masks_is_finite():
@@ -189,9 +235,15 @@ def test_orientation_of_the_mask_divergence(monkeypatch):
     model, image = make(image_size=(10, 10))
     log_masks, _ = model.attend(image, 3)
     for decoded, is_zero in ((log_masks, True), (tf.transpose(log_masks, [0, 1, 3, 2, 4]), False)):
-        monkeypatch.setattr(model, "render", lambda latents, decoded=decoded: (tf.zeros([4, 3, 10, 10, 3]), decoded + 2.0))
+        monkeypatch.setattr(
+            model,
+            "render",
+            lambda latents, decoded=decoded: (tf.zeros([4, 3, 10, 10, 3]), decoded + 2.0),
+        )
         divergence = model(image, seed=conformance.seed()).loss_terms["mask_kl"].numpy()
-        assert (np.abs(divergence) < 1e-4).all() if is_zero else (divergence > 1e-3).all(), divergence
+        assert (np.abs(divergence) < 1e-4).all() if is_zero else (divergence > 1e-3).all(), (
+            divergence
+        )
 
 
 def test_gradients_of_the_reconstruction_term():
@@ -211,7 +263,11 @@ def test_gradients_of_the_reconstruction_term():
         nll = tf.reduce_mean(outputs.loss_terms["nll"])
     scale_kernel = model.encoder.mlp.stages[-1].kernel.value
     to_scale, *to_logits = tape.gradient(nll, [scale_kernel, *cut])
-    assert np.abs(to_scale[:, 4:]).max() > 0 and len(cut) == 3 and all(np.abs(g).max() > 0 for g in to_logits)
+    assert (
+        np.abs(to_scale[:, 4:]).max() > 0
+        and len(cut) == 3
+        and all(np.abs(g).max() > 0 for g in to_logits)
+    )
 
 
 def test_decoding_uses_the_reconstructed_masks():
@@ -220,24 +276,39 @@ def test_decoding_uses_the_reconstructed_masks():
     means, logits = model.render(slots)
     scene = model.decode(slots)
     np.testing.assert_allclose(scene.masks, tf.nn.softmax(logits, 1))
-    np.testing.assert_allclose(scene.recon, tf.reduce_sum(tf.nn.softmax(logits, 1) * means, 1), atol=1e-6)
+    np.testing.assert_allclose(
+        scene.recon, tf.reduce_sum(tf.nn.softmax(logits, 1) * means, 1), atol=1e-6
+    )
     assert 0 < means.numpy().min() and means.numpy().max() < 1
 
 
 def test_initial_kernels():
     """Uniform within 1 / sqrt(fan in)."""
     model = Monet(MonetConfig(image_size=(32, 32)))
-    for kernel, fan_in in ((model.encoder.cnn.stages[3].kernel, 9 * 64), (model.encoder.mlp.stages[0].kernel, 256),
-                           (model.decoder.first.kernel, 9 * 18), (model.attention.down[1].convolution.kernel, 9 * 32)):
+    for kernel, fan_in in (
+        (model.encoder.cnn.stages[3].kernel, 9 * 64),
+        (model.encoder.mlp.stages[0].kernel, 256),
+        (model.decoder.first.kernel, 9 * 18),
+        (model.attention.down[1].convolution.kernel, 9 * 32),
+    ):
         limit = np.abs(kernel).max() * fan_in**0.5
         assert 0.95 < limit <= 1.0
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"num_steps": 2}, "`model.num_steps` must be 1: MONet has no refinement. Received: model.num_steps=2."),
-    ({"background_scale": 0.0}, "`model.background_scale` must be positive. Received: model.background_scale=0.0."),
-    ({"gamma": -1.0}, "`model.gamma` must be at least 0. Received: model.gamma=-1.0."),
-])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            {"num_steps": 2},
+            "`model.num_steps` must be 1: MONet has no refinement. Received: model.num_steps=2.",
+        ),
+        (
+            {"background_scale": 0.0},
+            "`model.background_scale` must be positive. Received: model.background_scale=0.0.",
+        ),
+        ({"gamma": -1.0}, "`model.gamma` must be at least 0. Received: model.gamma=-1.0."),
+    ],
+)
 def test_wrong_settings(changes, message):
     with pytest.raises(UserError) as error:
         MonetConfig().override(changes)
@@ -247,8 +318,18 @@ def test_wrong_settings(changes, message):
 def test_the_first_slot_takes_the_background():
     """After a short run on sprites the slot with the smaller standard deviation holds the background, and the loss has fallen."""
     keras.utils.set_random_seed(0)
-    config = MonetConfig(image_size=(16, 16), num_slots=3, unet_filters=8, unet_mlp=(16,), encoder_channels=(8, 16), encoder_mlp=(32,),
-                         decoder_channels=(16, 16), background_scale=0.1, foreground_scale=0.15, initial_gain=1.7)
+    config = MonetConfig(
+        image_size=(16, 16),
+        num_slots=3,
+        unet_filters=8,
+        unet_mlp=(16,),
+        encoder_channels=(8, 16),
+        encoder_mlp=(32,),
+        decoder_channels=(16, 16),
+        background_scale=0.1,
+        foreground_scale=0.15,
+        initial_gain=1.7,
+    )
     model = Monet(config)
     rng = np.random.default_rng(0)
     image = np.zeros((32, 16, 16, 3), np.float32)
@@ -261,7 +342,9 @@ def test_the_first_slot_takes_the_background():
 
     @tf.function(autograph=False)
     def update(step):
-        _, terms, gradients = model.loss_and_gradients({"image": tf.constant(image)}, conformance.seed(step=step), step)
+        _, terms, gradients = model.loss_and_gradients(
+            {"image": tf.constant(image)}, conformance.seed(step=step), step
+        )
         optimizer.apply(gradients, model.trainable_variables)
         return terms["loss"]
 

@@ -29,7 +29,12 @@ def test_initial_slots_have_the_learned_moments():
 
 def test_initial_values_of_mean_and_log_sigma():
     """Glorot uniform on [1, 1, D]: within sqrt(6 / (1 + D)), 0.304 for D = 64."""
-    models = [SlotAttentionAutoencoder(SlotAttentionConfig(encoder_channels=(2,), decoder_channels=(2,), decoder_kernels=(3,))) for _ in range(3)]
+    models = [
+        SlotAttentionAutoencoder(
+            SlotAttentionConfig(encoder_channels=(2,), decoder_channels=(2,), decoder_kernels=(3,))
+        )
+        for _ in range(3)
+    ]
     for weight in ("slot_mean", "slot_log_sigma"):
         values = np.concatenate([getattr(m, weight).numpy().ravel() for m in models])
         limit = np.sqrt(6 / 65)
@@ -61,12 +66,23 @@ def test_attention_is_returned_and_sums_to_one_over_slots():
     model, image = make()
     attention = model(image, seed=conformance.seed()).history["attention"]
     assert attention.shape == (conformance.BATCH, 1, 10 * 12, 3)
-    np.testing.assert_allclose(tf.reduce_sum(attention, -1), np.ones((conformance.BATCH, 1, 120)), atol=1e-5)
+    np.testing.assert_allclose(
+        tf.reduce_sum(attention, -1), np.ones((conformance.BATCH, 1, 120)), atol=1e-5
+    )
 
 
 def test_strided_encoder_and_enlarging_decoder():
-    config = SlotAttentionConfig(image_size=(16, 32), encoder_channels=(4, 4), encoder_kernels=(3,), encoder_strides=(1, 2),
-                                 decoder_channels=(4, 4), decoder_kernels=(3,), decoder_strides=(2, 2, 1), decoder_grid=(4, 8), slot_size=5)
+    config = SlotAttentionConfig(
+        image_size=(16, 32),
+        encoder_channels=(4, 4),
+        encoder_kernels=(3,),
+        encoder_strides=(1, 2),
+        decoder_channels=(4, 4),
+        decoder_kernels=(3,),
+        decoder_strides=(2, 2, 1),
+        decoder_grid=(4, 8),
+        slot_size=5,
+    )
     model = SlotAttentionAutoencoder(config)
     assert model.tokens.map_shape[1:3] == (8, 16)
     assert model(conformance.scenes(config, 2)).recon.shape == (2, 16, 32, 3)
@@ -75,7 +91,10 @@ def test_strided_encoder_and_enlarging_decoder():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"decoder_grid": (4,)}, "`model.decoder_grid` must be empty or two numbers. Received: model.decoder_grid=(4,)."),
+        (
+            {"decoder_grid": (4,)},
+            "`model.decoder_grid` must be empty or two numbers. Received: model.decoder_grid=(4,).",
+        ),
         ({"slot_size": 0}, "`model.slot_size` must be positive. Received: model.slot_size=0."),
     ],
 )
@@ -87,8 +106,13 @@ def test_wrong_settings(changes, message):
 
 def test_slot_mlp_has_no_noise_and_fixed_slots():
     model, image = make("slot_mlp")
-    np.testing.assert_array_equal(model(image, seed=conformance.seed(1)).slots, model(image, seed=conformance.seed(2)).slots)
-    with pytest.raises(ValueError, match="`num_slots` of SlotMLPAutoencoder is fixed at construction to 3. Received: num_slots=5."):
+    np.testing.assert_array_equal(
+        model(image, seed=conformance.seed(1)).slots, model(image, seed=conformance.seed(2)).slots
+    )
+    with pytest.raises(
+        ValueError,
+        match="`num_slots` of SlotMLPAutoencoder is fixed at construction to 3. Received: num_slots=5.",
+    ):
         model(image, num_slots=5)
     with pytest.raises(UserError, match="`model.num_steps` must be 1: slot_mlp has no iterations"):
         SlotMLPConfig(num_steps=3)
@@ -96,7 +120,14 @@ def test_slot_mlp_has_no_noise_and_fixed_slots():
 
 @pytest.mark.parametrize("side, window, pooled", [(35, 5, 7), (64, 8, 8), (128, 16, 8), (6, 1, 6)])
 def test_slot_mlp_pooling(side, window, pooled):
-    config = SlotMLPConfig(image_size=(side, side), encoder_channels=(2,), encoder_kernels=(1,), decoder_channels=(2,), decoder_kernels=(1,), hidden=(4,))
+    config = SlotMLPConfig(
+        image_size=(side, side),
+        encoder_channels=(2,),
+        encoder_kernels=(1,),
+        decoder_channels=(2,),
+        decoder_kernels=(1,),
+        hidden=(4,),
+    )
     model = SlotMLPAutoencoder(config)
     assert model.window == (window, window)
     assert model.mlp.stages[0].kernel.shape[0] == pooled**2 * 2

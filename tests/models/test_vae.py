@@ -24,22 +24,40 @@ def make(name, **overrides):
 
 
 def preset(name, dataset, **changes):
-    return VAE(VAEConfig().override({**registry.model_presets("vae")[name, dataset].model, **changes}))
+    return VAE(
+        VAEConfig().override({**registry.model_presets("vae")[name, dataset].model, **changes})
+    )
 
 
-@pytest.mark.parametrize("dataset, size, parameters", [
-    ("tetris", (35, 35), 271_011), ("multi_dsprites", (64, 64), 464_611), ("clevr_with_masks", (128, 128), 1_344_899),
-    ("clevr_with_masks", (96, 96), 886_147)])
+@pytest.mark.parametrize(
+    "dataset, size, parameters",
+    [
+        ("tetris", (35, 35), 271_011),
+        ("multi_dsprites", (64, 64), 464_611),
+        ("clevr_with_masks", (128, 128), 1_344_899),
+        ("clevr_with_masks", (96, 96), 886_147),
+    ],
+)
 def test_parameters_of_the_broadcast_vae(dataset, size, parameters):
     assert preset("paper", dataset, image_size=size).count_trainable() == parameters
 
 
-@pytest.mark.parametrize("size, latents, parameters", [
-    ((96, 96), 99, 3_959_081), ((96, 96), 163, 5_433_769), ((64, 64), 66, 2_351_335), ((64, 64), 26, 1_941_655)],
-    ids=["CLEVR-3", "CLEVR-5", "overlapping polygons", "multi-dSprites"])
+@pytest.mark.parametrize(
+    "size, latents, parameters",
+    [
+        ((96, 96), 99, 3_959_081),
+        ((96, 96), 163, 5_433_769),
+        ((64, 64), 66, 2_351_335),
+        ((64, 64), 26, 1_941_655),
+    ],
+    ids=["CLEVR-3", "CLEVR-5", "overlapping polygons", "multi-dSprites"],
+)
 def test_parameters_of_the_convolutional_vae(size, latents, parameters):
     """Anciukevicius 2020, Table 6, with as many output channels as the image has."""
-    assert VAE(VAEConfig(architecture="conv", image_size=size, latent_size=latents)).count_trainable() == parameters
+    assert (
+        VAE(VAEConfig(architecture="conv", image_size=size, latent_size=latents)).count_trainable()
+        == parameters
+    )
 
 
 @pytest.mark.parametrize("size, grid", [((96, 96), (12, 12)), ((64, 64), (8, 8))])
@@ -65,7 +83,9 @@ def test_latents_of_a_multiplied_vae():
 @pytest.mark.parametrize("size", [(2, 3), (5, 4)])
 def test_doubling_is_bilinear_with_half_pixel_centres(size):
     x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
-    np.testing.assert_allclose(residual.Enlargement(2)(x), tf.image.resize(x, [2 * side for side in size]), atol=1e-6)
+    np.testing.assert_allclose(
+        residual.Enlargement(2)(x), tf.image.resize(x, [2 * side for side in size]), atol=1e-6
+    )
 
 
 def test_residual_convolution():
@@ -86,13 +106,17 @@ def test_divergence(name):
     expected = 0.5 * (loc**2 + np.exp(log_variance) - 1 - log_variance)
     np.testing.assert_allclose(outputs.posterior["kl"][:, 0], expected, rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(outputs.loss_terms["kl"], expected.sum(-1), rtol=1e-4)
-    library = tfp.distributions.kl_divergence(tfp.distributions.MultivariateNormalDiag(loc, np.exp(0.5 * log_variance)),
-                                              tfp.distributions.MultivariateNormalDiag(np.zeros_like(loc), np.ones_like(loc)))
+    library = tfp.distributions.kl_divergence(
+        tfp.distributions.MultivariateNormalDiag(loc, np.exp(0.5 * log_variance)),
+        tfp.distributions.MultivariateNormalDiag(np.zeros_like(loc), np.ones_like(loc)),
+    )
     np.testing.assert_allclose(outputs.loss_terms["kl"], library, rtol=1e-4)
     last = model.encoder.mlp.stages[-1] if name == "vae" else model.encoder.stages[-1]
     for weight in last.weights:
         weight.assign(tf.zeros_like(weight))
-    np.testing.assert_array_equal(model(image, seed=conformance.seed()).loss_terms["kl"], np.zeros(conformance.BATCH))
+    np.testing.assert_array_equal(
+        model(image, seed=conformance.seed()).loss_terms["kl"], np.zeros(conformance.BATCH)
+    )
 
 
 @each_architecture
@@ -101,7 +125,9 @@ def test_log_variances_are_bounded(name):
     last = model.encoder.mlp.stages[-1] if name == "vae" else model.encoder.stages[-1]
     last.bias.assign([0.0] * 4 + [1e3, -1e3, 0.0, 0.0])
     scale = model(image, seed=conformance.seed()).posterior["scale"].numpy()
-    np.testing.assert_allclose(scale[:, 0, :2], np.tile([np.exp(5), np.exp(-5)], (conformance.BATCH, 1)), rtol=1e-5)
+    np.testing.assert_allclose(
+        scale[:, 0, :2], np.tile([np.exp(5), np.exp(-5)], (conformance.BATCH, 1)), rtol=1e-5
+    )
 
 
 @each_architecture
@@ -111,10 +137,14 @@ def test_likelihood(name):
     height, width = model.config.image_size
     scale = model.config.later_scale or model.config.likelihood_scale
     perfect = isotropic_nll(tf.zeros([1]), model.num_values(), scale)
-    np.testing.assert_allclose(perfect, [height * width * 3 * (0.5 * np.log(2 * np.pi) + np.log(scale))], rtol=1e-5)
+    np.testing.assert_allclose(
+        perfect, [height * width * 3 * (0.5 * np.log(2 * np.pi) + np.log(scale))], rtol=1e-5
+    )
     outputs = model(image, seed=conformance.seed())
     log_prob = tfp.distributions.Normal(outputs.recon, scale).log_prob(image)
-    np.testing.assert_allclose(outputs.loss_terms["nll"], -tf.reduce_sum(log_prob, [1, 2, 3]), rtol=1e-4)
+    np.testing.assert_allclose(
+        outputs.loss_terms["nll"], -tf.reduce_sum(log_prob, [1, 2, 3]), rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("step, scale", [(0, 0.5), (4, 0.5), (5, 0.4), (100, 0.4)])
@@ -143,7 +173,9 @@ def test_one_slot_owns_every_pixel(name):
     one_object = adjusted_rand_index(true, segmentation, foreground_only=True)
     true[:, 6:8, 6:8] = 2
     np.testing.assert_allclose(one_object, 1.0)
-    np.testing.assert_allclose(adjusted_rand_index(true, segmentation, foreground_only=True), 0.0, atol=1e-6)
+    np.testing.assert_allclose(
+        adjusted_rand_index(true, segmentation, foreground_only=True), 0.0, atol=1e-6
+    )
 
 
 def test_several_latents_are_averaged():
@@ -155,14 +187,34 @@ def test_several_latents_are_averaged():
     np.testing.assert_allclose(scene.recon, np.mean(scene.slot_recons, axis=1), atol=1e-6)
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"num_slots": 4}, "`model.num_slots` must be 1: a VAE has one latent vector for the scene. Received: model.num_slots=4."),
-    ({"num_steps": 4}, "`model.num_steps` must be 1: a VAE has no refinement. Received: model.num_steps=4."),
-    ({"architecture": "conv"}, ('`model.image_size` must have sides that are multiples of 16 for model.architecture="conv"; 48x48 would do. '
-                                "Received: model.image_size=(35, 35).")),
-    ({"conv_filters": 6}, "`model.conv_filters` must be a multiple of 4. Received: model.conv_filters=6."),
-    ({"later_scale": 0.0}, "`model.later_scale` must be positive, or none. Received: model.later_scale=0.0."),
-])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            {"num_slots": 4},
+            "`model.num_slots` must be 1: a VAE has one latent vector for the scene. Received: model.num_slots=4.",
+        ),
+        (
+            {"num_steps": 4},
+            "`model.num_steps` must be 1: a VAE has no refinement. Received: model.num_steps=4.",
+        ),
+        (
+            {"architecture": "conv"},
+            (
+                '`model.image_size` must have sides that are multiples of 16 for model.architecture="conv"; 48x48 would do. '
+                "Received: model.image_size=(35, 35)."
+            ),
+        ),
+        (
+            {"conv_filters": 6},
+            "`model.conv_filters` must be a multiple of 4. Received: model.conv_filters=6.",
+        ),
+        (
+            {"later_scale": 0.0},
+            "`model.later_scale` must be positive, or none. Received: model.later_scale=0.0.",
+        ),
+    ],
+)
 def test_wrong_settings(changes, message):
     with pytest.raises(UserError) as error:
         VAEConfig().override(changes)
@@ -170,10 +222,34 @@ def test_wrong_settings(changes, message):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, rate, steps, goal, changes", [
-    ("vae", 3e-3, 2000, 1e-3, {"latent_size": 16, "encoder_channels": (16, 16), "encoder_mlp": (64,), "decoder_channels": (32, 32), "kernel_size": 5,
-                               "likelihood_scale": 0.03, "beta": 0.1}),
-    ("vae-conv", 1e-3, 800, 5e-3, {"latent_size": 16, "likelihood_scale": 0.05, "later_scale": None})], ids=["vae", "vae-conv"])
+@pytest.mark.parametrize(
+    "name, rate, steps, goal, changes",
+    [
+        (
+            "vae",
+            3e-3,
+            2000,
+            1e-3,
+            {
+                "latent_size": 16,
+                "encoder_channels": (16, 16),
+                "encoder_mlp": (64,),
+                "decoder_channels": (32, 32),
+                "kernel_size": 5,
+                "likelihood_scale": 0.03,
+                "beta": 0.1,
+            },
+        ),
+        (
+            "vae-conv",
+            1e-3,
+            800,
+            5e-3,
+            {"latent_size": 16, "likelihood_scale": 0.05, "later_scale": None},
+        ),
+    ],
+    ids=["vae", "vae-conv"],
+)
 def test_sixteen_pictures_are_overfitted(name, rate, steps, goal, changes):
     """The mean picture has an error of 0.06 and 0.02. At a rate of 3e-3 the convolutional VAE saturates and stays at 0.05."""
     model = conformance.build(CASES[name], **changes)
@@ -183,7 +259,9 @@ def test_sixteen_pictures_are_overfitted(name, rate, steps, goal, changes):
 
     @tf.function(autograph=False)
     def update(step):
-        _, terms, gradients = model.loss_and_gradients({"image": tf.constant(image)}, conformance.seed(step=step), step)
+        _, terms, gradients = model.loss_and_gradients(
+            {"image": tf.constant(image)}, conformance.seed(step=step), step
+        )
         optimizer.apply(gradients, model.trainable_variables)
         return terms["mse"]
 

@@ -30,7 +30,10 @@ def count(layer):
 def test_parameters_of_the_sheet():
     keras.utils.set_random_seed(0)
     model = VideoDecomposition(VideoDecompositionConfig())
-    assert [count(layer) for layer in (model.refinement.lstm, model.decoder, model.prior, model.refinement)] == [411_520, 167_684, 33_024, 2_645_376]
+    assert [
+        count(layer)
+        for layer in (model.refinement.lstm, model.decoder, model.prior, model.refinement)
+    ] == [411_520, 167_684, 33_024, 2_645_376]
     assert model.count_trainable() == 2_846_212
 
 
@@ -42,16 +45,27 @@ def test_brightness_before_training(pixel_shuffle):
     decoded = model.read_decoded(raw)
     np.testing.assert_allclose(tf.reduce_mean(decoded.means), 0.02, rtol=0.2)
     np.testing.assert_allclose(decoded.masks, 1 / 3, atol=1e-6)
-    loud, soft = (make(decoder_pixel_shuffle=pixel_shuffle, output_gain=gain)[0].decoder.broadcast.stack.stages[-1].kernel for gain in (1.0, 0.1))
+    loud, soft = (
+        make(decoder_pixel_shuffle=pixel_shuffle, output_gain=gain)[0]
+        .decoder.broadcast.stack.stages[-1]
+        .kernel
+        for gain in (1.0, 0.1)
+    )
     np.testing.assert_allclose(tf.math.reduce_std(soft), 0.1 * tf.math.reduce_std(loud), rtol=0.2)
 
 
-@pytest.mark.parametrize("num_steps, decodes", [(6, [18, 30, 50, 70, 90]), (5, [14, 26, 46, 66, 86])])
+@pytest.mark.parametrize(
+    "num_steps, decodes", [(6, [18, 30, 50, 70, 90]), (5, [14, 26, 46, 66, 86])]
+)
 def test_number_of_decodes(num_steps, decodes):
     """R (R + 1) / 2 - 3 + 2 (F - R + 2) for F = 4, 10, 20, 30, 40 frames."""
     model, _ = make()
-    assert [sum(model.num_cells(f, num_steps) for f in range(frames)) for frames in (4, 10, 20, 30, 40)] == decodes
-    assert [int(model.num_cells(tf.constant(f), num_steps)) for f in range(5)] == [model.num_cells(f, num_steps) for f in range(5)]
+    assert [
+        sum(model.num_cells(f, num_steps) for f in range(frames)) for frames in (4, 10, 20, 30, 40)
+    ] == decodes
+    assert [int(model.num_cells(tf.constant(f), num_steps)) for f in range(5)] == [
+        model.num_cells(f, num_steps) for f in range(5)
+    ]
 
 
 def test_cells_are_weighted_by_their_step():
@@ -76,11 +90,17 @@ def test_gradients_by_hand_are_those_of_autodiff():
             latents, _ = model.draw(posterior, conformance.seed(), cell)
             energy, _, _ = model.read(model.render(latents, time_h, model.operators()), image, 3.0)
             loss = energy + 2.0 * model.divergence(posterior, time_h)[0]
-        evidence = model.score(image, posterior, time_h, conformance.seed(), cell, model.operators())
+        evidence = model.score(
+            image, posterior, time_h, conformance.seed(), cell, model.operators()
+        )
         np.testing.assert_allclose(evidence.loss, loss, rtol=1e-5)
-        np.testing.assert_allclose(evidence.posterior_gradient, tape.gradient(loss, posterior), atol=2e-4)
+        np.testing.assert_allclose(
+            evidence.posterior_gradient, tape.gradient(loss, posterior), atol=2e-4
+        )
         if cell is FIRST:
-            np.testing.assert_allclose(evidence.posterior_gradient, 2.0 * model.divergence(posterior, time_h)[1], atol=1e-6)
+            np.testing.assert_allclose(
+                evidence.posterior_gradient, 2.0 * model.divergence(posterior, time_h)[1], atol=1e-6
+            )
 
 
 def test_likelihood_of_the_sheet():
@@ -94,7 +114,11 @@ def test_likelihood_of_the_sheet():
     expected = -np.log((m * np.exp(-((image[:, None] - means) ** 2) / 0.6)).sum(1)).sum((1, 2, 3))
     np.testing.assert_allclose(pixels.nll, expected, rtol=1e-4)
     same = tf.repeat(tf.clip_by_value(image, 0.02, 0.98)[:, None], 3, axis=1)
-    _, pixels, _ = model.read(tf.concat([tf.zeros_like(logits), tf.math.log(same / (1 - same))], axis=-1), tf.clip_by_value(image, 0.02, 0.98), 1.0)
+    _, pixels, _ = model.read(
+        tf.concat([tf.zeros_like(logits), tf.math.log(same / (1 - same))], axis=-1),
+        tf.clip_by_value(image, 0.02, 0.98),
+        1.0,
+    )
     np.testing.assert_allclose(pixels.nll, 0.0, atol=1e-4)
     np.testing.assert_allclose(pixels.entropy, 120 * np.log(3), rtol=1e-5)
 
@@ -116,8 +140,12 @@ def test_imagined_frames_see_no_gradient_and_draw_the_first_draw():
     model, image = make()
     memory = model.initial_memory(4, 3, conformance.seed())
     memory = tuple(tf.random.stateless_normal(m.shape, [i, 7]) for i, m in enumerate(memory))
-    _, imagined = model.imagined_cell(memory, conformance.seed(), Cell(2, 0, 1, None), 3, model.operators())
-    _, _, seen = model.cell(image, memory, conformance.seed(), Cell(2, 0, 2, 3), 3, model.operators())
+    _, imagined = model.imagined_cell(
+        memory, conformance.seed(), Cell(2, 0, 1, None), 3, model.operators()
+    )
+    _, _, seen = model.cell(
+        image, memory, conformance.seed(), Cell(2, 0, 2, 3), 3, model.operators()
+    )
     np.testing.assert_allclose(imagined["recon"], seen["recon"], atol=1e-6)
 
 
@@ -130,12 +158,28 @@ def test_adaptive_weight():
 
 
 def test_stages_lengthen_clips():
-    config = VideoDecompositionConfig().override({"num_frames": 4, "curriculum": "(10, 6), (20, 8)"})
-    assert VideoDecomposition(config.override(CASE.overrides).override({"curriculum": "(10, 6), (20, 8)"})).stages() == (
-        (0, Stage(3, num_frames=3)), (10, Stage(3, num_frames=6)), (20, Stage(3, num_frames=8)))
+    config = VideoDecompositionConfig().override(
+        {"num_frames": 4, "curriculum": "(10, 6), (20, 8)"}
+    )
+    assert VideoDecomposition(
+        config.override(CASE.overrides).override({"curriculum": "(10, 6), (20, 8)"})
+    ).stages() == (
+        (0, Stage(3, num_frames=3)),
+        (10, Stage(3, num_frames=6)),
+        (20, Stage(3, num_frames=8)),
+    )
 
 
-@pytest.mark.parametrize("changes", [{"num_steps": 1}, {"likelihood_variance": 0.0}, {"kl_weight": -1.0}, {"decoder_hidden": ()}, {"refinement_pool": 99}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_steps": 1},
+        {"likelihood_variance": 0.0},
+        {"kl_weight": -1.0},
+        {"decoder_hidden": ()},
+        {"refinement_pool": 99},
+    ],
+)
 def test_wrong_settings(changes):
     with pytest.raises(UserError, match=f"`(model.)?{next(iter(changes))}` must be"):
         VideoDecompositionConfig().override(changes)
@@ -145,14 +189,23 @@ def lstm(form):
     keras.utils.set_random_seed(2)
     cell = LSTM2DCell(3, form)
     cell.build((None, 4))
-    return cell, [tf.random.stateless_normal([2, size], [i, 9]) for i, size in enumerate((4, 3, 3, 3, 3))]
+    return cell, [
+        tf.random.stateless_normal([2, size], [i, 9]) for i, size in enumerate((4, 3, 3, 3, 3))
+    ]
 
 
 @pytest.mark.parametrize("form", ["mixed", "graves"])
 def test_lstm_against_numpy(form):
     cell, (x, time_h, time_c, h, c) = lstm(form)
     got_h, got_c = cell(x, (time_h, time_c), (h, c))
-    gates = np.split(x @ cell.kernel + time_h @ cell.time_kernel + h @ cell.refinement_kernel + np.sum(cell.bias, 0), 5, axis=-1)
+    gates = np.split(
+        x @ cell.kernel
+        + time_h @ cell.time_kernel
+        + h @ cell.refinement_kernel
+        + np.sum(cell.bias, 0),
+        5,
+        axis=-1,
+    )
     i, f, o, s = (1 / (1 + np.exp(-g)) for g in gates[:4])
     old = f * (s * time_c + (1 - s) * c) if form == "mixed" else f * time_c + s * c
     want = old + i * np.tanh(gates[4])

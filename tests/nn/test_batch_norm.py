@@ -17,12 +17,17 @@ def layer(channels=3, **arguments):
 
 def maps(batch=4, channels=3, seed=0):
     rng = np.random.default_rng(seed)
-    return (rng.normal(size=(batch, 5, 6, channels)) * np.linspace(0.3, 3, channels) + np.linspace(-2, 4, channels)).astype(np.float32)
+    return (
+        rng.normal(size=(batch, 5, 6, channels)) * np.linspace(0.3, 3, channels)
+        + np.linspace(-2, 4, channels)
+    ).astype(np.float32)
 
 
 def by_hand(x, norm):
     mean, variance = x.mean((0, 1, 2), dtype=np.float64), x.var((0, 1, 2), dtype=np.float64)
-    return (x - mean) / np.sqrt(variance + norm.epsilon) * norm.gain.numpy() + norm.bias.numpy(), np.stack([mean, variance + mean**2])
+    return (x - mean) / np.sqrt(
+        variance + norm.epsilon
+    ) * norm.gain.numpy() + norm.bias.numpy(), np.stack([mean, variance + mean**2])
 
 
 @pytest.mark.parametrize("compiled", [None, False, True], ids=["eager", "graph", "xla"])
@@ -55,9 +60,13 @@ def test_gradient_is_that_of_the_written_out_form():
         tape.watch(x)
         value = tf.reduce_sum(norm(x, training=True)[0] * weights)
         mean, variance = tf.nn.moments(x, [0, 1, 2])
-        written_out = tf.reduce_sum(((x - mean) * tf.math.rsqrt(variance + norm.epsilon) * norm.gain + norm.bias) * weights)
+        written_out = tf.reduce_sum(
+            ((x - mean) * tf.math.rsqrt(variance + norm.epsilon) * norm.gain + norm.bias) * weights
+        )
     for source in (x, norm.gain.value, norm.bias.value):
-        np.testing.assert_allclose(tape.gradient(value, source), tape.gradient(written_out, source), atol=2e-4)
+        np.testing.assert_allclose(
+            tape.gradient(value, source), tape.gradient(written_out, source), atol=2e-4
+        )
 
 
 def test_moments_of_parts_average_to_those_of_the_whole():

@@ -13,7 +13,11 @@ def make(size=5, inputs=3, rows=7):
     layer = DualGRU(size, initializer=keras.initializers.RandomNormal(stddev=1.0))
     layer.build((None, inputs))
     rng = np.random.default_rng(0)
-    return layer, tf.constant(rng.normal(size=(rows, inputs)), tf.float32), tf.constant(rng.normal(size=(2, rows, size)), tf.float32)
+    return (
+        layer,
+        tf.constant(rng.normal(size=(rows, inputs)), tf.float32),
+        tf.constant(rng.normal(size=(2, rows, size)), tf.float32),
+    )
 
 
 def test_equals_two_keras_cells_with_copied_weights():
@@ -64,5 +68,7 @@ def test_weights_and_biases_are_drawn_apart():
     layer.build((None, 64))
     for weight in (layer.kernel, layer.recurrent_kernel):
         assert abs(np.std(weight) - 1) < 0.02
-    assert not np.array_equal(layer.kernel, layer.recurrent_kernel) and not np.array_equal(layer.bias, layer.recurrent_bias)
+    assert not np.array_equal(layer.kernel, layer.recurrent_kernel) and not np.array_equal(
+        layer.bias, layer.recurrent_bias
+    )
     assert 0.7 < np.std(layer.bias) < 1.3

@@ -5,7 +5,13 @@ import pytest
 import tensorflow as tf
 
 from tfobj.errors import UserError
-from tfobj.nn.gated_conv import GatedConv2D, GatedConvStack, GatedMapToVector, GatedVectorToMap, gate
+from tfobj.nn.gated_conv import (
+    GatedConv2D,
+    GatedConvStack,
+    GatedMapToVector,
+    GatedVectorToMap,
+    gate,
+)
 
 
 def maps(*shape, seed=0):
@@ -57,7 +63,9 @@ def test_stacks_shrink_and_enlarge(size):
     for layer in (down, up):
         layer.build(x.shape)
         x, statistics = layer(x, training=True)
-        assert len(statistics) == len(layer.batch_norms()) == 2 and set(statistics) == {norm.key for norm in layer.batch_norms()}
+        assert len(statistics) == len(layer.batch_norms()) == 2 and set(statistics) == {
+            norm.key for norm in layer.batch_norms()
+        }
     assert x.shape == (2, size[0] + size[0] % 2, size[1] + size[1] % 2, 3)
 
 
@@ -71,11 +79,19 @@ def test_kernel_as_large_as_the_map_is_a_matrix_product():
 def test_transposed_kernel_as_large_as_the_map_is_a_matrix_product():
     x = maps(3, 6)
     layer = built(GatedVectorToMap(7, (5, 4)), x.shape)
-    convolved = tf.nn.conv2d_transpose(x[:, None, None], layer.kernel.value, [3, 5, 4, 14], 1, "VALID")
+    convolved = tf.nn.conv2d_transpose(
+        x[:, None, None], layer.kernel.value, [3, 5, 4, 14], 1, "VALID"
+    )
     np.testing.assert_allclose(layer(x), gate(convolved + layer.bias.value), atol=1e-5)
 
 
-@pytest.mark.parametrize("layer", [lambda: GatedMapToVector(7, dtype="mixed_bfloat16"), lambda: GatedVectorToMap(7, (5, 4), dtype="mixed_bfloat16")])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: GatedMapToVector(7, dtype="mixed_bfloat16"),
+        lambda: GatedVectorToMap(7, (5, 4), dtype="mixed_bfloat16"),
+    ],
+)
 def test_products_compute_in_bfloat16(layer):
     x = maps(3, 5, 4, 6) if isinstance(layer(), GatedMapToVector) else maps(3, 6)
     low = built(layer(), x.shape)

@@ -32,13 +32,21 @@ def one_hot(size, *places):
 def example(size, canvas_size, seed=0):
     rng = np.random.default_rng(seed)
     draw = lambda *shape: rng.random(shape, np.float32)
-    return draw(canvas_size, canvas_size, 3), draw(*size) / np.float32(np.prod(size)), draw(*size, 3)
+    return (
+        draw(canvas_size, canvas_size, 3),
+        draw(*size) / np.float32(np.prod(size)),
+        draw(*size, 3),
+    )
 
 
-@pytest.mark.parametrize("places, expected", [
-    ([(2, 1)], [[0, 0, 0, 0], [1, 2, 0, 0], [3, 4, 0, 0], [0, 0, 0, 0]]),
-    ([(0, 0)], [[4, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]),
-    ([(2, 1), (2, 2)], [[0, 0, 0, 0], [0.5, 1.5, 1, 0], [1.5, 3.5, 2, 0], [0, 0, 0, 0]])])
+@pytest.mark.parametrize(
+    "places, expected",
+    [
+        ([(2, 1)], [[0, 0, 0, 0], [1, 2, 0, 0], [3, 4, 0, 0], [0, 0, 0, 0]]),
+        ([(0, 0)], [[4, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]),
+        ([(2, 1), (2, 2)], [[0, 0, 0, 0], [0.5, 1.5, 1, 0], [1.5, 3.5, 2, 0], [0, 0, 0, 0]]),
+    ],
+)
 def test_worked_cases(places, expected):
     placed = place(tf.constant(CANVAS[..., None]), tf.constant(one_hot((4, 4), *places)))
     np.testing.assert_allclose(placed[..., 0], expected, atol=1e-6)
@@ -54,7 +62,9 @@ def test_against_the_direct_sum(size, canvas_size):
 def test_extraction_is_the_adjoint_of_placement(size, canvas_size):
     canvas, positions, image = map(tf.constant, example(size, canvas_size))
     forward = tf.reduce_sum(place(canvas, positions) * image)
-    np.testing.assert_allclose(forward, tf.reduce_sum(canvas * extract(image, positions, canvas_size)), rtol=1e-5)
+    np.testing.assert_allclose(
+        forward, tf.reduce_sum(canvas * extract(image, positions, canvas_size)), rtol=1e-5
+    )
 
 
 def test_gradients_are_those_of_the_direct_sum():
@@ -78,7 +88,11 @@ def test_extraction_has_gradients():
     with tf.GradientTape() as tape:
         tape.watch(positions)
         value = tf.reduce_sum(extract(tf.constant(image), positions, 3) * canvas)
-    np.testing.assert_allclose(tape.gradient(value, positions)[2, 3], np.sum(direct(canvas, one_hot((6, 5), (2, 3))) * image), rtol=1e-4)
+    np.testing.assert_allclose(
+        tape.gradient(value, positions)[2, 3],
+        np.sum(direct(canvas, one_hot((6, 5), (2, 3))) * image),
+        rtol=1e-4,
+    )
 
 
 @pytest.mark.parametrize("canvas_size", [4, 5])
@@ -86,13 +100,21 @@ def test_extraction_has_gradients():
 def test_one_position(canvas_size, centre):
     canvas, _, image = example((8, 7), canvas_size)
     positions = one_hot((8, 7), centre)
-    np.testing.assert_array_equal(place_at(canvas, tf.constant(centre), (8, 7)), direct(canvas, positions).astype(np.float32))
-    np.testing.assert_allclose(extract_at(image, tf.constant(centre), canvas_size), extract(image, positions, canvas_size), atol=1e-6)
+    np.testing.assert_array_equal(
+        place_at(canvas, tf.constant(centre), (8, 7)), direct(canvas, positions).astype(np.float32)
+    )
+    np.testing.assert_allclose(
+        extract_at(image, tf.constant(centre), canvas_size),
+        extract(image, positions, canvas_size),
+        atol=1e-6,
+    )
 
 
 def test_positions_outside_of_the_frame():
     canvas = np.arange(16, dtype=np.float32).reshape(4, 4, 1)
-    np.testing.assert_array_equal(place_at(canvas, tf.constant([-1, 2]), (5, 5))[0, :4, 0], canvas[3, :, 0])
+    np.testing.assert_array_equal(
+        place_at(canvas, tf.constant([-1, 2]), (5, 5))[0, :4, 0], canvas[3, :, 0]
+    )
     assert not np.any(place_at(canvas, tf.constant([-9, 2]), (5, 5)))
 
 
@@ -105,9 +127,14 @@ def test_an_object_inside_comes_back():
 def test_mass_is_kept_and_leading_axes_are_free():
     canvas, positions, _ = example((12, 12), 4)
     positions[:3] = positions[-3:] = positions[:, :3] = positions[:, -3:] = 0.0
-    many = place(tf.constant(np.stack([canvas] * 6).reshape(2, 3, 4, 4, 3)), tf.constant(np.stack([positions] * 6).reshape(2, 3, 12, 12)))
+    many = place(
+        tf.constant(np.stack([canvas] * 6).reshape(2, 3, 4, 4, 3)),
+        tf.constant(np.stack([positions] * 6).reshape(2, 3, 12, 12)),
+    )
     assert many.shape == (2, 3, 12, 12, 3)
-    np.testing.assert_allclose(tf.reduce_sum(many[1, 2], [0, 1]), canvas.sum((0, 1)) * positions.sum(), rtol=1e-5)
+    np.testing.assert_allclose(
+        tf.reduce_sum(many[1, 2], [0, 1]), canvas.sum((0, 1)) * positions.sum(), rtol=1e-5
+    )
 
 
 def test_shorter_transforms_wrap_around():
@@ -118,7 +145,9 @@ def test_shorter_transforms_wrap_around():
     assert least <= transform_length(size, canvas_size) < 2 * least
 
     def placed(length):
-        spectrum = np.fft.rfft2(positions, (length, length))[..., None] * np.fft.rfft2(canvas, (length, length), axes=(0, 1))
+        spectrum = np.fft.rfft2(positions, (length, length))[..., None] * np.fft.rfft2(
+            canvas, (length, length), axes=(0, 1)
+        )
         periodic = np.fft.irfft2(spectrum, (length, length), axes=(0, 1))
         rows = canvas_size // 2 + np.arange(size)
         return periodic.take(rows, axis=0, mode="wrap").take(rows, axis=1, mode="wrap")
@@ -128,6 +157,8 @@ def test_shorter_transforms_wrap_around():
     assert np.abs(placed(least - 1) - expected).max() > 1e-3
 
 
-@pytest.mark.parametrize("size, canvas_size, length", [(96, 40, 120), (64, 24, 80), (64, 32, 80), (4, 2, 6)])
+@pytest.mark.parametrize(
+    "size, canvas_size, length", [(96, 40, 120), (64, 24, 80), (64, 32, 80), (4, 2, 6)]
+)
 def test_transform_length(size, canvas_size, length):
     assert transform_length(size, canvas_size) == length

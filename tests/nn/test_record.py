@@ -14,6 +14,7 @@ PLACE = [0, 0, 1, 1, 1, 2]
 
 def run(start, factor):
     """Returns (value and gradients of the state's sum, records, what the records give for gradients)."""
+
     def body(t, state, factor):
         (x,) = state
         x = tf.sin(factor * x + tf.cast(t, tf.float32))
@@ -23,7 +24,12 @@ def run(start, factor):
         tape.watch([start, factor])
         (last,), records = iteration.record(body, (start,), len(PLACE), factor, PLACE, 3)
         total, of_records = tf.reduce_sum(last), tf.reduce_sum(records["x"])
-    return total, tape.gradient(total, [start, factor]), records, tape.gradient(of_records, [start, factor])
+    return (
+        total,
+        tape.gradient(total, [start, factor]),
+        records,
+        tape.gradient(of_records, [start, factor]),
+    )
 
 
 @pytest.mark.parametrize("way", ["loop", "rematerialised"])
@@ -35,7 +41,9 @@ def test_all_ways_agree(way, xla, monkeypatch):
     for t in range(6):
         x = np.sin(1.3 * x + t)
         expected.append(x)
-    np.testing.assert_allclose(records["x"], np.stack([expected[1], expected[4], expected[5]]), atol=1e-6)
+    np.testing.assert_allclose(
+        records["x"], np.stack([expected[1], expected[4], expected[5]]), atol=1e-6
+    )
     np.testing.assert_array_equal(records["t"], [1, 4, 5])
     if way == "loop":
         monkeypatch.setattr(iteration, "MAX_UNROLLED", 5)
@@ -44,9 +52,13 @@ def test_all_ways_agree(way, xla, monkeypatch):
         with execution.using(Execution(rematerialise=way == "rematerialised")):
             return run(start, factor)[:3]
 
-    got_total, got_gradients, got_records = tf.function(traced, jit_compile=xla, autograph=False)(start, factor)
+    got_total, got_gradients, got_records = tf.function(traced, jit_compile=xla, autograph=False)(
+        start, factor
+    )
     np.testing.assert_allclose(got_total, total, rtol=1e-5)
-    for got, want in zip((*got_gradients, *got_records.values()), (*gradients, *records.values()), strict=True):
+    for got, want in zip(
+        (*got_gradients, *got_records.values()), (*gradients, *records.values()), strict=True
+    ):
         np.testing.assert_allclose(got, want, atol=1e-5)
 
 

@@ -8,7 +8,7 @@ from tfobj.nn.iteration import iterate, scan
 
 
 def body(t, state):
-    x, = state
+    (x,) = state
     x = x * 1.5 + tf.cast(t, tf.float32)
     return (x,), {"x": x, "square": x[:, :1] ** 2}
 
@@ -42,7 +42,9 @@ def test_gradients_of_the_loop_are_those_of_the_unrolled_form():
             total = tf.reduce_sum(outputs["square"]) + tf.reduce_sum(outputs["x"] ** 3)
         return tape.gradient(total, x)
 
-    np.testing.assert_allclose(tf.function(lambda n: gradient(n), autograph=False)(tf.constant(3)), gradient(3), rtol=1e-6)
+    np.testing.assert_allclose(
+        tf.function(lambda n: gradient(n), autograph=False)(tf.constant(3)), gradient(3), rtol=1e-6
+    )
 
 
 def test_no_steps_leave_the_state_alone():

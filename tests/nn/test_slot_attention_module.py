@@ -20,12 +20,18 @@ def make_layer(**kwargs):
 
 def make_inputs(num_slots=SLOTS, seed=1):
     rng = np.random.default_rng(seed)
-    return (rng.normal(size=(BATCH, TOKENS, CHANNELS)).astype(np.float32), rng.normal(size=(BATCH, num_slots, SIZE)).astype(np.float32))
+    return (
+        rng.normal(size=(BATCH, TOKENS, CHANNELS)).astype(np.float32),
+        rng.normal(size=(BATCH, num_slots, SIZE)).astype(np.float32),
+    )
 
 
 def layer_norm(x, layer):
     centred = x - x.mean(-1, keepdims=True)
-    return centred / np.sqrt(x.var(-1, keepdims=True) + 1e-3) * layer.gamma.numpy() + layer.beta.numpy()
+    return (
+        centred / np.sqrt(x.var(-1, keepdims=True) + 1e-3) * layer.gamma.numpy()
+        + layer.beta.numpy()
+    )
 
 
 def sigmoid(x):
@@ -42,7 +48,10 @@ def gru(x, h, cell):
 
 def reference(layer, tokens, slots, num_steps, attention_override=None):
     tokens = layer_norm(tokens.astype(np.float64), layer.norm_inputs)
-    keys, values = tokens @ layer.project_key.kernel.numpy(), tokens @ layer.project_value.kernel.numpy()
+    keys, values = (
+        tokens @ layer.project_key.kernel.numpy(),
+        tokens @ layer.project_value.kernel.numpy(),
+    )
     slots = slots.astype(np.float64)
     for _ in range(num_steps):
         queries = layer_norm(slots, layer.norm_slots) @ layer.project_query.kernel.numpy()
@@ -52,7 +61,9 @@ def reference(layer, tokens, slots, num_steps, attention_override=None):
         np.testing.assert_allclose(weights.sum(1), 1)
         slots = gru(np.einsum("bnk,bnd->bkd", weights, values), slots, layer.gru)
         first, second = layer.mlp.stages
-        hidden = np.maximum(layer_norm(slots, layer.norm_mlp) @ first.kernel.numpy() + first.bias.numpy(), 0)
+        hidden = np.maximum(
+            layer_norm(slots, layer.norm_mlp) @ first.kernel.numpy() + first.bias.numpy(), 0
+        )
         slots = slots + hidden @ second.kernel.numpy() + second.bias.numpy()
     return slots, attention
 
@@ -68,7 +79,9 @@ def test_equals_numpy(num_steps):
 
 def test_attention_sums_to_one_over_slots():
     _, attention = make_layer()(*make_inputs())
-    np.testing.assert_allclose(tf.reduce_sum(attention, axis=-1), np.ones((BATCH, TOKENS)), atol=1e-6)
+    np.testing.assert_allclose(
+        tf.reduce_sum(attention, axis=-1), np.ones((BATCH, TOKENS)), atol=1e-6
+    )
 
 
 def test_order_of_tokens_does_not_matter():
@@ -83,7 +96,11 @@ def test_order_of_tokens_does_not_matter():
 def test_permuted_slots_stay_permuted():
     layer, (tokens, slots) = make_layer(), make_inputs()
     order = [2, 0, 1]
-    np.testing.assert_allclose(layer(tokens, slots[:, order])[0], tf.gather(layer(tokens, slots)[0], order, axis=1), atol=1e-5)
+    np.testing.assert_allclose(
+        layer(tokens, slots[:, order])[0],
+        tf.gather(layer(tokens, slots)[0], order, axis=1),
+        atol=1e-5,
+    )
 
 
 def test_one_slot_takes_the_mean_of_all_values():

@@ -32,7 +32,14 @@ def test_cosine_grid():
     grid = coordinates.cosine_grid(4, 6)
     assert grid.shape == (4, 6, 8)
     u, v = np.linspace(0, 1, 6), np.linspace(0, 1, 4)
-    expected = np.stack([np.cos(i * np.pi * u)[None] * np.cos(j * np.pi * v)[:, None] for i in range(3) for j in range(3)][1:], -1)
+    expected = np.stack(
+        [
+            np.cos(i * np.pi * u)[None] * np.cos(j * np.pi * v)[:, None]
+            for i in range(3)
+            for j in range(3)
+        ][1:],
+        -1,
+    )
     np.testing.assert_allclose(grid, expected, atol=1e-6)
 
 
@@ -41,7 +48,9 @@ def test_position_embedding_adds_a_projection():
     features = np.random.default_rng(0).normal(size=(2, 3, 5, 4)).astype(np.float32)
     got = layer(features) - features
     kernel, bias = layer.projection.kernel.numpy(), layer.projection.bias.numpy()
-    np.testing.assert_allclose(got, np.broadcast_to(coordinates.border_grid(3, 5) @ kernel + bias, got.shape), atol=1e-6)
+    np.testing.assert_allclose(
+        got, np.broadcast_to(coordinates.border_grid(3, 5) @ kernel + bias, got.shape), atol=1e-6
+    )
     assert len(layer.trainable_weights) == 2 and len(layer.non_trainable_weights) == 1
 
 
@@ -50,14 +59,27 @@ def test_strided_stack_sizes(side, expected):
     """35 -> 18 -> 9 -> 5, as in the refinement network of Greff 2019 on Tetris."""
     stack = ConvStack((2, 2, 2), 5, 2, activation="elu")
     x = tf.zeros([1, side, side, 3])
-    assert stack(x).shape == (1, expected, expected, 2) == (1, *stack.compute_output_shape(x.shape)[1:])
+    assert (
+        stack(x).shape
+        == (1, expected, expected, 2)
+        == (1, *stack.compute_output_shape(x.shape)[1:])
+    )
 
 
-@pytest.mark.parametrize("padding, strides, explicit", [
-    ("same", (1, 1), "SAME"), ("valid", (1, 2), "VALID"), (2, (1, 1), [[0, 0], [2, 2], [2, 2], [0, 0]]),
-    (1, (2, 1), [[0, 0], [1, 1], [1, 1], [0, 0]])], ids=str)
+@pytest.mark.parametrize(
+    "padding, strides, explicit",
+    [
+        ("same", (1, 1), "SAME"),
+        ("valid", (1, 2), "VALID"),
+        (2, (1, 1), [[0, 0], [2, 2], [2, 2], [0, 0]]),
+        (1, (2, 1), [[0, 0], [1, 1], [1, 1], [0, 0]]),
+    ],
+    ids=str,
+)
 def test_stack_is_its_layers_in_order(padding, strides, explicit):
-    stack = ConvStack((4, 3), (5, 3), strides, padding=padding, activation="relu", linear_output=True)
+    stack = ConvStack(
+        (4, 3), (5, 3), strides, padding=padding, activation="relu", linear_output=True
+    )
     x = np.random.default_rng(0).normal(size=(2, 10, 11, 3)).astype(np.float32)
     y = stack(x)
     assert stack.compute_output_shape((None, *x.shape[1:]))[1:] == y.shape[1:]
@@ -71,7 +93,11 @@ def test_stack_is_its_layers_in_order(padding, strides, explicit):
 def test_stack_enlarges_with_transposed_convolutions():
     stack = ConvStack((4, 4, 2), 5, (2, 2, 1), transposed=True)
     assert stack(tf.zeros([1, 3, 4, 2])).shape == (1, 12, 16, 2)
-    assert [type(stage) for stage in stack.stages] == [layers.Conv2DTranspose, layers.Conv2DTranspose, layers.Conv2D]
+    assert [type(stage) for stage in stack.stages] == [
+        layers.Conv2DTranspose,
+        layers.Conv2DTranspose,
+        layers.Conv2D,
+    ]
 
 
 @pytest.mark.parametrize("transposed", [False, True])
@@ -84,7 +110,9 @@ def test_output_size_is_that_of_the_stack(kernel_size, padding, transposed):
                 ConvStack((1,), kernel_size, stride, padding=padding, transposed=transposed)
             continue
         stack = ConvStack((1,), kernel_size, stride, padding=padding, transposed=transposed)
-        assert stack(tf.zeros([1, side, 9, 1])).shape[1] == output_size(side, kernel_size, stride, padding, transposed)
+        assert stack(tf.zeros([1, side, 9, 1])).shape[1] == output_size(
+            side, kernel_size, stride, padding, transposed
+        )
 
 
 def test_activation_after_the_last_layer_unless_linear():
@@ -93,12 +121,22 @@ def test_activation_after_the_last_layer_unless_linear():
     assert ConvStack((3,), 3, linear_output=True)(x).numpy().min() < 0
 
 
-@pytest.mark.parametrize("make, shape", [
-    (lambda **kwargs: layers.Dense(3, **kwargs), (5000, 4)),
-    (lambda **kwargs: layers.Dense(3, **kwargs), (2, 40, 50, 4)),
-    (lambda **kwargs: layers.Conv2D(3, 3, strides=2, padding="valid", **kwargs), (4, 81, 63, 4)),
-    (lambda **kwargs: layers.Conv2DTranspose(3, 5, strides=2, padding="same", **kwargs), (4, 20, 24, 4))],
-    ids=["dense", "dense of maps", "convolution", "transposed"])
+@pytest.mark.parametrize(
+    "make, shape",
+    [
+        (lambda **kwargs: layers.Dense(3, **kwargs), (5000, 4)),
+        (lambda **kwargs: layers.Dense(3, **kwargs), (2, 40, 50, 4)),
+        (
+            lambda **kwargs: layers.Conv2D(3, 3, strides=2, padding="valid", **kwargs),
+            (4, 81, 63, 4),
+        ),
+        (
+            lambda **kwargs: layers.Conv2DTranspose(3, 5, strides=2, padding="same", **kwargs),
+            (4, 20, 24, 4),
+        ),
+    ],
+    ids=["dense", "dense of maps", "convolution", "transposed"],
+)
 def test_bias_gradient_in_bfloat16(make, shape):
     """Keras' own layers lose a third or more of the gradient of a bias that thousands of pixels share."""
     rng = np.random.default_rng(0)
@@ -125,15 +163,23 @@ def test_bias_gradient_in_bfloat16(make, shape):
 def test_layers_of_stacks_that_share_an_initializer_differ():
     """Keras gives layers of one shape the same values if they share an instance."""
     shared = keras.initializers.VarianceScaling(4e-4, "fan_avg", "untruncated_normal")
-    for stack, shape in [(ConvStack((3, 3), 3, initializer=shared), (None, 4, 4, 3)), (MLP((3, 3), initializer=shared), (None, 3))]:
+    for stack, shape in [
+        (ConvStack((3, 3), 3, initializer=shared), (None, 4, 4, 3)),
+        (MLP((3, 3), initializer=shared), (None, 3)),
+    ]:
         stack.build(shape)
         first, second = (np.asarray(stage.kernel) for stage in stack.stages)
-        assert not np.array_equal(first, second) and max(np.abs(first).max(), np.abs(second).max()) < 0.1
+        assert (
+            not np.array_equal(first, second)
+            and max(np.abs(first).max(), np.abs(second).max()) < 0.1
+        )
 
 
 def test_as_tuple():
     assert as_tuple(3, 2) == (3, 3) == as_tuple((3,), 2) and as_tuple([3, 5], 2) == (3, 5)
-    with pytest.raises(ValueError, match=r"Expected one number or 3 numbers, one per layer. Received: \(1, 2\)."):
+    with pytest.raises(
+        ValueError, match=r"Expected one number or 3 numbers, one per layer. Received: \(1, 2\)."
+    ):
         as_tuple((1, 2), 3)
 
 
@@ -150,7 +196,11 @@ def test_mlp(linear_output):
 
 def test_iterate_with_a_number_a_tensor_and_xla():
     def run(x, num_steps):
-        return iterate(lambda t, state, _: (state[0] * 2 + tf.cast(t, tf.float32), state[1] + 1), (x, tf.constant(0)), num_steps)
+        return iterate(
+            lambda t, state, _: (state[0] * 2 + tf.cast(t, tf.float32), state[1] + 1),
+            (x, tf.constant(0)),
+            num_steps,
+        )
 
     expected = run(tf.constant(1.5), 4)
     assert float(expected[0]) == 1.5 * 16 + 11 and int(expected[1]) == 4

@@ -9,27 +9,55 @@ from tfobj.errors import UserError
 from tfobj.nn.unet import UNet, UNetBlock, block_widths, default_blocks, double, halve
 
 
-@pytest.mark.parametrize("size, expected", [((32, 32), 4), ((35, 35), 4), ((64, 64), 5), ((96, 96), 5), ((128, 128), 6), ((128, 64), 5), ((9, 7), 2)])
+@pytest.mark.parametrize(
+    "size, expected",
+    [
+        ((32, 32), 4),
+        ((35, 35), 4),
+        ((64, 64), 5),
+        ((96, 96), 5),
+        ((128, 128), 6),
+        ((128, 64), 5),
+        ((9, 7), 2),
+    ],
+)
 def test_default_blocks(size, expected):
     """floor(log2(shorter side)) - 1, at least 2; Burgess 2019: 5 for 64 x 64, 6 for 128 x 128."""
     assert default_blocks(size) == expected
 
 
-@pytest.mark.parametrize("num_blocks, down, up", [
-    (2, (8, 16), (16, 8)), (3, (8, 16, 16), (16, 16, 8)), (4, (8, 16, 16, 16), (16, 16, 8, 8)),
-    (5, (8, 8, 16, 16, 16), (16, 16, 8, 8, 8)), (6, (8, 8, 8, 16, 16, 16), (16, 16, 8, 8, 8, 8))])
+@pytest.mark.parametrize(
+    "num_blocks, down, up",
+    [
+        (2, (8, 16), (16, 8)),
+        (3, (8, 16, 16), (16, 16, 8)),
+        (4, (8, 16, 16, 16), (16, 16, 8, 8)),
+        (5, (8, 8, 16, 16, 16), (16, 16, 8, 8, 8)),
+        (6, (8, 8, 8, 16, 16, 16), (16, 16, 8, 8, 8, 8)),
+    ],
+)
 def test_block_widths(num_blocks, down, up):
     assert block_widths(num_blocks, 8) == (down, up)
 
 
-@pytest.mark.parametrize("size, num_blocks, filters, expected", [((64, 64), 5, 32, 604_513), ((128, 128), 6, 32, 632_289)])
+@pytest.mark.parametrize(
+    "size, num_blocks, filters, expected",
+    [((64, 64), 5, 32, 604_513), ((128, 128), 6, 32, 632_289)],
+)
 def test_parameters(size, num_blocks, filters, expected):
     net = UNet(num_blocks, filters)
     net.build((None, *size, 4))
-    assert sum(int(np.prod(w.shape)) for w in net.trainable_weights) == expected and net.bottom == (4, 4, 2 * filters)
+    assert sum(int(np.prod(w.shape)) for w in net.trainable_weights) == expected and net.bottom == (
+        4,
+        4,
+        2 * filters,
+    )
 
 
-@pytest.mark.parametrize("size, num_blocks, bottom", [((35, 35), 4, (5, 5)), ((10, 12), 2, (5, 6)), ((9, 7), 3, (3, 2)), ((64, 48), 5, (4, 3))])
+@pytest.mark.parametrize(
+    "size, num_blocks, bottom",
+    [((35, 35), 4, (5, 5)), ((10, 12), 2, (5, 6)), ((9, 7), 3, (3, 2)), ((64, 48), 5, (4, 3))],
+)
 def test_any_size(size, num_blocks, bottom):
     """Halving rounds up, 35 -> 18 -> 9 -> 5, and the way up ends where it began."""
     net = UNet(num_blocks, 4, (8,))
@@ -89,10 +117,16 @@ def test_the_bottom_sees_the_whole_image():
     assert np.abs(net(moved) - net(x))[0, -1, -1] > 0
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda: UNet(1, 4), "`num_blocks` must be at least 2. Received: num_blocks=1."),
-    (lambda: UNet(5, 4).build((None, 10, 12, 4)), "`num_blocks` must leave at least two pixels at the bottom of 10x12. Received: num_blocks=5."),
-])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: UNet(1, 4), "`num_blocks` must be at least 2. Received: num_blocks=1."),
+        (
+            lambda: UNet(5, 4).build((None, 10, 12, 4)),
+            "`num_blocks` must leave at least two pixels at the bottom of 10x12. Received: num_blocks=5.",
+        ),
+    ],
+)
 def test_wrong_numbers_of_blocks(make, message):
     with pytest.raises(UserError) as error:
         make()

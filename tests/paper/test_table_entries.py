@@ -27,8 +27,15 @@ PARAMETERS = {
     ("vae", "conv", "multi_dsprites"): 1_941_655,
     ("vae", "conv", "clevr_with_masks"): 5_433_769,
     # Emami 2021, appendix E.3 ("approximately 666 K"); Tetrominoes summed from appendix F.
-    **{("efficient_morl", preset, dataset): count for preset in ("paper", "released")
-       for dataset, count in (("tetris", 467_236), ("multi_dsprites", 666_500), ("clevr_with_masks", 666_500))},
+    **{
+        ("efficient_morl", preset, dataset): count
+        for preset in ("paper", "released")
+        for dataset, count in (
+            ("tetris", 467_236),
+            ("multi_dsprites", 666_500),
+            ("clevr_with_masks", 666_500),
+        )
+    },
     ("efficient_morl", "paper_128", "clevr_with_masks"): 666_500,
     ("efficient_morl", "clevr10", "clevr_with_masks"): 666_500,
     # Anciukevicius 2020, Table 5 with our reading of it; the scene level, of which the table has no row for positions, included.
@@ -41,7 +48,12 @@ PARAMETERS = {
     ("genesis", "paper", "clevr_with_masks"): 13_405_444,
 }
 
-SIZES = {"tetris": (35, 35), "multi_dsprites": (64, 64), "clevr_with_masks": (128, 128), "overlapping_polygons": (64, 64)}
+SIZES = {
+    "tetris": (35, 35),
+    "multi_dsprites": (64, 64),
+    "clevr_with_masks": (128, 128),
+    "overlapping_polygons": (64, 64),
+}
 ALL_PRESETS = [(model, *key) for model in registry.MODELS for key in registry.model_presets(model)]
 
 
@@ -72,29 +84,55 @@ def test_descriptions_say_where_numbers_are_from(key):
 
 def test_parameters_do_not_depend_on_slots_and_steps():
     cls = registry.model_class("slot_attention")
-    few, many = (cls(cls.config_class(num_slots=k, num_steps=t, encoder_channels=(4,), decoder_channels=(4,), decoder_kernels=(3,)))
-                 for k, t in ((2, 1), (9, 6)))
+    few, many = (
+        cls(
+            cls.config_class(
+                num_slots=k,
+                num_steps=t,
+                encoder_channels=(4,),
+                decoder_channels=(4,),
+                decoder_kernels=(3,),
+            )
+        )
+        for k, t in ((2, 1), (9, 6))
+    )
     assert few.count_trainable() == many.count_trainable()
 
 
 @pytest.mark.parametrize(
     ("preset", "dataset", "channels"),
-    [("paper", "tetris", 17), ("paper", "clevr_with_masks", 17), ("release", "clevr_with_masks", 18), ("release", "tetris", 24),
-     ("release", "multi_dsprites", 24)],
+    [
+        ("paper", "tetris", 17),
+        ("paper", "clevr_with_masks", 17),
+        ("release", "clevr_with_masks", 18),
+        ("release", "tetris", 24),
+        ("release", "multi_dsprites", 24),
+    ],
 )
 def test_iodine_refinement_channels(preset, dataset, channels):
     model = build("iodine", preset, dataset)
-    assert sum(model.refinement_inputs.num_channels()[:2]) == channels == model.refinement.cnn.stages[0].kernel.shape[2]
+    assert (
+        sum(model.refinement_inputs.num_channels()[:2])
+        == channels
+        == model.refinement.cnn.stages[0].kernel.shape[2]
+    )
 
 
-@pytest.mark.parametrize("dataset, size", [("tetris", 5), ("multi_dsprites", 8), ("clevr_with_masks", 8)])
+@pytest.mark.parametrize(
+    "dataset, size", [("tetris", 5), ("multi_dsprites", 8), ("clevr_with_masks", 8)]
+)
 def test_iodine_refinement_map_before_pooling(dataset, size):
     """35 -> 18 -> 9 -> 5, 64 -> 32 -> 16 -> 8 and 128 -> 64 -> 32 -> 16 -> 8."""
     model = build("iodine", "paper", dataset)
-    assert model.refinement.cnn.compute_output_shape((None, *SIZES[dataset], 17))[1:3] == (size, size)
+    assert model.refinement.cnn.compute_output_shape((None, *SIZES[dataset], 17))[1:3] == (
+        size,
+        size,
+    )
 
 
-@pytest.mark.parametrize("dataset, mlp_input", [("tetris", 256), ("multi_dsprites", 192), ("clevr_with_masks", 512)])
+@pytest.mark.parametrize(
+    "dataset, mlp_input", [("tetris", 256), ("multi_dsprites", 192), ("clevr_with_masks", 512)]
+)
 def test_iodine_concatenation_of_features_and_posterior(dataset, mlp_input):
     """Rows "concat" of Greff 2019: 128 + 128, 128 + 64, 256 + 256."""
     refinement = build("iodine", "paper", dataset).refinement
@@ -108,5 +146,8 @@ def test_deconvolution_ablation_has_no_coordinates():
     changes = registry.model_presets("iodine")["paper", "clevr_with_masks"].model
     decoder = cls(cls.config_class().override({**changes, "decoder": "deconv"})).decoder
     assert [s.units for s in decoder.mlp.stages] == [512, 512]
-    assert [(s.filters, s.strides[0]) for s in decoder.stack.stages] == [(64, 2)] * 4 + [(64, 1), (4, 1)]
+    assert [(s.filters, s.strides[0]) for s in decoder.stack.stages] == [(64, 2)] * 4 + [
+        (64, 1),
+        (4, 1),
+    ]
     assert not decoder.non_trainable_weights

@@ -7,7 +7,9 @@ from portable_host import run_step, small
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory):
     """Returns a function from a model's name to the folder of its small experiment, exported with the initial weights."""
-    pytest.importorskip("jax", reason="exporting and running a step need JAX: pip install 'tfobj[jax]'")
+    pytest.importorskip(
+        "jax", reason="exporting and running a step need JAX: pip install 'tfobj[jax]'"
+    )
     from tfobj.portable import exporting
 
     folders = {}
@@ -29,7 +31,9 @@ def finished(exported, tmp_path_factory):
     def run(model):
         if model not in folders:
             folders[model] = tmp_path_factory.mktemp("finished") / model
-            status, errors = run_step(f"--artifact={exported(model)}", f"--workdir={folders[model]}")
+            status, errors = run_step(
+                f"--artifact={exported(model)}", f"--workdir={folders[model]}"
+            )
             assert status == 0, errors
         return folders[model]
 

@@ -10,13 +10,41 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 SMALL = {
-    "slot_attention": {"model.encoder_channels": (6, 6), "model.encoder_kernels": (3,), "model.encoder_strides": (2, 2), "model.decoder_channels": (6,),
-                       "model.decoder_kernels": (3,), "model.slot_size": 6, "model.mlp_hidden": 8, "model.num_steps": 2},
-    "iodine": {"model.decoder_channels": (6,), "model.decoder_kernel": 3, "model.refinement_channels": (6,), "model.refinement_mlp": (8,),
-               "model.refinement_kernel": 3, "model.num_steps": 2, "model.latent_size": 4, "model.lstm_size": 8},
+    "slot_attention": {
+        "model.encoder_channels": (6, 6),
+        "model.encoder_kernels": (3,),
+        "model.encoder_strides": (2, 2),
+        "model.decoder_channels": (6,),
+        "model.decoder_kernels": (3,),
+        "model.slot_size": 6,
+        "model.mlp_hidden": 8,
+        "model.num_steps": 2,
+    },
+    "iodine": {
+        "model.decoder_channels": (6,),
+        "model.decoder_kernel": 3,
+        "model.refinement_channels": (6,),
+        "model.refinement_mlp": (8,),
+        "model.refinement_kernel": 3,
+        "model.num_steps": 2,
+        "model.latent_size": 4,
+        "model.lstm_size": 8,
+    },
 }
-TRAIN = {"data.num_train": 48, "data.num_test": 12, "train.steps": 20, "train.batch_size": 4, "train.learning_rate": 1e-3, "train.warmup_steps": 8,
-         "train.cooldown_steps": 5, "train.clip_norm": 1.0, "train.log_every": 1, "train.eval_every": 20, "train.checkpoint_every": 10, "eval.batch_size": 8}
+TRAIN = {
+    "data.num_train": 48,
+    "data.num_test": 12,
+    "train.steps": 20,
+    "train.batch_size": 4,
+    "train.learning_rate": 1e-3,
+    "train.warmup_steps": 8,
+    "train.cooldown_steps": 5,
+    "train.clip_norm": 1.0,
+    "train.log_every": 1,
+    "train.eval_every": 20,
+    "train.checkpoint_every": 10,
+    "eval.batch_size": 8,
+}
 
 _HIDE = """
 import runpy, sys
@@ -42,20 +70,45 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 # Several tests start the same program; it is compiled once.
 _CACHE = tempfile.TemporaryDirectory(prefix="jax_cache_")
-_ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": _CACHE.name, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+_ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "JAX_COMPILATION_CACHE_DIR": _CACHE.name,
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+}
 
 
 def small(model, **changes):
     """Returns a small `ExperimentConfig` on Tetris, with warm-up, cool-down and clipping that bind within its 20 steps."""
     from tfobj.training.experiment import resolve
 
-    return resolve(model, "tetris", overrides={**SMALL[model], **TRAIN, **{k.replace("__", "."): v for k, v in changes.items()}})
+    return resolve(
+        model,
+        "tetris",
+        overrides={
+            **SMALL[model],
+            **TRAIN,
+            **{k.replace("__", "."): v for k, v in changes.items()},
+        },
+    )
 
 
 def jax_only(*arguments, **options):
     """Starts launch/run_step.py where nothing but JAX, its own needs and NumPy can be imported."""
-    command = [sys.executable, "-c", _HIDE, os.fspath(ROOT / "launch" / "run_step.py"), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **_ENVIRONMENT}, **options)
+    command = [
+        sys.executable,
+        "-c",
+        _HIDE,
+        os.fspath(ROOT / "launch" / "run_step.py"),
+        *map(str, arguments),
+    ]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **_ENVIRONMENT},
+        **options,
+    )
 
 
 def run_step(*arguments):
@@ -70,4 +123,10 @@ def run_step(*arguments):
 
 def rows(workdir, split="train"):
     """Returns the rows of a split of `<workdir>/metrics.jsonl`."""
-    return [row for row in map(json.loads, (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines()) if row["split"] == split]
+    return [
+        row
+        for row in map(
+            json.loads, (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines()
+        )
+        if row["split"] == split
+    ]

@@ -12,8 +12,12 @@ from tfobj.portable import artifact
 @pytest.fixture
 def state():
     rng = np.random.default_rng(0)
-    return {"model/kernel": rng.normal(size=(30, 40)).astype(np.float32), "model/bias": np.zeros([0], np.float32),
-            "adam/iterations": np.array(7, np.int64), "model/large": rng.normal(size=(7, 500)).astype(np.float32)}
+    return {
+        "model/kernel": rng.normal(size=(30, 40)).astype(np.float32),
+        "model/bias": np.zeros([0], np.float32),
+        "adam/iterations": np.array(7, np.int64),
+        "model/large": rng.normal(size=(7, 500)).astype(np.float32),
+    }
 
 
 @pytest.mark.parametrize("part_bytes", [1_000, 5_000, 15_000_000])
@@ -52,13 +56,21 @@ def test_parts_of_another_state_are_refused(tmp_path, state):
     artifact.write_state(tmp_path / "a", 7, state)
     artifact.write_state(tmp_path / "b", 7, {**state, "model/kernel": np.zeros((2, 2), np.float32)})
     (tmp_path / "b" / "part_000.npz").replace(tmp_path / "a" / "part_000.npz")
-    with pytest.raises(UserError, match=r"'model/kernel' must be float32 \[30, 40\]. Received: float32 \[2, 2\]"):
+    with pytest.raises(
+        UserError, match=r"'model/kernel' must be float32 \[30, 40\]. Received: float32 \[2, 2\]"
+    ):
         artifact.read_state(tmp_path / "a")
 
 
-@pytest.mark.parametrize("text, message", [
-    ("{", "is damaged"), ("[]", "is damaged"), ('{"format": 99, "tfobj": "9.9"}', "Received: format 99, written by tfobj 9.9"),
-    ('{"format": 1}', "is damaged .without tfobj, seed")])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("{", "is damaged"),
+        ("[]", "is damaged"),
+        ('{"format": 99, "tfobj": "9.9"}', "Received: format 99, written by tfobj 9.9"),
+        ('{"format": 1}', "is damaged .without tfobj, seed"),
+    ],
+)
 def test_manifests_that_cannot_be_used(tmp_path, text, message):
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(UserError, match=message):
@@ -72,7 +84,10 @@ def test_a_folder_without_manifest(tmp_path):
 
 def test_stages_follow_each_other():
     manifest = {"steps": [{"from_step": 0}, {"from_step": 10}, {"from_step": 30}]}
-    found = [(entry["from_step"], end) for entry, end in (artifact.program_at(manifest, step) for step in (0, 9, 10, 29, 30, 99))]
+    found = [
+        (entry["from_step"], end)
+        for entry, end in (artifact.program_at(manifest, step) for step in (0, 9, 10, 29, 30, 99))
+    ]
     assert found == [(0, 10), (0, 10), (10, 30), (10, 30), (30, None), (30, None)]
 
 
@@ -86,7 +101,11 @@ def test_programs_are_checked(tmp_path):
 
 def test_a_failed_save_leaves_the_old_state(tmp_path, state, monkeypatch):
     artifact.write_state(tmp_path / "state", 7, state)
-    monkeypatch.setattr(artifact.json, "dumps", lambda *a, **k: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        artifact.json,
+        "dumps",
+        lambda *a, **k: (_ for _ in ()).throw(OSError(28, "No space left on device")),
+    )
     with pytest.raises(UserError, match="cannot be written"):
         artifact.write_state(tmp_path / "state", 8, state)
     monkeypatch.undo()

@@ -43,12 +43,20 @@ def test_an_imported_run_continues(finished, tmp_path, monkeypatch):
     from tfobj.training import loop
 
     importing.import_state(finished("slot_attention"), tmp_path / "run")
-    monkeypatch.setattr(loop, "open_scenes", lambda experiment, split, data_dir=None: (
-        scenes.generate(scenes.protocol_of(experiment.data.to_dict()), split), "drawn"))
+    monkeypatch.setattr(
+        loop,
+        "open_scenes",
+        lambda experiment, split, data_dir=None: (
+            scenes.generate(scenes.protocol_of(experiment.data.to_dict()), split),
+            "drawn",
+        ),
+    )
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     config["train"] |= {"steps": 23, "cooldown_steps": 0}
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
-    done = loop.train(read_config(tmp_path / "run"), tmp_path / "run", tf.distribute.OneDeviceStrategy("/cpu:0"))
+    done = loop.train(
+        read_config(tmp_path / "run"), tmp_path / "run", tf.distribute.OneDeviceStrategy("/cpu:0")
+    )
     assert done.step == 23 and [row["step"] for row in rows(tmp_path / "run")] == list(range(1, 24))
     losses = [row["loss"] for row in rows(tmp_path / "run")]
     assert max(losses[20:]) < 1.2 * max(losses[15:20])  # no jump where TensorFlow took over
@@ -109,10 +117,16 @@ def test_export_refuses_a_used_folder_and_a_stage_that_does_not_fit(exported, tm
     with pytest.raises(UserError, match="must be a new folder"):
         exporting.export(small("slot_attention"), exported("slot_attention"))
     folder = shutil.copytree(exported("slot_attention"), tmp_path / "artifact")
-    with pytest.raises(UserError, match="`--from_step` must be after the last stage, which begins at step 0. Received: 0"):
+    with pytest.raises(
+        UserError,
+        match="`--from_step` must be after the last stage, which begins at step 0. Received: 0",
+    ):
         exporting.append(small("slot_attention"), folder, 0)
-    for change, message in (({"model__slot_size": 8}, "The new stage: .* must be"), ({"train__batch_size": 8}, "one batch size, 4. Received: 8"),
-                            ({"seed": 3}, "one seed, 0. Received: 3")):
+    for change, message in (
+        ({"model__slot_size": 8}, "The new stage: .* must be"),
+        ({"train__batch_size": 8}, "one batch size, 4. Received: 8"),
+        ({"seed": 3}, "one seed, 0. Received: 3"),
+    ):
         with pytest.raises(UserError, match=message):
             exporting.append(small("slot_attention", **change), folder, 10)
     assert len(artifact.read_manifest(folder)["steps"]) == 1
@@ -126,10 +140,19 @@ def test_a_curriculum_and_a_second_journey(exported, finished, tmp_path):
     status, errors = run_step(f"--artifact={folder}", f"--workdir={tmp_path / 'run'}")
     assert status == 0, errors
     one, two = rows(finished("iodine")), rows(tmp_path / "run")
-    assert [r["loss"] for r in one[:10]] == [r["loss"] for r in two[:10]] and one[10]["loss"] != two[10]["loss"]
+    assert [r["loss"] for r in one[:10]] == [r["loss"] for r in two[:10]] and one[10][
+        "loss"
+    ] != two[10]["loss"]
     imported = importing.import_state(tmp_path / "run", tmp_path / "imported")
     assert imported.experiment.model.num_steps == 3
-    exporting.export(imported.experiment.override({"train.steps": 24, "train.cooldown_steps": 0}), tmp_path / "again", tmp_path / "imported", num_scenes=48)
+    exporting.export(
+        imported.experiment.override({"train.steps": 24, "train.cooldown_steps": 0}),
+        tmp_path / "again",
+        tmp_path / "imported",
+        num_scenes=48,
+    )
     assert artifact.read_state(tmp_path / "again" / "state")[0]["step"] == 20
     status, errors = run_step(f"--artifact={tmp_path / 'again'}", f"--workdir={tmp_path / 'run2'}")
-    assert status == 0 and [row["step"] for row in rows(tmp_path / "run2")] == [21, 22, 23, 24], errors
+    assert status == 0 and [row["step"] for row in rows(tmp_path / "run2")] == [21, 22, 23, 24], (
+        errors
+    )

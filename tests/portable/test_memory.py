@@ -28,9 +28,18 @@ with stablehlo.wide_integers():
 
 def temporary_memory(**overrides):
     """Returns bytes of temporaries of IODINE's training step on the CPU."""
-    small = {"train.batch_size": 4, "model.decoder_channels": (8, 8), "model.refinement_channels": (4, 4)}
+    small = {
+        "train.batch_size": 4,
+        "model.decoder_channels": (8, 8),
+        "model.refinement_channels": (4, 4),
+    }
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    process = subprocess.run([sys.executable, "-c", COMPILE, json.dumps({**small, **overrides})], env=environment, text=True, capture_output=True)
+    process = subprocess.run(
+        [sys.executable, "-c", COMPILE, json.dumps({**small, **overrides})],
+        env=environment,
+        text=True,
+        capture_output=True,
+    )
     assert process.returncode == 0, process.stderr
     return int(process.stdout.split()[-1])
 
@@ -41,4 +50,14 @@ def test_memory_does_not_grow_with_rematerialised_steps():
     four = temporary_memory(**{"model.num_steps": 4, "train.rematerialise": True})
     assert temporary_memory(**{"model.num_steps": 16, "train.rematerialise": True}) < 1.5 * four
     assert temporary_memory(**{"model.num_steps": 4}) > 3 * four
-    assert temporary_memory(**{"model.num_steps": 4, "train.rematerialise": True, "train.batch_size": 8, "train.micro_batches": 2}) < 1.2 * four
+    assert (
+        temporary_memory(
+            **{
+                "model.num_steps": 4,
+                "train.rematerialise": True,
+                "train.batch_size": 8,
+                "train.micro_batches": 2,
+            }
+        )
+        < 1.2 * four
+    )

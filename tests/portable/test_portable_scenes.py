@@ -9,11 +9,22 @@ from tfobj.errors import UserError
 from tfobj.portable import artifact, scenes
 
 
-@pytest.mark.parametrize("name", ["tetris", "multi_dsprites_binarized", "multi_dsprites_colored_on_black", "overlapping_polygons"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tetris",
+        "multi_dsprites_binarized",
+        "multi_dsprites_colored_on_black",
+        "overlapping_polygons",
+    ],
+)
 def test_drawn_scenes_are_those_of_the_builder(name, tmp_path):
     protocol = protocols.get(name).with_sizes(13, 6)
     for split, count in (("train", 13), ("validation", 13), ("test", 6)):
-        built, drawn = packed.open_split(protocol, split, tmp_path), scenes.generate(protocol, split)
+        built, drawn = (
+            packed.open_split(protocol, split, tmp_path),
+            scenes.generate(protocol, split),
+        )
         assert len(drawn) == count
         np.testing.assert_array_equal(drawn.image, built.image)
         np.testing.assert_array_equal(drawn.mask, built.mask)
@@ -35,7 +46,10 @@ def test_what_cannot_be_drawn_must_travel(protocol):
 @pytest.fixture
 def arrays():
     rng = np.random.default_rng(0)
-    return SceneArrays(rng.integers(0, 256, (9, 4, 5, 3), dtype=np.uint8), rng.integers(0, 3, (9, 4, 5), dtype=np.uint8))
+    return SceneArrays(
+        rng.integers(0, 256, (9, 4, 5, 3), dtype=np.uint8),
+        rng.integers(0, 3, (9, 4, 5), dtype=np.uint8),
+    )
 
 
 def test_files_give_back_the_scenes(tmp_path, arrays, monkeypatch):
@@ -46,7 +60,9 @@ def test_files_give_back_the_scenes(tmp_path, arrays, monkeypatch):
     np.testing.assert_array_equal(back.mask, arrays.mask)
     assert scenes.read(tmp_path, "evaluation") is None
     (tmp_path / "train_002.npz").unlink()
-    with pytest.raises(UserError, match="must hold all parts of 9 scenes. Received: 7 scenes in 4 files"):
+    with pytest.raises(
+        UserError, match="must hold all parts of 9 scenes. Received: 7 scenes in 4 files"
+    ):
         scenes.read(tmp_path)
 
 
@@ -55,12 +71,17 @@ def test_a_users_own_file(tmp_path, arrays):
     back = scenes.read(tmp_path / "mine.npz")
     assert back.mask is None and len(back) == 9
     np.savez(tmp_path / "floats.npz", image=arrays.image / 255.0)
-    with pytest.raises(UserError, match=r"must hold `image`, uint8 \[n, H, W, C\]. Received: float64"):
+    with pytest.raises(
+        UserError, match=r"must hold `image`, uint8 \[n, H, W, C\]. Received: float64"
+    ):
         scenes.read(tmp_path / "floats.npz")
     with pytest.raises(UserError, match="is missing"):
         scenes.read(tmp_path / "none.npz")
 
 
 def test_pictures_of_another_size(arrays):
-    with pytest.raises(UserError, match=r"Training scenes must be images of shape \[35, 35, 3\].*Received: \[4, 5, 3\]"):
+    with pytest.raises(
+        UserError,
+        match=r"Training scenes must be images of shape \[35, 35, 3\].*Received: \[4, 5, 3\]",
+    ):
         scenes.check(arrays, {"image_shape": [35, 35, 3]}, "Training scenes")

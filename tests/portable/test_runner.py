@@ -7,8 +7,8 @@ import signal
 
 import numpy as np
 import pytest
-
 from portable_host import jax_only, rows, run_step, small
+
 from tfobj.errors import UserError
 from tfobj.portable import artifact, program, records, runner
 from tfobj.training.workdir import locked
@@ -33,7 +33,9 @@ def tensorflow_run(model, steps):
     return terms, {v.path: v.numpy() for v in [*network.weights, *optimizer.variables]}
 
 
-@pytest.mark.parametrize("model", ["slot_attention", pytest.param("iodine", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "model", ["slot_attention", pytest.param("iodine", marks=pytest.mark.slow)]
+)
 def test_twenty_steps_equal_tensorflow(model, finished):
     folder = finished(model)
     expected, weights = tensorflow_run(model, 20)
@@ -42,7 +44,12 @@ def test_twenty_steps_equal_tensorflow(model, finished):
     assert min(row["grad_norm"] for row in got) > 1.0  # clipping was active
     for row, terms in zip(got, expected, strict=True):
         for name, value in terms.items():
-            np.testing.assert_allclose(row[name], value, rtol=1e-5 if name != "grad_norm" else 1e-4, err_msg=f"{name} of step {row['step']}")
+            np.testing.assert_allclose(
+                row[name],
+                value,
+                rtol=1e-5 if name != "grad_norm" else 1e-4,
+                err_msg=f"{name} of step {row['step']}",
+            )
     summary, state = records.newest_state(folder)
     assert summary["step"] == 20 and state.keys() == weights.keys()
     for name, value in weights.items():
@@ -52,13 +59,32 @@ def test_twenty_steps_equal_tensorflow(model, finished):
 
 def test_scores_are_written(finished):
     evaluation = json.loads((finished("slot_attention") / "evaluation.json").read_text())
-    assert evaluation["num_scenes"] == 12 and evaluation["step"] == 20 and evaluation["split"] == "test"
-    assert {"mse", "mse_std", "fg_ari", "fg_ari_std", "ari", "ari_std"} < evaluation.keys() and "JAX" in evaluation["software"]
+    assert (
+        evaluation["num_scenes"] == 12
+        and evaluation["step"] == 20
+        and evaluation["split"] == "test"
+    )
+    assert {
+        "mse",
+        "mse_std",
+        "fg_ari",
+        "fg_ari_std",
+        "ari",
+        "ari_std",
+    } < evaluation.keys() and "JAX" in evaluation["software"]
     (row,) = rows(finished("slot_attention"), "test")
-    assert {name: row[name] for name in ("mse", "fg_ari", "ari")} == {name: evaluation[name] for name in ("mse", "fg_ari", "ari")}
+    assert {name: row[name] for name in ("mse", "fg_ari", "ari")} == {
+        name: evaluation[name] for name in ("mse", "fg_ari", "ari")
+    }
 
 
-@pytest.mark.parametrize("number, saved", [(signal.SIGKILL, {10}), pytest.param(signal.SIGTERM, set(range(12, 20)), marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "number, saved",
+    [
+        (signal.SIGKILL, {10}),
+        pytest.param(signal.SIGTERM, set(range(12, 20)), marks=pytest.mark.slow),
+    ],
+)
 def test_stopped_and_continued_equals_uninterrupted(number, saved, exported, finished, tmp_path):
     arguments = [f"--artifact={exported('slot_attention')}", f"--workdir={tmp_path / 'run'}"]
     process = jax_only(*arguments)
@@ -74,11 +100,16 @@ def test_stopped_and_continued_equals_uninterrupted(number, saved, exported, fin
 
     status, errors = run_step(*arguments)
     assert status == 0 and "Continuing at step" in errors, errors
-    (_, once), (_, twice) = records.newest_state(finished("slot_attention")), records.newest_state(tmp_path / "run")
+    (_, once), (_, twice) = (
+        records.newest_state(finished("slot_attention")),
+        records.newest_state(tmp_path / "run"),
+    )
     for name, value in once.items():
         np.testing.assert_array_equal(twice[name], value, err_msg=name)
     ones, twos = rows(finished("slot_attention")), rows(tmp_path / "run")
-    assert [(r["step"], r["loss"], r["learning_rate"]) for r in ones] == [(r["step"], r["loss"], r["learning_rate"]) for r in twos]
+    assert [(r["step"], r["loss"], r["learning_rate"]) for r in ones] == [
+        (r["step"], r["loss"], r["learning_rate"]) for r in twos
+    ]
     assert len(list((tmp_path / "run" / "state").iterdir())) == records.KEPT_STATES
 
 
@@ -98,7 +129,9 @@ def fails(folder, workdir, message, **changes):
 
 
 def test_damaged_folders_are_named(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(program, "start_jax", lambda platform=None: pytest.fail("the folder is checked first"))
+    monkeypatch.setattr(
+        program, "start_jax", lambda platform=None: pytest.fail("the folder is checked first")
+    )
     (folder / "state" / "part_000.npz").rename(tmp_path / "part")
     fails(folder, tmp_path / "a", "part_000.npz` is missing")
     (tmp_path / "part").rename(folder / "state" / "part_000.npz")
@@ -113,8 +146,11 @@ def test_data_that_does_not_fit(exported, tmp_path):
     manifest = artifact.read_manifest(exported("slot_attention"))
     np.savez(tmp_path / "small.npz", image=np.zeros((50, 20, 20, 3), np.uint8))
     np.savez(tmp_path / "few.npz", image=np.zeros((3, 35, 35, 3), np.uint8))
-    for name, message in (("small.npz", r"Training scenes must be images of shape \[35, 35, 3\]"), ("few.npz", "at least the batch of 4.*Received: 3"),
-                          ("none", "is missing")):
+    for name, message in (
+        ("small.npz", r"Training scenes must be images of shape \[35, 35, 3\]"),
+        ("few.npz", "at least the batch of 4.*Received: 3"),
+        ("none", "is missing"),
+    ):
         with pytest.raises(UserError, match=message):
             runner.open_data(exported("slot_attention"), manifest, str(tmp_path / name))
 
@@ -125,13 +161,19 @@ def test_another_experiment_in_the_folder(folder, tmp_path):
     changed = json.loads(json.dumps(old))
     changed["steps"][0]["config"]["train"]["learning_rate"] = 0.5
     (tmp_path / "run" / "manifest.json").write_text(json.dumps(changed))
-    fails(folder, tmp_path / "run", r"holds a run with other settings: train.learning_rate: 0.5 -> 0.001")
+    fails(
+        folder,
+        tmp_path / "run",
+        r"holds a run with other settings: train.learning_rate: 0.5 -> 0.001",
+    )
 
 
 def test_other_scenes_than_before(folder, finished, tmp_path, monkeypatch):
     shutil.copytree(finished("slot_attention"), tmp_path / "run")
     np.savez(tmp_path / "other.npz", image=np.zeros((48, 35, 35, 3), np.uint8))
-    monkeypatch.setattr(program, "start_jax", lambda platform=None: None)  # the scenes are compared before anything is compiled
+    monkeypatch.setattr(
+        program, "start_jax", lambda platform=None: None
+    )  # the scenes are compared before anything is compiled
     fails(folder, tmp_path / "run", "was trained on other scenes", data=str(tmp_path / "other.npz"))
 
 
@@ -156,15 +198,29 @@ def test_options_are_positive(name):
 
 def test_loss_that_is_not_finite_stops_with_its_step(folder, tmp_path):
     _, state = artifact.read_state(folder / "state")
-    name = next(n for n in state if n.startswith("SlotAttentionAutoencoder") and n.endswith("kernel"))
+    name = next(
+        n for n in state if n.startswith("SlotAttentionAutoencoder") and n.endswith("kernel")
+    )
     artifact.write_state(folder / "state", 0, {**state, name: np.full_like(state[name], np.nan)})
-    status, errors = run_step(f"--artifact={folder}", f"--workdir={tmp_path / 'run'}", "--log_every=5")
-    assert status == 2 and "error: The loss is not finite since step 0 (not finite in this step: grad_norm, loss, mse)" in errors
+    status, errors = run_step(
+        f"--artifact={folder}", f"--workdir={tmp_path / 'run'}", "--log_every=5"
+    )
+    assert (
+        status == 2
+        and "error: The loss is not finite since step 0 (not finite in this step: grad_norm, loss, mse)"
+        in errors
+    )
     assert not pathlib.Path(tmp_path / "run" / "state").exists()
 
 
 @pytest.mark.slow
 def test_minutes_stop_in_time(exported, tmp_path):
-    status, errors = run_step(f"--artifact={exported('slot_attention')}", f"--workdir={tmp_path / 'run'}", "--steps=1000000", "--minutes=0.4", "--log_every=100")
+    status, errors = run_step(
+        f"--artifact={exported('slot_attention')}",
+        f"--workdir={tmp_path / 'run'}",
+        "--steps=1000000",
+        "--minutes=0.4",
+        "--log_every=100",
+    )
     assert status == 0 and "before its time was over" in errors, errors
     assert records.newest_state(tmp_path / "run")[0]["step"] > 0

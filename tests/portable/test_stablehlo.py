@@ -15,10 +15,21 @@ from tfobj.errors import UserError
 from tfobj.portable import stablehlo
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SMALL = {"model.image_size": (8, 8), "model.num_slots": 2, "model.num_steps": 1, "model.slot_size": 4, "model.encoder_channels": (4,),
-         "model.encoder_kernels": (3,), "model.decoder_channels": (4,), "model.decoder_kernels": (3,), "model.mlp_hidden": 4,
-         "train.batch_size": 4, "train.learning_rate": 1e-3, "train.warmup_steps": 0,
-         "train.adam_epsilon": 1e-3}  # with Adam's own the first update is the gradient's sign, and a gradient of zero has any
+SMALL = {
+    "model.image_size": (8, 8),
+    "model.num_slots": 2,
+    "model.num_steps": 1,
+    "model.slot_size": 4,
+    "model.encoder_channels": (4,),
+    "model.encoder_kernels": (3,),
+    "model.decoder_channels": (4,),
+    "model.decoder_kernels": (3,),
+    "model.mlp_hidden": 4,
+    "train.batch_size": 4,
+    "train.learning_rate": 1e-3,
+    "train.warmup_steps": 0,
+    "train.adam_epsilon": 1e-3,
+}  # with Adam's own the first update is the gradient's sign, and a gradient of zero has any
 needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs jax")
 
 IN_JAX = """
@@ -55,14 +66,31 @@ def converted(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("converted")
     lowered = lower_step(small())
-    arguments = [example_input(p) if p["kind"] == "input" else lowered.state[p["key"]] for p in lowered.manifest["params"]]
+    arguments = [
+        example_input(p) if p["kind"] == "input" else lowered.state[p["key"]]
+        for p in lowered.manifest["params"]
+    ]
     (folder / "manifest.json").write_text(json.dumps(lowered.manifest))
     (folder / "step.hlo").write_bytes(lowered.hlo)
-    np.savez(folder / "arguments.npz", **{f"{number:04d}": value for number, value in enumerate(arguments)})
-    process = subprocess.run([sys.executable, "-c", IN_JAX, str(folder)], cwd=ROOT, env={**os.environ, "JAX_PLATFORMS": "cpu"},
-                             capture_output=True, text=True, timeout=300)
+    np.savez(
+        folder / "arguments.npz",
+        **{f"{number:04d}": value for number, value in enumerate(arguments)},
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", IN_JAX, str(folder)],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert process.returncode == 0, process.stderr
-    return lowered, arguments, dict(np.load(folder / "results.npz")), json.loads((folder / "facts.json").read_text())
+    return (
+        lowered,
+        arguments,
+        dict(np.load(folder / "results.npz")),
+        json.loads((folder / "facts.json").read_text()),
+    )
 
 
 def small():
@@ -73,7 +101,12 @@ def small():
 
 def example_input(param):
     rng = np.random.default_rng(0)
-    values = {"image": rng.integers(0, 256, param["shape"]), "seed": [0, 0, 0], "step": 0, "learning_rate": 1e-3}
+    values = {
+        "image": rng.integers(0, 256, param["shape"]),
+        "seed": [0, 0, 0],
+        "step": 0,
+        "learning_rate": 1e-3,
+    }
     return np.asarray(values[param["name"]], param["dtype"])
 
 
@@ -87,9 +120,15 @@ def step_in_tensorflow(image, seed, step):
 
     model, optimizer = build_model(small()), make_optimizer(small().train)
     train_step = make_train_step(tf.distribute.get_strategy(), model, optimizer, small(), xla=False)
-    terms = train_step.update({"image": tf.constant(image, tf.float32) / 255.0}, tf.constant(seed), tf.constant(step),
-                              model.stages()[0][1])
-    return {name: value.numpy() for name, value in terms.items()}, {v.path: v.numpy() for v in model.weights}
+    terms = train_step.update(
+        {"image": tf.constant(image, tf.float32) / 255.0},
+        tf.constant(seed),
+        tf.constant(step),
+        model.stages()[0][1],
+    )
+    return {name: value.numpy() for name, value in terms.items()}, {
+        v.path: v.numpy() for v in model.weights
+    }
 
 
 @needs_jax
@@ -107,7 +146,11 @@ def test_precision_is_set_on_every_product(converted):
 @needs_jax
 def test_one_step_equals_tensorflow(converted):
     lowered, arguments, results, _ = converted
-    inputs = {p["name"]: value for p, value in zip(lowered.manifest["params"], arguments, strict=True) if p["kind"] == "input"}
+    inputs = {
+        p["name"]: value
+        for p, value in zip(lowered.manifest["params"], arguments, strict=True)
+        if p["kind"] == "input"
+    }
     assert inputs.pop("learning_rate") == np.float32(small().train.learning_rate)
     terms, weights = step_in_tensorflow(**inputs)
     compared = 0
@@ -116,7 +159,9 @@ def test_one_step_equals_tensorflow(converted):
             value = results[f"{name}_{number:04d}"]
             assert value.shape == tuple(out["shape"]) and value.dtype == out["dtype"]
             if out["kind"] == "metric":
-                np.testing.assert_allclose(value, terms[out["name"]], rtol=1e-5, err_msg=out["name"])
+                np.testing.assert_allclose(
+                    value, terms[out["name"]], rtol=1e-5, err_msg=out["name"]
+                )
                 continue
             path = lowered.manifest["params"][out["param"]]["name"]
             if path in weights:
@@ -130,9 +175,15 @@ def test_a_finished_program_needs_no_private_parts(monkeypatch):
     """A host that only runs it may have a newer JAX, where they have moved."""
     monkeypatch.setattr(stablehlo, "_jax_parts", lambda: pytest.fail("private parts of JAX"))
     arrays = [{"shape": [3], "dtype": "float32"}, {"shape": [], "dtype": "int64"}]
-    exported = stablehlo.to_exported({"params": arrays, "outputs": arrays[:1]}, b"program", ("cpu",))
+    exported = stablehlo.to_exported(
+        {"params": arrays, "outputs": arrays[:1]}, b"program", ("cpu",)
+    )
     assert exported.mlir_module_serialized == b"program"
-    assert [str(aval.dtype) for aval in (*exported.in_avals, *exported.out_avals)] == ["float32", "int64", "float32"]
+    assert [str(aval.dtype) for aval in (*exported.in_avals, *exported.out_avals)] == [
+        "float32",
+        "int64",
+        "float32",
+    ]
 
 
 @needs_jax

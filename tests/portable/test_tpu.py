@@ -17,7 +17,13 @@ HBM = 100
 
 
 def report(batch, needed):
-    return {"batch_size": batch, "fits": needed <= HBM, "needed_bytes": needed, "hbm_bytes": HBM, "error": None}
+    return {
+        "batch_size": batch,
+        "fits": needed <= HBM,
+        "needed_bytes": needed,
+        "hbm_bytes": HBM,
+        "error": None,
+    }
 
 
 def search(memory, first, multiple=1, max_batch=1024, fails=(), seconds=1e9, clock=lambda: 0.0):
@@ -26,24 +32,53 @@ def search(memory, first, multiple=1, max_batch=1024, fails=(), seconds=1e9, clo
 
     def measure(batch, seconds):
         asked.append(batch)
-        return {"fits": None, "error": "crash", "hbm_bytes": HBM} if batch in fails else report(batch, memory(batch))
+        return (
+            {"fits": None, "error": "crash", "hbm_bytes": HBM}
+            if batch in fails
+            else report(batch, memory(batch))
+        )
 
-    return tpu.largest_batch(measure, {first: report(first, memory(first))}, multiple, max_batch, seconds, clock), asked
+    return tpu.largest_batch(
+        measure, {first: report(first, memory(first))}, multiple, max_batch, seconds, clock
+    ), asked
 
 
-@pytest.mark.parametrize("text, chip, shape, devices", [
-    ("v5e:2x2", "v5e", (2, 2), 4), ("V5E:2x4", "v5e", (2, 4), 8), ("v5e:1x1", "v5e", (1, 1), 1), ("v4:2x2x1", "v4", (2, 2, 1), 8),
-    ("v2:2x2", "v2", (2, 2), 8), ("v5p:4x4x4", "v5p", (4, 4, 4), 64), ("tpu7x:2x2x1", "tpu7x", (2, 2, 1), 8)])
+@pytest.mark.parametrize(
+    "text, chip, shape, devices",
+    [
+        ("v5e:2x2", "v5e", (2, 2), 4),
+        ("V5E:2x4", "v5e", (2, 4), 8),
+        ("v5e:1x1", "v5e", (1, 1), 1),
+        ("v4:2x2x1", "v4", (2, 2, 1), 8),
+        ("v2:2x2", "v2", (2, 2), 8),
+        ("v5p:4x4x4", "v5p", (4, 4, 4), 64),
+        ("tpu7x:2x2x1", "tpu7x", (2, 2, 1), 8),
+    ],
+)
 def test_topologies(text, chip, shape, devices):
     topology = tpu.parse_topology(text)
     assert (topology.chip, topology.shape) == (chip, shape) and topology.name == text.lower()
     assert topology.num_devices(topology.num_chips) == devices
 
 
-@pytest.mark.parametrize("text, message", [
-    ("v5:2x2", r"Unknown TPU 'v5'. Did you mean 'v5[ep]'\? Valid: tpu7x, v2, v3, v4, v5e, v5p, v6e"), ("v7x:2x2x1", "Did you mean 'tpu7x'"),
-    ("v5e", "2 sizes, e.g. v5e:2x2. Received: 'v5e'"), ("v5e:4", "2 sizes"), ("v5e:2x2x1", "2 sizes"), ("v4:2x2", "3 sizes, e.g. v4:2x2x1"),
-    ("v5e:2xtwo", "2 sizes"), ("v5e:0x2", "2 sizes"), ("v5e:1x4", "hosts of 2x2 chips"), ("v5e:3x3", "or be one chip")])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (
+            "v5:2x2",
+            r"Unknown TPU 'v5'. Did you mean 'v5[ep]'\? Valid: tpu7x, v2, v3, v4, v5e, v5p, v6e",
+        ),
+        ("v7x:2x2x1", "Did you mean 'tpu7x'"),
+        ("v5e", "2 sizes, e.g. v5e:2x2. Received: 'v5e'"),
+        ("v5e:4", "2 sizes"),
+        ("v5e:2x2x1", "2 sizes"),
+        ("v4:2x2", "3 sizes, e.g. v4:2x2x1"),
+        ("v5e:2xtwo", "2 sizes"),
+        ("v5e:0x2", "2 sizes"),
+        ("v5e:1x4", "hosts of 2x2 chips"),
+        ("v5e:3x3", "or be one chip"),
+    ],
+)
 def test_topologies_that_do_not_exist(text, message):
     with pytest.raises(UserError, match=message):
         tpu.parse_topology(text)
@@ -74,28 +109,42 @@ def test_search_keeps_to_multiples_of_the_devices():
 
 def test_search_from_a_batch_that_does_not_fit():
     result, asked = search(lambda batch: 10 + batch, first=200)
-    assert (result["largest"], result["too_large"], result["complete"]) == (90, 91, True) and len(asked) <= 3
+    assert (result["largest"], result["too_large"], result["complete"]) == (90, 91, True) and len(
+        asked
+    ) <= 3
 
 
 def test_nothing_fits():
     result, asked = search(lambda batch: 101, first=64)
-    assert (result["largest"], result["too_large"], result["complete"]) == (0, 1, True) and len(asked) <= 7
+    assert (result["largest"], result["too_large"], result["complete"]) == (0, 1, True) and len(
+        asked
+    ) <= 7
 
 
 def test_everything_fits():
     result, asked = search(lambda batch: 1 + batch / 100, first=32, max_batch=100, multiple=8)
-    assert (result["largest"], result["too_large"], result["complete"]) == (96, None, True) and asked == [96]
+    assert (result["largest"], result["too_large"], result["complete"]) == (
+        96,
+        None,
+        True,
+    ) and asked == [96]
 
 
 def test_compiler_that_recomputes_near_the_limit():
     """The line says 45; beyond 40 memory hardly grows."""
-    result, asked = search(lambda batch: 10 + 2 * batch if batch < 40 else 90 + (batch - 40) * 0.1, first=4)
-    assert (result["largest"], result["too_large"], result["complete"]) == (140, 141, True) and len(asked) <= 8
+    result, asked = search(
+        lambda batch: 10 + 2 * batch if batch < 40 else 90 + (batch - 40) * 0.1, first=4
+    )
+    assert (result["largest"], result["too_large"], result["complete"]) == (140, 141, True) and len(
+        asked
+    ) <= 8
 
 
 def test_memory_in_steps():
     result, asked = search(lambda batch: 10 + -(-batch // 8) * 8, first=3)
-    assert (result["largest"], result["too_large"], result["complete"]) == (88, 89, True) and len(asked) <= 16
+    assert (result["largest"], result["too_large"], result["complete"]) == (88, 89, True) and len(
+        asked
+    ) <= 16
 
 
 def test_batches_that_do_not_compile_bound_the_search():
@@ -107,21 +156,44 @@ def test_batches_that_do_not_compile_bound_the_search():
 def test_failure_below_a_batch_that_fits_is_passed_over():
     result, _ = search(lambda batch: 10 + batch, first=4, fails=(28,), max_batch=20)
     assert result["largest"] == 20
-    result = tpu.largest_batch(lambda batch, seconds: report(batch, 10 + batch), {4: {"fits": None}, 8: report(8, 18)}, 1, 1024, 1e9)
+    result = tpu.largest_batch(
+        lambda batch, seconds: report(batch, 10 + batch),
+        {4: {"fits": None}, 8: report(8, 18)},
+        1,
+        1024,
+        1e9,
+    )
     assert (result["largest"], result["too_large"]) == (90, 91)
 
 
 def test_search_ends_with_its_time():
     ticks = iter([0.0, 0.0, 0.0, 20.0, 20.0])
     result, asked = search(lambda batch: 10 + batch, first=4, seconds=10, clock=lambda: next(ticks))
-    assert asked == [28] and (result["largest"], result["too_large"], result["complete"]) == (28, None, False)
+    assert asked == [28] and (result["largest"], result["too_large"], result["complete"]) == (
+        28,
+        None,
+        False,
+    )
     assert result["predicted"] == 90
 
 
-@pytest.mark.parametrize("message, fits, needed", [
-    ("RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 18.64G of 15.75G hbm.", False, 18.64),
-    ("RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: the total memory required for HLO temporaries (2.00T) exceeds available HBM (15.75G).",
-     False, 2048), ("RESOURCE_EXHAUSTED: out of it", False, None), ("INTERNAL: failed to legalize operation 'mhlo.copy'", None, None)])
+@pytest.mark.parametrize(
+    "message, fits, needed",
+    [
+        (
+            "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 18.64G of 15.75G hbm.",
+            False,
+            18.64,
+        ),
+        (
+            "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: the total memory required for HLO temporaries (2.00T) exceeds available HBM (15.75G).",
+            False,
+            2048,
+        ),
+        ("RESOURCE_EXHAUSTED: out of it", False, None),
+        ("INTERNAL: failed to legalize operation 'mhlo.copy'", None, None),
+    ],
+)
 def test_failures_are_told_apart(message, fits, needed):
     result = tpu.read_failure(message)
     assert result["fits"] is fits
@@ -131,32 +203,69 @@ def test_failures_are_told_apart(message, fits, needed):
 
 def test_missing_compiler_is_one_line(monkeypatch):
     monkeypatch.setattr(tpu.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"needs jax and libtpu: pip install 'tfobj\[tpu-aot\]', in an environment of its own"):
+    with pytest.raises(
+        UserError,
+        match=r"needs jax and libtpu: pip install 'tfobj\[tpu-aot\]', in an environment of its own",
+    ):
         tpu.check_installed()
 
 
 def lowered_stub(batch=4):
-    return types.SimpleNamespace(hlo=b"", manifest={"params": [{"kind": "input", "name": "image", "shape": [batch, 2, 2, 3], "dtype": "uint8"}], "outputs": []})
+    return types.SimpleNamespace(
+        hlo=b"",
+        manifest={
+            "params": [
+                {"kind": "input", "name": "image", "shape": [batch, 2, 2, 3], "dtype": "uint8"}
+            ],
+            "outputs": [],
+        },
+    )
 
 
 def test_time_limit_and_crash_are_reports(monkeypatch):
     monkeypatch.setattr(tpu, "check_installed", lambda: None)
     topology = tpu.parse_topology("v5e:2x2")
     run = subprocess.run
-    monkeypatch.setattr(tpu.subprocess, "run", lambda command, **kw: run([sys.executable, "-c", "import time; time.sleep(60)"], **kw))
+    monkeypatch.setattr(
+        tpu.subprocess,
+        "run",
+        lambda command, **kw: run([sys.executable, "-c", "import time; time.sleep(60)"], **kw),
+    )
     result = tpu.compile_step(lowered_stub(), topology, 1, time_limit=0.2)
-    assert result["fits"] is None and result["error"].startswith("stopped after") and result["seconds"] < 30
-    monkeypatch.setattr(tpu.subprocess, "run", lambda command, **kw: run([sys.executable, "-c", "raise SystemExit('F0000 check failed')"], **kw))
+    assert (
+        result["fits"] is None
+        and result["error"].startswith("stopped after")
+        and result["seconds"] < 30
+    )
+    monkeypatch.setattr(
+        tpu.subprocess,
+        "run",
+        lambda command, **kw: run(
+            [sys.executable, "-c", "raise SystemExit('F0000 check failed')"], **kw
+        ),
+    )
     result = tpu.compile_step(lowered_stub(), topology)
-    assert result["error"] == "the compiler ended with status 1: F0000 check failed" and result["batch_size"] == 4
+    assert (
+        result["error"] == "the compiler ended with status 1: F0000 check failed"
+        and result["batch_size"] == 4
+    )
 
 
 def lowered_small(**changes):
     from tfobj.portable.lowering import lower_step
     from tfobj.training.experiment import resolve
 
-    small = {"model.image_size": (8, 8), "model.num_slots": 2, "model.num_steps": 1, "model.slot_size": 4, "model.encoder_channels": (4,),
-             "model.encoder_kernels": (3,), "model.decoder_channels": (4,), "model.decoder_kernels": (3,), "train.batch_size": 4}
+    small = {
+        "model.image_size": (8, 8),
+        "model.num_slots": 2,
+        "model.num_steps": 1,
+        "model.slot_size": 4,
+        "model.encoder_channels": (4,),
+        "model.encoder_kernels": (3,),
+        "model.decoder_channels": (4,),
+        "model.decoder_kernels": (3,),
+        "train.batch_size": 4,
+    }
     return lower_step(resolve("slot_attention", "tetris", overrides={**small, **changes}))
 
 
@@ -164,9 +273,16 @@ def lowered_small(**changes):
 @pytest.mark.parametrize("chips", [1, 4])
 def test_tiny_step_compiles(chips):
     result = tpu.compile_step(lowered_small(), tpu.parse_topology("v5e:2x2"), chips)
-    assert result["error"] is None and result["fits"] and result["kind"] == "TPU v5 lite" and result["devices"] == chips
+    assert (
+        result["error"] is None
+        and result["fits"]
+        and result["kind"] == "TPU v5 lite"
+        and result["devices"] == chips
+    )
     assert result["hbm_bytes"] == int(15.75 * 2**30)
-    assert 0 < result["alias_bytes"] <= result["output_bytes"] and 0 < result["needed_bytes"] < 2**28
+    assert (
+        0 < result["alias_bytes"] <= result["output_bytes"] and 0 < result["needed_bytes"] < 2**28
+    )
     assert (result["all_reduces"] > 0) == (chips > 1)
     assert result["flops"] > 0 and result["accessed_bytes"] > 0
 
@@ -175,6 +291,8 @@ def test_tiny_step_compiles(chips):
 @needs_libtpu
 def test_step_that_is_too_large_is_told_so():
     """v2 grants a program 7.48 GiB."""
-    result = tpu.compile_step(lowered_small(**{"train.batch_size": 2**22}), tpu.parse_topology("v2:2x2"), chips=1)
+    result = tpu.compile_step(
+        lowered_small(**{"train.batch_size": 2**22}), tpu.parse_topology("v2:2x2"), chips=1
+    )
     assert result["fits"] is False and result["error"] is None
     assert result["needed_bytes"] > result["hbm_bytes"] == int(7.48 * 2**30)

@@ -14,16 +14,51 @@ GIB = 2**30
 
 def report(**changes):
     return {
-        "model": "iodine", "dataset": "clevr_with_masks", "preset": "paper", "precision": "float32", "settings": [], "image_shape": [128, 128, 3],
-        "batch_size": 32, "topology": "v5e:2x4", "chips": 8, "kind": "TPU v5 lite", "devices": 8, "hbm_bytes": 16 * GIB, "seconds": 61.4,
-        "fits": True, "error": None, "needed_bytes": 8 * GIB, "argument_bytes": GIB // 4, "output_bytes": GIB // 4, "alias_bytes": GIB // 4,
-        "temp_bytes": 31 * GIB // 4, "code_bytes": 1000, "flops": 2.5e12, "accessed_bytes": 7.5e10, "all_reduces": 1, "all_gathers": 0,
-        "lowering_seconds": 7.4, "fingerprint": "abc", "software": {"tensorflow": "2.21.0", "jax": "0.10.2", "libtpu": "0.0.42.1"}, **changes}
+        "model": "iodine",
+        "dataset": "clevr_with_masks",
+        "preset": "paper",
+        "precision": "float32",
+        "settings": [],
+        "image_shape": [128, 128, 3],
+        "batch_size": 32,
+        "topology": "v5e:2x4",
+        "chips": 8,
+        "kind": "TPU v5 lite",
+        "devices": 8,
+        "hbm_bytes": 16 * GIB,
+        "seconds": 61.4,
+        "fits": True,
+        "error": None,
+        "needed_bytes": 8 * GIB,
+        "argument_bytes": GIB // 4,
+        "output_bytes": GIB // 4,
+        "alias_bytes": GIB // 4,
+        "temp_bytes": 31 * GIB // 4,
+        "code_bytes": 1000,
+        "flops": 2.5e12,
+        "accessed_bytes": 7.5e10,
+        "all_reduces": 1,
+        "all_gathers": 0,
+        "lowering_seconds": 7.4,
+        "fingerprint": "abc",
+        "software": {"tensorflow": "2.21.0", "jax": "0.10.2", "libtpu": "0.0.42.1"},
+        **changes,
+    }
 
 
 def found(largest, too_large, complete=True, predicted=12, **trial):
-    trials = [{"batch_size": b, "fits": b <= largest, "error": None, **(trial if b == too_large else {})} for b in (4, largest, too_large) if b]
-    return {"largest": largest, "too_large": too_large, "complete": complete, "predicted": predicted, "trials": trials}
+    trials = [
+        {"batch_size": b, "fits": b <= largest, "error": None, **(trial if b == too_large else {})}
+        for b in (4, largest, too_large)
+        if b
+    ]
+    return {
+        "largest": largest,
+        "too_large": too_large,
+        "complete": complete,
+        "predicted": predicted,
+        "trials": trials,
+    }
 
 
 def test_lines_of_a_step_that_fits():
@@ -35,52 +70,106 @@ def test_lines_of_a_step_that_fits():
         "  = arguments 0.250 + outputs 0.250 - outputs in place 0.250 + temporaries 7.750 GiB",
         "per step 20,000.0 GFLOP, 600.0 GB read and written; per chip 2,500.0 GFLOP, 75.0 GB",
         "1 all-reduces, 0 all-gathers",
-        "lowered in 7 s, compiled in 61 s"]
+        "lowered in 7 s, compiled in 61 s",
+    ]
 
 
 def test_lines_of_a_step_that_does_not():
-    lines = tpu_checks.describe(report(fits=False, needed_bytes=24.25 * GIB, chips=1, devices=2, topology="v3:2x2", settings=["train.micro_batches=8"]))
+    lines = tpu_checks.describe(
+        report(
+            fits=False,
+            needed_bytes=24.25 * GIB,
+            chips=1,
+            devices=2,
+            topology="v3:2x2",
+            settings=["train.micro_batches=8"],
+        )
+    )
     assert lines[0].endswith("float32, train.micro_batches=8")
-    assert lines[1:3] == ["TPU v5 lite (v3:2x2), 1 chip of two cores, HBM per core", "does not fit: needs at least 24.25 GiB of 16.00 GiB"]
+    assert lines[1:3] == [
+        "TPU v5 lite (v3:2x2), 1 chip of two cores, HBM per core",
+        "does not fit: needs at least 24.25 GiB of 16.00 GiB",
+    ]
     assert len(lines) == 4
-    assert "needs more than all of 16.00 GiB" in tpu_checks.verdict(report(fits=False, needed_bytes=None))
-    failed = {k: v for k, v in report(fits=None, error="stopped after 3 s").items() if k not in ("kind", "devices", "hbm_bytes", "needed_bytes")}
+    assert "needs more than all of 16.00 GiB" in tpu_checks.verdict(
+        report(fits=False, needed_bytes=None)
+    )
+    failed = {
+        k: v
+        for k, v in report(fits=None, error="stopped after 3 s").items()
+        if k not in ("kind", "devices", "hbm_bytes", "needed_bytes")
+    }
     assert tpu_checks.describe(failed)[2] == "not compiled: stopped after 3 s"
 
 
-@pytest.mark.parametrize("search, text", [
-    (found(8, 9), "largest batch: 8 fits, 9 does not (3 batches compiled: 4, 8, 9)"),
-    (found(1024, None), "largest batch: 1024 fits, and the search ends there (2 batches compiled: 4, 1024)"),
-    (found(0, 4, predicted=None), "largest batch: none was found to fit, 4 does not (2 batches compiled: 4, 4)"),
-    (found(8, 9, fits=None, error="crash"), "largest batch: 8 fits, 9 does not compile (crash) (3 batches compiled: 4, 8, 9)"),
-    (found(8, 64, complete=False), "largest batch: 8 fits, 64 does not; the time was up, what lies between was not compiled (a straight line "
-                                   "says 12) (3 batches compiled: 4, 8, 64)")])
+@pytest.mark.parametrize(
+    "search, text",
+    [
+        (found(8, 9), "largest batch: 8 fits, 9 does not (3 batches compiled: 4, 8, 9)"),
+        (
+            found(1024, None),
+            "largest batch: 1024 fits, and the search ends there (2 batches compiled: 4, 1024)",
+        ),
+        (
+            found(0, 4, predicted=None),
+            "largest batch: none was found to fit, 4 does not (2 batches compiled: 4, 4)",
+        ),
+        (
+            found(8, 9, fits=None, error="crash"),
+            "largest batch: 8 fits, 9 does not compile (crash) (3 batches compiled: 4, 8, 9)",
+        ),
+        (
+            found(8, 64, complete=False),
+            "largest batch: 8 fits, 64 does not; the time was up, what lies between was not compiled (a straight line "
+            "says 12) (3 batches compiled: 4, 8, 64)",
+        ),
+    ],
+)
 def test_line_of_the_largest_batch(search, text):
     assert tpu_checks.describe_largest(search) == text
 
 
 def test_table_has_one_row_per_file(tmp_path):
-    rows = [report(), report(precision="bfloat16", largest_batch=found(40, 48)), report(fits=False, needed_bytes=24.25 * GIB, chips=1, devices=1),
-            report(model="slot_mlp", fits=None, error="crash", settings=["train.micro_batches=8"])]
+    rows = [
+        report(),
+        report(precision="bfloat16", largest_batch=found(40, 48)),
+        report(fits=False, needed_bytes=24.25 * GIB, chips=1, devices=1),
+        report(model="slot_mlp", fits=None, error="crash", settings=["train.micro_batches=8"]),
+    ]
     for number, row in enumerate(rows):
         (tmp_path / f"{number}.json").write_text(json.dumps(row))
     lines = tpu_checks.table(tmp_path).splitlines()
     assert len({line.count("|") for line in lines[:6]}) == 1
-    assert lines[2].startswith("| `iodine` | clevr_with_masks | 32 | float32 | 1 of v5e:2x4 | ≥ 24.25 of 16.00: **does not fit** | – |")
-    assert lines[3] == "| `iodine` | clevr_with_masks | 32 | float32 | 8 of v5e:2x4 | 8.00 of 16.00 | 7.75 | 20.00 | 600 | 1 | not searched | 61 |"
+    assert lines[2].startswith(
+        "| `iodine` | clevr_with_masks | 32 | float32 | 1 of v5e:2x4 | ≥ 24.25 of 16.00: **does not fit** | – |"
+    )
+    assert (
+        lines[3]
+        == "| `iodine` | clevr_with_masks | 32 | float32 | 8 of v5e:2x4 | 8.00 of 16.00 | 7.75 | 20.00 | 600 | 1 | not searched | 61 |"
+    )
     assert "| bfloat16 |" in lines[4] and "| 40 |" in lines[4]
     assert "| float32, `train.micro_batches=8` |" in lines[5] and "not compiled: crash" in lines[5]
     assert lines[-1].startswith("Compiled with tensorflow 2.21.0, jax 0.10.2, libtpu 0.0.42.1.")
 
 
-@pytest.mark.parametrize("search, cell", [(found(8, 9), "8"), (found(1024, None), "1024 or more"), (found(8, 64, complete=False), "at least 8"), (None, "not searched")])
+@pytest.mark.parametrize(
+    "search, cell",
+    [
+        (found(8, 9), "8"),
+        (found(1024, None), "1024 or more"),
+        (found(8, 64, complete=False), "at least 8"),
+        (None, "not searched"),
+    ],
+)
 def test_cell_of_the_largest_batch(search, cell):
     assert tpu_checks._largest_cell(search) == cell
 
 
 def test_docs_are_up_to_date_with_the_results():
     table = tpu_checks.table(ROOT / "results" / "tpu")
-    assert not files.fill_between(ROOT / "docs" / "tpu.md", tpu_checks.BEGIN, tpu_checks.END, table, check=True)
+    assert not files.fill_between(
+        ROOT / "docs" / "tpu.md", tpu_checks.BEGIN, tpu_checks.END, table, check=True
+    )
 
 
 def test_files_are_named_by_their_settings_and_kept(tmp_path):
@@ -89,13 +178,21 @@ def test_files_are_named_by_their_settings_and_kept(tmp_path):
     settings = {"train.batch_size": 4, "train.precision": "bfloat16", "train.micro_batches": 2}
     experiment = tpu_checks.make_experiment("iodine", "clevr_with_masks", "paper", settings)
     assert experiment.model.image_size == (128, 128)
-    name = tpu_checks.file_name(experiment, "clevr_with_masks", settings, tpu.parse_topology("v5e:2x4"), 8)
-    assert name == "iodine_clevr_with_masks_paper_batch4_bfloat16_micro_batches=2_v5e-2x4_chips8.json"
+    name = tpu_checks.file_name(
+        experiment, "clevr_with_masks", settings, tpu.parse_topology("v5e:2x4"), 8
+    )
+    assert (
+        name == "iodine_clevr_with_masks_paper_batch4_bfloat16_micro_batches=2_v5e-2x4_chips8.json"
+    )
     path = tmp_path / name
     assert not tpu_checks.is_current(path, experiment, search=False)
     path.write_text(json.dumps(report(fingerprint=experiment.fingerprint())))
-    assert tpu_checks.is_current(path, experiment, search=False) and not tpu_checks.is_current(path, experiment, search=True)
-    assert not tpu_checks.is_current(path, experiment.override({"model.num_slots": 5}), search=False)
+    assert tpu_checks.is_current(path, experiment, search=False) and not tpu_checks.is_current(
+        path, experiment, search=True
+    )
+    assert not tpu_checks.is_current(
+        path, experiment.override({"model.num_slots": 5}), search=False
+    )
     path.write_text(json.dumps(report(fingerprint=experiment.fingerprint(), fits=None)))
     assert not tpu_checks.is_current(path, experiment, search=False)
     path.write_text("{")
@@ -112,7 +209,10 @@ def test_all_presets_continue_where_files_exist(tmp_path, monkeypatch):
         made.append((model, dataset, topology.name, chips, *settings.items()))
         if len(made) == 4:
             raise KeyboardInterrupt
-        return report(model=model, fingerprint=tpu_checks.make_experiment(model, dataset, preset, settings).fingerprint())
+        return report(
+            model=model,
+            fingerprint=tpu_checks.make_experiment(model, dataset, preset, settings).fingerprint(),
+        )
 
     monkeypatch.setattr(tpu_checks, "check", check)
     v5e = tpu.parse_topology("v5e:2x2")

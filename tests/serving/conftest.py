@@ -32,7 +32,9 @@ def export_case(tmp_path_factory):
         if case.id not in done:
             model = conformance.build(case)
             folder = export.export_model(model, tmp_path_factory.mktemp("models") / case.id)
-            done[case.id] = Exported(case, model, folder, tf.saved_model.load(str(folder)), zoo.load(folder.parent))
+            done[case.id] = Exported(
+                case, model, folder, tf.saved_model.load(str(folder)), zoo.load(folder.parent)
+            )
         return done[case.id]
 
     return export_once

@@ -65,23 +65,35 @@ def test_move_shifts_by_pixels(slots):
 def test_place_and_back(slots):
     placed = editing.place(slots, LAYOUT, 2, row=0)
     np.testing.assert_allclose(LAYOUT.positions(placed)[2], [0, 10], atol=1e-5)
-    np.testing.assert_allclose(LAYOUT.positions(editing.place(slots, LAYOUT, 2, 8, 12))[2], [8, 12], atol=1e-5)
+    np.testing.assert_allclose(
+        LAYOUT.positions(editing.place(slots, LAYOUT, 2, 8, 12))[2], [8, 12], atol=1e-5
+    )
     there_and_back = editing.move(editing.move(slots, LAYOUT, 1, 4, 8), LAYOUT, 1, -4, -8)
     np.testing.assert_allclose(there_and_back, slots, atol=1e-6)
 
 
-@pytest.mark.parametrize("where, message", [({"rows": 15}, "rows -9 ... 17: the picture has 0 ... 8. Received: row 18."),
-                                            ({"columns": -17}, "columns -13 ... 25: the picture has 0 ... 12. Received: column -14."),
-                                            ({"rows": np.nan}, "rows -9 ... 17: the picture has 0 ... 8. Received: row nan.")])
+@pytest.mark.parametrize(
+    "where, message",
+    [
+        ({"rows": 15}, "rows -9 ... 17: the picture has 0 ... 8. Received: row 18."),
+        ({"columns": -17}, "columns -13 ... 25: the picture has 0 ... 12. Received: column -14."),
+        ({"rows": np.nan}, "rows -9 ... 17: the picture has 0 ... 8. Received: row nan."),
+    ],
+)
 def test_objects_stay_within_reach(slots, where, message):
-    with pytest.raises(UserError, match="`move` must leave the centre of the object in " + message.replace(".", r"\.")):
+    with pytest.raises(
+        UserError,
+        match="`move` must leave the centre of the object in " + message.replace(".", r"\."),
+    ):
         editing.move(slots, LAYOUT, 0, **where)
 
 
 def test_objects_may_leave_the_picture(slots):
     outside = editing.move(slots, LAYOUT, 0, rows=-5)
     np.testing.assert_allclose(LAYOUT.positions(outside)[0], [-2, 3], atol=1e-5)
-    np.testing.assert_allclose(painted.picture(outside), painted.picture(editing.remove(slots, LAYOUT, 0)))
+    np.testing.assert_allclose(
+        painted.picture(outside), painted.picture(editing.remove(slots, LAYOUT, 0))
+    )
     np.testing.assert_allclose(editing.move(outside, LAYOUT, 0, rows=5), slots, atol=1e-6)
 
 
@@ -91,7 +103,7 @@ def test_front_and_back(slots):
     assert front[1, 3] == -1.0
     assert_colour(front, 4, 4, GREEN)
     back = editing.to_back(front, LAYOUT, 1)
-    assert back[1, 3] == 1.5                                               # behind blue at 0.5
+    assert back[1, 3] == 1.5  # behind blue at 0.5
     assert_colour(back, 4, 4, RED)
     alone = painted.scene(painted.square(RED, 3, 3, 0.25))
     np.testing.assert_array_equal(editing.to_front(alone, LAYOUT, 0), alone)
@@ -143,23 +155,29 @@ def test_swap_between_scenes(slots, other):
 def test_remove(slots):
     removed = editing.remove(slots, LAYOUT, 0)
     np.testing.assert_array_equal(removed, slots[1:])
-    assert_colour(removed, 3, 3, GREEN)                                    # what was hidden
+    assert_colour(removed, 3, 3, GREEN)  # what was hidden
     assert_colour(removed, 2, 2, GREY)
     empty = editing.remove(slots, LAYOUT, 2, 0, 1)
-    np.testing.assert_allclose(painted.picture(empty), np.broadcast_to(np.float32(GREY), (*painted.SIZE, 3)))
+    np.testing.assert_allclose(
+        painted.picture(empty), np.broadcast_to(np.float32(GREY), (*painted.SIZE, 3))
+    )
 
 
 def test_insert_comes_before_the_background(slots, other):
     inserted = editing.insert(slots, LAYOUT, other[0])
     np.testing.assert_array_equal(inserted, [*slots[:3], other[0], slots[3]])
-    np.testing.assert_array_equal(editing.insert(np.zeros((2, 4)), LATENT, np.ones(4)), [[0] * 4, [0] * 4, [1] * 4])
+    np.testing.assert_array_equal(
+        editing.insert(np.zeros((2, 4)), LATENT, np.ones(4)), [[0] * 4, [0] * 4, [1] * 4]
+    )
     first = dataclasses.replace(LAYOUT, background=0)
     np.testing.assert_array_equal(editing.insert(slots[::-1], first, other[0])[-1], other[0])
 
 
 def test_a_copy_lies_directly_before_its_original(slots):
     copied = editing.duplicate(slots, LAYOUT, 1, rows=1)
-    np.testing.assert_allclose(copied[3], [*slots[1, :3], 0.75, *editing.move(slots, LAYOUT, 1, 1)[1, 4:]], atol=1e-6)  # blue is at 0.5
+    np.testing.assert_allclose(
+        copied[3], [*slots[1, :3], 0.75, *editing.move(slots, LAYOUT, 1, 1)[1, 4:]], atol=1e-6
+    )  # blue is at 0.5
     np.testing.assert_array_equal(copied[[0, 1, 2, 4]], slots)
     nearest = editing.duplicate(slots, LAYOUT, 0)
     assert nearest[3, 3] == -1.0
@@ -167,9 +185,13 @@ def test_a_copy_lies_directly_before_its_original(slots):
 
 
 def test_set_and_traverse(slots):
-    np.testing.assert_array_equal(editing.set_latent(slots, LAYOUT, 2, 1, 0.7)[2], np.float32([0.1, 0.7, 0.8, *slots[2, 3:]]))
-    frames = editing.traverse(slots, LAYOUT, 3, 0, [0.0, 0.5, 1.0])        # the background's red
-    np.testing.assert_allclose([painted.picture(frame)[0, 0, 0] for frame in frames], [0.0, 0.5, 1.0])
+    np.testing.assert_array_equal(
+        editing.set_latent(slots, LAYOUT, 2, 1, 0.7)[2], np.float32([0.1, 0.7, 0.8, *slots[2, 3:]])
+    )
+    frames = editing.traverse(slots, LAYOUT, 3, 0, [0.0, 0.5, 1.0])  # the background's red
+    np.testing.assert_allclose(
+        [painted.picture(frame)[0, 0, 0] for frame in frames], [0.0, 0.5, 1.0]
+    )
     assert editing.set_latent(slots, LAYOUT, 0, 0, 9.0, part="depth")[0, 3] == 9.0
     assert editing.set_latent(np.zeros((3, 6)), GENESIS, 0, 3, 9.0)[0, 3] == 9.0
     assert editing.set_latent(np.zeros((3, 6)), GENESIS, 0, 1, 9.0, part="component")[0, 3] == 9.0
@@ -187,14 +209,20 @@ def test_usual_range_is_that_of_the_kind_of_slot():
 def test_interpolation_keeps_the_other_parts(slots, other):
     """The same layout with other appearances, and the reverse; the background stays (Anciukevicius 2020, figure 5)."""
     pairs = editing.pair_slots(slots, other, LAYOUT)
-    np.testing.assert_array_equal(pairs, [1, 2, 0, 3])                     # by places: (3,3)-(2,2), (4,4)-(6,4), (4,10)-(5,9)
+    np.testing.assert_array_equal(
+        pairs, [1, 2, 0, 3]
+    )  # by places: (3,3)-(2,2), (4,4)-(6,4), (4,10)-(5,9)
     target = other[pairs]
     looks = editing.interpolate(slots, other, LAYOUT, "appearance", num=3)
     np.testing.assert_array_equal(looks[0], slots)
-    np.testing.assert_array_equal(looks[-1], np.concatenate([np.c_[target[:3, :3], slots[:3, 3:]], slots[3:]]))
+    np.testing.assert_array_equal(
+        looks[-1], np.concatenate([np.c_[target[:3, :3], slots[:3, 3:]], slots[3:]])
+    )
     np.testing.assert_allclose(looks[1, 0, :3], (slots[0, :3] + target[0, :3]) / 2, rtol=1e-6)
     places = editing.interpolate(slots, other, LAYOUT, "position", num=5)
-    np.testing.assert_array_equal(places[-1], np.concatenate([np.c_[slots[:3, :4], target[:3, 4:]], slots[3:]]))
+    np.testing.assert_array_equal(
+        places[-1], np.concatenate([np.c_[slots[:3, :4], target[:3, 4:]], slots[3:]])
+    )
     np.testing.assert_allclose(LAYOUT.positions(places[2])[0], [2.5, 2.5], atol=1e-5)
     everything = editing.interpolate(slots, other, LAYOUT, num=2)
     np.testing.assert_array_equal(everything[-1], target)
@@ -204,10 +232,16 @@ def test_interpolation_keeps_the_other_parts(slots, other):
 
 def test_interpolation_between_objects(slots):
     frames = editing.interpolate_objects(slots, LAYOUT, 0, 2, "appearance", num=3)
-    np.testing.assert_allclose([painted.picture(frame)[3, 3] for frame in frames], [RED, (0.45, 0.1, 0.45), BLUE], atol=1e-6)
+    np.testing.assert_allclose(
+        [painted.picture(frame)[3, 3] for frame in frames],
+        [RED, (0.45, 0.1, 0.45), BLUE],
+        atol=1e-6,
+    )
     np.testing.assert_array_equal(frames[:, 1:], np.repeat(slots[None, 1:], 3, 0))
     together = editing.interpolate_objects(slots, LAYOUT, 0, 2, num=2)[-1]
-    np.testing.assert_allclose(painted.decode(together[None]).masks.sum(1), 1.0)  # same place and depth, told apart
+    np.testing.assert_allclose(
+        painted.decode(together[None]).masks.sum(1), 1.0
+    )  # same place and depth, told apart
 
 
 def test_hidden_parts_of_objects_are_rendered(slots):
@@ -221,9 +255,14 @@ def test_hidden_parts_of_objects_are_rendered(slots):
         scene = painted.decode(latents[:, ::-1])
         return scene._replace(masks=scene.masks[:, ::-1], slot_recons=scene.slot_recons[:, ::-1])
 
-    np.testing.assert_array_equal(editing.complete_objects(slots[::-1], first, decode)[0], amodal[::-1])
+    np.testing.assert_array_equal(
+        editing.complete_objects(slots[::-1], first, decode)[0], amodal[::-1]
+    )
     only = slots[3:]
-    np.testing.assert_array_equal(editing.complete_objects(only, LAYOUT, painted.decode)[1], painted.decode(only[None]).slot_recons[0])
+    np.testing.assert_array_equal(
+        editing.complete_objects(only, LAYOUT, painted.decode)[1],
+        painted.decode(only[None]).slot_recons[0],
+    )
 
 
 def test_batches_and_inputs_that_stay(slots, other):
@@ -231,45 +270,121 @@ def test_batches_and_inputs_that_stay(slots, other):
     batch = np.stack([slots, other])
     kept = batch.copy()
     calls = {
-        "move": lambda s: editing.move(s, LAYOUT, 1, -1, 1), "place": lambda s: editing.place(s, LAYOUT, 0, 2, 3),
-        "front": lambda s: editing.to_front(s, LAYOUT, 1), "back": lambda s: editing.to_back(s, LAYOUT, 0),
-        "reorder": lambda s: editing.reorder(s, LAYOUT, [2, 0, 1]), "swap": lambda s: editing.swap(s, LAYOUT, 0, 1),
-        "remove": lambda s: editing.remove(s, LAYOUT, 0, 2), "insert": lambda s: editing.insert(s, LAYOUT, slots[1]),
-        "duplicate": lambda s: editing.duplicate(s, LAYOUT, 2, 1, 1), "set": lambda s: editing.set_latent(s, LAYOUT, 0, 0, 0.5),
+        "move": lambda s: editing.move(s, LAYOUT, 1, -1, 1),
+        "place": lambda s: editing.place(s, LAYOUT, 0, 2, 3),
+        "front": lambda s: editing.to_front(s, LAYOUT, 1),
+        "back": lambda s: editing.to_back(s, LAYOUT, 0),
+        "reorder": lambda s: editing.reorder(s, LAYOUT, [2, 0, 1]),
+        "swap": lambda s: editing.swap(s, LAYOUT, 0, 1),
+        "remove": lambda s: editing.remove(s, LAYOUT, 0, 2),
+        "insert": lambda s: editing.insert(s, LAYOUT, slots[1]),
+        "duplicate": lambda s: editing.duplicate(s, LAYOUT, 2, 1, 1),
+        "set": lambda s: editing.set_latent(s, LAYOUT, 0, 0, 0.5),
         "equal depths": lambda s: editing.set_latent(s, LAYOUT, 0, 0, 0.7, "depth"),
     }
     for name, call in calls.items():
-        np.testing.assert_allclose(call(batch), np.stack([call(slots), call(other)]), atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(
+            call(batch), np.stack([call(slots), call(other)]), atol=1e-6, err_msg=name
+        )
         assert call(batch).dtype == np.float32
     np.testing.assert_array_equal(batch, kept)
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: editing.move(np.zeros((3, 4)), LATENT, 0, 1), "`move` must be given a model whose slots have a part 'position'. Received: slots of latent. "
-     "This model allows: set, traverse, interpolate, remove, insert, duplicate, swap between scenes."),
-    (lambda: editing.to_front(np.zeros((3, 6)), GENESIS, 0), "`depth` must be given a model whose slots have a part 'depth'. Received: slots of mask, component."),
-    (lambda: editing.swap(np.zeros((3, 4)), LATENT, 0, 1), "`swap` in one scene must have slots of several parts"),
-    (lambda: editing.swap(np.zeros((3, 6)), GENESIS, 0, 1, "masks"), "Unknown part of a slot 'masks'. Did you mean 'mask'? Valid: component, mask."),
-    (lambda: editing.swap(np.zeros((1, 4)), VAE, 0, 0), "`swap` must be given a model with several slots"),
-    (lambda: editing.swap_between(np.zeros((1, 4)), np.zeros((1, 4)), VAE, 0, 0), "`swap` must be given a model with several slots: with one there are no "
-     "objects to tell apart. This model allows: set, traverse, interpolate."),
-    (lambda: editing.remove(np.zeros((1, 4)), VAE, 0), "`remove` must be given a model with several slots"),
-    (lambda: editing.duplicate(np.zeros((1, 4)), VAE, 0), "`duplicate` must be given a model with several slots"),
-    (lambda: editing.remove(np.zeros((2, 4)), LATENT, 0, 1), "`remove` must leave a slot. Received: all 2 of them."),
-    (lambda: editing.remove(np.zeros((3, 4)), LATENT), "`remove` must be given different slots. Received: none."),
-    (lambda: editing.remove(np.zeros((3, 4)), LATENT, 1, 1), "`remove` must be given different slots. Received: 1, 1."),
-    (lambda: editing.remove(np.zeros((3, 4)), LATENT, 3), "`slot` of `remove` must be in 0 ... 2. Received: slot=3."),
-    (lambda: editing.remove(np.zeros((3, 4)), LATENT, -1), "`slot` of `remove` must be in 0 ... 2. Received: slot=-1."),
-    (lambda: editing.remove(np.zeros((4, 6)), LAYOUT, 3), "`remove` must be given an object. Received: the slot of the background."),
-    (lambda: editing.move(np.zeros((4, 6)), LAYOUT, 3, 1), "`move` must be given an object. Received: the slot of the background."),
-    (lambda: editing.insert(np.zeros((3, 4)), LATENT, np.zeros(5)), "`vector` must have the 4 numbers of a slot. Received: shape (5,)."),
-    (lambda: editing.set_latent(np.zeros((3, 4)), LATENT, 0, 4, 1.0), "`latent` must be in 0 ... 3. Received: latent=4."),
-    (lambda: editing.set_latent(np.zeros((3, 4)), LATENT, 0, 0, np.inf), "`value` must be a finite number. Received: value=inf."),
-    (lambda: editing.interpolate(np.zeros((3, 4)), np.zeros((2, 4)), LATENT), "`interpolate` must be given two scenes with equally many slots. Received: 3 and 2."),
-    (lambda: editing.interpolate(np.zeros((3, 4)), np.zeros((3, 4)), LATENT, num=1), "`num` must be at least 2"),
-    (lambda: editing.traverse(np.zeros((1, 3, 4)), LATENT, 0, 0, [1.0]), "`traverse` must be given the slots [K, D] of one scene. Received: shape (1, 3, 4)."),
-    (lambda: editing.complete_objects(np.zeros((3, 4)), LATENT, None), "`complete_objects` must be given a model with a slot for the background."),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (
+            lambda: editing.move(np.zeros((3, 4)), LATENT, 0, 1),
+            "`move` must be given a model whose slots have a part 'position'. Received: slots of latent. "
+            "This model allows: set, traverse, interpolate, remove, insert, duplicate, swap between scenes.",
+        ),
+        (
+            lambda: editing.to_front(np.zeros((3, 6)), GENESIS, 0),
+            "`depth` must be given a model whose slots have a part 'depth'. Received: slots of mask, component.",
+        ),
+        (
+            lambda: editing.swap(np.zeros((3, 4)), LATENT, 0, 1),
+            "`swap` in one scene must have slots of several parts",
+        ),
+        (
+            lambda: editing.swap(np.zeros((3, 6)), GENESIS, 0, 1, "masks"),
+            "Unknown part of a slot 'masks'. Did you mean 'mask'? Valid: component, mask.",
+        ),
+        (
+            lambda: editing.swap(np.zeros((1, 4)), VAE, 0, 0),
+            "`swap` must be given a model with several slots",
+        ),
+        (
+            lambda: editing.swap_between(np.zeros((1, 4)), np.zeros((1, 4)), VAE, 0, 0),
+            "`swap` must be given a model with several slots: with one there are no "
+            "objects to tell apart. This model allows: set, traverse, interpolate.",
+        ),
+        (
+            lambda: editing.remove(np.zeros((1, 4)), VAE, 0),
+            "`remove` must be given a model with several slots",
+        ),
+        (
+            lambda: editing.duplicate(np.zeros((1, 4)), VAE, 0),
+            "`duplicate` must be given a model with several slots",
+        ),
+        (
+            lambda: editing.remove(np.zeros((2, 4)), LATENT, 0, 1),
+            "`remove` must leave a slot. Received: all 2 of them.",
+        ),
+        (
+            lambda: editing.remove(np.zeros((3, 4)), LATENT),
+            "`remove` must be given different slots. Received: none.",
+        ),
+        (
+            lambda: editing.remove(np.zeros((3, 4)), LATENT, 1, 1),
+            "`remove` must be given different slots. Received: 1, 1.",
+        ),
+        (
+            lambda: editing.remove(np.zeros((3, 4)), LATENT, 3),
+            "`slot` of `remove` must be in 0 ... 2. Received: slot=3.",
+        ),
+        (
+            lambda: editing.remove(np.zeros((3, 4)), LATENT, -1),
+            "`slot` of `remove` must be in 0 ... 2. Received: slot=-1.",
+        ),
+        (
+            lambda: editing.remove(np.zeros((4, 6)), LAYOUT, 3),
+            "`remove` must be given an object. Received: the slot of the background.",
+        ),
+        (
+            lambda: editing.move(np.zeros((4, 6)), LAYOUT, 3, 1),
+            "`move` must be given an object. Received: the slot of the background.",
+        ),
+        (
+            lambda: editing.insert(np.zeros((3, 4)), LATENT, np.zeros(5)),
+            "`vector` must have the 4 numbers of a slot. Received: shape (5,).",
+        ),
+        (
+            lambda: editing.set_latent(np.zeros((3, 4)), LATENT, 0, 4, 1.0),
+            "`latent` must be in 0 ... 3. Received: latent=4.",
+        ),
+        (
+            lambda: editing.set_latent(np.zeros((3, 4)), LATENT, 0, 0, np.inf),
+            "`value` must be a finite number. Received: value=inf.",
+        ),
+        (
+            lambda: editing.interpolate(np.zeros((3, 4)), np.zeros((2, 4)), LATENT),
+            "`interpolate` must be given two scenes with equally many slots. Received: 3 and 2.",
+        ),
+        (
+            lambda: editing.interpolate(np.zeros((3, 4)), np.zeros((3, 4)), LATENT, num=1),
+            "`num` must be at least 2",
+        ),
+        (
+            lambda: editing.traverse(np.zeros((1, 3, 4)), LATENT, 0, 0, [1.0]),
+            "`traverse` must be given the slots [K, D] of one scene. Received: shape (1, 3, 4).",
+        ),
+        (
+            lambda: editing.complete_objects(np.zeros((3, 4)), LATENT, None),
+            "`complete_objects` must be given a model with a slot for the background.",
+        ),
+    ],
+)
 def test_what_is_not_possible_is_one_line(call, message):
     with pytest.raises(UserError) as caught:
         call()
@@ -280,26 +395,47 @@ def test_edits_that_every_model_allows():
     """Whole slots of a model without parts."""
     slots = np.arange(12.0).reshape(3, 4)
     np.testing.assert_array_equal(editing.remove(slots, LATENT, 1), slots[[0, 2]])
-    np.testing.assert_array_equal(editing.interpolate(slots, slots[::-1] + 4, LATENT, num=2)[-1], slots + 4)  # pairs by distance, whatever the order
-    np.testing.assert_array_equal(editing.interpolate(slots[:1], slots[:1] + 2, VAE, num=3)[1], slots[:1] + 1)
+    np.testing.assert_array_equal(
+        editing.interpolate(slots, slots[::-1] + 4, LATENT, num=2)[-1], slots + 4
+    )  # pairs by distance, whatever the order
+    np.testing.assert_array_equal(
+        editing.interpolate(slots[:1], slots[:1] + 2, VAE, num=3)[1], slots[:1] + 1
+    )
     np.testing.assert_array_equal(editing.traverse(slots[:1], VAE, 0, 2, [5.0])[0, 0], [0, 1, 5, 3])
 
 
 def test_the_background_is_first_or_last():
-    assert LAYOUT.background_slot(5) == 4 and LAYOUT.objects(3) == [0, 1] and dataclasses.replace(LAYOUT, background=0).objects(3) == [1, 2]
-    with pytest.raises(ValueError, match="`background` must be 0, -1 or None. Received: background=3."):
+    assert (
+        LAYOUT.background_slot(5) == 4
+        and LAYOUT.objects(3) == [0, 1]
+        and dataclasses.replace(LAYOUT, background=0).objects(3) == [1, 2]
+    )
+    with pytest.raises(
+        ValueError, match="`background` must be 0, -1 or None. Received: background=3."
+    ):
         dataclasses.replace(LAYOUT, background=3)
 
 
 def test_layout_of_metadata():
-    metadata = {"image_size": [9, 13], "num_slots": 4, "slot_size": 6, "slot_parts": {"appearance": [0, 3], "depth": [3, 4], "position": [4, 6]},
-                "background_slot": -1}
+    metadata = {
+        "image_size": [9, 13],
+        "num_slots": 4,
+        "slot_size": 6,
+        "slot_parts": {"appearance": [0, 3], "depth": [3, 4], "position": [4, 6]},
+        "background_slot": -1,
+    }
     assert layout_of_metadata(metadata) == LAYOUT
     old = layout_of_metadata({"image_size": [9, 13], "num_slots": 4, "slot_size": 6})
     assert not old.is_told and old.parts == {"latent": (0, 6)} and old.background is None
     assert editing.remove(np.zeros((4, 6)), old, 0).shape == (3, 6)
-    for call in (lambda: editing.move(np.zeros((4, 6)), old, 0, 1), lambda: editing.swap(np.zeros((4, 6)), old, 0, 1)):
-        with pytest.raises(UserError, match="must know where a slot keeps its position, which older exports do not say: export the run again."):
+    for call in (
+        lambda: editing.move(np.zeros((4, 6)), old, 0, 1),
+        lambda: editing.swap(np.zeros((4, 6)), old, 0, 1),
+    ):
+        with pytest.raises(
+            UserError,
+            match="must know where a slot keeps its position, which older exports do not say: export the run again.",
+        ):
             call()
 
 
@@ -311,27 +447,39 @@ def test_factored_scenes_are_edited_as_the_squares_are():
     from tfobj import random
     from tfobj.serving.slot_layout import layout_of_model
 
-    model = conformance.build(next(case for case in conformance.MODELS if case.model == "factored_scenes"))
+    model = conformance.build(
+        next(case for case in conformance.MODELS if case.model == "factored_scenes")
+    )
     outputs = model(conformance.scenes(model.config), seed=random.make_seed(0))
     layout, slots = layout_of_model(model), outputs.slots.numpy()
-    for slot in (0, 1):                                                    # one upon the other
+    for slot in (0, 1):  # one upon the other
         slots[0] = editing.place(slots[0], layout, slot, row=4, column=6)
 
     def decode(latents):
         return model.decode(tf.constant(latents))
 
-    assert model.config.canvas_size % 2 == 0                               # so that the middle of an object lies half a pixel before its position
-    np.testing.assert_allclose(layout.positions(slots[1:])[:, :-1], outputs.positions[1:, :-1] + 0.5, atol=1e-4)
+    assert (
+        model.config.canvas_size % 2 == 0
+    )  # so that the middle of an object lies half a pixel before its position
+    np.testing.assert_allclose(
+        layout.positions(slots[1:])[:, :-1], outputs.positions[1:, :-1] + 0.5, atol=1e-4
+    )
     np.testing.assert_array_equal(np.argsort(layout.depths(slots)), np.argsort(outputs.depths))
     amodal, recons = editing.complete_objects(slots[1], layout, decode)
     np.testing.assert_allclose(amodal, outputs.amodal_masks[1], atol=1e-5)
     np.testing.assert_allclose(recons, outputs.slot_recons[1], atol=1e-5)
     here = editing.complete_objects(slots[0], layout, decode)[0]
-    moved = editing.complete_objects(editing.move(slots[0], layout, 1, rows=1, columns=-2), layout, decode)[0]
+    moved = editing.complete_objects(
+        editing.move(slots[0], layout, 1, rows=1, columns=-2), layout, decode
+    )[0]
     np.testing.assert_allclose(moved[1, 1:, :-2], here[1, :-1, 2:], atol=1e-5)
     np.testing.assert_array_equal(moved[[0, 2]], here[[0, 2]])
     for change, nearest in ((editing.to_front, 1), (editing.to_back, 0)):
         masks = decode(change(slots[0], layout, 1)[None]).masks[0].numpy()
-        np.testing.assert_allclose(masks[nearest], here[nearest], atol=1e-5)          # nothing is before it
-        np.testing.assert_allclose(masks[1 - nearest], here[1 - nearest] * (1 - here[nearest]), atol=1e-5)
-    np.testing.assert_allclose(decode(editing.remove(slots[0], layout, 0)[None]).masks[0, 0], here[1], atol=1e-5)
+        np.testing.assert_allclose(masks[nearest], here[nearest], atol=1e-5)  # nothing is before it
+        np.testing.assert_allclose(
+            masks[1 - nearest], here[1 - nearest] * (1 - here[nearest]), atol=1e-5
+        )
+    np.testing.assert_allclose(
+        decode(editing.remove(slots[0], layout, 0)[None]).masks[0, 0], here[1], atol=1e-5
+    )

@@ -3,10 +3,10 @@
 import sys
 
 import numpy as np
-from PIL import Image
 import pytest
-
+from PIL import Image
 from tfobj.datasets import video_files
+
 from tfobj.errors import UserError
 from tfobj.serving import pictures
 
@@ -39,7 +39,7 @@ def wide():
 
 
 def read_one(path, **options):
-    (number, image), = pictures.read(path, SQUARE, **options)
+    ((number, image),) = pictures.read(path, SQUARE, **options)
     assert number is None
     return image
 
@@ -86,7 +86,9 @@ def test_video_frame_by_frame(tmp_path):
     frames = np.stack([np.full((32, 64, 3), level, np.uint8) for level in (20, 120, 220)])
     video_files.write_video(tmp_path / "a.mp4", frames, 10.0)
     found = list(pictures.read(tmp_path / "a.mp4", SQUARE))
-    assert [number for number, _ in found] == [0, 1, 2] and [image.shape for _, image in found] == [(32, 32, 3)] * 3
+    assert [number for number, _ in found] == [0, 1, 2] and [image.shape for _, image in found] == [
+        (32, 32, 3)
+    ] * 3
     np.testing.assert_allclose([image.mean() for _, image in found], [20, 120, 220], atol=4)
     (tmp_path / "b.mp4").write_bytes((tmp_path / "a.mp4").read_bytes()[:200])
     with pytest.raises(pictures.Unreadable, match="b.mp4` cannot be decoded as a video"):
@@ -96,13 +98,17 @@ def test_video_frame_by_frame(tmp_path):
 @pytest.mark.parametrize("content", [b"words", b"", b"\x89PNG\r\n\x1a\n broken", b"GIF89a"])
 def test_files_that_are_no_pictures_are_named(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(pictures.Unreadable, match="a.png` is not a picture that can be read") as error:
+    with pytest.raises(
+        pictures.Unreadable, match="a.png` is not a picture that can be read"
+    ) as error:
         list(pictures.read(tmp_path / "a.png", SQUARE))
     assert "\n" not in str(error.value)
 
 
 def test_truncated_picture_and_missing_files(tmp_path):
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)).save(
+        tmp_path / "a.png"
+    )
     content = (tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").write_bytes(content[: len(content) // 2])
     for name in ("a.png", "b.png", "c.mp4"):

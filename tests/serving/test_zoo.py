@@ -14,11 +14,18 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (2, 11, 8, 3)).astype(np.uint
 
 
 def test_decompose_is_the_saved_function_in_numpy(exported):
-    result, expected = exported.decomposer.decompose(IMAGES, seed=2), exported.loaded.decompose(IMAGES, seed=2)
+    result, expected = (
+        exported.decomposer.decompose(IMAGES, seed=2),
+        exported.loaded.decompose(IMAGES, seed=2),
+    )
     for name in ("segmentation", "masks", "slot_recons", "recon", "slots"):
         assert isinstance(getattr(result, name), np.ndarray)
-        np.testing.assert_allclose(getattr(result, name), expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
-    assert {f"posterior_{name}" for name in result.posterior} == {name for name in expected if name.startswith("posterior_")}
+        np.testing.assert_allclose(
+            getattr(result, name), expected[name], rtol=1e-4, atol=1e-5, err_msg=name
+        )
+    assert {f"posterior_{name}" for name in result.posterior} == {
+        name for name in expected if name.startswith("posterior_")
+    }
 
 
 def test_options_reach_the_model(exported_iodine):
@@ -27,16 +34,25 @@ def test_options_reach_the_model(exported_iodine):
     assert result.masks.shape == (2, 5, 11, 8, 1)
     assert decomposer.encode(IMAGES, num_slots=4).shape == (2, 4, 4)
     assert decomposer.decode(result.slots).recon.shape == (2, *decomposer.image_size, 3)
-    assert decomposer.sample(3, num_slots=2, seed=1).masks.shape == (3, 2, *decomposer.image_size, 1)
+    assert decomposer.sample(3, num_slots=2, seed=1).masks.shape == (
+        3,
+        2,
+        *decomposer.image_size,
+        1,
+    )
 
 
 def test_one_picture_and_kinds_of_pixels(exported_attention):
     decomposer = exported_attention.decomposer
     expected = decomposer.decompose(IMAGES[:1]).recon
     np.testing.assert_allclose(decomposer.decompose(IMAGES[0]).recon, expected, atol=1e-5)
-    np.testing.assert_allclose(decomposer.decompose(IMAGES[0] / 255.0).recon, expected, atol=1e-5)  # float64
+    np.testing.assert_allclose(
+        decomposer.decompose(IMAGES[0] / 255.0).recon, expected, atol=1e-5
+    )  # float64
     gray = np.repeat(IMAGES[:1, ..., :1], 3, axis=-1)
-    np.testing.assert_allclose(decomposer.decompose(IMAGES[:1, ..., :1]).recon, decomposer.decompose(gray).recon, atol=1e-5)
+    np.testing.assert_allclose(
+        decomposer.decompose(IMAGES[:1, ..., :1]).recon, decomposer.decompose(gray).recon, atol=1e-5
+    )
 
 
 def test_colour_for_a_gray_model(exported_attention):
@@ -44,21 +60,44 @@ def test_colour_for_a_gray_model(exported_attention):
     decomposer.channels = 1
     colours = np.array([[[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]]], np.uint8)
     np.testing.assert_array_equal(decomposer._picture(colours)[0, 0, :, 0], [76, 150, 29, 255])
-    np.testing.assert_allclose(decomposer._picture(colours / 255.0)[0, 0, :, 0], [0.299, 0.587, 0.114, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(
+        decomposer._picture(colours / 255.0)[0, 0, :, 0], [0.299, 0.587, 0.114, 1.0], rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda d: d.decompose(IMAGES[0, 0]), r"`images` must have shape \[B, H, W, 1 or 3\]. Received: \(8, 3\)"),
+        (
+            lambda d: d.decompose(IMAGES[0, 0]),
+            r"`images` must have shape \[B, H, W, 1 or 3\]. Received: \(8, 3\)",
+        ),
         (lambda d: d.decompose(IMAGES[..., :2]), r"Received: \(2, 11, 8, 2\)"),
-        (lambda d: d.decompose(IMAGES.astype(np.int32)), "`images` must be uint8, or floats in .* Received: dtype int32"),
-        (lambda d: d.decompose(IMAGES * 1.0), r"`image` must be finite and in \[0, 1\] .* Received: values in 0 255$"),
-        (lambda d: d.decompose(IMAGES, num_slots=1), "^`num_slots` must be in 2 ... 64. Received: 1$"),
-        (lambda d: d.decompose(IMAGES, num_slots=2.5), "`num_slots` must be an integer. Received: num_slots=2.5"),
+        (
+            lambda d: d.decompose(IMAGES.astype(np.int32)),
+            "`images` must be uint8, or floats in .* Received: dtype int32",
+        ),
+        (
+            lambda d: d.decompose(IMAGES * 1.0),
+            r"`image` must be finite and in \[0, 1\] .* Received: values in 0 255$",
+        ),
+        (
+            lambda d: d.decompose(IMAGES, num_slots=1),
+            "^`num_slots` must be in 2 ... 64. Received: 1$",
+        ),
+        (
+            lambda d: d.decompose(IMAGES, num_slots=2.5),
+            "`num_slots` must be an integer. Received: num_slots=2.5",
+        ),
         (lambda d: d.decompose(IMAGES, seed=2**31), "`seed` must be an integer"),
-        (lambda d: d.decompose(IMAGES[:0]), "`image` must hold at least one scene. Received: none.$"),
-        (lambda d: d.decode(np.zeros((2, 3))), r"`slots` must have shape \[B, K, 6\]. Received: \(2, 3\)"),
+        (
+            lambda d: d.decompose(IMAGES[:0]),
+            "`image` must hold at least one scene. Received: none.$",
+        ),
+        (
+            lambda d: d.decode(np.zeros((2, 3))),
+            r"`slots` must have shape \[B, K, 6\]. Received: \(2, 3\)",
+        ),
         (lambda d: d.sample(), r"`sample` needs a model with a prior. Received: slot_attention"),
     ],
 )

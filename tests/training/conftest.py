@@ -4,10 +4,25 @@ import numpy as np
 import pytest
 
 TINY = {
-    "model.image_size": (10, 12), "model.num_slots": 2, "model.num_steps": 1, "model.slot_size": 4, "model.encoder_channels": (4,),
-    "model.encoder_kernels": (3,), "model.decoder_channels": (4,), "model.decoder_kernels": (3,), "model.mlp_hidden": 4,
-    "train.steps": 6, "train.batch_size": 4, "train.learning_rate": 1e-3, "train.warmup_steps": 0, "train.steps_per_call": 2,
-    "train.log_every": 2, "train.eval_every": 3, "train.checkpoint_every": 2, "eval.num_scenes": 4, "eval.batch_size": 4,
+    "model.image_size": (10, 12),
+    "model.num_slots": 2,
+    "model.num_steps": 1,
+    "model.slot_size": 4,
+    "model.encoder_channels": (4,),
+    "model.encoder_kernels": (3,),
+    "model.decoder_channels": (4,),
+    "model.decoder_kernels": (3,),
+    "model.mlp_hidden": 4,
+    "train.steps": 6,
+    "train.batch_size": 4,
+    "train.learning_rate": 1e-3,
+    "train.warmup_steps": 0,
+    "train.steps_per_call": 2,
+    "train.log_every": 2,
+    "train.eval_every": 3,
+    "train.checkpoint_every": 2,
+    "eval.num_scenes": 4,
+    "eval.batch_size": 4,
 }
 
 
@@ -16,7 +31,11 @@ def tiny():
     """Returns a function from overrides to an `ExperimentConfig` whose steps take milliseconds."""
     from tfobj.training.experiment import resolve
 
-    return lambda **changes: resolve("slot_attention", "tetris", overrides={**TINY, **{k.replace("__", "."): v for k, v in changes.items()}})
+    return lambda **changes: resolve(
+        "slot_attention",
+        "tetris",
+        overrides={**TINY, **{k.replace("__", "."): v for k, v in changes.items()}},
+    )
 
 
 def noise_scenes():
@@ -24,7 +43,11 @@ def noise_scenes():
     from tfobj.data.packed import SceneArrays
 
     rng = np.random.default_rng(0)
-    return SceneArrays(rng.integers(0, 256, (8, 10, 12, 3), dtype=np.uint8), rng.integers(0, 3, (8, 10, 12), dtype=np.uint8), num_objects=2)
+    return SceneArrays(
+        rng.integers(0, 256, (8, 10, 12, 3), dtype=np.uint8),
+        rng.integers(0, 3, (8, 10, 12), dtype=np.uint8),
+        num_objects=2,
+    )
 
 
 @pytest.fixture
@@ -41,8 +64,17 @@ def train_tiny(tiny, scenes, monkeypatch):
     from tfobj.training import loop
 
     def train(workdir, arrays=None, actions=(), **changes):
-        monkeypatch.setattr(loop, "open_scenes", lambda experiment, split, data_dir=None: (scenes if arrays is None else arrays, "noise"))
-        return loop.train(tiny(**changes), workdir, tf.distribute.OneDeviceStrategy("/cpu:0"), actions=actions)
+        monkeypatch.setattr(
+            loop,
+            "open_scenes",
+            lambda experiment, split, data_dir=None: (
+                scenes if arrays is None else arrays,
+                "noise",
+            ),
+        )
+        return loop.train(
+            tiny(**changes), workdir, tf.distribute.OneDeviceStrategy("/cpu:0"), actions=actions
+        )
 
     return train
 
@@ -52,4 +84,6 @@ def weights():
     """Returns a function from a run's folder to its weights, path within the model -> array."""
     from tfobj.training.checkpoint import load_run
 
-    return lambda workdir: {v.path.partition("/")[2]: v.numpy() for v in load_run(workdir).model.weights}
+    return lambda workdir: {
+        v.path.partition("/")[2]: v.numpy() for v in load_run(workdir).model.weights
+    }

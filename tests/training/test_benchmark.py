@@ -5,45 +5,94 @@ import pytest
 from tfobj.errors import UserError
 from tfobj.training import benchmark
 
-SMALL = {"model.encoder_channels": (4,), "model.encoder_kernels": (3,), "model.decoder_channels": (4,), "model.decoder_kernels": (3,),
-         "model.slot_size": 4, "model.num_steps": 1, "train.batch_size": 2, "data.num_train": 8, "data.num_test": 2}
+SMALL = {
+    "model.encoder_channels": (4,),
+    "model.encoder_kernels": (3,),
+    "model.decoder_channels": (4,),
+    "model.decoder_kernels": (3,),
+    "model.slot_size": 4,
+    "model.num_steps": 1,
+    "train.batch_size": 2,
+    "data.num_train": 8,
+    "data.num_test": 2,
+}
 
 
 def test_rows_are_models_times_settings_times_measurements():
-    rows = benchmark.make_rows(["iodine", "slot_attention"], "tetris", overrides={"train.batch_size": 2},
-                               also=[{"train.precision": "bfloat16"}], what=("train", "inference"))
+    rows = benchmark.make_rows(
+        ["iodine", "slot_attention"],
+        "tetris",
+        overrides={"train.batch_size": 2},
+        also=[{"train.precision": "bfloat16"}],
+        what=("train", "inference"),
+    )
     assert list(map(str, rows)) == [
-        "iodine train", "iodine inference", "iodine train train.precision=bfloat16", "iodine inference train.precision=bfloat16",
-        "slot_attention train", "slot_attention inference", "slot_attention train train.precision=bfloat16",
-        "slot_attention inference train.precision=bfloat16"]
-    assert {row.experiment.train.batch_size for row in rows} == {2} and {row.experiment.data.num_train for row in rows} == {512}
+        "iodine train",
+        "iodine inference",
+        "iodine train train.precision=bfloat16",
+        "iodine inference train.precision=bfloat16",
+        "slot_attention train",
+        "slot_attention inference",
+        "slot_attention train train.precision=bfloat16",
+        "slot_attention inference train.precision=bfloat16",
+    ]
+    assert {row.experiment.train.batch_size for row in rows} == {2} and {
+        row.experiment.data.num_train for row in rows
+    } == {512}
 
 
 def test_settings_of_one_model():
-    rows = benchmark.make_rows(["iodine", "slot_attention"], "tetris", also=[{"model": "iodine", "model.num_steps": 1}])
-    assert list(map(str, rows)) == ["iodine train", "iodine train model.num_steps=1", "slot_attention train"]
+    rows = benchmark.make_rows(
+        ["iodine", "slot_attention"], "tetris", also=[{"model": "iodine", "model.num_steps": 1}]
+    )
+    assert list(map(str, rows)) == [
+        "iodine train",
+        "iodine train model.num_steps=1",
+        "slot_attention train",
+    ]
     with pytest.raises(UserError, match="Unknown model of `also` 'iodin'. Did you mean 'iodine'"):
-        benchmark.make_rows(["iodine", "slot_attention"], "tetris", also=[{"model": "iodin", "model.num_steps": 1}])
+        benchmark.make_rows(
+            ["iodine", "slot_attention"], "tetris", also=[{"model": "iodin", "model.num_steps": 1}]
+        )
 
 
 def test_equal_pipelines_are_measured_once():
-    rows = benchmark.make_rows(["iodine", "slot_attention"], "tetris", overrides={"train.batch_size": 2}, also=[{"train.batch_size": 4}],
-                               what=("data",))
+    rows = benchmark.make_rows(
+        ["iodine", "slot_attention"],
+        "tetris",
+        overrides={"train.batch_size": 2},
+        also=[{"train.batch_size": 4}],
+        what=("data",),
+    )
     assert [row.experiment.train.batch_size for row in rows] == [2, 4]
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"models": ["iodin"]}, "Unknown model 'iodin'. Did you mean 'iodine'"), ({"dataset": "tetriss"}, "Unknown dataset 'tetriss'"),
-    ({"what": ["training"]}, "Unknown measurement 'training'. Did you mean 'train'"),
-    ({"also": [{"train.precison": "bfloat16"}]}, "Unknown setting 'train.precison'. Did you mean 'train.precision'")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"models": ["iodin"]}, "Unknown model 'iodin'. Did you mean 'iodine'"),
+        ({"dataset": "tetriss"}, "Unknown dataset 'tetriss'"),
+        ({"what": ["training"]}, "Unknown measurement 'training'. Did you mean 'train'"),
+        (
+            {"also": [{"train.precison": "bfloat16"}]},
+            "Unknown setting 'train.precison'. Did you mean 'train.precision'",
+        ),
+    ],
+)
 def test_unknown_names(arguments, message):
     with pytest.raises(UserError, match=message):
         benchmark.make_rows(**{"models": ["iodine"], "dataset": "tetris", **arguments})
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"seconds": 0.0}, "`seconds` must be positive"), ({"seconds": float("nan")}, "`seconds` must be positive"),
-    ({"blocks": 0}, "`blocks` must be at least 1"), ({"strategy": "gpus"}, "Unknown strategy 'gpus'. Did you mean 'gpu'")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"seconds": 0.0}, "`seconds` must be positive"),
+        ({"seconds": float("nan")}, "`seconds` must be positive"),
+        ({"blocks": 0}, "`blocks` must be at least 1"),
+        ({"strategy": "gpus"}, "Unknown strategy 'gpus'. Did you mean 'gpu'"),
+    ],
+)
 def test_numbers_out_of_range(arguments, message):
     with pytest.raises(UserError, match=message):
         benchmark.run(benchmark.make_rows(["iodine"], "tetris"), **arguments)
@@ -52,19 +101,36 @@ def test_numbers_out_of_range(arguments, message):
 
 
 def test_report_of_real_processes(tmp_path, capfd):
-    rows = benchmark.make_rows(["slot_attention"], "tetris", overrides=SMALL, what=benchmark.MEASUREMENTS)
+    rows = benchmark.make_rows(
+        ["slot_attention"], "tetris", overrides=SMALL, what=benchmark.MEASUREMENTS
+    )
     report = benchmark.run(rows, strategy="cpu", seconds=0.05, blocks=2, data_dir=tmp_path)
     train, inference, data = report["rows"]
     assert [line["what"] for line in report["rows"]] == ["train", "inference", "data"]
     for line in report["rows"]:
         assert len(line["ms_per_step_per_block"]) == 2
-        assert 0 < line["ms_per_step_min"] <= line["ms_per_step"] and line["ms_per_step_spread"] >= 0
+        assert (
+            0 < line["ms_per_step_min"] <= line["ms_per_step"] and line["ms_per_step_spread"] >= 0
+        )
         assert line["images_per_second"] == pytest.approx(2000 / line["ms_per_step"])
         assert line["peak_memory_mb"] > 100 and len(line["matmul_gflops_per_block"]) == 2
-        assert (line["model"], line["dataset"], line["batch_size"], line["precision"]) == ("slot_attention", "tetris", 2, "float32")
-    assert 2 < train["gflop_per_step"] / inference["gflop_per_step"] < 3.1 and data["gflop_per_step"] is None
-    assert train["pipeline_ratio"] == pytest.approx(data["images_per_second"] / train["images_per_second"])
-    assert report["calibration"]["convolution_gflops"]["float32"] > 0 and report["calibration"]["matmul_gflops"] > 0
+        assert (line["model"], line["dataset"], line["batch_size"], line["precision"]) == (
+            "slot_attention",
+            "tetris",
+            2,
+            "float32",
+        )
+    assert (
+        2 < train["gflop_per_step"] / inference["gflop_per_step"] < 3.1
+        and data["gflop_per_step"] is None
+    )
+    assert train["pipeline_ratio"] == pytest.approx(
+        data["images_per_second"] / train["images_per_second"]
+    )
+    assert (
+        report["calibration"]["convolution_gflops"]["float32"] > 0
+        and report["calibration"]["matmul_gflops"] > 0
+    )
     text = benchmark.format_report(report)
     assert "the pipeline makes" in text and max(map(len, text.splitlines())) <= 130
     assert capfd.readouterr().out == "", "progress belongs on stderr"

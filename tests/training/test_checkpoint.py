@@ -16,7 +16,9 @@ from tfobj.training.optimizer import GlobalAdam
 
 def make_state(workdir, keep=3):
     """Returns (state, variable, optimizer) of a model with one weight."""
-    model = keras.Sequential([keras.layers.Dense(1, use_bias=False, name="layer")], name="model")  # states go by names
+    model = keras.Sequential(
+        [keras.layers.Dense(1, use_bias=False, name="layer")], name="model"
+    )  # states go by names
     model.build((None, 1))
     optimizer = GlobalAdam(0.1, name="adam")
     optimizer.build(model.trainable_variables)
@@ -43,7 +45,11 @@ def test_restores_the_newest_and_keeps_the_last_few(tmp_path):
     state, variable, _ = make_state(tmp_path)
     assert state.restore() == state.step == 4
     assert variable.numpy() == [[4.0]]
-    assert {path.stem for path in (tmp_path / "checkpoints").glob("*.index")} == {"step-2", "step-3", "step-4"}
+    assert {path.stem for path in (tmp_path / "checkpoints").glob("*.index")} == {
+        "step-2",
+        "step-3",
+        "step-4",
+    }
 
 
 def test_empty_folder_is_step_zero(tmp_path):
@@ -68,14 +74,21 @@ def test_nothing_readable_is_an_error_that_changes_nothing(tmp_path):
     for path in (tmp_path / "checkpoints").glob("step-*"):
         path.write_bytes(b"")
     before = sorted((tmp_path / "checkpoints").iterdir())
-    with pytest.raises(UserError, match="No checkpoint of .* can be read: .*step-2.*step-1.* Nothing was changed.") as e:
+    with pytest.raises(
+        UserError, match="No checkpoint of .* can be read: .*step-2.*step-1.* Nothing was changed."
+    ) as e:
         make_state(tmp_path)[0].restore()
     assert "\n" not in str(e.value)
     assert sorted((tmp_path / "checkpoints").iterdir()) == before
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"),
-                                   tf.errors.ResourceExhaustedError(None, None, "No space left on device\nmore text")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        tf.errors.ResourceExhaustedError(None, None, "No space left on device\nmore text"),
+    ],
+)
 def test_full_disk_is_one_line_and_leaves_earlier_states(tmp_path, monkeypatch, error):
     state = save_steps(tmp_path, [1, 2])
     state.optimizer.iterations.assign(3)
@@ -86,7 +99,10 @@ def test_full_disk_is_one_line_and_leaves_earlier_states(tmp_path, monkeypatch, 
     monkeypatch.setattr(tf.train.Checkpoint, "_write", full)
     monkeypatch.setattr(tf.train.Checkpoint, "write", full)
     monkeypatch.setattr(tf.train.CheckpointManager, "save", full)
-    with pytest.raises(UserError, match="checkpoint of step 3 could not be written .*No space left on device.*step-2") as e:
+    with pytest.raises(
+        UserError,
+        match="checkpoint of step 3 could not be written .*No space left on device.*step-2",
+    ) as e:
         state.save()
     assert "\n" not in str(e.value)
     monkeypatch.undo()
@@ -124,14 +140,30 @@ def test_atomic_writing_leaves_no_partial_file(tmp_path):
 def test_changed_setting_is_refused_with_the_difference(tmp_path, tiny):
     settle_config(tmp_path, tiny())
     before = (tmp_path / "config.json").read_text()
-    with pytest.raises(UserError, match=r"train.learning_rate: 0.001 -> 0.002; train.precision: 'float32' -> 'bfloat16'. Repeat the old"):
-        settle_config(tmp_path, tiny(train__learning_rate=2e-3, train__precision="bfloat16", train__log_every=7))
+    with pytest.raises(
+        UserError,
+        match=r"train.learning_rate: 0.001 -> 0.002; train.precision: 'float32' -> 'bfloat16'. Repeat the old",
+    ):
+        settle_config(
+            tmp_path,
+            tiny(train__learning_rate=2e-3, train__precision="bfloat16", train__log_every=7),
+        )
     assert (tmp_path / "config.json").read_text() == before
 
 
-@pytest.mark.parametrize("change", [
-    {"train.steps": 8}, {"train.steps_per_call": 1}, {"train.log_every": 1}, {"train.eval_every": 1}, {"train.checkpoint_every": 1},
-    {"train.keep_checkpoints": 1}, {"eval.num_scenes": 2}, {"eval.best_metric": "mse"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train.steps": 8},
+        {"train.steps_per_call": 1},
+        {"train.log_every": 1},
+        {"train.eval_every": 1},
+        {"train.checkpoint_every": 1},
+        {"train.keep_checkpoints": 1},
+        {"eval.num_scenes": 2},
+        {"eval.best_metric": "mse"},
+    ],
+)
 def test_settings_that_do_not_change_the_weights_may_change(tmp_path, tiny, change):
     settle_config(tmp_path, tiny())
     settle_config(tmp_path, tiny(**change))

@@ -9,17 +9,26 @@ from tfobj.models.base import Stage
 from tfobj.training.experiment import TrainConfig
 from tfobj.training.loop import StageBatches
 
-STAGES = ((0, Stage(1, num_frames=2)), (2, Stage(1, num_frames=4)), (4, Stage(1, part="another", num_frames=4)))
+STAGES = (
+    (0, Stage(1, num_frames=2)),
+    (2, Stage(1, num_frames=4)),
+    (4, Stage(1, part="another", num_frames=4)),
+)
 
 
 def batches(stages=STAGES, frames=8):
     image = np.arange(3 * frames, dtype=np.uint8).reshape(3, frames, 1, 1, 1)
     scenes = SceneArrays(image if frames > 1 else image[:, 0])
-    return StageBatches(scenes, TrainConfig(batch_size=4), stages, 5, tf.distribute.OneDeviceStrategy("/cpu:0"))
+    return StageBatches(
+        scenes, TrainConfig(batch_size=4), stages, 5, tf.distribute.OneDeviceStrategy("/cpu:0")
+    )
 
 
 def seen(run, steps):
-    return [np.rint(255 * next(run.iterator(step))["image"].numpy()[..., 0, 0, 0]).astype(int).tolist() for step in steps]
+    return [
+        np.rint(255 * next(run.iterator(step))["image"].numpy()[..., 0, 0, 0]).astype(int).tolist()
+        for step in steps
+    ]
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 4, 5])
@@ -37,4 +46,6 @@ def test_sizes_and_what_is_left():
 
 def test_pictures_have_one_stream_for_all_stages():
     stages = ((0, Stage(1)), (2, Stage(1, part="another")))
-    assert seen(batches(stages, frames=1), range(4)) == seen(batches(stages[:1], frames=1), range(4))
+    assert seen(batches(stages, frames=1), range(4)) == seen(
+        batches(stages[:1], frames=1), range(4)
+    )

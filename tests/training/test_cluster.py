@@ -20,24 +20,57 @@ def test_worker_zero_is_the_chief():
 
 def test_a_chief_comes_first_and_workers_after_it():
     jobs = {"worker": ["a:1", "b:2"], "chief": ["c:3"]}
-    chief, last = (read_cluster(config(jobs, task)) for task in ({"type": "chief", "index": 0}, {"type": "worker", "index": "1"}))
+    chief, last = (
+        read_cluster(config(jobs, task))
+        for task in ({"type": "chief", "index": 0}, {"type": "worker", "index": "1"})
+    )
     assert chief.addresses == last.addresses == ("c:3", "a:1", "b:2")
     assert (chief.index, last.index) == (0, 2)
 
 
-@pytest.mark.parametrize("text, message", [
-    ("{", "TF_CONFIG must be JSON"),
-    ("[]", 'must have the entries "cluster" and "task"'),
-    (config({"worker": "a:1"}, {"type": "worker", "index": 0}), '"worker" must be a list of "host:port". Received: "a:1"'),
-    (config({"worker": ["a"]}, {"type": "worker", "index": 0}), 'must be a list of "host:port"'),
-    (config({"worker": ["a:70000"]}, {"type": "worker", "index": 0}), 'must be a list of "host:port"'),
-    (config({"worker": ["a:1", "a:1"]}, {"type": "worker", "index": 0}), "needs an address of its own. Received twice: a:1"),
-    (config({"worker": ["a:1"], "ps": ["b:1"]}, {"type": "worker", "index": 0}), 'may have "worker" and "chief".* Received: ps'),
-    (config({"worker": ["a:1", "b:2"]}, {"type": "worker", "index": 2}), 'one of the cluster: worker 0, worker 1. Received: .*"index": 2'),
-    (config({"worker": ["a:1", "b:2"]}, {"type": "worker", "index": True}), "one of the cluster"),
-    (config({"worker": ["a:1", "b:2"]}, {"type": "chief", "index": 0}), 'one of the cluster: worker 0, worker 1. Received: .*"chief"'),
-    (config({"chief": ["a:1", "b:2"]}, {"type": "chief", "index": 0}), '"chief" must have one address'),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("{", "TF_CONFIG must be JSON"),
+        ("[]", 'must have the entries "cluster" and "task"'),
+        (
+            config({"worker": "a:1"}, {"type": "worker", "index": 0}),
+            '"worker" must be a list of "host:port". Received: "a:1"',
+        ),
+        (
+            config({"worker": ["a"]}, {"type": "worker", "index": 0}),
+            'must be a list of "host:port"',
+        ),
+        (
+            config({"worker": ["a:70000"]}, {"type": "worker", "index": 0}),
+            'must be a list of "host:port"',
+        ),
+        (
+            config({"worker": ["a:1", "a:1"]}, {"type": "worker", "index": 0}),
+            "needs an address of its own. Received twice: a:1",
+        ),
+        (
+            config({"worker": ["a:1"], "ps": ["b:1"]}, {"type": "worker", "index": 0}),
+            'may have "worker" and "chief".* Received: ps',
+        ),
+        (
+            config({"worker": ["a:1", "b:2"]}, {"type": "worker", "index": 2}),
+            'one of the cluster: worker 0, worker 1. Received: .*"index": 2',
+        ),
+        (
+            config({"worker": ["a:1", "b:2"]}, {"type": "worker", "index": True}),
+            "one of the cluster",
+        ),
+        (
+            config({"worker": ["a:1", "b:2"]}, {"type": "chief", "index": 0}),
+            'one of the cluster: worker 0, worker 1. Received: .*"chief"',
+        ),
+        (
+            config({"chief": ["a:1", "b:2"]}, {"type": "chief", "index": 0}),
+            '"chief" must have one address',
+        ),
+    ],
+)
 def test_mistakes_are_one_line(text, message):
     with pytest.raises(UserError, match=message) as e:
         read_cluster(text)
@@ -46,13 +79,22 @@ def test_mistakes_are_one_line(text, message):
 
 def test_without_the_variable_there_is_an_example(monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
-    with pytest.raises(UserError, match="--strategy=multiworker. needs the environment variable TF_CONFIG") as e:
+    with pytest.raises(
+        UserError, match="--strategy=multiworker. needs the environment variable TF_CONFIG"
+    ) as e:
         read_cluster()
     assert EXAMPLE in str(e.value) and read_cluster(EXAMPLE).size == 2
 
 
-@pytest.mark.parametrize("text, expected", [("", False), (EXAMPLE, True), ("{", True),
-                                            (config({"worker": ["a:1"]}, {"type": "worker", "index": 0}), False)])
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("", False),
+        (EXAMPLE, True),
+        ("{", True),
+        (config({"worker": ["a:1"]}, {"type": "worker", "index": 0}), False),
+    ],
+)
 def test_configured_means_several(monkeypatch, text, expected):
     monkeypatch.setenv(VARIABLE, text)
     assert is_configured() is expected

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
+from tfobj.datasets.generators import polygons
 
 from tfobj.data.packed import SceneArrays
-from tfobj.datasets.generators import polygons
 from tfobj.structs import SceneOutputs
 from tfobj.training.evaluation import Evaluator, validation_score
 from tfobj.training.experiment import build_model
@@ -39,7 +39,9 @@ def test_slots_and_steps_at_test_time(model, scenes):
 
 def test_health_is_plain_numbers(model, scenes):
     health = Evaluator(model, 4).health(scenes.image[:4].astype(np.float32) / 255)
-    assert 0 <= health["active_slots"] <= 2 and all(isinstance(value, float) for value in health.values())
+    assert 0 <= health["active_slots"] <= 2 and all(
+        isinstance(value, float) for value in health.values()
+    )
 
 
 def test_graph_of_the_forward_pass(model, scenes):
@@ -50,17 +52,32 @@ def test_graph_of_the_forward_pass(model, scenes):
 def polygon_scenes(num=5):
     """Scenes of overlapping polygons with full extents and depths, and what a perfect model with depth would say of them."""
     drawn = polygons.scenes(np.arange(num))
-    arrays = SceneArrays(drawn["image"], drawn["mask"], {"depth": drawn["depth"]}, 2, np.packbits(drawn["amodal_masks"], axis=-1))
+    arrays = SceneArrays(
+        drawn["image"],
+        drawn["mask"],
+        {"depth": drawn["depth"]},
+        2,
+        np.packbits(drawn["amodal_masks"], axis=-1),
+    )
     slots = [2, 1, 0]  # the background is the last slot
     extents = drawn["amodal_masks"][:, slots, ..., None].astype(np.float32)
     share = (drawn["mask"][:, None] == np.array(slots)[:, None, None])[..., None].astype(np.float32)
     depths = np.where(np.array(slots) == 0, 9.0, drawn["depth"][:, slots]).astype(np.float32)
-    return arrays, {"recon": drawn["image"].astype(np.float32) / 255, "masks": share, "slot_recons": share, "slots": depths[..., None],
-                    "amodal_masks": extents, "depths": depths, "positions": np.full((num, 3, 2), 31.5, np.float32)}
+    return arrays, {
+        "recon": drawn["image"].astype(np.float32) / 255,
+        "masks": share,
+        "slot_recons": share,
+        "slots": depths[..., None],
+        "amodal_masks": extents,
+        "depths": depths,
+        "positions": np.full((num, 3, 2), 31.5, np.float32),
+    }
 
 
 @pytest.mark.parametrize("background_slot", [-1, None])
-def test_extents_and_depths_are_scored_where_model_and_data_have_them(model, monkeypatch, background_slot):
+def test_extents_and_depths_are_scored_where_model_and_data_have_them(
+    model, monkeypatch, background_slot
+):
     arrays, perfect = polygon_scenes()
     evaluator = Evaluator(model, 3)
     monkeypatch.setattr(type(model), "background_slot", background_slot)
@@ -72,8 +89,15 @@ def test_extents_and_depths_are_scored_where_model_and_data_have_them(model, mon
     monkeypatch.setattr(evaluator, "forward", forward)
     summary = evaluator.score(arrays).summary()
     visible = sum(len(np.unique(mask)) - 1 for mask in arrays.mask)
-    assert summary["object_miou_micro"] == summary["aiou_micro"] == 1.0 and summary["aiou_objects"] == 10
-    assert summary["dpa_0_visible"] == 1.0 and summary["dpa_0_pairs"] == 5 and summary["dpa_0_hidden_pairs"] == 10 - visible
+    assert (
+        summary["object_miou_micro"] == summary["aiou_micro"] == 1.0
+        and summary["aiou_objects"] == 10
+    )
+    assert (
+        summary["dpa_0_visible"] == 1.0
+        and summary["dpa_0_pairs"] == 5
+        and summary["dpa_0_hidden_pairs"] == 10 - visible
+    )
     assert summary["position_error_objects"] == visible and 0 < summary["position_error"] < 8
     columns = {"object_miou", "aiou", "dpa_0", "dpa_30", "dpa_90", "position_error"}
     plain = dataclasses.replace(arrays, amodal_masks=None, factors={})
@@ -82,8 +106,14 @@ def test_extents_and_depths_are_scored_where_model_and_data_have_them(model, mon
     assert not columns & set(evaluator.score(arrays).table())
 
 
-@pytest.mark.parametrize("summary, metric, expected", [
-    ({"fg_ari": 0.7, "mse": 0.1}, "fg_ari", 0.7), ({"fg_ari": float("nan"), "mse": 0.1}, "fg_ari", -0.1), ({"mse": 0.1}, "fg_ari", -0.1),
-    ({"fg_ari": 0.7, "mse": 0.1}, "mse", -0.1)])
+@pytest.mark.parametrize(
+    "summary, metric, expected",
+    [
+        ({"fg_ari": 0.7, "mse": 0.1}, "fg_ari", 0.7),
+        ({"fg_ari": float("nan"), "mse": 0.1}, "fg_ari", -0.1),
+        ({"mse": 0.1}, "fg_ari", -0.1),
+        ({"fg_ari": 0.7, "mse": 0.1}, "mse", -0.1),
+    ],
+)
 def test_number_that_chooses_the_best(summary, metric, expected):
     assert validation_score(summary, metric) == expected

@@ -11,9 +11,20 @@ from tfobj.training.experiment import ExperimentConfig, build_model, open_scenes
 
 
 def test_paper_preset_and_overrides():
-    experiment = resolve("iodine", "tetris", overrides={"train.steps": "3000", "model.num_slots": 7}, seed=3)
-    assert (experiment.model_name, experiment.data.protocol, experiment.preset, experiment.seed) == ("iodine", "tetris", "paper", 3)
-    assert (experiment.train.steps, experiment.model.num_slots, experiment.train.clip_norm) == (3000, 7, 5.0)
+    experiment = resolve(
+        "iodine", "tetris", overrides={"train.steps": "3000", "model.num_slots": 7}, seed=3
+    )
+    assert (
+        experiment.model_name,
+        experiment.data.protocol,
+        experiment.preset,
+        experiment.seed,
+    ) == ("iodine", "tetris", "paper", 3)
+    assert (experiment.train.steps, experiment.model.num_slots, experiment.train.clip_norm) == (
+        3000,
+        7,
+        5.0,
+    )
 
 
 def test_spellings_of_names():
@@ -23,53 +34,80 @@ def test_spellings_of_names():
 def test_dataset_stands_for_its_default_protocol_and_protocols_can_be_named():
     assert resolve("iodine", "multi_dsprites").data.protocol == "multi_dsprites"
     binarized = resolve("iodine", "multi_dsprites_binarized")
-    assert (binarized.data.protocol, binarized.model.channels, binarized.model.image_size) == ("multi_dsprites_binarized", 1, (64, 64))
+    assert (binarized.data.protocol, binarized.model.channels, binarized.model.image_size) == (
+        "multi_dsprites_binarized",
+        1,
+        (64, 64),
+    )
 
 
 def test_folder_of_pictures():
     experiment = resolve("slot_attention", "folder:some/pictures")
-    assert experiment.data.protocol == "folder:some/pictures" and experiment.model.image_size == (64, 64)
+    assert experiment.data.protocol == "folder:some/pictures" and experiment.model.image_size == (
+        64,
+        64,
+    )
 
 
 def test_round_trip_through_plain_values():
-    experiment = resolve("iodine", "multi_dsprites", preset="release", overrides={"data.num_train": 10})
+    experiment = resolve(
+        "iodine", "multi_dsprites", preset="release", overrides={"data.num_train": 10}
+    )
     assert ExperimentConfig.from_dict(experiment.to_dict()) == experiment
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (("iodin", "tetris"), "Unknown model 'iodin'. Did you mean 'iodine'?"),
-    (("iodine", "tetriss"), "Unknown dataset 'tetriss'. Did you mean 'tetris'?"),
-    (("iodine", "tetris", "papper"), "Unknown preset for iodine on tetris 'papper'. Did you mean 'paper'?"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("iodin", "tetris"), "Unknown model 'iodin'. Did you mean 'iodine'?"),
+        (("iodine", "tetriss"), "Unknown dataset 'tetriss'. Did you mean 'tetris'?"),
+        (
+            ("iodine", "tetris", "papper"),
+            "Unknown preset for iodine on tetris 'papper'. Did you mean 'paper'?",
+        ),
+    ],
+)
 def test_unknown_names(arguments, message):
     with pytest.raises(UserError) as e:
         resolve(*arguments)
     assert str(e.value).startswith(message) and "\n" not in str(e.value)
 
 
-@pytest.mark.parametrize("overrides, message", [
-    ({"model.num_slot": 3}, "Unknown setting 'model.num_slot'. Did you mean 'model.num_slots'?"),
-    ({"trian.steps": 3}, "Unknown setting 'trian'. Did you mean 'train'?"),
-    ({"model.num_slots": 1}, "`num_slots` must be at least 2. Received: num_slots=1."),
-    ({"model.num_slots": "many"}, "`model.num_slots` must be an integer. Received: 'many'."),
-    ({"model.num_steps": 0}, "`num_steps` must be at least 1. Received: num_steps=0."),
-    ({"train.steps": 0}, "`train.steps` must be at least 1."),
-    ({"train.batch_size": -1}, "`train.batch_size` must be at least 1."),
-    ({"train.learning_rate": 0}, "`train.learning_rate` must be positive."),
-    ({"train.learning_rate": math.nan}, "`train.learning_rate` must be positive"),
-    ({"train.learning_rate": math.inf}, "`train.learning_rate` must be positive"),
-    ({"train.clip_norm": math.nan}, "`train.clip_norm` must be positive"),
-    ({"train.clip_norm": 0}, "`train.clip_norm` must be positive, or none."),
-    ({"train.decay_rate": math.nan}, "`train.decay_rate` must be"),
-    ({"train.adam_beta_1": 1.0}, "`train.adam_beta_1` must be"),
-    ({"train.adam_epsilon": -1.0}, "`train.adam_epsilon` must be"),
-    ({"train.precision": "bfloat15"}, "Unknown value for `train.precision`: 'bfloat15'. Did you mean 'bfloat16'?"),
-    ({"train.warmup_steps": -1}, "`train.warmup_steps` must be at least 0."),
-    ({"eval.best_metric": "fg_arj"}, "Unknown value for `eval.best_metric`: 'fg_arj'. Did you mean 'fg_ari'?"),
-    ({"eval.num_scenes": 0}, "`eval.num_scenes` must be at least 1."),
-    ({"data.num_train": 0}, "`data.num_train` must be at least 1, or none."),
-    ({"seed": -1}, "`seed` must be in 0"),
-])
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (
+            {"model.num_slot": 3},
+            "Unknown setting 'model.num_slot'. Did you mean 'model.num_slots'?",
+        ),
+        ({"trian.steps": 3}, "Unknown setting 'trian'. Did you mean 'train'?"),
+        ({"model.num_slots": 1}, "`num_slots` must be at least 2. Received: num_slots=1."),
+        ({"model.num_slots": "many"}, "`model.num_slots` must be an integer. Received: 'many'."),
+        ({"model.num_steps": 0}, "`num_steps` must be at least 1. Received: num_steps=0."),
+        ({"train.steps": 0}, "`train.steps` must be at least 1."),
+        ({"train.batch_size": -1}, "`train.batch_size` must be at least 1."),
+        ({"train.learning_rate": 0}, "`train.learning_rate` must be positive."),
+        ({"train.learning_rate": math.nan}, "`train.learning_rate` must be positive"),
+        ({"train.learning_rate": math.inf}, "`train.learning_rate` must be positive"),
+        ({"train.clip_norm": math.nan}, "`train.clip_norm` must be positive"),
+        ({"train.clip_norm": 0}, "`train.clip_norm` must be positive, or none."),
+        ({"train.decay_rate": math.nan}, "`train.decay_rate` must be"),
+        ({"train.adam_beta_1": 1.0}, "`train.adam_beta_1` must be"),
+        ({"train.adam_epsilon": -1.0}, "`train.adam_epsilon` must be"),
+        (
+            {"train.precision": "bfloat15"},
+            "Unknown value for `train.precision`: 'bfloat15'. Did you mean 'bfloat16'?",
+        ),
+        ({"train.warmup_steps": -1}, "`train.warmup_steps` must be at least 0."),
+        (
+            {"eval.best_metric": "fg_arj"},
+            "Unknown value for `eval.best_metric`: 'fg_arj'. Did you mean 'fg_ari'?",
+        ),
+        ({"eval.num_scenes": 0}, "`eval.num_scenes` must be at least 1."),
+        ({"data.num_train": 0}, "`data.num_train` must be at least 1, or none."),
+        ({"seed": -1}, "`seed` must be in 0"),
+    ],
+)
 def test_settings_out_of_range(overrides, message):
     with pytest.raises(UserError) as e:
         resolve("slot_attention", "tetris", overrides=overrides)
@@ -97,9 +135,13 @@ def test_image_size_must_be_that_of_the_data(tiny, tmp_path):
 
 
 def test_first_scenes_of_a_dataset(tmp_path):
-    experiment = resolve("slot_attention", "tetris", overrides={"data.num_train": 12, "data.num_test": 4})
+    experiment = resolve(
+        "slot_attention", "tetris", overrides={"data.num_train": 12, "data.num_test": 4}
+    )
     scenes, description = open_scenes(experiment, "train", tmp_path)
-    assert len(scenes) == 12 and description.startswith("tetris_12_4/train: scenes 0-11 of tetris/generated_12_4 split train")
+    assert len(scenes) == 12 and description.startswith(
+        "tetris_12_4/train: scenes 0-11 of tetris/generated_12_4 split train"
+    )
 
 
 def test_folder_that_is_not_there(tmp_path):

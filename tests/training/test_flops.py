@@ -42,7 +42,9 @@ def test_training_step(inside, xla):
     def step(x):
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(net(x, first, second) ** 2)
-        for variable, gradient in zip((first, second), tape.gradient(loss, (first, second)), strict=True):
+        for variable, gradient in zip(
+            (first, second), tape.gradient(loss, (first, second)), strict=True
+        ):
             variable.assign_sub(gradient)
 
     assert count_flops(traced(step, image())) == 2 * FIRST + 3 * SECOND
@@ -61,7 +63,10 @@ def test_gradients_that_nobody_reads_do_not_count(inside):
         return dx
 
     # ReLU's mask needs the first layer; the value of the second is not asked for.
-    assert count_flops(traced(inner, image())) in ((2 * FIRST + SECOND), (2 * FIRST + 2 * SECOND) if inside else 0)
+    assert count_flops(traced(inner, image())) in (
+        (2 * FIRST + SECOND),
+        (2 * FIRST + 2 * SECOND) if inside else 0,
+    )
 
 
 def test_dead_code_does_not_count():
@@ -75,30 +80,48 @@ def test_dead_code_does_not_count():
 
 
 def test_strides_count_outputs():
-    assert count_flops(traced(lambda x, w: tf.nn.conv2d(x, w, 2, "SAME"), image(), tf.TensorSpec([K, K, C, D]))) == 2 * B * 3 * 3 * C * D * K**2
+    assert (
+        count_flops(
+            traced(lambda x, w: tf.nn.conv2d(x, w, 2, "SAME"), image(), tf.TensorSpec([K, K, C, D]))
+        )
+        == 2 * B * 3 * 3 * C * D * K**2
+    )
 
 
 def test_transposed_convolution_counts_inputs():
-    function = traced(lambda x, w: tf.nn.conv2d_transpose(x, w, [B, 2 * H, 2 * W, D], 2), image(), tf.TensorSpec([K, K, D, C]))
+    function = traced(
+        lambda x, w: tf.nn.conv2d_transpose(x, w, [B, 2 * H, 2 * W, D], 2),
+        image(),
+        tf.TensorSpec([K, K, D, C]),
+    )
     assert count_flops(function) == 2 * B * H * W * C * D * K**2
 
 
-@pytest.mark.parametrize("function, shapes, macs", [
-    (tf.matmul, [(2, 3), (3, 5)], 2 * 3 * 5),
-    (lambda a, b: tf.matmul(a, b, transpose_a=True, transpose_b=True), [(3, 2), (5, 3)], 2 * 3 * 5),
-    (tf.matmul, [(7, 2, 3), (7, 3, 5)], 7 * 2 * 3 * 5),
-    (lambda a, b: tf.matmul(a, b, transpose_a=True), [(7, 3, 2), (7, 3, 5)], 7 * 2 * 3 * 5),
-    (lambda a, b: tf.einsum("bij,bjk->bik", a, b), [(7, 2, 3), (7, 3, 5)], 7 * 2 * 3 * 5),
-    (lambda a, b: tf.einsum("...j,jk->...k", a, b), [(7, 2, 3), (3, 5)], 7 * 2 * 3 * 5),
-    (lambda a: tf.einsum("ij->ji", a), [(2, 3)], 0),
-])
+@pytest.mark.parametrize(
+    "function, shapes, macs",
+    [
+        (tf.matmul, [(2, 3), (3, 5)], 2 * 3 * 5),
+        (
+            lambda a, b: tf.matmul(a, b, transpose_a=True, transpose_b=True),
+            [(3, 2), (5, 3)],
+            2 * 3 * 5,
+        ),
+        (tf.matmul, [(7, 2, 3), (7, 3, 5)], 7 * 2 * 3 * 5),
+        (lambda a, b: tf.matmul(a, b, transpose_a=True), [(7, 3, 2), (7, 3, 5)], 7 * 2 * 3 * 5),
+        (lambda a, b: tf.einsum("bij,bjk->bik", a, b), [(7, 2, 3), (7, 3, 5)], 7 * 2 * 3 * 5),
+        (lambda a, b: tf.einsum("...j,jk->...k", a, b), [(7, 2, 3), (3, 5)], 7 * 2 * 3 * 5),
+        (lambda a: tf.einsum("ij->ji", a), [(2, 3)], 0),
+    ],
+)
 def test_products(function, shapes, macs):
     assert count_flops(traced(function, *map(tf.TensorSpec, shapes))) == 2 * macs
 
 
 def test_loop_with_a_bound_counts_its_rounds():
     def function(x):
-        return tf.while_loop(lambda i, x: i < 4, lambda i, x: (i + 1, tf.matmul(x, x)), (0, x), maximum_iterations=4)[1]
+        return tf.while_loop(
+            lambda i, x: i < 4, lambda i, x: (i + 1, tf.matmul(x, x)), (0, x), maximum_iterations=4
+        )[1]
 
     assert count_flops(traced(function, tf.TensorSpec([3, 3]))) == 4 * 2 * 27
 
@@ -112,9 +135,13 @@ def test_loop_without_a_bound_is_not_guessed():
 
 def test_loop_without_products_costs_nothing():
     def function(x, n):
-        return tf.while_loop(lambda i, x: i < n, lambda i, x: (i + 1, x + 1.0), (0, tf.matmul(x, x)))[1]
+        return tf.while_loop(
+            lambda i, x: i < n, lambda i, x: (i + 1, x + 1.0), (0, tf.matmul(x, x))
+        )[1]
 
-    assert count_flops(traced(function, tf.TensorSpec([3, 3]), tf.TensorSpec([], tf.int32))) == 2 * 27
+    assert (
+        count_flops(traced(function, tf.TensorSpec([3, 3]), tf.TensorSpec([], tf.int32))) == 2 * 27
+    )
 
 
 def test_dearer_branch_counts():
@@ -136,13 +163,26 @@ def test_iodine_makes_23_decoder_passes():
     """
     from tfobj.training.experiment import build_model, resolve
 
-    experiment = resolve("iodine", "tetris", overrides={"model.refinement_channels": (1,), "model.refinement_kernel": 1,
-                                                        "model.refinement_mlp": (1,)})
+    experiment = resolve(
+        "iodine",
+        "tetris",
+        overrides={
+            "model.refinement_channels": (1,),
+            "model.refinement_kernel": 1,
+            "model.refinement_mlp": (1,),
+        },
+    )
     model = build_model(experiment)
     batch = {"image": tf.TensorSpec([1, 35, 35, 3])}
-    step = traced(lambda batch, seed, step: model.loss_and_gradients(batch, seed, step)[1:], batch,
-                  tf.TensorSpec([3], tf.int32), tf.TensorSpec([], tf.int64))
+    step = traced(
+        lambda batch, seed, step: model.loss_and_gradients(batch, seed, step)[1:],
+        batch,
+        tf.TensorSpec([3], tf.int32),
+        tf.TensorSpec([], tf.int64),
+    )
     decode = count_flops(traced(lambda z: model.render(z), tf.TensorSpec([1, 4, 32])))
     np.testing.assert_allclose(count_flops(step) / decode, 23, rtol=0.02)
-    inference = traced(lambda x, seed: model(x, seed=seed).masks, batch["image"], tf.TensorSpec([3], tf.int32))
+    inference = traced(
+        lambda x, seed: model(x, seed=seed).masks, batch["image"], tf.TensorSpec([3], tf.int32)
+    )
     np.testing.assert_allclose(count_flops(inference) / decode, 11, rtol=0.02)

@@ -6,10 +6,10 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
+from tfobj.datasets.generators import clevr_scenes, polygons, sprites, tetris
 
 from tfobj import random
 from tfobj.data.packed import SceneArrays
-from tfobj.datasets.generators import clevr_scenes, polygons, sprites, tetris
 from tfobj.errors import UserError
 from tfobj.metrics import generation as statistics
 from tfobj.metrics.generation_features import pixel_features
@@ -31,7 +31,9 @@ class Dots:
     def sample_slots(self, num, seed):
         objects = random.uniform(seed, "dots", [num, self.num_objects, 3])
         background = tf.fill([num, 1, 3], GRAY)
-        return tf.concat([background, objects] if self.background_slot == 0 else [objects, background], 1)
+        return tf.concat(
+            [background, objects] if self.background_slot == 0 else [objects, background], 1
+        )
 
     def decode(self, slots):
         """The first object is as visible as `share` says, the others wholly."""
@@ -40,9 +42,13 @@ class Dots:
         cell = tf.cast(objects[..., 1] * 4, tf.int32) * 4 + tf.cast(objects[..., 2] * 4, tf.int32)
         dim = tf.where(objects[..., :1] < 0.5, self.share, 1.0)
         alpha = tf.reshape(tf.one_hot(cell, 16) * dim, [-1, objects.shape[1], 4, 4, 1])
-        recon = tf.reduce_sum(alpha * objects[..., :1, None, None], 1) + GRAY * (1 - tf.reduce_max(alpha, 1))
+        recon = tf.reduce_sum(alpha * objects[..., :1, None, None], 1) + GRAY * (
+            1 - tf.reduce_max(alpha, 1)
+        )
         gray = 1.0 - tf.reduce_max(alpha, 1, keepdims=True)
-        return DecodedScene(recon, tf.concat([gray, alpha] if place == 0 else [alpha, gray], 1), None)
+        return DecodedScene(
+            recon, tf.concat([gray, alpha] if place == 0 else [alpha, gray], 1), None
+        )
 
     def sample(self, num, seed):
         return self.decode(self.sample_slots(num, seed))
@@ -92,7 +98,9 @@ def test_slots_that_show_nothing_are_passed_over():
     at_the_bound = first(generation.sampled_objects(Dots(share=0.5), 8), 40)
     assert (at_the_bound.max((1, 2, 3)) < 127).any()
     model = Dots()
-    model.decode = lambda slots: DecodedScene(tf.zeros([8, 4, 4, 1]), tf.zeros([8, 2, 4, 4, 1]), None)
+    model.decode = lambda slots: DecodedScene(
+        tf.zeros([8, 4, 4, 1]), tf.zeros([8, 2, 4, 4, 1]), None
+    )
     with pytest.raises(UserError, match=r"Only 0 of \d+ sampled slots show an object"):
         next(batch for batch in generation.sampled_objects(model, 8) if len(batch))
 
@@ -101,61 +109,103 @@ def test_comparison_is_that_of_all_features_at_once():
     samples, images = noise(30, 1), noise(70, 2)
     features = pixel_features(1, grid=4)
     batches = (samples[i : i + 7] for i in itertools.count(0, 7))
-    result = generation.compare_with_samples(batches, pictures(images), features, 30, batch_size=8, num_shown=10)
+    result = generation.compare_with_samples(
+        batches, pictures(images), features, 30, batch_size=8, num_shown=10
+    )
 
     def of(x):
         return features(x.astype(np.float32) / np.float32(255))
 
     assert result.num_samples == 30
-    assert result.summary["frechet_pixels"] == statistics.frechet_distance(of(samples), of(images[:30]))
-    assert result.summary["mmd_pixels"] == pytest.approx(statistics.kernel_distance(of(samples), of(images[:30])), rel=1e-9)
-    assert result.summary["frechet_pixels_floor"] == statistics.frechet_distance(of(images[30:60]), of(images[:30]))
+    assert result.summary["frechet_pixels"] == statistics.frechet_distance(
+        of(samples), of(images[:30])
+    )
+    assert result.summary["mmd_pixels"] == pytest.approx(
+        statistics.kernel_distance(of(samples), of(images[:30])), rel=1e-9
+    )
+    assert result.summary["frechet_pixels_floor"] == statistics.frechet_distance(
+        of(images[30:60]), of(images[:30])
+    )
     np.testing.assert_array_equal(result.samples, samples[:10])
     np.testing.assert_array_equal(result.images, images[:10])
 
 
 def test_both_sets_are_equally_large_and_the_floor_needs_more():
     batches = (noise(10, i) for i in itertools.count())
-    result = generation.compare_with_samples(batches, pictures(noise(25)), pixel_features(1), 100, extrapolate=True)
+    result = generation.compare_with_samples(
+        batches, pictures(noise(25)), pixel_features(1), 100, extrapolate=True
+    )
     assert result.num_samples == 25 and result.samples is None
-    assert set(result.summary) == {"frechet_pixels", "frechet_pixels_extrapolated", "mmd_pixels", "mmd_pixels_std", "mmd_pixels_x100"}
+    assert set(result.summary) == {
+        "frechet_pixels",
+        "frechet_pixels_extrapolated",
+        "mmd_pixels",
+        "mmd_pixels_std",
+        "mmd_pixels_x100",
+    }
     with pytest.raises(UserError, match="must be at least 2. Received: 1"):
         generation.compare_with_samples(batches, pictures(noise(1)), pixel_features(1), 100)
 
 
 def drawn(dataset, indices):
     """(image, mask, ...) of scenes of the generator behind a protocol, as the split on disk holds them."""
-    make = {"overlapping_polygons": polygons.scenes, "tetris": tetris.scenes, "multi_dsprites": sprites.scenes,
-            "multi_dsprites_colored_on_colored": functools.partial(sprites.scenes, variant="colored_on_colored"),
-            "multi_dsprites_colored_on_black": functools.partial(sprites.scenes, variant="colored_on_black"),
-            "clevr3": functools.partial(clevr_scenes.scenes, variant="clevr3")}
+    make = {
+        "overlapping_polygons": polygons.scenes,
+        "tetris": tetris.scenes,
+        "multi_dsprites": sprites.scenes,
+        "multi_dsprites_colored_on_colored": functools.partial(
+            sprites.scenes, variant="colored_on_colored"
+        ),
+        "multi_dsprites_colored_on_black": functools.partial(
+            sprites.scenes, variant="colored_on_black"
+        ),
+        "clevr3": functools.partial(clevr_scenes.scenes, variant="clevr3"),
+    }
     return make[dataset](indices)
 
 
-@pytest.mark.parametrize("dataset, test_start", [
-    ("overlapping_polygons", 90_000), ("tetris", 60_000), ("multi_dsprites", 60_000), ("multi_dsprites_colored_on_colored", 60_000),
-    ("multi_dsprites_colored_on_black", 90_000), ("clevr3", 90_000)])
+@pytest.mark.parametrize(
+    "dataset, test_start",
+    [
+        ("overlapping_polygons", 90_000),
+        ("tetris", 60_000),
+        ("multi_dsprites", 60_000),
+        ("multi_dsprites_colored_on_colored", 60_000),
+        ("multi_dsprites_colored_on_black", 90_000),
+        ("clevr3", 90_000),
+    ],
+)
 def test_objects_of_generated_scenes_are_drawn_alone(dataset, test_start):
     num = 3 if dataset == "clevr3" else 6
     scenes = drawn(dataset, np.arange(test_start, test_start + num))
     arrays = SceneArrays(scenes["image"], scenes["mask"])
-    alone = generation.held_out_objects(DataConfig(protocol=dataset, num_train=10, num_test=num), "test_large", arrays)
-    assert alone.count == num and alone.description.startswith(f"single objects of {dataset}_10_{num}/test_large: scenes 0-{num - 1}")
+    alone = generation.held_out_objects(
+        DataConfig(protocol=dataset, num_train=10, num_test=num), "test_large", arrays
+    )
+    assert alone.count == num and alone.description.startswith(
+        f"single objects of {dataset}_10_{num}/test_large: scenes 0-{num - 1}"
+    )
     images = alone.get(0, num)
     assert images.shape == scenes["image"].shape and images.dtype == np.uint8
     np.testing.assert_array_equal(alone.get(2, num), images[2:])
     for i in range(num):
         exists = scenes["visibility"][i, 1:] > 0
         chosen = 1 + np.flatnonzero(exists)[i % exists.sum()]
-        if dataset == "clevr3":  # light and shadows of the others are gone, so only far pixels are equal
+        if (
+            dataset == "clevr3"
+        ):  # light and shadows of the others are gone, so only far pixels are equal
             differing = np.abs(images[i].astype(int) - scenes["image"][i]).max(-1) > 8
             assert differing[(scenes["mask"][i] != chosen) & (scenes["mask"][i] > 0)].mean() > 0.8
             assert differing[scenes["mask"][i] == chosen].mean() < 0.3
         elif dataset == "overlapping_polygons":  # edges are antialiased
             inside = scenes["amodal_masks"][i, chosen] > 0
             colour = np.rint(255 * scenes["color"][i, chosen])
-            assert (images[i] == colour).all(-1)[inside].mean() > 0.5 and (images[i][~inside].max(initial=0) <= colour.max())
-            assert ((images[i] > 0).any(-1) & ~inside).sum() < 80  # an outline of half-covered pixels
+            assert (images[i] == colour).all(-1)[inside].mean() > 0.5 and (
+                images[i][~inside].max(initial=0) <= colour.max()
+            )
+            assert (
+                (images[i] > 0).any(-1) & ~inside
+            ).sum() < 80  # an outline of half-covered pixels
         else:
             visible = scenes["mask"][i] == chosen
             np.testing.assert_array_equal(images[i][visible], scenes["image"][i][visible])
@@ -170,8 +220,13 @@ def test_objects_of_generated_scenes_are_drawn_alone(dataset, test_start):
 def test_scenes_of_another_generator_are_refused():
     arrays = SceneArrays(np.zeros((4, 64, 64, 3), np.uint8))
     with pytest.raises(UserError, match="must be those of this version's generator"):
-        generation.held_out_objects(DataConfig(protocol="overlapping_polygons", num_train=10, num_test=4), "test", arrays)
-    with pytest.raises(UserError, match="not filtered by the number of objects. Received: test of clevr10, 7 to 10 objects"):
+        generation.held_out_objects(
+            DataConfig(protocol="overlapping_polygons", num_train=10, num_test=4), "test", arrays
+        )
+    with pytest.raises(
+        UserError,
+        match="not filtered by the number of objects. Received: test of clevr10, 7 to 10 objects",
+    ):
         generation.held_out_objects(DataConfig(protocol="clevr10"), "test", arrays)
 
 
@@ -185,7 +240,11 @@ def test_regions_that_touch_nothing_are_shown_on_black():
     regions = generation.lone_regions(image)
     assert len(regions) == 3
     expected = np.zeros((3, 8, 8, 3), np.uint8)
-    expected[0, 0:2, 0:2], expected[1, 3, 2:5], expected[2, 5, 5] = (10, 20, 30), (0, 0, 7), (0, 0, 7)
+    expected[0, 0:2, 0:2], expected[1, 3, 2:5], expected[2, 5, 5] = (
+        (10, 20, 30),
+        (0, 0, 7),
+        (0, 0, 7),
+    )
     np.testing.assert_array_equal(regions, expected)
     assert len(generation.lone_regions(image, limit=1)) == 1
     assert generation.lone_regions(image[:1] * 0).shape == (0, 8, 8, 3)
@@ -194,19 +253,28 @@ def test_regions_that_touch_nothing_are_shown_on_black():
 def test_public_scenes_and_folders_are_cut_into_regions():
     scenes = sprites.scenes(np.arange(20), variant="colored_on_black")
     for protocol in ("multi_dsprites_public", "folder:somewhere"):
-        alone = generation.held_out_objects(DataConfig(protocol=protocol), "test", SceneArrays(scenes["image"]), limit=12)
+        alone = generation.held_out_objects(
+            DataConfig(protocol=protocol), "test", SceneArrays(scenes["image"]), limit=12
+        )
         assert alone.count == 12 and "regions of one colour" in alone.description
         shown = alone.get(0, 12)
         assert all(len(np.unique(image[image.any(-1)], axis=0)) == 1 for image in shown)
     gray = np.maximum(scenes["image"], 60)
-    with pytest.raises(UserError, match="regions of one colour on black. Received: folder:somewhere, where 0 regions were found"):
-        generation.held_out_objects(DataConfig(protocol="folder:somewhere"), "test", SceneArrays(gray))
+    with pytest.raises(
+        UserError,
+        match="regions of one colour on black. Received: folder:somewhere, where 0 regions were found",
+    ):
+        generation.held_out_objects(
+            DataConfig(protocol="folder:somewhere"), "test", SceneArrays(gray)
+        )
 
 
 def test_models_that_cannot_be_sampled():
     model = Dots()
     model.has_prior = False
-    with pytest.raises(UserError, match="must be of a model with a prior.*Received: slot_attention"):
+    with pytest.raises(
+        UserError, match="must be of a model with a prior.*Received: slot_attention"
+    ):
         generation.check_prior(model, "slot_attention")
     model.background_slot = None
     with pytest.raises(UserError, match="one for the background alone.*Received: Dots"):
@@ -214,4 +282,7 @@ def test_models_that_cannot_be_sampled():
 
 
 def test_bytes_are_rounded_and_cut():
-    np.testing.assert_array_equal(generation.to_bytes(np.array([-1.0, 0.0, 0.4 / 255, 0.6 / 255, 1.0, 2.0])), [0, 0, 0, 1, 255, 255])
+    np.testing.assert_array_equal(
+        generation.to_bytes(np.array([-1.0, 0.0, 0.4 / 255, 0.6 / 255, 1.0, 2.0])),
+        [0, 0, 0, 1, 255, 255],
+    )

@@ -15,8 +15,14 @@ from tfobj.training.optimizer import make_optimizer
 
 @pytest.mark.parametrize("case", conformance.MODELS, ids=lambda case: case.id)
 def test_every_weight_and_the_optimizer_come_back(case, tmp_path):
-    dataset = next(dataset for preset, dataset in registry.model_presets(case.model) if preset == "paper")
-    experiment = resolve(case.model, dataset, overrides={f"model.{name}": value for name, value in case.overrides.items()})
+    dataset = next(
+        dataset for preset, dataset in registry.model_presets(case.model) if preset == "paper"
+    )
+    experiment = resolve(
+        case.model,
+        dataset,
+        overrides={f"model.{name}": value for name, value in case.overrides.items()},
+    )
     (tmp_path / "config.json").write_text(json.dumps(experiment.to_dict()))
     model, optimizer = build_model(experiment), make_optimizer(experiment.train)
     optimizer.build(model.trainable_variables)
@@ -32,10 +38,14 @@ def test_every_weight_and_the_optimizer_come_back(case, tmp_path):
     loaded = load_run(tmp_path)
     assert loaded.step == 7
     for variable in loaded.model.weights:
-        np.testing.assert_array_equal(variable.numpy(), expected[variable.path], err_msg=variable.path)
+        np.testing.assert_array_equal(
+            variable.numpy(), expected[variable.path], err_msg=variable.path
+        )
     again, fresh = build_model(experiment), make_optimizer(experiment.train)
     fresh.build(again.trainable_variables)
     assert RunState(tmp_path, again, fresh, keep=2).restore() == 7
     for variable in [*again.weights, *fresh.variables]:
         if variable.path != optimizer.iterations.path:
-            np.testing.assert_array_equal(variable.numpy(), expected[variable.path], err_msg=variable.path)
+            np.testing.assert_array_equal(
+                variable.numpy(), expected[variable.path], err_msg=variable.path
+            )

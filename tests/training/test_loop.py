@@ -32,19 +32,48 @@ def test_run_writes_on_time(tmp_path, train_tiny):
     assert [row["step"] for row in rows if row["split"] == "validation"] == [3, 6]
     assert steps_on_disk(tmp_path) == {2, 4, 6} and len(steps_on_disk(tmp_path, "best")) == 1
     train_row = next(row for row in rows if row["split"] == "train")
-    assert {"loss", "grad_norm", "learning_rate", "steps_per_second", "images_per_second", "health/active_slots"} <= set(train_row)
+    assert {
+        "loss",
+        "grad_norm",
+        "learning_rate",
+        "steps_per_second",
+        "images_per_second",
+        "health/active_slots",
+    } <= set(train_row)
     assert {"fg_ari", "mse"} <= set(rows[-1]) or {"fg_ari", "mse"} <= set(rows[-2])
 
 
 def test_last_step_is_logged_scored_and_saved_whatever_the_intervals(tmp_path, train_tiny):
-    train_tiny(tmp_path, **{"train.steps": 5, "train.log_every": 4, "train.eval_every": 100, "train.checkpoint_every": 100})
-    assert [(row["step"], row["split"]) for row in read_metrics(tmp_path)] == [(4, "train"), (5, "train"), (5, "validation")]
+    train_tiny(
+        tmp_path,
+        **{
+            "train.steps": 5,
+            "train.log_every": 4,
+            "train.eval_every": 100,
+            "train.checkpoint_every": 100,
+        },
+    )
+    assert [(row["step"], row["split"]) for row in read_metrics(tmp_path)] == [
+        (4, "train"),
+        (5, "train"),
+        (5, "validation"),
+    ]
     assert steps_on_disk(tmp_path) == {5}
 
 
 def test_steps_per_call_do_not_change_the_weights(tmp_path, train_tiny, weights):
-    train_tiny(tmp_path / "one", **{"train.steps_per_call": 1, "train.log_every": 1, "train.eval_every": 6})
-    train_tiny(tmp_path / "many", **{"train.steps_per_call": 6, "train.log_every": 6, "train.eval_every": 6, "train.checkpoint_every": 6})
+    train_tiny(
+        tmp_path / "one", **{"train.steps_per_call": 1, "train.log_every": 1, "train.eval_every": 6}
+    )
+    train_tiny(
+        tmp_path / "many",
+        **{
+            "train.steps_per_call": 6,
+            "train.log_every": 6,
+            "train.eval_every": 6,
+            "train.checkpoint_every": 6,
+        },
+    )
     one, many = weights(tmp_path / "one"), weights(tmp_path / "many")
     for name in one:
         np.testing.assert_array_equal(one[name], many[name], err_msg=name)
@@ -68,10 +97,18 @@ def test_finished_run_changes_nothing(tmp_path, train_tiny):
 
 def test_changed_setting_leaves_the_run_alone(tmp_path, train_tiny):
     train_tiny(tmp_path, **{"train.steps": 2})
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"}
+    before = {
+        path: path.read_bytes()
+        for path in tmp_path.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
     with pytest.raises(UserError, match="train.learning_rate: 0.001 -> 0.5"):
         train_tiny(tmp_path, **{"train.steps": 2, "train.learning_rate": 0.5})
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"} == before
+    assert {
+        path: path.read_bytes()
+        for path in tmp_path.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    } == before
 
 
 def test_folder_in_use(tmp_path, train_tiny):
@@ -91,16 +128,23 @@ def test_batch_that_replicas_cannot_share(tmp_path, tiny):
     from tfobj.training.loop import train
 
     strategy = tf.distribute.MirroredStrategy(["cpu:0", "cpu:1"])
-    with pytest.raises(UserError, match="`train.batch_size` must be a multiple of the 2 replicas. Received: 3"):
+    with pytest.raises(
+        UserError, match="`train.batch_size` must be a multiple of the 2 replicas. Received: 3"
+    ):
         train(tiny(**{"train.batch_size": 3}), tmp_path, strategy)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_broken_pixels_stop_the_run_and_leave_the_checkpoint(tmp_path, train_tiny, scenes, value, weights):
+def test_broken_pixels_stop_the_run_and_leave_the_checkpoint(
+    tmp_path, train_tiny, scenes, value, weights
+):
     settings = {"train.checkpoint_every": 1, "train.eval_every": 100, "train.log_every": 100}
     train_tiny(tmp_path, **settings, **{"train.steps": 2})
     before = weights(tmp_path)
-    with pytest.raises(TrainingDiverged, match=r"not finite since step [23] \(.*loss.*\). The last checkpoint, from before, is intact") as e:
+    with pytest.raises(
+        TrainingDiverged,
+        match=r"not finite since step [23] \(.*loss.*\). The last checkpoint, from before, is intact",
+    ) as e:
         train_tiny(tmp_path, with_pixels(scenes, value), **settings, **{"train.steps": 6})
     assert "\n" not in str(e.value) and "grad_norm" in str(e.value)
     after, step = weights(tmp_path), load_run(tmp_path).step
@@ -111,7 +155,11 @@ def test_broken_pixels_stop_the_run_and_leave_the_checkpoint(tmp_path, train_tin
 def test_sigterm_saves_and_the_same_command_continues(tmp_path, train_tiny, weights):
     before = signal.getsignal(signal.SIGTERM)
     settings = {"train.eval_every": 2, "train.checkpoint_every": 100}
-    finished = train_tiny(tmp_path / "parts", actions=[lambda evaluation: os.kill(os.getpid(), signal.SIGTERM)], **settings)
+    finished = train_tiny(
+        tmp_path / "parts",
+        actions=[lambda evaluation: os.kill(os.getpid(), signal.SIGTERM)],
+        **settings,
+    )
     assert finished.interrupted and finished.step == 2 and steps_on_disk(tmp_path / "parts") == {2}
     assert signal.getsignal(signal.SIGTERM) is before
     assert train_tiny(tmp_path / "parts", **settings).step == 6

@@ -18,7 +18,14 @@ from tfobj.training.workdir import read_metrics
 
 SCRIPT = pathlib.Path(__file__).with_name("multiworker_run.py")
 CLIPPED = {"train.clip_norm": 1e-2, "train.learning_rate": 1e-3}
-LONG = {**CLIPPED, "train.steps": 40, "train.log_every": 40, "train.eval_every": 40, "train.checkpoint_every": 4, "train.steps_per_call": 4}
+LONG = {
+    **CLIPPED,
+    "train.steps": 40,
+    "train.log_every": 40,
+    "train.eval_every": 40,
+    "train.checkpoint_every": 4,
+    "train.steps_per_call": 4,
+}
 TOLERANCE = 1e-5
 """Largest difference of a weight that has moved by a few 1e-3."""
 
@@ -30,13 +37,24 @@ def start(tmp_path):
 
         def run(workdir, overrides, others=None, pause=0.0):
             with contextlib.ExitStack() as free:
-                ports = [free.enter_context(socket.create_server(("", 0))).getsockname()[1] for _ in range(2)]
+                ports = [
+                    free.enter_context(socket.create_server(("", 0))).getsockname()[1]
+                    for _ in range(2)
+                ]
             processes = []
             for index in range(2):
-                config = {"cluster": {"worker": [f"localhost:{port}" for port in ports]}, "task": {"type": "worker", "index": index}}
+                config = {
+                    "cluster": {"worker": [f"localhost:{port}" for port in ports]},
+                    "task": {"type": "worker", "index": index},
+                }
                 settings = {**overrides, **(others or {})} if index else overrides
-                process = subprocess.Popen([sys.executable, str(SCRIPT), str(workdir), json.dumps(settings), str(pause)], text=True,
-                                           env={**os.environ, "TF_CONFIG": json.dumps(config)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                process = subprocess.Popen(
+                    [sys.executable, str(SCRIPT), str(workdir), json.dumps(settings), str(pause)],
+                    text=True,
+                    env={**os.environ, "TF_CONFIG": json.dumps(config)},
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                )
                 stack.callback(process.communicate)
                 stack.callback(process.kill)
                 processes.append(process)
@@ -52,7 +70,9 @@ def ends(processes):
 
 
 def wait_for_checkpoint(workdir, processes):
-    while not (workdir / "checkpoints" / "checkpoint").exists():  # TensorFlow's list, whose line makes a checkpoint count
+    while not (
+        workdir / "checkpoints" / "checkpoint"
+    ).exists():  # TensorFlow's list, whose line makes a checkpoint count
         assert all(process.poll() is None for process in processes)
         time.sleep(0.02)
 
@@ -61,7 +81,10 @@ def largest_difference(workdir, expected):
     """Largest difference between a run's weights and `expected`, another run's folder."""
     a, b = load_run(workdir), load_run(expected)
     assert a.step == b.step
-    return max(np.abs(x.numpy() - y.numpy()).max() for x, y in zip(a.model.variables, b.model.variables, strict=True))
+    return max(
+        np.abs(x.numpy() - y.numpy()).max()
+        for x, y in zip(a.model.variables, b.model.variables, strict=True)
+    )
 
 
 def test_two_workers_make_the_run_of_one_device(tmp_path, start, train_tiny):
@@ -71,21 +94,30 @@ def test_two_workers_make_the_run_of_one_device(tmp_path, start, train_tiny):
     (status, out, errors), (other_status, other_out, other_errors) = ends(processes)
     assert status == other_status == 0, errors + other_errors
     assert out == other_out == "finished at step 6, interrupted: False\n"
-    assert "2 workers with 1 device each" in errors and "loss" in errors and "loss" not in other_errors  # the chief reports
+    assert (
+        "2 workers with 1 device each" in errors and "loss" in errors and "loss" not in other_errors
+    )  # the chief reports
     assert largest_difference(tmp_path / "two", tmp_path / "one") < TOLERANCE
     rows = [read_metrics(tmp_path / name) for name in ("one", "two")]
-    assert [(row["step"], row["split"]) for row in rows[0]] == [(row["step"], row["split"]) for row in rows[1]]
+    assert [(row["step"], row["split"]) for row in rows[0]] == [
+        (row["step"], row["split"]) for row in rows[1]
+    ]
     for one, two in zip(*rows, strict=True):
         for name in set(one) & {"loss", "grad_norm", "mse", "fg_ari", "health/active_slots"}:
             np.testing.assert_allclose(two[name], one[name], rtol=1e-4, atol=1e-6, err_msg=name)
-    assert all(row["grad_norm"] > CLIPPED["train.clip_norm"] for row in rows[1] if row["split"] == "train")
+    assert all(
+        row["grad_norm"] > CLIPPED["train.clip_norm"] for row in rows[1] if row["split"] == "train"
+    )
 
 
 def test_other_settings_are_refused_on_both(tmp_path, start):
     results = ends(start(tmp_path / "run", {}, {"train.batch_size": 8}))
     for status, _, errors in results:
         assert status == 2 and errors.count("error:") == 1 and "Traceback" not in errors, errors
-        assert "The workers differ (worker 0 -> worker 1: train.batch_size: 4 -> 8)" in errors and "--print_config" in errors
+        assert (
+            "The workers differ (worker 0 -> worker 1: train.batch_size: 4 -> 8)" in errors
+            and "--print_config" in errors
+        )
     assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
 
 
@@ -98,7 +130,12 @@ def test_killed_worker_ends_all_and_a_restart_continues(tmp_path, start, train_t
     killed = time.monotonic()
     status, out, errors = ends(processes)[1 - victim]
     assert time.monotonic() - killed < 60 and status == 2 and out == ""
-    assert errors.count("error:") == 1 and f"worker {victim}" in errors.lower() and "is gone" in errors and "Traceback" not in errors, errors
+    assert (
+        errors.count("error:") == 1
+        and f"worker {victim}" in errors.lower()
+        and "is gone" in errors
+        and "Traceback" not in errors
+    ), errors
     assert load_run(tmp_path / "killed").step < LONG["train.steps"]
 
     again = ends(start(tmp_path / "killed", LONG))

@@ -9,23 +9,44 @@ from tfobj.training.experiment import TrainConfig, resolve
 from tfobj.training.optimizer import GlobalAdam, WarmupDecay, make_optimizer
 
 
-@pytest.mark.parametrize("step, rate", [(0, 0.0), (5_000, 1.932e-4), (10_000, 3.732e-4), (100_000, 2.0e-4), (500_000, 1.25e-5)])
+@pytest.mark.parametrize(
+    "step, rate",
+    [(0, 0.0), (5_000, 1.932e-4), (10_000, 3.732e-4), (100_000, 2.0e-4), (500_000, 1.25e-5)],
+)
 def test_rate_of_slot_attention(step, rate):
     """Locatello 2020, official training code: linear warm-up over 10,000 steps times continuous halving per 100,000."""
     schedule = make_optimizer(resolve("slot_attention", "tetris").train)._learning_rate
     np.testing.assert_allclose(schedule(tf.constant(step, tf.int64)), rate, rtol=2e-4)
 
 
-@pytest.mark.parametrize("step, rate", [(0, 0.0), (5_000, 2e-4), (10_000, 4e-4), (110_000, 2e-4), (210_000, 1e-4), (300_000, 5.36e-5)])
+@pytest.mark.parametrize(
+    "step, rate",
+    [(0, 0.0), (5_000, 2e-4), (10_000, 4e-4), (110_000, 2e-4), (210_000, 1e-4), (300_000, 5.36e-5)],
+)
 def test_rate_that_decays_after_the_warm_up(step, rate):
     """Emami 2021, released code."""
-    config = TrainConfig(learning_rate=4e-4, warmup_steps=10_000, decay_start=10_000, decay_rate=0.5, decay_steps=100_000)
-    np.testing.assert_allclose(make_optimizer(config)._learning_rate(tf.constant(step, tf.int64)), rate, rtol=1e-3, atol=1e-12)
+    config = TrainConfig(
+        learning_rate=4e-4,
+        warmup_steps=10_000,
+        decay_start=10_000,
+        decay_rate=0.5,
+        decay_steps=100_000,
+    )
+    np.testing.assert_allclose(
+        make_optimizer(config)._learning_rate(tf.constant(step, tf.int64)),
+        rate,
+        rtol=1e-3,
+        atol=1e-12,
+    )
 
 
 def test_cooldown_ends_at_zero():
     schedule = WarmupDecay(0.5, cooldown_steps=10, total_steps=100)
-    np.testing.assert_allclose([float(schedule(s)) for s in (0, 90, 95, 99, 100, 101)], [0.5, 0.5, 0.25, 0.05, 0.0, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(
+        [float(schedule(s)) for s in (0, 90, 95, 99, 100, 101)],
+        [0.5, 0.5, 0.25, 0.05, 0.0, 0.0],
+        rtol=1e-6,
+    )
 
 
 def test_constant_by_default():
@@ -41,26 +62,48 @@ def test_schedule_survives_serialization():
 
 def updated(optimizer, num_steps=5):
     """Returns two weights after updates with fixed gradients of global norm above one."""
-    variables = [keras.Variable(np.ones((3, 2), np.float32)), keras.Variable(np.zeros((4,), np.float32))]
+    variables = [
+        keras.Variable(np.ones((3, 2), np.float32)),
+        keras.Variable(np.zeros((4,), np.float32)),
+    ]
     rng = np.random.default_rng(0)
     for _ in range(num_steps):
         gradients = [tf.constant(rng.normal(size=v.shape), tf.float32) for v in variables]
-        optimizer.apply_gradients(zip(optimizer.sum_over_replicas(gradients) if isinstance(optimizer, GlobalAdam) else gradients, variables,
-                                      strict=True))
+        optimizer.apply_gradients(
+            zip(
+                optimizer.sum_over_replicas(gradients)
+                if isinstance(optimizer, GlobalAdam)
+                else gradients,
+                variables,
+                strict=True,
+            )
+        )
     return [v.numpy() for v in variables]
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.1])
 def test_one_device_equals_keras_adam_bit_for_bit(clip_norm):
-    ours = make_optimizer(TrainConfig(learning_rate=1e-2, adam_beta_1=0.95, adam_beta_2=0.99, adam_epsilon=1e-6, clip_norm=clip_norm))
-    reference = keras.optimizers.Adam(1e-2, beta_1=0.95, beta_2=0.99, epsilon=1e-6, global_clipnorm=clip_norm)
+    ours = make_optimizer(
+        TrainConfig(
+            learning_rate=1e-2,
+            adam_beta_1=0.95,
+            adam_beta_2=0.99,
+            adam_epsilon=1e-6,
+            clip_norm=clip_norm,
+        )
+    )
+    reference = keras.optimizers.Adam(
+        1e-2, beta_1=0.95, beta_2=0.99, epsilon=1e-6, global_clipnorm=clip_norm
+    )
     for a, b in zip(updated(ours), updated(reference), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_clipping_is_active_in_this_test():
     """Adam hides a constant factor, so the claim above would hold without clipping if every step were scaled alike."""
-    clipped, free = (make_optimizer(TrainConfig(learning_rate=1e-2, clip_norm=c)) for c in (0.1, None))
+    clipped, free = (
+        make_optimizer(TrainConfig(learning_rate=1e-2, clip_norm=c)) for c in (0.1, None)
+    )
     assert np.abs(updated(clipped)[0] - updated(free)[0]).max() > 1e-4
 
 
@@ -77,7 +120,9 @@ def test_two_replicas_clip_the_sum():
         def replica():
             me = tf.distribute.get_replica_context().replica_id_in_sync_group
             gradient = tf.where(tf.equal(me, 0), [3.0, 0.0], [0.0, 4.0])
-            optimizer.apply_gradients([(g, variable) for g in optimizer.sum_over_replicas([gradient])])
+            optimizer.apply_gradients(
+                [(g, variable) for g in optimizer.sum_over_replicas([gradient])]
+            )
 
         strategy.run(replica)
 

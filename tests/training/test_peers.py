@@ -27,7 +27,9 @@ def together(addresses):
 
     def run(job, size=3):
         def worker(index):
-            with meet(Cluster(addresses[:size], index), patience=20.0, say=lambda text: None) as line:
+            with meet(
+                Cluster(addresses[:size], index), patience=20.0, say=lambda text: None
+            ) as line:
                 return job(index, line)
 
         with concurrent.futures.ThreadPoolExecutor(size) as pool:
@@ -61,8 +63,13 @@ def test_an_exception_at_one_ends_all_with_its_message(together, who):
     errors = together(job)
     name = "The chief, worker 0" if who == 0 else "Worker 2"
     assert str(errors[who]) == "The disk is full."
-    assert all(isinstance(e, UserError) and str(e).startswith(name) and str(e).endswith("stopped. The disk is full.")
-               for i, e in enumerate(errors) if i != who)
+    assert all(
+        isinstance(e, UserError)
+        and str(e).startswith(name)
+        and str(e).endswith("stopped. The disk is full.")
+        for i, e in enumerate(errors)
+        if i != who
+    )
 
 
 @pytest.mark.parametrize("who", [0, 1])
@@ -79,7 +86,11 @@ def test_a_death_is_told_to_all(together, who):
 
     errors = together(job)
     assert errors.pop(who) == "dead"
-    assert all(("The chief, worker 0" if who == 0 else "Worker 1") in str(e) and "is gone: it was killed" in str(e) for e in errors)
+    assert all(
+        ("The chief, worker 0" if who == 0 else "Worker 1") in str(e)
+        and "is gone: it was killed" in str(e)
+        for e in errors
+    )
 
 
 def test_who_hangs_elsewhere_is_ended(together, monkeypatch, capsys):
@@ -111,19 +122,34 @@ def test_finishing_is_no_death(together, monkeypatch):
 
 
 def test_differences_are_named_on_all(together):
-    errors = together(lambda index, line: agree(line, {"train": {"batch_size": 8 if index == 2 else 4}}, "Run the same command."))
+    errors = together(
+        lambda index, line: agree(
+            line, {"train": {"batch_size": 8 if index == 2 else 4}}, "Run the same command."
+        )
+    )
     assert len({str(e) for e in errors}) == 1 and isinstance(errors[0], UserError)
-    assert "worker 0 -> worker 2: train.batch_size: 4 -> 8" in str(errors[0]) and str(errors[0]).endswith("Run the same command.")
-    assert len(set(str(errors[0]).split("Digests: ")[1].split(".")[0].replace(",", "").split()[2::3])) == 2
+    assert "worker 0 -> worker 2: train.batch_size: 4 -> 8" in str(errors[0]) and str(
+        errors[0]
+    ).endswith("Run the same command.")
+    assert (
+        len(set(str(errors[0]).split("Digests: ")[1].split(".")[0].replace(",", "").split()[2::3]))
+        == 2
+    )
 
 
 def test_one_alone():
     with meet(Cluster(("localhost:1",), 0)) as line:
-        assert isinstance(line, Alone) and line.gather("x") == ["x"] and line.explain(ValueError()) is None
+        assert (
+            isinstance(line, Alone)
+            and line.gather("x") == ["x"]
+            and line.explain(ValueError()) is None
+        )
         agree(line, {"a": 1}, "")
 
 
-@pytest.mark.parametrize("index, missing", [(0, "worker 1 at {1}; worker 2 at {2}"), (2, "the chief, worker 0 at {0} (")])
+@pytest.mark.parametrize(
+    "index, missing", [(0, "worker 1 at {1}; worker 2 at {2}"), (2, "the chief, worker 0 at {0} (")]
+)
 def test_who_does_not_come_is_named(addresses, index, missing):
     said = []
     with pytest.raises(UserError, match="Waited 2.5 seconds") as e:
@@ -133,7 +159,10 @@ def test_who_does_not_come_is_named(addresses, index, missing):
 
 
 def test_taken_port_is_said(addresses):
-    with socket.create_server(("", int(addresses[1].rpartition(":")[2]))), pytest.raises(UserError, match="worker 1 at .*, which cannot be had"):
+    with (
+        socket.create_server(("", int(addresses[1].rpartition(":")[2]))),
+        pytest.raises(UserError, match="worker 1 at .*, which cannot be had"),
+    ):
         meet(Cluster(addresses, 1))
 
 
@@ -154,7 +183,9 @@ def test_two_of_the_same_number(addresses):
 def test_other_clusters_are_refused(addresses):
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         chief = pool.submit(meet, Cluster(addresses[:2], 0), 2.0, lambda text: None)
-        worker = pool.submit(meet, Cluster((addresses[0], addresses[2]), 1), 10.0, lambda text: None)
+        worker = pool.submit(
+            meet, Cluster((addresses[0], addresses[2]), 1), 10.0, lambda text: None
+        )
         assert "TF_CONFIG must name the same workers everywhere" in str(worker.exception())
         assert "Waited 2 seconds for worker 1" in str(chief.exception())
 

@@ -16,19 +16,52 @@ from tfobj.training.workdir import read_metrics
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY = {
-    "slot_attention": ["model.encoder_channels=8,8", "model.encoder_kernels=3", "model.encoder_strides=2,2", "model.decoder_channels=8",
-                       "model.decoder_kernels=3", "model.slot_size=8", "model.num_steps=1"],
-    "iodine": ["model.decoder_channels=8", "model.decoder_kernel=3", "model.refinement_channels=8", "model.refinement_mlp=8",
-               "model.num_steps=1", "model.latent_size=4", "model.lstm_size=8"],
+    "slot_attention": [
+        "model.encoder_channels=8,8",
+        "model.encoder_kernels=3",
+        "model.encoder_strides=2,2",
+        "model.decoder_channels=8",
+        "model.decoder_kernels=3",
+        "model.slot_size=8",
+        "model.num_steps=1",
+    ],
+    "iodine": [
+        "model.decoder_channels=8",
+        "model.decoder_kernel=3",
+        "model.refinement_channels=8",
+        "model.refinement_mlp=8",
+        "model.num_steps=1",
+        "model.latent_size=4",
+        "model.lstm_size=8",
+    ],
 }
 
 
 def command(model, workdir, data_dir, steps=60, checkpoint_every=10):
     """Returns the command line of a small run."""
-    settings = [*TINY[model], "data.num_train=200", "data.num_test=20", f"train.steps={steps}", "train.batch_size=4", "train.log_every=5",
-                "train.steps_per_call=5", "train.eval_every=20", f"train.checkpoint_every={checkpoint_every}", "eval.num_scenes=8", "eval.batch_size=8"]
-    return [sys.executable, os.fspath(ROOT / "launch" / "train.py"), f"--model={model}", "--dataset=tetris", f"--workdir={workdir}",
-            f"--data_dir={data_dir}", "--strategy=cpu", *[f"--set={s}" for s in settings]]
+    settings = [
+        *TINY[model],
+        "data.num_train=200",
+        "data.num_test=20",
+        f"train.steps={steps}",
+        "train.batch_size=4",
+        "train.log_every=5",
+        "train.steps_per_call=5",
+        "train.eval_every=20",
+        f"train.checkpoint_every={checkpoint_every}",
+        "eval.num_scenes=8",
+        "eval.batch_size=8",
+    ]
+    return [
+        sys.executable,
+        os.fspath(ROOT / "launch" / "train.py"),
+        f"--model={model}",
+        "--dataset=tetris",
+        f"--workdir={workdir}",
+        f"--data_dir={data_dir}",
+        "--strategy=cpu",
+        *[f"--set={s}" for s in settings],
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +74,15 @@ def test_killed_and_continued_equals_uninterrupted(model, tmp_path, data_dir):
     subprocess.run(command(model, tmp_path / "whole", data_dir), check=True, capture_output=True)
     kills, rng = 0, random.Random()
     while kills < 20:
-        process = subprocess.Popen(command(model, tmp_path / "killed", data_dir), stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command(model, tmp_path / "killed", data_dir), stderr=subprocess.DEVNULL
+        )
         # Wait for the first checkpoint that this process wrote, then for a random moment, often within the next write.
         before = set((tmp_path / "killed" / "checkpoints").glob("step-*.index"))
-        while process.poll() is None and set((tmp_path / "killed" / "checkpoints").glob("step-*.index")) <= before:
+        while (
+            process.poll() is None
+            and set((tmp_path / "killed" / "checkpoints").glob("step-*.index")) <= before
+        ):
             time.sleep(0.005)
         time.sleep(rng.uniform(0, 0.3))
         if process.poll() is not None:
@@ -58,14 +96,22 @@ def test_killed_and_continued_equals_uninterrupted(model, tmp_path, data_dir):
     assert whole.step == killed.step == 60
     for a, b in zip(whole.model.variables, killed.model.variables, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
-    without_rates = [[{k: v for k, v in row.items() if "per_second" not in k} for row in read_metrics(tmp_path / name)]
-                     for name in ("whole", "killed")]
+    without_rates = [
+        [
+            {k: v for k, v in row.items() if "per_second" not in k}
+            for row in read_metrics(tmp_path / name)
+        ]
+        for name in ("whole", "killed")
+    ]
     assert without_rates[0] == without_rates[1]
 
 
 def test_sigterm_saves_and_leaves_cleanly(tmp_path, data_dir):
-    with subprocess.Popen(command("iodine", tmp_path, data_dir, steps=100_000, checkpoint_every=100_000),
-                          stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command("iodine", tmp_path, data_dir, steps=100_000, checkpoint_every=100_000),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
         for line in process.stderr:
             if line.startswith("step"):
                 break

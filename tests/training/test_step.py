@@ -19,7 +19,11 @@ def trained(experiment, scenes, calls, strategy=None, seed=0):
     with strategy.scope():
         model, optimizer = build_model(experiment), make_optimizer(experiment.train)
     step = TrainStep(strategy, model, optimizer, seed)
-    iterator = iter(strategy.experimental_distribute_dataset(BatchStream(scenes, experiment.train.batch_size).dataset()))
+    iterator = iter(
+        strategy.experimental_distribute_dataset(
+            BatchStream(scenes, experiment.train.batch_size).dataset()
+        )
+    )
     results = [step.run(iterator, count) for count in calls]
     assert int(optimizer.iterations.numpy()) == sum(calls)
     return [v.numpy() for v in model.variables], *results[-1]
@@ -38,16 +42,23 @@ def test_terms_are_means_over_the_call(tiny, scenes):
     _, second, _ = trained(tiny(), scenes, [1, 1])
     assert set(together) >= {"loss", "grad_norm"}
     for name in together:
-        np.testing.assert_allclose(together[name], (first[name] + second[name]) / 2, rtol=1e-6, err_msg=name)
+        np.testing.assert_allclose(
+            together[name], (first[name] + second[name]) / 2, rtol=1e-6, err_msg=name
+        )
 
 
 def test_noise_depends_on_the_seed_of_the_run(tiny, scenes):
-    assert trained(tiny(), scenes, [1], seed=0)[1]["loss"] != trained(tiny(), scenes, [1], seed=1)[1]["loss"]
+    assert (
+        trained(tiny(), scenes, [1], seed=0)[1]["loss"]
+        != trained(tiny(), scenes, [1], seed=1)[1]["loss"]
+    )
 
 
 def test_gradient_norm_is_that_before_clipping(tiny, scenes):
     free = trained(tiny(), scenes, [1])[1]["grad_norm"]
-    assert trained(tiny(**{"train.clip_norm": 1e-3}), scenes, [1])[1]["grad_norm"] == pytest.approx(free, rel=1e-6)
+    assert trained(tiny(**{"train.clip_norm": 1e-3}), scenes, [1])[1]["grad_norm"] == pytest.approx(
+        free, rel=1e-6
+    )
 
 
 class FailsAtStepThree(keras.Model):
@@ -86,7 +97,9 @@ def test_fit_gives_the_weights_of_the_loop(tiny, scenes):
     ours, _, _ = trained(experiment, scenes, [6])
     model = build_model(experiment)
     model.compile(optimizer=make_optimizer(experiment.train))
-    history = model.fit(BatchStream(scenes, 4).dataset(0), steps_per_epoch=3, epochs=2, shuffle=False, verbose=0)
+    history = model.fit(
+        BatchStream(scenes, 4).dataset(0), steps_per_epoch=3, epochs=2, shuffle=False, verbose=0
+    )
     assert np.isfinite(history.history["loss"]).all()
     for variable, expected in zip(model.variables, ours, strict=True):
         np.testing.assert_array_equal(variable.numpy(), expected, err_msg=variable.path)
@@ -112,7 +125,13 @@ class Recorder(keras.Model):
         self.given_stages, self.traced = stages, []
         self.weight = self.add_weight(shape=(), initializer="ones")
         self.resting = self.add_weight(shape=(), initializer="ones")
-        self.seen = self.add_weight(name="seen", shape=(3,), initializer="zeros", trainable=False, aggregation="only_first_replica")
+        self.seen = self.add_weight(
+            name="seen",
+            shape=(3,),
+            initializer="zeros",
+            trainable=False,
+            aggregation="only_first_replica",
+        )
 
     def stages(self):
         return self.given_stages
@@ -123,12 +142,20 @@ class Recorder(keras.Model):
     def loss_and_gradients(self, batch, seed, step, loss_scale=1.0, stage=None):
         self.traced.append(stage)
         loss = tf.reduce_mean(batch["image"])
-        outputs = SceneOutputs(None, None, None, None, statistics={"square": tf.reduce_mean(batch["image"] ** 2)})
+        outputs = SceneOutputs(
+            None, None, None, None, statistics={"square": tf.reduce_mean(batch["image"] ** 2)}
+        )
         of_stage = {"part": tf.constant(1.0)} if stage.part != "all" else {}
-        return outputs, {"loss": loss, "refinements": tf.constant(float(stage.num_steps)), **of_stage}, [tf.constant(loss_scale)]
+        return (
+            outputs,
+            {"loss": loss, "refinements": tf.constant(float(stage.num_steps)), **of_stage},
+            [tf.constant(loss_scale)],
+        )
 
     def update_state(self, terms, statistics, step):
-        self.seen.assign_add(tf.stack([terms["loss"], statistics["square"], tf.cast(step, tf.float32)]))
+        self.seen.assign_add(
+            tf.stack([terms["loss"], statistics["square"], tf.cast(step, tf.float32)])
+        )
 
 
 def recorded(images, calls, stages=((0, Stage(1)),), strategy=None, micro_batches=1):
@@ -137,7 +164,11 @@ def recorded(images, calls, stages=((0, Stage(1)),), strategy=None, micro_batche
     with strategy.scope():
         model, optimizer = Recorder(stages), make_optimizer(TrainConfig())
     step = TrainStep(strategy, model, optimizer, 0, micro_batches=micro_batches)
-    iterator = iter(strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensor_slices({"image": images})))
+    iterator = iter(
+        strategy.experimental_distribute_dataset(
+            tf.data.Dataset.from_tensor_slices({"image": images})
+        )
+    )
     return model, [step.run(iterator, count) for count in calls]
 
 
@@ -147,14 +178,21 @@ def test_refinement_steps_follow_the_schedule_with_one_trace_each():
     assert sorted(model.traced) == [Stage(1), Stage(3)]
     means = [terms["refinements"] for terms, _ in results]
     np.testing.assert_allclose(means, [3.0, (3 + 1 + 1 + 1) / 4, (1 + 3 + 3) / 3], rtol=1e-6)
-    np.testing.assert_allclose(results[1][0]["loss"], images[2:6].mean(), rtol=1e-5)  # weighted by the number of steps
+    np.testing.assert_allclose(
+        results[1][0]["loss"], images[2:6].mean(), rtol=1e-5
+    )  # weighted by the number of steps
 
 
 def test_stages_train_their_own_weights():
     """Weights that rest do not move, not even by Adam's momentum; terms of one stage are means over its own updates."""
     images = np.random.default_rng(0).random((8, 4, 2, 2, 1)).astype(np.float32)
     model, results = recorded(images, [2, 4], ((0, Stage(1)), (3, Stage(1, "resting"))))
-    assert model.weight.numpy() < 1.0 and model.resting.numpy() < 1.0 and "part" not in results[0][0] and results[1][0]["part"] == 1.0
+    assert (
+        model.weight.numpy() < 1.0
+        and model.resting.numpy() < 1.0
+        and "part" not in results[0][0]
+        and results[1][0]["part"] == 1.0
+    )
     only_first, _ = recorded(images, [3])
     assert model.weight.numpy() == only_first.weight.numpy() and only_first.resting.numpy() == 1.0
 
@@ -162,6 +200,14 @@ def test_stages_train_their_own_weights():
 @pytest.mark.parametrize("engine", ["one", "two_replicas", "micro_batches"])
 def test_state_follows_means_over_the_global_batch(engine, two_replicas):
     images = np.random.default_rng(0).random((5, 4, 2, 2, 1)).astype(np.float32)
-    options = {"one": {}, "two_replicas": {"strategy": two_replicas}, "micro_batches": {"micro_batches": 2}}[engine]
+    options = {
+        "one": {},
+        "two_replicas": {"strategy": two_replicas},
+        "micro_batches": {"micro_batches": 2},
+    }[engine]
     model, _ = recorded(images, [2, 3], **options)
-    np.testing.assert_allclose(model.seen.numpy(), [images.mean((1, 2, 3, 4)).sum(), (images**2).mean((1, 2, 3, 4)).sum(), 10.0], rtol=1e-5)
+    np.testing.assert_allclose(
+        model.seen.numpy(),
+        [images.mean((1, 2, 3, 4)).sum(), (images**2).mean((1, 2, 3, 4)).sum(), 10.0],
+        rtol=1e-5,
+    )

@@ -7,7 +7,15 @@ from tfobj.errors import UserError
 from tfobj.training import peers
 from tfobj.training import strategy as strategy_module
 from tfobj.training.cluster import EXAMPLE
-from tfobj.training.strategy import STRATEGIES, advice, check_batch_size, distribute, make_strategy, refuse_multiworker, uses_xla
+from tfobj.training.strategy import (
+    STRATEGIES,
+    advice,
+    check_batch_size,
+    distribute,
+    make_strategy,
+    refuse_multiworker,
+    uses_xla,
+)
 
 needs_no_gpu = pytest.mark.skipif("tf.config.list_physical_devices('GPU')", reason="there is a GPU")
 
@@ -30,30 +38,53 @@ def test_mirrored_uses_logical_cpus_without_gpus():
 def test_no_gpu_is_one_line_with_what_works():
     with pytest.raises(UserError) as e:
         make_strategy("gpu")
-    assert str(e.value) == "`--strategy=gpu` needs a GPU that TensorFlow can see; there is none. Strategies that work here: auto, cpu."
+    assert (
+        str(e.value)
+        == "`--strategy=gpu` needs a GPU that TensorFlow can see; there is none. Strategies that work here: auto, cpu."
+    )
 
 
 def test_one_device_is_too_few_to_mirror(monkeypatch):
-    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: ["one"] if kind == "CPU" else [])
-    with pytest.raises(UserError, match="`--strategy=mirrored` needs two or more GPUs; .* work here: auto, cpu"):
+    monkeypatch.setattr(
+        tf.config, "list_logical_devices", lambda kind: ["one"] if kind == "CPU" else []
+    )
+    with pytest.raises(
+        UserError, match="`--strategy=mirrored` needs two or more GPUs; .* work here: auto, cpu"
+    ):
         make_strategy("mirrored")
 
 
-@pytest.mark.parametrize("name, reason", [
-    ("", "TensorFlow .* as installed has no TPU kernels|this machine has no TPU"), ("grpc://127.0.0.1:1", "nothing answers at TPU_NAME=grpc://127.0.0.1:1"),
-    ("grpc://x", "nothing answers at TPU_NAME=grpc://x")])
+@pytest.mark.parametrize(
+    "name, reason",
+    [
+        ("", "TensorFlow .* as installed has no TPU kernels|this machine has no TPU"),
+        ("grpc://127.0.0.1:1", "nothing answers at TPU_NAME=grpc://127.0.0.1:1"),
+        ("grpc://x", "nothing answers at TPU_NAME=grpc://x"),
+    ],
+)
 def test_no_tpu_is_one_line_with_the_reason_and_what_works(monkeypatch, name, reason):
     monkeypatch.setenv("TPU_NAME", name)
-    with pytest.raises(UserError, match=f"`--strategy=tpu` needs a Cloud TPU VM .*; ({reason}).*. Strategies that work here: auto, cpu") as e:
+    with pytest.raises(
+        UserError,
+        match=f"`--strategy=tpu` needs a Cloud TPU VM .*; ({reason}).*. Strategies that work here: auto, cpu",
+    ) as e:
         make_strategy("tpu")
     assert "\n" not in str(e.value)
 
 
-@pytest.mark.parametrize("error, reason", [
-    (tf.errors.NotFoundError, "has no TPU kernels"), (tf.errors.InternalError, "this machine has no TPU"), (OSError, "no TPU called TPU_NAME=mine")])
+@pytest.mark.parametrize(
+    "error, reason",
+    [
+        (tf.errors.NotFoundError, "has no TPU kernels"),
+        (tf.errors.InternalError, "this machine has no TPU"),
+        (OSError, "no TPU called TPU_NAME=mine"),
+    ],
+)
 def test_errors_of_the_resolver_in_words(monkeypatch, error, reason):
-    text = {tf.errors.NotFoundError: "No OpKernel was registered to support Op 'ConfigureDistributedTPU'",
-            tf.errors.InternalError: "RET_CHECK failure (x.cc:1) *platform"}.get(error, "<urlopen error>")
+    text = {
+        tf.errors.NotFoundError: "No OpKernel was registered to support Op 'ConfigureDistributedTPU'",
+        tf.errors.InternalError: "RET_CHECK failure (x.cc:1) *platform",
+    }.get(error, "<urlopen error>")
 
     def resolver(tpu):
         raise error(text) if error is OSError else error(None, None, text)
@@ -66,7 +97,10 @@ def test_errors_of_the_resolver_in_words(monkeypatch, error, reason):
 
 def test_several_workers_without_tf_config_is_said_with_an_example(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    with pytest.raises(UserError, match=r"`--strategy=multiworker` needs the environment variable TF_CONFIG .* Example for the first of two: TF_CONFIG="):
+    with pytest.raises(
+        UserError,
+        match=r"`--strategy=multiworker` needs the environment variable TF_CONFIG .* Example for the first of two: TF_CONFIG=",
+    ):
         make_strategy("multiworker")
 
 
@@ -75,12 +109,17 @@ def test_auto_takes_the_workers_of_tf_config(monkeypatch):
     with pytest.raises(UserError, match="TF_CONFIG must be JSON"):
         make_strategy("auto")
     assert make_strategy("cpu").num_replicas_in_sync == 1  # takes no notice of it, and says so
-    assert advice(make_strategy("cpu"), "float32") == ["TF_CONFIG is set, but this --strategy does not use it: this process trains alone."]
+    assert advice(make_strategy("cpu"), "float32") == [
+        "TF_CONFIG is set, but this --strategy does not use it: this process trains alone."
+    ]
 
 
 def test_commands_of_one_process_refuse_workers(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    with pytest.raises(UserError, match="`launch/benchmark.py` runs in one process.* Received: --strategy=multiworker. .*work here: auto, cpu"):
+    with pytest.raises(
+        UserError,
+        match="`launch/benchmark.py` runs in one process.* Received: --strategy=multiworker. .*work here: auto, cpu",
+    ):
         refuse_multiworker("multiworker", "launch/benchmark.py")
     refuse_multiworker("auto", "launch/benchmark.py")
     monkeypatch.setenv("TF_CONFIG", EXAMPLE)
@@ -98,7 +137,9 @@ def test_batch_size_names_workers(monkeypatch):
 
     monkeypatch.setattr(strategy_module, "peers_of", lambda strategy: Pair())
     check_batch_size(Strategy, 8)
-    with pytest.raises(UserError, match=r"a multiple of the 4 replicas \(2 workers with 2 each\). Received: 6"):
+    with pytest.raises(
+        UserError, match=r"a multiple of the 4 replicas \(2 workers with 2 each\). Received: 6"
+    ):
         check_batch_size(Strategy, 6)
     check_batch_size(Strategy, 16, micro_batches=4)
     with pytest.raises(UserError, match="times `train.micro_batches`=4. Received: 8"):
@@ -107,24 +148,40 @@ def test_batch_size_names_workers(monkeypatch):
 
 def test_native_precision_of_the_tpu_is_recommended(monkeypatch):
     monkeypatch.setattr(tf.distribute, "TPUStrategy", tf.distribute.OneDeviceStrategy)
-    assert "bfloat16" in advice(make_strategy("cpu"), "float32")[0] and advice(make_strategy("cpu"), "bfloat16") == []
+    assert (
+        "bfloat16" in advice(make_strategy("cpu"), "float32")[0]
+        and advice(make_strategy("cpu"), "bfloat16") == []
+    )
 
 
 def test_replicas_get_their_rows_in_order(two_replicas):
     batches = tf.data.Dataset.range(3).map(lambda i: {"image": tf.range(4, dtype=tf.int64) + 4 * i})
     for number, batch in zip(range(3), distribute(two_replicas, batches.repeat()), strict=False):
-        rows = [part.numpy().tolist() for part in two_replicas.experimental_local_results(batch["image"])]
+        rows = [
+            part.numpy().tolist()
+            for part in two_replicas.experimental_local_results(batch["image"])
+        ]
         assert rows == [[4 * number, 4 * number + 1], [4 * number + 2, 4 * number + 3]]
 
 
 def test_unknown_name_gets_the_nearest():
-    with pytest.raises(UserError, match=f"Unknown strategy 'miror'. Did you mean 'mirrored'. Valid: {', '.join(sorted(STRATEGIES))}."):
+    with pytest.raises(
+        UserError,
+        match=f"Unknown strategy 'miror'. Did you mean 'mirrored'. Valid: {', '.join(sorted(STRATEGIES))}.",
+    ):
         make_strategy("miror")
 
 
-@pytest.mark.parametrize("option, device, expected", [
-    ("auto", "/job:localhost/replica:0/task:0/device:CPU:0", False), ("auto", "/job:localhost/replica:0/task:0/device:GPU:0", True),
-    ("auto", "/job:worker/replica:0/task:0/device:TPU:0", True), ("graph", "/device:GPU:0", False), ("xla", "/device:CPU:0", True)])
+@pytest.mark.parametrize(
+    "option, device, expected",
+    [
+        ("auto", "/job:localhost/replica:0/task:0/device:CPU:0", False),
+        ("auto", "/job:localhost/replica:0/task:0/device:GPU:0", True),
+        ("auto", "/job:worker/replica:0/task:0/device:TPU:0", True),
+        ("graph", "/device:GPU:0", False),
+        ("xla", "/device:CPU:0", True),
+    ],
+)
 def test_xla_by_device(option, device, expected):
     class Extended:
         worker_devices = (device,)
@@ -136,4 +193,6 @@ def test_xla_by_device(option, device, expected):
 
 
 def test_xla_of_real_strategies():
-    assert not uses_xla(make_strategy("cpu"), "auto") and not uses_xla(make_strategy("mirrored"), "auto")
+    assert not uses_xla(make_strategy("cpu"), "auto") and not uses_xla(
+        make_strategy("mirrored"), "auto"
+    )

@@ -12,18 +12,35 @@ import pytest
 
 from tfobj import files
 from tfobj.errors import UserError
-from tfobj.training.workdir import Rows, Signals, locked, read_metrics, training_minutes, write_evaluation, write_machine
+from tfobj.training.workdir import (
+    Rows,
+    Signals,
+    locked,
+    read_metrics,
+    training_minutes,
+    write_evaluation,
+    write_machine,
+)
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def test_usable_where_there_is_nothing_but_python():
     code = "import sys, tfobj.training.workdir; print({'numpy', 'tensorflow', 'keras', 'absl', 'tqdm', 'jax'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout == "set()\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        == "set()\n"
+    )
 
 
 def test_two_runs_in_one_folder(tmp_path):
-    with locked(tmp_path), pytest.raises(UserError, match=r"`--workdir` .* is in use by another run \(process \d+\)"), locked(tmp_path):
+    with (
+        locked(tmp_path),
+        pytest.raises(UserError, match=r"`--workdir` .* is in use by another run \(process \d+\)"),
+        locked(tmp_path),
+    ):
         pass
     with locked(tmp_path):  # free again
         pass
@@ -50,7 +67,13 @@ def test_lock_of_a_killed_process_is_gone(tmp_path):
 
 def test_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="`--workdir` must be a folder that can be written. Received: .*file/run"), locked(tmp_path / "file" / "run"):
+    with (
+        pytest.raises(
+            UserError,
+            match="`--workdir` must be a folder that can be written. Received: .*file/run",
+        ),
+        locked(tmp_path / "file" / "run"),
+    ):
         pass
     with pytest.raises(UserError, match="cannot be written"):
         files.write_text(tmp_path / "file" / "config.json", "{}")
@@ -71,12 +94,21 @@ def test_rows_come_back(tmp_path):
     rows = Rows(tmp_path)
     rows.write(1, "train", {"loss": 2.0})
     rows.write(1, "validation", {"ari": 0.5})
-    assert read_metrics(tmp_path) == [{"step": 1, "split": "train", "loss": 2.0}, {"step": 1, "split": "validation", "ari": 0.5}]
+    assert read_metrics(tmp_path) == [
+        {"step": 1, "split": "train", "loss": 2.0},
+        {"step": 1, "split": "validation", "ari": 0.5},
+    ]
 
 
 def test_numbers_that_are_not_finite_become_null(tmp_path):
     Rows(tmp_path).write(1, "train", {"loss": float("nan"), "bound": float("inf"), "rate": 0.1})
-    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 1, "split": "train", "loss": None, "bound": None, "rate": 0.1}
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {
+        "step": 1,
+        "split": "train",
+        "loss": None,
+        "bound": None,
+        "rate": 0.1,
+    }
 
 
 def test_half_written_last_line_is_left_out_and_removed(tmp_path):
@@ -116,14 +148,24 @@ def test_full_disk_while_running(tmp_path):
 
 
 def test_minutes_count_training_rows_alone():
-    rows = [{"step": 60, "split": "train", "steps_per_second": 1.0}, {"step": 60, "split": "validation"},
-            {"step": 180, "split": "train", "steps_per_second": 0.5}]
+    rows = [
+        {"step": 60, "split": "train", "steps_per_second": 1.0},
+        {"step": 60, "split": "validation"},
+        {"step": 180, "split": "train", "steps_per_second": 0.5},
+    ]
     assert training_minutes(rows) == 1.0 + 4.0
 
 
 def test_file_of_an_evaluation(tmp_path):
-    write_evaluation(tmp_path / "evaluation.json", {"mse": 0.5, "fg_ari": float("nan")}, protocol="p", step=3)
-    assert json.loads((tmp_path / "evaluation.json").read_text()) == {"protocol": "p", "step": 3, "mse": 0.5, "fg_ari": None}
+    write_evaluation(
+        tmp_path / "evaluation.json", {"mse": 0.5, "fg_ari": float("nan")}, protocol="p", step=3
+    )
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == {
+        "protocol": "p",
+        "step": 3,
+        "mse": 0.5,
+        "fg_ari": None,
+    }
 
 
 def test_machine_is_that_of_the_first_process(tmp_path):

@@ -22,7 +22,11 @@ def test_panels_lines_and_bands():
     assert titles(figure) == ["loss", "fg_ari"]
     loss, ari = figure.axes
     assert loss.get_yscale() == "log" and ari.get_yscale() == "linear"
-    assert [len(line.get_xdata()) for line in loss.lines] == [200, 200, 2]  # raw, smooth, validation without NaN
+    assert [len(line.get_xdata()) for line in loss.lines] == [
+        200,
+        200,
+        2,
+    ]  # raw, smooth, validation without NaN
     assert ari.lines[0].get_xdata().tolist() == [0, 500, 900]
     assert len(ari.collections) == 1
     assert ari.get_title("right") == "0.9"
@@ -31,7 +35,10 @@ def test_panels_lines_and_bands():
 
 
 def test_chosen_names_in_order():
-    assert titles(curves.learning_curve_figure(ROWS, ["fg_ari", "missing", "loss"])) == ["fg_ari", "loss"]
+    assert titles(curves.learning_curve_figure(ROWS, ["fg_ari", "missing", "loss"])) == [
+        "fg_ari",
+        "loss",
+    ]
     with pytest.raises(UserError, match="`names` must name at least one logged metric of"):
         curves.learning_curve_figure(ROWS, ["missing"])
     with pytest.raises(UserError):
@@ -39,7 +46,9 @@ def test_chosen_names_in_order():
 
 
 def test_a_single_point_is_drawn():
-    picture = canvas.figure_to_array(curves.learning_curve_figure([{"step": 0, "split": "train", "loss": 1.0}]))
+    picture = canvas.figure_to_array(
+        curves.learning_curve_figure([{"step": 0, "split": "train", "loss": 1.0}])
+    )
     assert picture.min() < picture.max()
 
 

@@ -14,8 +14,14 @@ def outputs():
     slots = np.stack(painted.two_scenes())
     slots[1, 1, 4] = -3.0
     found = painted.decode(slots)
-    return {"image": 1 - found.recon, "recon": found.recon, "masks": found.masks, "slot_recons": found.slot_recons,
-            "amodal_masks": painted.place(slots), "depths": painted.LAYOUT.depths(slots)}
+    return {
+        "image": 1 - found.recon,
+        "recon": found.recon,
+        "masks": found.masks,
+        "slot_recons": found.slot_recons,
+        "amodal_masks": painted.place(slots),
+        "depths": painted.LAYOUT.depths(slots),
+    }
 
 
 def cells(figure):
@@ -43,16 +49,32 @@ def test_objects_stand_from_near_to_far():
     for cell, slot in zip(range(10, 13), (0, 2, 3), strict=True):
         np.testing.assert_allclose(shown[cell], complete[1, slot], atol=1e-6)
     np.testing.assert_allclose(shown[7], data["image"][1], atol=1e-6)
-    np.testing.assert_allclose(shown[2], palette.render_segmentation(data["masks"][0, ..., 0].argmax(0), palette.slot_colours(4)), atol=1e-6)
-    assert [tags(axes) for axes in cells(figure)[3:7]] == [["slot 1"], ["slot 3"], ["slot 2"], ["slot 4"]]
-    assert {"layers", "nearest", "depth 2", "depth 3", "background", "scene 2"} <= {text.get_text() for text in figure.texts}
+    np.testing.assert_allclose(
+        shown[2],
+        palette.render_segmentation(data["masks"][0, ..., 0].argmax(0), palette.slot_colours(4)),
+        atol=1e-6,
+    )
+    assert [tags(axes) for axes in cells(figure)[3:7]] == [
+        ["slot 1"],
+        ["slot 3"],
+        ["slot 2"],
+        ["slot 4"],
+    ]
+    assert {"layers", "nearest", "depth 2", "depth 3", "background", "scene 2"} <= {
+        text.get_text() for text in figure.texts
+    }
     assert "truth" not in {text.get_text() for text in figure.texts}
 
 
 def test_columns_are_ranks():
     """The background's column is one and the same, though the second scene has an object less."""
     axes = cells(layers.layers_figure(**outputs()))
-    assert axes[6].get_position().x0 == axes[12].get_position().x0 > axes[5].get_position().x0 > axes[11].get_position().x0
+    assert (
+        axes[6].get_position().x0
+        == axes[12].get_position().x0
+        > axes[5].get_position().x0
+        > axes[11].get_position().x0
+    )
 
 
 def test_near_to_far():
@@ -67,15 +89,27 @@ def test_the_outline_is_that_of_the_visible_part():
     inside = np.zeros((3, 4), bool)
     inside[0, 2:] = True
     edges = {tuple(map(tuple, edge)) for edge in layers.border_segments(inside).tolist()}
-    assert edges == {((1.5, -0.5), (2.5, -0.5)), ((2.5, -0.5), (3.5, -0.5)), ((1.5, 0.5), (2.5, 0.5)), ((2.5, 0.5), (3.5, 0.5)),
-                     ((1.5, -0.5), (1.5, 0.5)), ((3.5, -0.5), (3.5, 0.5))}
+    assert edges == {
+        ((1.5, -0.5), (2.5, -0.5)),
+        ((2.5, -0.5), (3.5, -0.5)),
+        ((1.5, 0.5), (2.5, 0.5)),
+        ((2.5, 0.5), (3.5, 0.5)),
+        ((1.5, -0.5), (1.5, 0.5)),
+        ((3.5, -0.5), (3.5, 0.5)),
+    }
     assert len(layers.border_segments(np.zeros((3, 4), bool))) == 0
     figure = layers.layers_figure(**outputs())
     red, blue, green = cells(figure)[3:6]
-    assert [len(axes.collections[-1].get_segments()) for axes in (red, blue, green)] == [12, 12, 12]  # 3 x 3 pixels, or an L of 5 in them
+    assert [len(axes.collections[-1].get_segments()) for axes in (red, blue, green)] == [
+        12,
+        12,
+        12,
+    ]  # 3 x 3 pixels, or an L of 5 in them
     assert {tuple(map(tuple, s)) for s in green.collections[-1].get_segments()} == {
-        tuple(map(tuple, s)) for s in layers.border_segments(outputs()["masks"][0, 1, ..., 0] > 0.5).tolist()}
-    assert not cells(figure)[6].collections                                # the background
+        tuple(map(tuple, s))
+        for s in layers.border_segments(outputs()["masks"][0, 1, ..., 0] > 0.5).tolist()
+    }
+    assert not cells(figure)[6].collections  # the background
     np.testing.assert_allclose(red.collections[-1].get_colors()[0, :3], palette.SLOT_COLOURS[0])
     assert red.get_xlim() == (-0.5, 12.5)
 
@@ -93,7 +127,11 @@ def test_positions_are_marked():
     figure = layers.layers_figure(**outputs(), positions=positions)
     marked = cells(figure)[3].lines
     assert len(marked) == 2 and list(marked[1].get_xydata()[0]) == [3, 3]
-    assert not cells(figure)[4].lines and cells(figure)[3].get_xlim() == (-0.5, 12.5) and cells(figure)[3].get_ylim() == (8.5, -0.5)
+    assert (
+        not cells(figure)[4].lines
+        and cells(figure)[3].get_xlim() == (-0.5, 12.5)
+        and cells(figure)[3].get_ylim() == (8.5, -0.5)
+    )
 
 
 def test_truth_takes_the_colours_of_the_slots():
@@ -117,12 +155,23 @@ def test_scenes_without_objects_or_background():
 
 
 def test_grey_pictures():
-    data = {name: value[..., :1] if name in ("image", "recon", "slot_recons") else value for name, value in outputs().items()}
+    data = {
+        name: value[..., :1] if name in ("image", "recon", "slot_recons") else value
+        for name, value in outputs().items()
+    }
     assert len(cells(layers.layers_figure(**data))) == 13
 
 
-@pytest.mark.parametrize("name, shape", [("masks", (2, 4, 9, 13)), ("masks", (2, 4, 9, 12, 1)), ("amodal_masks", (2, 3, 9, 13, 1)),
-                                         ("slot_recons", (2, 4, 9, 13, 1)), ("depths", (2, 3))])
+@pytest.mark.parametrize(
+    "name, shape",
+    [
+        ("masks", (2, 4, 9, 13)),
+        ("masks", (2, 4, 9, 12, 1)),
+        ("amodal_masks", (2, 3, 9, 13, 1)),
+        ("slot_recons", (2, 4, 9, 13, 1)),
+        ("depths", (2, 3)),
+    ],
+)
 def test_errors(name, shape):
     with pytest.raises(UserError, match=f"`{name}` .*Received: .*"):
         layers.layers_figure(**{**outputs(), name: np.zeros(shape)})
@@ -133,8 +182,18 @@ def test_samples_fill_rows():
     figure = samples_figure(drawn, columns=4, title="samples")
     shown = pictures(figure)
     np.testing.assert_allclose(shown, np.clip(drawn, 0, 1), atol=1e-6)
-    places = [(round(axes.get_position().y1, 3), round(axes.get_position().x0, 3)) for axes in cells(figure)]
-    assert len({y for y, _ in places}) == 3 and len({x for _, x in places}) == 4 and places[3][0] == places[0][0] > places[4][0]
+    places = [
+        (round(axes.get_position().y1, 3), round(axes.get_position().x0, 3))
+        for axes in cells(figure)
+    ]
+    assert (
+        len({y for y, _ in places}) == 3
+        and len({x for _, x in places}) == 4
+        and places[3][0] == places[0][0] > places[4][0]
+    )
     assert len(cells(samples_figure(drawn[:2, ..., :1]))) == 2
-    with pytest.raises(UserError, match=r"`recon` must have shape \[n, H, W, C\] with n at least 1. Received: \(0, 6, 5, 3\)."):
+    with pytest.raises(
+        UserError,
+        match=r"`recon` must have shape \[n, H, W, C\] with n at least 1. Received: \(0, 6, 5, 3\).",
+    ):
         samples_figure(drawn[:0])

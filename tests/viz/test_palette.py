@@ -63,7 +63,13 @@ def test_segmentation_shows_the_colour_of_the_id():
 def test_true_masks_show_background_ignored_matched_and_missed():
     true = np.array([[0, 255, 1, 2, 3]], np.uint8)
     picture = palette.render_true_mask(true, {1: 4, 2: -1, 3: -1})[0]
-    expected = [palette.BACKGROUND, palette.IGNORED, palette.SLOT_COLOURS[4], np.full(3, 1.0), np.full(3, 0.8)]
+    expected = [
+        palette.BACKGROUND,
+        palette.IGNORED,
+        palette.SLOT_COLOURS[4],
+        np.full(3, 1.0),
+        np.full(3, 0.8),
+    ]
     np.testing.assert_allclose(picture, expected)
     np.testing.assert_allclose(palette.render_true_mask(true)[0, 3], palette.SLOT_COLOURS[2])
 

@@ -31,7 +31,9 @@ def test_decomposition_cells():
     data = scenes()
     true = np.zeros((2, 8, 8), np.uint8)
     true[:, 2:5, 2:5] = 1
-    figure = panels.decomposition_figure(**data, true_mask=true, scores={"FG-ARI": [0.5, np.nan]}, title="two scenes")
+    figure = panels.decomposition_figure(
+        **data, true_mask=true, scores={"FG-ARI": [0.5, np.nan]}, title="two scenes"
+    )
     cells = pictures(figure)
     assert len(cells) == 2 * (4 + 3)
     np.testing.assert_allclose(cells[0], data["image"][0])
@@ -47,7 +49,11 @@ def test_decomposition_cells():
 
 @pytest.mark.parametrize(
     ("kwargs", "cells"),
-    [({"num_scenes": 1, "num_slots": 1}, 4), ({"channels": 1}, 12), ({"num_slots": 26, "size": 4}, 58)],
+    [
+        ({"num_scenes": 1, "num_slots": 1}, 4),
+        ({"channels": 1}, 12),
+        ({"num_slots": 26, "size": 4}, 58),
+    ],
 )
 def test_decomposition_of_unusual_shapes(kwargs, cells):
     figure = panels.decomposition_figure(**scenes(**kwargs))
@@ -98,7 +104,9 @@ def test_refinement_strip():
         "loss": np.array([[4.0, 3.0, 2.0, 1.0], [40.0, 30.0, np.nan, 10.0]]),
     }
     true = np.zeros((2, 8, 8), np.uint8)
-    figure = panels.refinement_strip(history, image=data["image"], true_mask=true, scene=1, title="strip")
+    figure = panels.refinement_strip(
+        history, image=data["image"], true_mask=true, scene=1, title="strip"
+    )
     cells = pictures(figure)
     assert len(cells) == 2 + steps * (2 + 3)
     np.testing.assert_allclose(cells[0], data["image"][1])
@@ -144,8 +152,14 @@ def test_figures_are_not_registered_with_pyplot():
     ("change", "message"),
     [
         ({"recon": np.zeros((2, 8, 8, 1))}, "`image` and `recon` must have one shape"),
-        ({"masks": np.zeros((2, 3, 8, 8))}, r"`masks` must have shape \[B, K, H, W, 1\] = \(2, 3, 8, 8, 1\)"),
-        ({"slot_recons": np.zeros((2, 4, 8, 8, 3))}, r"`slot_recons` must have shape .* Received: \(2, 4, 8, 8, 3\)"),
+        (
+            {"masks": np.zeros((2, 3, 8, 8))},
+            r"`masks` must have shape \[B, K, H, W, 1\] = \(2, 3, 8, 8, 1\)",
+        ),
+        (
+            {"slot_recons": np.zeros((2, 4, 8, 8, 3))},
+            r"`slot_recons` must have shape .* Received: \(2, 4, 8, 8, 3\)",
+        ),
     ],
 )
 def test_errors(change, message):

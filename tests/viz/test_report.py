@@ -44,7 +44,13 @@ def run(num_scenes=6, seed=0):
     image = np.clip(recon + 0.1, 0, 1)
     scorer = SceneScorer()
     scorer.update(image=image, recon=recon, masks=masks, true_mask=true)
-    scenes = {"image": image, "recon": recon, "masks": masks, "slot_recons": slot_recons, "true_mask": true}
+    scenes = {
+        "image": image,
+        "recon": recon,
+        "masks": masks,
+        "slot_recons": slot_recons,
+        "true_mask": true,
+    }
     return scorer, scenes
 
 
@@ -66,13 +72,22 @@ def test_page(tmp_path):
     page = Page(path)
     text = " ".join(page.words)
     assert [p.name for p in path.parent.iterdir()] == ["index.html"]
-    assert page.sources and all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert page.sources and all(
+        source.startswith("data:image/png;base64,") for source in page.sources
+    )
     assert len(page.sources) == 1 + 2 + 2  # distribution, six scenes in two figures, two figures
-    for words in ("a <b>run</b> & more", "validation, 6 scenes", "98 % of every image", '"num_slots": 3'):
+    for words in (
+        "a <b>run</b> & more",
+        "validation, 6 scenes",
+        "98 % of every image",
+        '"num_slots": 3',
+    ):
         assert words in text
     worst = np.argsort(table["fg_ari"])
     captions = [word for word in page.words if word.startswith("Scenes ")]
-    assert captions[-2:] == [f"Scenes {', '.join(map(str, worst[s]))}." for s in (slice(0, 4), slice(4, 6))]
+    assert captions[-2:] == [
+        f"Scenes {', '.join(map(str, worst[s]))}." for s in (slice(0, 4), slice(4, 6))
+    ]
 
 
 def test_index_maps_drawn_scenes_to_rows():
@@ -90,7 +105,9 @@ def test_index_maps_drawn_scenes_to_rows():
 def test_without_labels_the_largest_error_is_worst(tmp_path):
     order, name = report.worst_first({"mse": np.array([0.1, 0.3, np.nan, 0.2])}, "fg_ari")
     assert (order.tolist(), name) == ([1, 3, 0], "mse")
-    path = report.write_report(tmp_path / "r.html", title="bare", summary={"num_scenes": 0, "mse": float("nan")})
+    path = report.write_report(
+        tmp_path / "r.html", title="bare", summary={"num_scenes": 0, "mse": float("nan")}
+    )
     assert "–" in " ".join(Page(path).words)
 
 

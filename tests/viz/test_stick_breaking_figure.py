@@ -10,10 +10,16 @@ from tfobj.viz.stick_breaking import stick_breaking_figure
 
 def scenes(num_scenes=2, num_slots=3, size=8, channels=3):
     rng = np.random.default_rng(0)
-    masks = np.moveaxis(rng.dirichlet(np.full(num_slots, 0.2), (num_scenes, size, size)), -1, 1)[..., None]
+    masks = np.moveaxis(rng.dirichlet(np.full(num_slots, 0.2), (num_scenes, size, size)), -1, 1)[
+        ..., None
+    ]
     scopes = 1 - np.cumsum(masks, 1) + masks
-    return {"image": rng.random((num_scenes, size, size, channels)), "scopes": scopes, "masks": masks,
-            "slot_recons": rng.random((num_scenes, num_slots, size, size, channels))}
+    return {
+        "image": rng.random((num_scenes, size, size, channels)),
+        "scopes": scopes,
+        "masks": masks,
+        "slot_recons": rng.random((num_scenes, num_slots, size, size, channels)),
+    }
 
 
 def pictures(figure):
@@ -29,14 +35,21 @@ def test_cells():
     scene, slot = 1, 2
     of_scene = cells[14:]
     np.testing.assert_allclose(of_scene[0], data["image"][scene])
-    np.testing.assert_allclose(of_scene[1], (data["masks"][scene] * data["slot_recons"][scene]).sum(0))
+    np.testing.assert_allclose(
+        of_scene[1], (data["masks"][scene] * data["slot_recons"][scene]).sum(0)
+    )
     scope, mask, component, masked = of_scene[2 + 4 * slot :]
     np.testing.assert_allclose(scope, palette.to_rgb(data["scopes"][scene, slot]))
     np.testing.assert_allclose(mask, data["masks"][scene, slot] * palette.SLOT_COLOURS[slot])
     np.testing.assert_allclose(component, data["slot_recons"][scene, slot])
-    np.testing.assert_allclose(masked, palette.over_checkerboard(data["slot_recons"][scene, slot], data["masks"][scene, slot]))
+    np.testing.assert_allclose(
+        masked,
+        palette.over_checkerboard(data["slot_recons"][scene, slot], data["masks"][scene, slot]),
+    )
     labels = [text.get_text() for text in figure.texts]
-    assert {"steps", "scope", "mask", "component", "masked", "slot 3"} <= set(labels) and labels.count("scope") == 2
+    assert {"steps", "scope", "mask", "component", "masked", "slot 3"} <= set(
+        labels
+    ) and labels.count("scope") == 2
 
 
 def test_cells_stand_in_rows_by_kind_and_columns_by_slot():
@@ -48,12 +61,21 @@ def test_cells_stand_in_rows_by_kind_and_columns_by_slot():
     assert top[:4] == sorted(top[:4], reverse=True) and top == top[:4] * 3
 
 
-@pytest.mark.parametrize("shape, cells", [({"num_scenes": 1, "num_slots": 2, "channels": 1}, 10), ({"num_scenes": 1, "num_slots": 11, "size": 4}, 46)])
+@pytest.mark.parametrize(
+    "shape, cells",
+    [
+        ({"num_scenes": 1, "num_slots": 2, "channels": 1}, 10),
+        ({"num_scenes": 1, "num_slots": 11, "size": 4}, 46),
+    ],
+)
 def test_unusual_shapes(shape, cells):
     assert len(pictures(stick_breaking_figure(**scenes(**shape)))) == cells
 
 
-@pytest.mark.parametrize("name, shape", [("scopes", (2, 2, 8, 8, 1)), ("masks", (2, 3, 8, 8)), ("slot_recons", (2, 3, 8, 8, 1))])
+@pytest.mark.parametrize(
+    "name, shape",
+    [("scopes", (2, 2, 8, 8, 1)), ("masks", (2, 3, 8, 8)), ("slot_recons", (2, 3, 8, 8, 1))],
+)
 def test_errors(name, shape):
     with pytest.raises(UserError, match=f"`{name}` must have shape .* Received: "):
         stick_breaking_figure(**{**scenes(), name: np.zeros(shape)})

@@ -35,12 +35,24 @@ def test_pictures_stand_above_their_truth():
 
 def test_without_truth():
     image, mask, _ = scenes()
-    assert len(pictures(truth_figure(image))) == 5 and len(pictures(truth_figure(image, mask))) == 10
+    assert (
+        len(pictures(truth_figure(image))) == 5 and len(pictures(truth_figure(image, mask))) == 10
+    )
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ((np.zeros((0, 4, 4, 3)),), r"`image` must have shape \[n, H, W, C\] with n at least 1. Received: \(0, 4, 4, 3\)"),
-    ((np.zeros((2, 4, 4, 3)), np.zeros((2, 4, 5), int)), r"`mask` must have shape \(2, 4, 4\). Received: \(2, 4, 5\)")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            (np.zeros((0, 4, 4, 3)),),
+            r"`image` must have shape \[n, H, W, C\] with n at least 1. Received: \(0, 4, 4, 3\)",
+        ),
+        (
+            (np.zeros((2, 4, 4, 3)), np.zeros((2, 4, 5), int)),
+            r"`mask` must have shape \(2, 4, 4\). Received: \(2, 4, 5\)",
+        ),
+    ],
+)
 def test_wrong_shapes(arguments, message):
     with pytest.raises(UserError, match=message):
         truth_figure(*arguments)

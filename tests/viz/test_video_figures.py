@@ -22,14 +22,26 @@ def clip(frames=6, channels=3, switch=None, size=SIZE):
     masks = np.moveaxis(np.eye(SLOTS, dtype=np.float32)[ids], -1, 1)[..., None]
     image = rng.random((frames, size, size, channels), dtype=np.float32)
     slot_recons = rng.random((frames, SLOTS, size, size, channels), dtype=np.float32)
-    return {"image": image, "recon": (masks * slot_recons).sum(1), "masks": masks, "slot_recons": slot_recons, "true_mask": true}
+    return {
+        "image": image,
+        "recon": (masks * slot_recons).sum(1),
+        "masks": masks,
+        "slot_recons": slot_recons,
+        "true_mask": true,
+    }
 
 
 def cells(figure):
     """Axes of the cells with pictures, by row and column."""
     axes = [axes for axes in figure.axes if axes.images]
     rows = sorted({round(a.get_position().y1, 4) for a in axes}, reverse=True)
-    return [sorted((a for a in axes if round(a.get_position().y1, 4) == row), key=lambda a: a.get_position().x0) for row in rows]
+    return [
+        sorted(
+            (a for a in axes if round(a.get_position().y1, 4) == row),
+            key=lambda a: a.get_position().x0,
+        )
+        for row in rows
+    ]
 
 
 def shown(axes):
@@ -50,9 +62,11 @@ def test_overlay_tints_and_outlines():
     np.testing.assert_allclose(picture[12, 20], 0.45 * grey + 0.55 * colour, atol=1e-6)
     for row, column in ((8, 20), (9, 20), (23, 20), (12, 16), (12, 17)):
         np.testing.assert_allclose(picture[row, column], colour, atol=1e-6)
-    for row, column in ((10, 20), (12, 18), (12, 31)):                         # inside, and at the border of the picture
+    for row, column in ((10, 20), (12, 18), (12, 31)):  # inside, and at the border of the picture
         assert not np.allclose(picture[row, column], colour, atol=0.05)
-    np.testing.assert_allclose(picture[7, 20], picture[0, 0], atol=1e-6)       # the background has no outline
+    np.testing.assert_allclose(
+        picture[7, 20], picture[0, 0], atol=1e-6
+    )  # the background has no outline
     film = video.overlay(np.stack([image, image]), np.stack([ids, ids]), num_slots=3, scale=4)
     np.testing.assert_array_equal(film, [picture, picture])
     assert video.overlay(image[..., :1], ids).shape == (8, 8, 3)
@@ -64,7 +78,9 @@ def test_filmstrip_cells():
     grid = cells(figure)
     assert len(grid) == 4 + SLOTS and all(len(row) == 3 for row in grid)
     scale = canvas.cell_size(SIZE, SIZE)[0] // SIZE
-    overlay = video.overlay(data["image"], data["masks"][..., 0].argmax(1), num_slots=SLOTS, scale=scale)
+    overlay = video.overlay(
+        data["image"], data["masks"][..., 0].argmax(1), num_slots=SLOTS, scale=scale
+    )
     for column, t in enumerate((0, 2, 4)):
         np.testing.assert_allclose(shown(grid[0][column]), data["image"][t], atol=1e-6)
         np.testing.assert_allclose(shown(grid[1][column]), data["recon"][t], atol=1e-6)
@@ -73,7 +89,9 @@ def test_filmstrip_cells():
             cutout = palette.over_checkerboard(data["slot_recons"][t, k], data["masks"][t, k])
             np.testing.assert_allclose(shown(grid[4 + k][column]), cutout, atol=1e-6)
     text = words(figure)
-    assert {"film", "input", "reconstruction", "segmentation", "truth", "slot 1", "slot 4"} <= set(text)
+    assert {"film", "input", "reconstruction", "segmentation", "truth", "slot 1", "slot 4"} <= set(
+        text
+    )
     assert [word for word in text if word.startswith("frame")] == ["frame 1", "frame 3", "frame 5"]
 
 
@@ -82,7 +100,9 @@ def test_filmstrip_takes_ten_frames_at_most():
     long = {name: np.concatenate([values] * 5)[:39] for name, values in data.items()}
     figure = video.filmstrip_figure(long["image"], long["recon"], long["masks"])
     assert [len(row) for row in cells(figure)] == [10] * 3
-    assert [word for word in words(figure) if word.startswith("frame")] == [f"frame {1 + 4 * i}" for i in range(10)]
+    assert [word for word in words(figure) if word.startswith("frame")] == [
+        f"frame {1 + 4 * i}" for i in range(10)
+    ]
 
 
 def test_truth_keeps_its_colours_when_slots_are_exchanged():
@@ -102,9 +122,13 @@ def test_scores_stand_below_their_frames():
     scores = {"FG-ARI": np.array([1, 0.5, np.nan, 0.25, 0, 1]), "MSE": np.full(6, 0.00123)}
     figure = video.filmstrip_figure(**clip(), scores=scores, every=2)
     text = words(figure)
-    assert text.count("0.00123") == 3 and {"FG-ARI", "MSE", "1.000", "–", "0"} <= set(text) and "0.500" not in text
+    assert (
+        text.count("0.00123") == 3
+        and {"FG-ARI", "MSE", "1.000", "–", "0"} <= set(text)
+        and "0.500" not in text
+    )
     values = {t.get_text(): t.get_position() for t in figure.texts}
-    assert values["–"][1] < cells(figure)[-1][0].get_position().y0             # below the last row
+    assert values["–"][1] < cells(figure)[-1][0].get_position().y0  # below the last row
     column = cells(figure)[0][1].get_position()
     assert column.x0 < values["–"][0] < column.x1
 
@@ -114,7 +138,15 @@ def test_prediction_marks_the_border():
     del data["slot_recons"]
     figure = video.prediction_figure(**data, num_observed=3, title="ahead")
     text = words(figure)
-    assert {"ahead", "observed", "predicted", "truth", "model", "segmentation", "true segments"} <= set(text)
+    assert {
+        "ahead",
+        "observed",
+        "predicted",
+        "truth",
+        "model",
+        "segmentation",
+        "true segments",
+    } <= set(text)
     assert [word for word in text if word.startswith("frame")] == [
         "frame 1", "frame 2", "frame 3", "frame 4 (+1)", "frame 5 (+2)", "frame 6 (+3)", "frame 7 (+4)", "frame 8 (+5)", "frame 9 (+6)"]  # fmt: skip
     grid = cells(figure)
@@ -122,17 +154,44 @@ def test_prediction_marks_the_border():
     np.testing.assert_allclose(shown(grid[1][8]), data["recon"][8], atol=1e-6)
     lefts = [axes.get_position().x0 for axes in grid[0]]
     gaps = np.diff(lefts)
-    assert gaps.argmax() == 2 and np.allclose(np.delete(gaps, 2), gaps[0]) and gaps[2] > 1.05 * gaps[0]
-    lines = [a.get_position() for a in figure.axes if not a.images and a.get_position().width < a.get_position().height]
+    assert (
+        gaps.argmax() == 2 and np.allclose(np.delete(gaps, 2), gaps[0]) and gaps[2] > 1.05 * gaps[0]
+    )
+    lines = [
+        a.get_position()
+        for a in figure.axes
+        if not a.images and a.get_position().width < a.get_position().height
+    ]
     assert len(lines) == 1 and grid[0][2].get_position().x1 < lines[0].x0 < lines[0].x1 < lefts[3]
-    assert lines[0].y0 <= grid[-1][0].get_position().y0 + 1e-9 and lines[0].y1 > grid[0][0].get_position().y1
+    assert (
+        lines[0].y0 <= grid[-1][0].get_position().y0 + 1e-9
+        and lines[0].y1 > grid[0][0].get_position().y1
+    )
 
 
 def test_prediction_chooses_frames():
-    long = {name: np.concatenate([values] * 5)[:40] for name, values in clip(frames=8, size=24).items() if name not in ("slot_recons", "true_mask")}
-    frames = [word for word in words(video.prediction_figure(**long, num_observed=20)) if word.startswith("frame")]
-    assert frames == ["frame 11", "frame 14", "frame 17", "frame 20", "frame 21 (+1)", "frame 25 (+5)", "frame 29 (+9)", "frame 32 (+12)",
-                      "frame 36 (+16)", "frame 40 (+20)"]
+    long = {
+        name: np.concatenate([values] * 5)[:40]
+        for name, values in clip(frames=8, size=24).items()
+        if name not in ("slot_recons", "true_mask")
+    }
+    frames = [
+        word
+        for word in words(video.prediction_figure(**long, num_observed=20))
+        if word.startswith("frame")
+    ]
+    assert frames == [
+        "frame 11",
+        "frame 14",
+        "frame 17",
+        "frame 20",
+        "frame 21 (+1)",
+        "frame 25 (+5)",
+        "frame 29 (+9)",
+        "frame 32 (+12)",
+        "frame 36 (+16)",
+        "frame 40 (+20)",
+    ]
     only = video.prediction_figure(**long, num_observed=20, frames=[20, 29])
     assert "observed" not in words(only) and [len(row) for row in cells(only)] == [2] * 3
 
@@ -142,15 +201,24 @@ def test_animation_shows_every_frame_pixel_by_pixel():
     film = video.animation_frames(**data, title="film")
     assert film.dtype == np.uint8 and film.shape[0] == 6 and film.shape[3] == 3
     scale = canvas.cell_size(SIZE, SIZE)[0] // SIZE
-    for pictures in (data["image"], data["recon"], palette.over_checkerboard(data["slot_recons"], data["masks"])[:, 2]):
+    for pictures in (
+        data["image"],
+        data["recon"],
+        palette.over_checkerboard(data["slot_recons"], data["masks"])[:, 2],
+    ):
         wanted = np.uint8(np.rint(video.enlarge(pictures, scale) * 255.0))
         rows, columns = np.nonzero((film[0] == wanted[0, 0, 0]).all(-1))
-        places = [(r, c) for r, c in zip(rows, columns, strict=True)
-                  if film[0, r : r + scale * SIZE, c : c + scale * SIZE].shape == wanted[0].shape
-                  and (film[0, r : r + scale * SIZE, c : c + scale * SIZE] == wanted[0]).all()]
+        places = [
+            (r, c)
+            for r, c in zip(rows, columns, strict=True)
+            if film[0, r : r + scale * SIZE, c : c + scale * SIZE].shape == wanted[0].shape
+            and (film[0, r : r + scale * SIZE, c : c + scale * SIZE] == wanted[0]).all()
+        ]
         assert len(places) == 1
-        (row, column), = places
-        np.testing.assert_array_equal(film[:, row : row + scale * SIZE, column : column + scale * SIZE], wanted)
+        ((row, column),) = places
+        np.testing.assert_array_equal(
+            film[:, row : row + scale * SIZE, column : column + scale * SIZE], wanted
+        )
 
 
 def playhead(frame):
@@ -212,8 +280,17 @@ def test_mp4_holds_the_frames(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["clip.mp4"]
 
 
-@pytest.mark.parametrize("name, shape", [("recon", (6, 16, 16, 1)), ("masks", (6, 4, 16, 16)), ("masks", (5, 4, 16, 16, 1)),
-                                         ("slot_recons", (6, 3, 16, 16, 3)), ("true_mask", (6, 16, 15)), ("image", (1, 6, 16, 16, 3))])
+@pytest.mark.parametrize(
+    "name, shape",
+    [
+        ("recon", (6, 16, 16, 1)),
+        ("masks", (6, 4, 16, 16)),
+        ("masks", (5, 4, 16, 16, 1)),
+        ("slot_recons", (6, 3, 16, 16, 3)),
+        ("true_mask", (6, 16, 15)),
+        ("image", (1, 6, 16, 16, 3)),
+    ],
+)
 def test_shapes_that_do_not_fit(name, shape):
     for function in (video.filmstrip_figure, video.animation_frames):
         with pytest.raises(UserError, match=f"`{name}` .*must have .*Received: .*"):
@@ -222,20 +299,39 @@ def test_shapes_that_do_not_fit(name, shape):
 
 def test_other_errors(tmp_path):
     data = clip()
-    with pytest.raises(UserError, match=r"`scores\['MSE'\]` must have one number per frame, 6. Received: shape \(5,\)"):
+    with pytest.raises(
+        UserError,
+        match=r"`scores\['MSE'\]` must have one number per frame, 6. Received: shape \(5,\)",
+    ):
         video.filmstrip_figure(**data, scores={"MSE": np.zeros(5)})
     for observed in (0, 6):
-        for function, leave in ((video.prediction_figure, "slot_recons"), (video.animation_frames, "")):
-            with pytest.raises(UserError, match=f"`num_observed` must be at least 1 and less than the 6 frames. Received: {observed}"):
-                function(**{name: values for name, values in data.items() if name != leave}, num_observed=observed)
+        for function, leave in (
+            (video.prediction_figure, "slot_recons"),
+            (video.animation_frames, ""),
+        ):
+            with pytest.raises(
+                UserError,
+                match=f"`num_observed` must be at least 1 and less than the 6 frames. Received: {observed}",
+            ):
+                function(
+                    **{name: values for name, values in data.items() if name != leave},
+                    num_observed=observed,
+                )
     with pytest.raises(UserError, match="`every` must be at least 1. Received: 0"):
         video.filmstrip_figure(**data, every=0)
     with pytest.raises(UserError, match="`frames` must be ascending indices of the 6 frames"):
-        video.prediction_figure(data["image"], data["recon"], data["masks"], num_observed=3, frames=[4, 6])
+        video.prediction_figure(
+            data["image"], data["recon"], data["masks"], num_observed=3, frames=[4, 6]
+        )
     film = np.zeros((2, 4, 4, 3), np.uint8)
-    with pytest.raises(UserError, match=r"`path` must end in .gif, .mp4, .mov, .mkv. Received: .*clip.txt"):
+    with pytest.raises(
+        UserError, match=r"`path` must end in .gif, .mp4, .mov, .mkv. Received: .*clip.txt"
+    ):
         video.save_animation(film, tmp_path / "clip.txt")
-    with pytest.raises(UserError, match=r"`frames` must be uint8 \[T, H, W, 3\] with T at least 1. Received: float64"):
+    with pytest.raises(
+        UserError,
+        match=r"`frames` must be uint8 \[T, H, W, 3\] with T at least 1. Received: float64",
+    ):
         video.save_animation(film / 2, tmp_path / "clip.gif")
     with pytest.raises(UserError, match="`frame_rate` must be positive. Received: 0"):
         video.save_animation(film, tmp_path / "clip.gif", frame_rate=0)

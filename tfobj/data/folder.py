@@ -27,14 +27,18 @@ def list_files(path):
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise UserError(f"`path` must be a folder of pictures, or a picture. Received: {path} (no such folder).")
+        raise UserError(
+            f"`path` must be a folder of pictures, or a picture. Received: {path} (no such folder)."
+        )
     files = sorted(
         file
         for file in path.rglob("*")
         if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
     )
     if not files:
-        raise UserError(f"`path` must hold at least one picture. Received: {path}, which has no files.")
+        raise UserError(
+            f"`path` must hold at least one picture. Received: {path}, which has no files."
+        )
     return files
 
 
@@ -74,7 +78,9 @@ def open_folder(path, image_size, fit="crop", skip_unreadable=False):
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         pictures = pool.map(lambda file: _read_or_none(file, image_size, fit), files)
         count = 0
-        for file, picture in zip(files, tqdm.tqdm(pictures, "Reading pictures", len(files), leave=False), strict=True):
+        for file, picture in zip(
+            files, tqdm.tqdm(pictures, "Reading pictures", len(files), leave=False), strict=True
+        ):
             if picture is not None:
                 images[count] = picture
                 count += 1
@@ -82,14 +88,18 @@ def open_folder(path, image_size, fit="crop", skip_unreadable=False):
                 unreadable.append(file)
             else:
                 pool.shutdown(wait=False, cancel_futures=True)
-                raise UserError(f"`{file}` is not a picture that can be read. Remove it, or skip unreadable files.")
+                raise UserError(
+                    f"`{file}` is not a picture that can be read. Remove it, or skip unreadable files."
+                )
     if unreadable:
         warnings.warn(
             f"{len(unreadable)} of {len(files)} files are no pictures and were skipped, the first: {unreadable[0]}",
             stacklevel=2,
         )
     if not count:
-        raise UserError(f"`path` must hold at least one picture. Received: {path}, where no file is one.")
+        raise UserError(
+            f"`path` must hold at least one picture. Received: {path}, where no file is one."
+        )
     return SceneArrays(images[:count])
 
 

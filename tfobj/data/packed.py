@@ -82,7 +82,9 @@ class SceneArrays:
     def first_frames(self, num_frames):
         """Returns the first `num_frames` frames of every clip without copying; raises a `UserError` if there are fewer."""
         if not 0 < num_frames <= self.num_frames:
-            raise UserError(f"`num_frames` must be in 1 ... {self.num_frames}. Received: num_frames={num_frames}.")
+            raise UserError(
+                f"`num_frames` must be in 1 ... {self.num_frames}. Received: num_frames={num_frames}."
+            )
         return dataclasses.replace(
             self,
             image=self.image[:, :num_frames],
@@ -95,7 +97,9 @@ class SceneArrays:
         if self.num_frames is None:
             return self
         flat = lambda x: None if x is None else x.reshape(-1, *x.shape[2:])
-        return dataclasses.replace(self, image=flat(self.image), mask=flat(self.mask), factors={}, tracks={})
+        return dataclasses.replace(
+            self, image=flat(self.image), mask=flat(self.mask), factors={}, tracks={}
+        )
 
     def take(self, num_scenes):
         """Returns the first `num_scenes` scenes without copying.
@@ -104,7 +108,9 @@ class SceneArrays:
           UserError: if there are fewer.
         """
         if not 0 < num_scenes <= len(self):
-            raise UserError(f"`num_scenes` must be in 1 ... {len(self)}. Received: num_scenes={num_scenes}.")
+            raise UserError(
+                f"`num_scenes` must be in 1 ... {len(self)}. Received: num_scenes={num_scenes}."
+            )
         return self.slice(0, num_scenes)
 
 
@@ -126,7 +132,9 @@ def open_split(protocol, split, data_dir=None):
     builder = _prepared_builder(protocol, data_dir)
     root = os.fspath(builder.data_path)
     if "://" in root:
-        raise UserError(f"`data_dir` must be a local folder, for its files are mapped to memory. Received: {root}.")
+        raise UserError(
+            f"`data_dir` must be a local folder, for its files are mapped to memory. Received: {root}."
+        )
     folder = pathlib.Path(root) / "packed" / _view_name(protocol, chosen)
     if not folder.exists():
         _pack(builder, protocol, chosen, folder)
@@ -142,7 +150,9 @@ def open_split(protocol, split, data_dir=None):
 
 def _prepared_builder(protocol, data_dir):
     """Returns the protocol's TFDS builder, with its data on disk."""
-    module = importlib.import_module(f"tfobj.datasets.{protocol.dataset}.{protocol.dataset}_dataset_builder")
+    module = importlib.import_module(
+        f"tfobj.datasets.{protocol.dataset}.{protocol.dataset}_dataset_builder"
+    )
     config = protocol.config
     if protocol.base_config is not None:
         base = module.Builder.builder_configs[protocol.base_config]
@@ -179,14 +189,18 @@ def _view_name(protocol, split):
 def _pack(builder, protocol, split, folder):
     """Unpacks a TFDS split into `folder`, which appears in one piece."""
     folder.parent.mkdir(exist_ok=True)
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".incomplete_{folder.name}_", dir=folder.parent))
+    temporary = pathlib.Path(
+        tempfile.mkdtemp(prefix=f".incomplete_{folder.name}_", dir=folder.parent)
+    )
     try:
         _write(builder, protocol, split, temporary)
         temporary.chmod(folder.parent.stat().st_mode)  # temporary folders are closed to other users
         with contextlib.suppress(OSError):  # another process was faster
             temporary.rename(folder)
         if not folder.exists():
-            raise UserError(f"`{folder}` could not be written; is the disk full or the folder read-only?")
+            raise UserError(
+                f"`{folder}` could not be written; is the disk full or the folder read-only?"
+            )
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -209,7 +223,9 @@ def _write(builder, protocol, split, folder):
             num_objects = max(num_objects, int(mask.max(initial=0, where=mask != IGNORE_LABEL)))
             arrays = {"image": image, "mask": mask}
             if "amodal_masks" in batch:
-                arrays["amodal_masks"] = _crop_and_resize_packed(batch["amodal_masks"], batch["mask"].shape[-1], protocol)
+                arrays["amodal_masks"] = _crop_and_resize_packed(
+                    batch["amodal_masks"], batch["mask"].shape[-1], protocol
+                )
             arrays |= {f"factor_{name}": values for name, values in batch["factors"].items()}
             arrays |= {f"track_{name}": values for name, values in batch.get("tracks", {}).items()}
             for name, values in arrays.items():
@@ -217,7 +233,11 @@ def _write(builder, protocol, split, folder):
                     writers[name] = stack.enter_context(_NpyWriter(folder / f"{name}.npy", values))
                 writers[name].append(values)
     num_scenes = writers["image"].count
-    summary = {"source": builder.info.full_name, "num_scenes": num_scenes, "num_objects": num_objects}
+    summary = {
+        "source": builder.info.full_name,
+        "num_scenes": num_scenes,
+        "num_objects": num_objects,
+    }
     (folder / _SUMMARY).write_text(json.dumps(summary) + "\n")
 
 
@@ -239,7 +259,9 @@ def _crop_and_resize_packed(packed, width, protocol):
         return packed
     result = np.empty((*packed.shape[:2], height, -(-new_width // 8)), np.uint8)
     for i, masks in enumerate(packed):
-        result[i] = transforms.pack_masks(_crop_and_resize(transforms.unpack_masks(masks, width), protocol))
+        result[i] = transforms.pack_masks(
+            _crop_and_resize(transforms.unpack_masks(masks, width), protocol)
+        )
     return result
 
 
@@ -258,13 +280,19 @@ def _read(builder, source):
     # TFDS would keep a small split in memory, for a second epoch that never comes.
     read_config = tfds.ReadConfig(try_autocache=False)
     with tqdm.tqdm(
-        total=info.num_examples, desc=f"Unpacking {builder.info.full_name} {source}", unit=" scenes", mininterval=0.5
+        total=info.num_examples,
+        desc=f"Unpacking {builder.info.full_name} {source}",
+        unit=" scenes",
+        mininterval=0.5,
     ) as bar:
         # Shard by shard, so that an error can name the file.
         for shard, path in enumerate(info.filepaths):
             instruction = tfds.core.ReadInstruction(source, from_=shard, to=shard + 1, unit="shard")
             dataset = builder.as_dataset(
-                split=instruction, shuffle_files=False, batch_size=batch_size, read_config=read_config
+                split=instruction,
+                shuffle_files=False,
+                batch_size=batch_size,
+                read_config=read_config,
             )
             try:
                 for batch in tfds.as_numpy(dataset):
@@ -282,7 +310,9 @@ def _with_object_count(batch, objects):
     count = batch["factors"]["visibility"][:, 1:].sum(axis=1)
     keep = (objects[0] <= count) & (count <= objects[1])
     return {
-        name: {factor: v[keep] for factor, v in values.items()} if isinstance(values, dict) else values[keep]
+        name: {factor: v[keep] for factor, v in values.items()}
+        if isinstance(values, dict)
+        else values[keep]
         for name, values in batch.items()
     }
 
@@ -300,10 +330,17 @@ def _load(folder):
             for prefix in ("factor_", "track_")
         )
         return SceneArrays(
-            arrays["image"], arrays["mask"], factors, summary["num_objects"], arrays.get("amodal_masks"), tracks
+            arrays["image"],
+            arrays["mask"],
+            factors,
+            summary["num_objects"],
+            arrays.get("amodal_masks"),
+            tracks,
         )
     except (ValueError, KeyError, OSError) as error:
-        raise UserError(f"`{folder}` is damaged ({error}). Delete this folder to have it made again.") from error
+        raise UserError(
+            f"`{folder}` is damaged ({error}). Delete this folder to have it made again."
+        ) from error
 
 
 class _NpyWriter:

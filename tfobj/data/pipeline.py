@@ -60,9 +60,13 @@ class BatchStream:
         self.seed = seed
         self.shuffle = shuffle
         if (num_frames is None) != (arrays.num_frames is None):
-            raise UserError(f"`num_frames` must be given for clips, and not for pictures. Received: num_frames={num_frames}.")
+            raise UserError(
+                f"`num_frames` must be given for clips, and not for pictures. Received: num_frames={num_frames}."
+            )
         if num_frames is not None and not 1 <= num_frames <= arrays.num_frames:
-            raise UserError(f"`num_frames` must be at most the {arrays.num_frames} frames of the clips. Received: num_frames={num_frames}.")
+            raise UserError(
+                f"`num_frames` must be at most the {arrays.num_frames} frames of the clips. Received: num_frames={num_frames}."
+            )
         self.num_frames = num_frames
         self._windows = 1 if num_frames is None else arrays.num_frames // num_frames
         self.num_scenes = len(arrays) * self._windows
@@ -88,7 +92,9 @@ class BatchStream:
             return self.arrays.gather(self.indices(step))
         clips, windows = np.divmod(self.indices(step), self._windows)
         frames = windows[:, None] * self.num_frames + np.arange(self.num_frames)
-        return {name: getattr(self.arrays, name)[clips[:, None], frames] for name in self.arrays.fields}
+        return {
+            name: getattr(self.arrays, name)[clips[:, None], frames] for name in self.arrays.fields
+        }
 
     def dataset(self, start_step=0, *, num_parallel_calls=2, prefetch=4):
         """Returns the batches start_step, start_step + 1, ... as an endless `tf.data.Dataset`.
@@ -110,12 +116,16 @@ class BatchStream:
 
         def order_of(epoch):
             order = self._tensorflow_permutation(epoch)
-            return tf.data.Dataset.from_tensor_slices(order[tf.where(epoch == first_epoch, first_place, 0) :])
+            return tf.data.Dataset.from_tensor_slices(
+                order[tf.where(epoch == first_epoch, first_place, 0) :]
+            )
 
         def gather(indices, scenes):
             if self.num_frames is not None:  # of all frames of all clips in a row
                 clips, windows = indices // self._windows, indices % self._windows
-                indices = (clips * self.arrays.num_frames + windows * self.num_frames)[:, None] + tf.range(self.num_frames, dtype=indices.dtype)
+                indices = (clips * self.arrays.num_frames + windows * self.num_frames)[
+                    :, None
+                ] + tf.range(self.num_frames, dtype=indices.dtype)
             batch = {name: tf.gather(values, indices) for name, values in scenes.items()}
             # Division, not multiplication by 1 / 255: correctly rounded, so equal on every engine.
             return {**batch, "image": tf.cast(batch["image"], tf.float32) / 255.0}
@@ -131,7 +141,9 @@ class BatchStream:
 
         options = tf.data.Options()
         options.deterministic = True
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+        options.experimental_distribute.auto_shard_policy = (
+            tf.data.experimental.AutoShardPolicy.DATA
+        )
         return (
             tf.data.Dataset.zip((indices, scenes.repeat()))
             .map(gather, num_parallel_calls=num_parallel_calls)
@@ -141,7 +153,9 @@ class BatchStream:
 
     def _draw_permutation(self, epoch):
         """Returns the order of an epoch, int64 [n]: the scenes sorted by a random word each."""
-        words = counter_rng.random_words([epoch], self.num_scenes, seed=self.seed, stream=_STREAM)[0]
+        words = counter_rng.random_words([epoch], self.num_scenes, seed=self.seed, stream=_STREAM)[
+            0
+        ]
         return np.argsort(words, kind="stable")
 
     def _tensorflow_permutation(self, epoch):
@@ -154,7 +168,9 @@ class BatchStream:
         words = tf.raw_ops.StatelessRandomUniformFullIntV2(
             shape=[num_scenes],
             key=tf.constant([self.seed], tf.uint64),
-            counter=tf.stack([tf.zeros([], tf.uint64), tf.cast(epoch, tf.uint64) + (_STREAM << 32)]),
+            counter=tf.stack(
+                [tf.zeros([], tf.uint64), tf.cast(epoch, tf.uint64) + (_STREAM << 32)]
+            ),
             alg=1,  # Philox
             dtype=tf.uint32,
         )
@@ -193,7 +209,9 @@ def evaluation_batches(arrays, batch_size):
         indices = np.minimum(position, len(arrays) - 1)
         batch = arrays.gather(indices)
         if arrays.amodal_masks is not None:
-            batch["amodal_masks"] = transforms.unpack_masks(arrays.amodal_masks[indices], arrays.image.shape[2])
+            batch["amodal_masks"] = transforms.unpack_masks(
+                arrays.amodal_masks[indices], arrays.image.shape[2]
+            )
         if "depth" in arrays.factors:
             batch["depth"] = arrays.factors["depth"][indices]
         image = batch["image"].astype(np.float32) / np.float32(255.0)

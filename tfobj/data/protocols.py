@@ -80,7 +80,9 @@ class Protocol:
         """
         chosen = self.split(split)
         last = "end" if chosen.stop is None else chosen.stop - 1
-        parts = [f"{'scenes' if self.num_frames is None else 'clips'} {chosen.start}-{last} of {self.dataset}/{self.config} split {chosen.source}"]
+        parts = [
+            f"{'scenes' if self.num_frames is None else 'clips'} {chosen.start}-{last} of {self.dataset}/{self.config} split {chosen.source}"
+        ]
         if chosen.objects is not None:
             parts.append(f"of those with {chosen.objects[0]}-{chosen.objects[1]} objects")
         if self.crop is not None:
@@ -119,18 +121,30 @@ class Protocol:
             return size[split.source] if split.stop is None else min(split.stop, size[split.source])
 
         return self._with_options(
-            suffix, sizes, splits={name: dataclasses.replace(split, stop=stop(split)) for name, split in self.splits.items()}, **sizes,
+            suffix,
+            sizes,
+            splits={
+                name: dataclasses.replace(split, stop=stop(split))
+                for name, split in self.splits.items()
+            },
+            **sizes,
         )
 
     def with_image_size(self, size):
         """Returns the protocol on scenes made at `size` x `size`, under another name: the same stories in fewer pixels."""
-        return self._with_options(f"_{size}", {"image_size": size}, image_size=(size, size, self.image_size[2]))
+        return self._with_options(
+            f"_{size}", {"image_size": size}, image_size=(size, size, self.image_size[2])
+        )
 
     def _with_options(self, suffix, options, **changes):
         """Returns the protocol, with `changes`, on a build of its dataset with other options; `suffix` tells both from the original."""
         return dataclasses.replace(
-            self, name=self.name + suffix, config=self.config + suffix, base_config=self.base_config or self.config,
-            options={**self.options, **options}, **changes,
+            self,
+            name=self.name + suffix,
+            config=self.config + suffix,
+            base_config=self.base_config or self.config,
+            options={**self.options, **options},
+            **changes,
         )
 
 
@@ -166,22 +180,40 @@ def _tetris(name, config):
 
 
 def _multi_dsprites(name, config, channels, num_slots, citation):
-    return Protocol(name, "multi_dsprites", config, _SPLITS, (64, 64, channels), num_slots, citation)
+    return Protocol(
+        name, "multi_dsprites", config, _SPLITS, (64, 64, channels), num_slots, citation
+    )
 
 
 def _scenes_with_depth(name, dataset, config, size, num_slots):
     """Anciukevicius 2020: 100,000 scenes, the first 90,000 to train; all of the rest is the test there."""
     return Protocol(
-        name, dataset, config, _splits(90_000, 10_000), (size, size, 3), num_slots, _ANCIUKEVICIUS,
-        num_train=90_000, num_test=10_000, test_start=90_000,
+        name,
+        dataset,
+        config,
+        _splits(90_000, 10_000),
+        (size, size, 3),
+        num_slots,
+        _ANCIUKEVICIUS,
+        num_train=90_000,
+        num_test=10_000,
+        test_start=90_000,
     )
 
 
 def _clevr_generated(name, size, channels=3, num_slots=7, citation=_CLEVR6_USERS):
     """Scenes that are generated with 3 to 6 objects: as many as the published file has among its first 70,000."""
     return Protocol(
-        name, "clevr_with_masks", f"raycast_{name}", _splits(37_400, 2_000), (size, size, channels), num_slots, citation,
-        num_train=37_400, num_test=2_000, test_start=70_000,
+        name,
+        "clevr_with_masks",
+        f"raycast_{name}",
+        _splits(37_400, 2_000),
+        (size, size, channels),
+        num_slots,
+        citation,
+        num_train=37_400,
+        num_test=2_000,
+        test_start=70_000,
     )
 
 
@@ -199,8 +231,17 @@ def _clevr_filtered(name, config, size, tested, citation, num_slots, crop=None):
     }
     num_test = 30_000 if config == "public" else 4_000
     return Protocol(
-        name, "clevr_with_masks", config, splits, (size, size, 3), num_slots, citation, crop,
-        num_train=70_000, num_test=num_test, test_start=70_000,
+        name,
+        "clevr_with_masks",
+        config,
+        splits,
+        (size, size, 3),
+        num_slots,
+        citation,
+        crop,
+        num_train=70_000,
+        num_test=num_test,
+        test_start=70_000,
     )
 
 
@@ -219,11 +260,26 @@ def _clevr():
         _scenes_with_depth("clevr3", "clevr_with_masks", "raycast_clevr3", 96, num_slots=4),
         _scenes_with_depth("clevr5", "clevr_with_masks", "raycast_clevr5", 96, num_slots=6),
         _scenes_with_depth("clevr5_vbg", "clevr_with_masks", "raycast_clevr5_vbg", 96, num_slots=6),
-        _clevr_filtered("clevr6_public", size=128, tested=_FEW, citation=_CLEVR6_USERS, num_slots=7, **published),
-        _clevr_filtered("clevr6_96_public", size=96, tested=_FEW, citation=_EMAMI, num_slots=7, **published),
-        _clevr_filtered("clevr10_public", size=128, tested=_MANY, citation=_EMAMI, num_slots=11, **published),
-        _clevr_filtered("clevr10_96_public", size=96, tested=_MANY, citation=_EMAMI, num_slots=11, **published),
-        _clevr_filtered("clevr_public", size=128, tested=None, citation=SYNTHETIC_SETS, num_slots=11, **published),
+        _clevr_filtered(
+            "clevr6_public", size=128, tested=_FEW, citation=_CLEVR6_USERS, num_slots=7, **published
+        ),
+        _clevr_filtered(
+            "clevr6_96_public", size=96, tested=_FEW, citation=_EMAMI, num_slots=7, **published
+        ),
+        _clevr_filtered(
+            "clevr10_public", size=128, tested=_MANY, citation=_EMAMI, num_slots=11, **published
+        ),
+        _clevr_filtered(
+            "clevr10_96_public", size=96, tested=_MANY, citation=_EMAMI, num_slots=11, **published
+        ),
+        _clevr_filtered(
+            "clevr_public",
+            size=128,
+            tested=None,
+            citation=SYNTHETIC_SETS,
+            num_slots=11,
+            **published,
+        ),
     ]
 
 
@@ -231,7 +287,17 @@ def _rooms():
     """Returns the protocols on Objects Room: up to three objects."""
     table = []
     for source, suffix in (("generated", ""), ("public", "_public")):
-        table.append(Protocol(f"objects_room{suffix}", "objects_room", source, _SPLITS, (64, 64, 3), num_slots=7, citation=SYNTHETIC_SETS))
+        table.append(
+            Protocol(
+                f"objects_room{suffix}",
+                "objects_room",
+                source,
+                _SPLITS,
+                (64, 64, 3),
+                num_slots=7,
+                citation=SYNTHETIC_SETS,
+            )
+        )
     return table
 
 
@@ -239,7 +305,15 @@ def _balls(name, channels, num_slots):
     """Zablotskaia 2020 on the sets of van Steenkiste 2018: 50,000 clips to train, 10,000 to test. At 64 x 64 they are 21 GB when unpacked, in colour
     twice that: `data.num_train` takes fewer."""
     return Protocol(
-        name, "bouncing_balls", name, _splits(50_000, 10_000), (64, 64, channels), num_slots, _ZABLOTSKAIA, num_train=50_000, num_frames=51,
+        name,
+        "bouncing_balls",
+        name,
+        _splits(50_000, 10_000),
+        (64, 64, channels),
+        num_slots,
+        _ZABLOTSKAIA,
+        num_train=50_000,
+        num_frames=51,
     )
 
 
@@ -248,8 +322,17 @@ def _clevrer(name, config, num_slots):
     num_train, num_test = (10_000, 5_000) if config.startswith("public") else (2_000, 320)
     splits = _splits(None, None)
     return Protocol(
-        name, "clevrer", config, splits, (64, 64, 3), num_slots, _ZABLOTSKAIA, num_train=num_train, num_test=num_test,
-        test_start=10_000, num_frames=40,
+        name,
+        "clevrer",
+        config,
+        splits,
+        (64, 64, 3),
+        num_slots,
+        _ZABLOTSKAIA,
+        num_train=num_train,
+        num_test=num_test,
+        test_start=10_000,
+        num_frames=40,
     )
 
 
@@ -266,8 +349,19 @@ def _clips():
         _balls("balls4_color", 3, num_slots=5).with_image_size(32),
         _balls("balls4_binary", 1, num_slots=5).with_image_size(32),
         _balls("balls678_color4", 3, num_slots=9).with_image_size(32),
-        Protocol("video_objects_room", "video_objects_room", "generated", _splits(2_000, 320), (64, 64, 3), 7,
-                 "Greff et al. 2019", num_train=2_000, num_test=320, test_start=10_000, num_frames=16),
+        Protocol(
+            "video_objects_room",
+            "video_objects_room",
+            "generated",
+            _splits(2_000, 320),
+            (64, 64, 3),
+            7,
+            "Greff et al. 2019",
+            num_train=2_000,
+            num_test=320,
+            test_start=10_000,
+            num_frames=16,
+        ),
         _clevrer("clevrer", "raycast_clevrer", num_slots=7),
         _clevrer("clevrer345", "raycast_clevrer345", num_slots=6),
         _clevrer("clevrer6", "raycast_clevrer6", num_slots=7),
@@ -283,19 +377,41 @@ def _table():
     for source, suffix in (("generated", ""), ("public", "_public")):
         table += [
             _tetris(f"tetris{suffix}", source),
-            _multi_dsprites(f"multi_dsprites{suffix}", f"{source}_colored_on_grayscale", 3, 6, _USERS),
-            _multi_dsprites(f"multi_dsprites_binarized{suffix}", f"{source}_binarized", 1, 4, SYNTHETIC_SETS),
+            _multi_dsprites(
+                f"multi_dsprites{suffix}", f"{source}_colored_on_grayscale", 3, 6, _USERS
+            ),
+            _multi_dsprites(
+                f"multi_dsprites_binarized{suffix}", f"{source}_binarized", 1, 4, SYNTHETIC_SETS
+            ),
             # Engelcke et al. 2020 cut their test and validation sets from the front of the file.
             _multi_dsprites(
-                f"multi_dsprites_colored_on_colored{suffix}", f"{source}_colored_on_colored", 3, 5, SYNTHETIC_SETS
+                f"multi_dsprites_colored_on_colored{suffix}",
+                f"{source}_colored_on_colored",
+                3,
+                5,
+                SYNTHETIC_SETS,
             ),
         ]
     table += [
         _scenes_with_depth(
-            "multi_dsprites_colored_on_black", "multi_dsprites", "generated_colored_on_black", 64, num_slots=5
+            "multi_dsprites_colored_on_black",
+            "multi_dsprites",
+            "generated_colored_on_black",
+            64,
+            num_slots=5,
         ),
-        _scenes_with_depth("overlapping_polygons", "overlapping_polygons", "generated", 64, num_slots=3),
-        Protocol("shapes", "shapes", "generated", _SPLITS, (28, 28, 1), num_slots=4, citation="Greff et al. 2017"),
+        _scenes_with_depth(
+            "overlapping_polygons", "overlapping_polygons", "generated", 64, num_slots=3
+        ),
+        Protocol(
+            "shapes",
+            "shapes",
+            "generated",
+            _SPLITS,
+            (28, 28, 1),
+            num_slots=4,
+            citation="Greff et al. 2017",
+        ),
         *_rooms(),
         *_clevr(),
         *_clips(),
@@ -339,6 +455,8 @@ def default_protocol(dataset, size=None, channels=None):
     """
     found = [protocol for protocol in PROTOCOLS.values() if protocol.dataset == dataset]
     if not found:
-        raise unknown_name("dataset", dataset, {protocol.dataset for protocol in PROTOCOLS.values()})
+        raise unknown_name(
+            "dataset", dataset, {protocol.dataset for protocol in PROTOCOLS.values()}
+        )
     found = [protocol for protocol in found if protocol.image_size[:2] == size] or found
     return next((protocol for protocol in found if protocol.image_size[2] == channels), found[0])

@@ -24,9 +24,14 @@ def crop(array, rows, columns, *, axis=-3):
       UserError: if the window leaves the array.
     """
     axis = axis % array.ndim
-    for name, (first, end), size in (("rows", rows, array.shape[axis]), ("columns", columns, array.shape[axis + 1])):
+    for name, (first, end), size in (
+        ("rows", rows, array.shape[axis]),
+        ("columns", columns, array.shape[axis + 1]),
+    ):
         if not 0 <= first < end <= size:
-            raise UserError(f"`{name}` must lie in 0 ... {size}. Received: {name}=({first}, {end}).")
+            raise UserError(
+                f"`{name}` must lie in 0 ... {size}. Received: {name}=({first}, {end})."
+            )
     window = (slice(*rows), slice(*columns))
     return array[(slice(None),) * axis + window]
 

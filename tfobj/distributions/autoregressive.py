@@ -38,11 +38,31 @@ class AutoregressiveGaussian(tfd.Distribution):
       size: D.
     """
 
-    def __init__(self, step, initial_state, num_slots, size, validate_args=False, allow_nan_stats=True, name="AutoregressiveGaussian"):
+    def __init__(
+        self,
+        step,
+        initial_state,
+        num_slots,
+        size,
+        validate_args=False,
+        allow_nan_stats=True,
+        name="AutoregressiveGaussian",
+    ):
         parameters = dict(locals())
-        self._step, self._initial_state, self._num_slots, self._size = step, initial_state, num_slots, size
-        super().__init__(dtype=tf.float32, reparameterization_type=tfd.FULLY_REPARAMETERIZED, validate_args=validate_args,
-                         allow_nan_stats=allow_nan_stats, parameters=parameters, name=name)
+        self._step, self._initial_state, self._num_slots, self._size = (
+            step,
+            initial_state,
+            num_slots,
+            size,
+        )
+        super().__init__(
+            dtype=tf.float32,
+            reparameterization_type=tfd.FULLY_REPARAMETERIZED,
+            validate_args=validate_args,
+            allow_nan_stats=allow_nan_stats,
+            parameters=parameters,
+            name=name,
+        )
 
     def conditionals(self, z):
         """Returns p(z_k | z_<k) as `tfd.Normal` [N, K, D], the step fed with the given `z` [N, K, D]."""
@@ -52,9 +72,11 @@ class AutoregressiveGaussian(tfd.Distribution):
             parameters, state = self._step(steps[t], state)
             return state, parameters
 
-        _, parameters = scan(body, self._initial_state(steps.shape[1] or tf.shape(steps)[1]), self._num_slots - 1)
-        later = bounded_gaussian(tf.transpose(parameters, [1, 0, 2]))                         # [N, K - 1, D]
-        first = [[0, 0], [1, 0], [0, 0]]                                                     # N(0, I) before them
+        _, parameters = scan(
+            body, self._initial_state(steps.shape[1] or tf.shape(steps)[1]), self._num_slots - 1
+        )
+        later = bounded_gaussian(tf.transpose(parameters, [1, 0, 2]))  # [N, K - 1, D]
+        first = [[0, 0], [1, 0], [0, 0]]  # N(0, I) before them
         return tfd.Normal(tf.pad(later.loc, first), tf.pad(later.scale, first, constant_values=1.0))
 
     def from_noise(self, noise):
@@ -75,11 +97,18 @@ class AutoregressiveGaussian(tfd.Distribution):
     def _log_prob(self, z):
         flat = tf.reshape(z, tf.concat([[-1], tf.shape(z)[-2:]], axis=0))
         flat = tf.ensure_shape(flat, [None, z.shape[-2], self._size])
-        return tf.reshape(tf.reduce_sum(self.conditionals(flat).log_prob(flat), axis=[-2, -1]), tf.shape(z)[:-2])
+        return tf.reshape(
+            tf.reduce_sum(self.conditionals(flat).log_prob(flat), axis=[-2, -1]), tf.shape(z)[:-2]
+        )
 
     def _sample_n(self, n, seed=None):
         shape = [n, self._num_slots, self._size]
-        return self.from_noise(tf.ensure_shape(tf.random.stateless_normal(shape, tfp.random.sanitize_seed(seed)), [None, None, self._size]))
+        return self.from_noise(
+            tf.ensure_shape(
+                tf.random.stateless_normal(shape, tfp.random.sanitize_seed(seed)),
+                [None, None, self._size],
+            )
+        )
 
     def _batch_shape_tensor(self, **parameters):
         return tf.zeros([0], tf.int32)
@@ -91,7 +120,9 @@ class AutoregressiveGaussian(tfd.Distribution):
         return tf.stack([self._num_slots, self._size])
 
     def _event_shape(self):
-        return tf.TensorShape([self._num_slots if isinstance(self._num_slots, int) else None, self._size])
+        return tf.TensorShape(
+            [self._num_slots if isinstance(self._num_slots, int) else None, self._size]
+        )
 
     @classmethod
     def _parameter_properties(cls, dtype, num_classes=None):

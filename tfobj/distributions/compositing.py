@@ -41,7 +41,9 @@ def hard_weights(alphas, depths):
       [B, J + 1, H, W, 1], sum over axis 1 one; the background last. No gradient reaches `depths`.
     """
     index = tf.range(tf.shape(alphas)[1])
-    nearer = (depths[:, None] < depths[:, :, None]) | ((depths[:, None] == depths[:, :, None]) & (index[None, :] < index[:, None]))  # [B, j, k]
+    nearer = (depths[:, None] < depths[:, :, None]) | (
+        (depths[:, None] == depths[:, :, None]) & (index[None, :] < index[:, None])
+    )  # [B, j, k]
     weights = alphas * _transmittance(alphas, tf.cast(nearer, alphas.dtype))
     return tf.concat([weights, 1.0 - _coverage(alphas)], axis=1)
 
@@ -60,7 +62,7 @@ def soft_weights(alphas, depths, gamma, ordering="soft_over"):
     """
     alphas = tf.minimum(alphas, MAXIMUM_ALPHA)
     if ordering == "soft_over":
-        nearer = tf.sigmoid((depths[:, :, None] - depths[:, None]) / gamma)                                      # [B, j, k]
+        nearer = tf.sigmoid((depths[:, :, None] - depths[:, None]) / gamma)  # [B, j, k]
         nearer *= 1.0 - tf.eye(alphas.shape[1])
         shares = alphas * _transmittance(alphas, nearer)
         coverage = _coverage(alphas)

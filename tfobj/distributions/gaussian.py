@@ -30,7 +30,9 @@ def diagonal_gaussian(parameters):
 def log_variance_gaussian(parameters):
     """Returns the `tfd.Normal` of [..., 2 D] parameters [loc, log variance], the latter within +- `LOG_VARIANCE_BOUND`."""
     loc, log_variance = tf.split(tf.cast(parameters, tf.float32), 2, axis=-1)
-    return tfd.Normal(loc, tf.exp(0.5 * tf.clip_by_value(log_variance, -LOG_VARIANCE_BOUND, LOG_VARIANCE_BOUND)))
+    return tfd.Normal(
+        loc, tf.exp(0.5 * tf.clip_by_value(log_variance, -LOG_VARIANCE_BOUND, LOG_VARIANCE_BOUND))
+    )
 
 
 def isotropic_prior(shape, variance=1.0):
@@ -40,7 +42,9 @@ def isotropic_prior(shape, variance=1.0):
 
 def isotropic_nll(squared_error, num_values, scale):
     """Returns -log N(x; mean, scale^2 I) in nats from the sum of squared errors [...] over `num_values` values."""
-    return squared_error / (2.0 * scale**2) + num_values * (0.5 * math.log(2.0 * math.pi) + tf.math.log(scale))
+    return squared_error / (2.0 * scale**2) + num_values * (
+        0.5 * math.log(2.0 * math.pi) + tf.math.log(scale)
+    )
 
 
 def negative_elbo_gradient(parameters, noise, latent_gradient, prior_variance=1.0):
@@ -63,5 +67,7 @@ def negative_elbo_gradient(parameters, noise, latent_gradient, prior_variance=1.
     loc, raw = tf.split(parameters, 2, axis=-1)
     variance = tf.math.softplus(raw) + MINIMUM_VARIANCE
     d_loc = latent_gradient + loc / prior_variance
-    d_variance = 0.5 * (latent_gradient * noise * tf.math.rsqrt(variance) + 1.0 / prior_variance - 1.0 / variance)
+    d_variance = 0.5 * (
+        latent_gradient * noise * tf.math.rsqrt(variance) + 1.0 / prior_variance - 1.0 / variance
+    )
     return tf.concat([d_loc, d_variance * tf.sigmoid(raw)], axis=-1)

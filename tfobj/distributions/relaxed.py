@@ -25,4 +25,6 @@ def relaxed_sample(distribution, uniform):
     Returns:
       [..., P], sums to one; nearly one-hot at small temperatures.
     """
-    return tf.nn.softmax((distribution.logits_parameter() + gumbel(uniform)) / distribution.temperature)
+    return tf.nn.softmax(
+        (distribution.logits_parameter() + gumbel(uniform)) / distribution.temperature
+    )

@@ -49,11 +49,22 @@ class SpatialMixture(tfd.Distribution):
       ValueError: unknown `component` or `reduce`.
     """
 
-    def __init__(self, means, mask_logits, scale=0.1, component="normal", reduce="pixel", validate_args=False, allow_nan_stats=True,
-                 name="SpatialMixture"):
+    def __init__(
+        self,
+        means,
+        mask_logits,
+        scale=0.1,
+        component="normal",
+        reduce="pixel",
+        validate_args=False,
+        allow_nan_stats=True,
+        name="SpatialMixture",
+    ):
         parameters = dict(locals())
         if component not in ("normal", "logistic"):
-            raise ValueError(f"`component` must be 'normal' or 'logistic'. Received: component={component!r}.")
+            raise ValueError(
+                f"`component` must be 'normal' or 'logistic'. Received: component={component!r}."
+            )
         if reduce not in ("pixel", "channel"):
             raise ValueError(f"`reduce` must be 'pixel' or 'channel'. Received: reduce={reduce!r}.")
         self.reduce = reduce
@@ -61,9 +72,17 @@ class SpatialMixture(tfd.Distribution):
             self.means = tf.cast(means, tf.float32)
             self.mask_logits = tf.cast(mask_logits, tf.float32)
             self.component = component
-            self.density = (tfd.Normal if component == "normal" else tfd.Logistic)(self.means, tf.cast(scale, tf.float32))
-        super().__init__(dtype=tf.float32, reparameterization_type=tfd.NOT_REPARAMETERIZED, validate_args=validate_args,
-                         allow_nan_stats=allow_nan_stats, parameters=parameters, name=name)
+            self.density = (tfd.Normal if component == "normal" else tfd.Logistic)(
+                self.means, tf.cast(scale, tf.float32)
+            )
+        super().__init__(
+            dtype=tf.float32,
+            reparameterization_type=tfd.NOT_REPARAMETERIZED,
+            validate_args=validate_args,
+            allow_nan_stats=allow_nan_stats,
+            parameters=parameters,
+            name=name,
+        )
 
     @property
     def log_masks(self):
@@ -78,7 +97,9 @@ class SpatialMixture(tfd.Distribution):
     def component_log_prob(self, image):
         """Returns l_k = log f(x_c; mu_kc), summed over c or not, [(n,) B, K, H, W, M], of `image` [(n,) B, H, W, C]."""
         log_prob = self.density.log_prob(tf.expand_dims(image, -4))
-        return tf.reduce_sum(log_prob, axis=-1, keepdims=True) if self.reduce == "pixel" else log_prob
+        return (
+            tf.reduce_sum(log_prob, axis=-1, keepdims=True) if self.reduce == "pixel" else log_prob
+        )
 
     def pixel_terms(self, image):
         """Returns the `PixelTerms` of `image` [B, H, W, C]; the gradients are closed forms, checked against autodiff."""
@@ -87,9 +108,17 @@ class SpatialMixture(tfd.Distribution):
         log_prob = tf.reduce_logsumexp(joint, axis=1, keepdims=True)
         responsibilities = tf.exp(joint - log_prob)
         error, scale = image[:, None] - self.means, self.density.scale
-        pull = error / scale**2 if self.component == "normal" else tf.tanh(0.5 * error / scale) / scale
+        pull = (
+            error / scale**2 if self.component == "normal" else tf.tanh(0.5 * error / scale) / scale
+        )
         logits_gradient = tf.reduce_sum(self.masks - responsibilities, axis=-1, keepdims=True)
-        return PixelTerms(log_prob, component_log_prob, responsibilities, -responsibilities * pull, logits_gradient)
+        return PixelTerms(
+            log_prob,
+            component_log_prob,
+            responsibilities,
+            -responsibilities * pull,
+            logits_gradient,
+        )
 
     def leave_one_out_log_prob(self, component_log_prob):
         """Returns log p(x | z without slot k) [B, K, H, W, M], the masks renormalised over the other slots.
@@ -97,7 +126,7 @@ class SpatialMixture(tfd.Distribution):
         `component_log_prob` is that of `pixel_terms`. Not defined for K = 1 (returns zeros).
         """
         num_slots = tf.shape(self.mask_logits)[1]
-        others = (1.0 - tf.eye(num_slots))[None, :, :, None, None, None]          # [1, k, j, 1, 1, 1]
+        others = (1.0 - tf.eye(num_slots))[None, :, :, None, None, None]  # [1, k, j, 1, 1, 1]
         logits = self.mask_logits[:, None] - (1.0 - others) * _HUGE
         with_others = tf.reduce_logsumexp(logits + component_log_prob[:, None], axis=2)
         result = with_others - tf.reduce_logsumexp(logits, axis=2)
@@ -113,10 +142,13 @@ class SpatialMixture(tfd.Distribution):
     def _sample_n(self, n, seed=None):
         choice_seed, noise_seed = tfp.random.split_seed(seed, salt="spatial_mixture")
         shape = tf.shape(self.means)
-        logits = tf.broadcast_to(self.mask_logits, tf.concat([shape[:-1], [1 if self.reduce == "pixel" else shape[-1]]], axis=0))
-        logits = tf.transpose(logits, [0, 2, 3, 4, 1])                            # [B, H, W, M, K]
+        logits = tf.broadcast_to(
+            self.mask_logits,
+            tf.concat([shape[:-1], [1 if self.reduce == "pixel" else shape[-1]]], axis=0),
+        )
+        logits = tf.transpose(logits, [0, 2, 3, 4, 1])  # [B, H, W, M, K]
         chosen = tfd.OneHotCategorical(logits, dtype=tf.float32).sample(n, seed=choice_seed)
-        chosen = tf.transpose(chosen, [0, 1, 5, 2, 3, 4])                         # [n, B, K, H, W, M]
+        chosen = tf.transpose(chosen, [0, 1, 5, 2, 3, 4])  # [n, B, K, H, W, M]
         return tf.reduce_sum(chosen * self.density.sample(n, seed=noise_seed), axis=2)
 
     def _batch_shape_tensor(self, **parameters):
@@ -134,4 +166,8 @@ class SpatialMixture(tfd.Distribution):
     @classmethod
     def _parameter_properties(cls, dtype, num_classes=None):
         properties = tfp.util.ParameterProperties
-        return {"means": properties(event_ndims=4), "mask_logits": properties(event_ndims=4), "scale": properties(event_ndims=0)}
+        return {
+            "means": properties(event_ndims=4),
+            "mask_logits": properties(event_ndims=4),
+            "scale": properties(event_ndims=0),
+        }

@@ -37,7 +37,9 @@ def stick_breaking(logits, axis=1):
     logits = tf.convert_to_tensor(logits)
     sticks = logits.shape[axis]
     if sticks == 0:
-        raise UserError(f"`logits` must hold at least two slots: one stick less than slots along axis {axis}. Received: shape {tuple(logits.shape)}.")
+        raise UserError(
+            f"`logits` must hold at least two slots: one stick less than slots along axis {axis}. Received: shape {tuple(logits.shape)}."
+        )
     logits = tf.cast(logits, tf.float32)
     padding = [[0, 0]] * logits.shape.rank
     padding[axis] = [0, 1]
@@ -69,7 +71,13 @@ class StickBreaking(tfb.Bijector):
 
     def __init__(self, validate_args=False, name="stick_breaking"):
         parameters = dict(locals())
-        super().__init__(forward_min_event_ndims=1, dtype=tf.float32, validate_args=validate_args, parameters=parameters, name=name)
+        super().__init__(
+            forward_min_event_ndims=1,
+            dtype=tf.float32,
+            validate_args=validate_args,
+            parameters=parameters,
+            name=name,
+        )
 
     def _forward(self, x):
         return tf.exp(stick_breaking(x, axis=-1)[0])

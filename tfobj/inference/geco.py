@@ -42,8 +42,15 @@ class _Multiplier(keras.layers.Layer):
 
     def _state(self, name, value):
         # Every replica computes the same new value from the mean over all of them.
-        return self.add_weight(name=name, shape=(), initializer=keras.initializers.Constant(value), trainable=False, autocast=False,
-                               dtype="float32", aggregation="only_first_replica")
+        return self.add_weight(
+            name=name,
+            shape=(),
+            initializer=keras.initializers.Constant(value),
+            trainable=False,
+            autocast=False,
+            dtype="float32",
+            aggregation="only_first_replica",
+        )
 
     def constraint(self):
         """Returns the moving average of target - value, nats per image; positive where the constraint is met."""
@@ -69,9 +76,17 @@ class ErrorMultiplier(_Multiplier):
 
     MINIMUM = 0.55
 
-    def __init__(self, target, *, acceleration=1.0, rate=1e-6, decay=0.99, warm_steps=1_000, **kwargs):
+    def __init__(
+        self, target, *, acceleration=1.0, rate=1e-6, decay=0.99, warm_steps=1_000, **kwargs
+    ):
         super().__init__(**kwargs)
-        self.target, self.acceleration, self.rate, self.decay, self.warm_steps = target, acceleration, rate, decay, warm_steps
+        self.target, self.acceleration, self.rate, self.decay, self.warm_steps = (
+            target,
+            acceleration,
+            rate,
+            decay,
+            warm_steps,
+        )
 
     def build(self, input_shape=None):
         self.average = self._state("average", 0.0)
@@ -81,17 +96,27 @@ class ErrorMultiplier(_Multiplier):
 
     def multiplier(self):
         """Returns the weight of the negative log likelihood, a scalar without gradient."""
-        beta, is_warm = tf.convert_to_tensor(self.beta.value), tf.convert_to_tensor(self.is_warm.value)
+        beta, is_warm = (
+            tf.convert_to_tensor(self.beta.value),
+            tf.convert_to_tensor(self.is_warm.value),
+        )
         return tf.stop_gradient(tf.where(is_warm > 0.0, tf.math.softplus(beta), 1.0))
 
     def update(self, nll, step):
         """Follows the mean NLL of an update; `step` updates were finished before it. An NLL that is not finite changes nothing."""
-        average, beta = tf.convert_to_tensor(self.average.value), tf.convert_to_tensor(self.beta.value)
+        average, beta = (
+            tf.convert_to_tensor(self.average.value),
+            tf.convert_to_tensor(self.beta.value),
+        )
         slack = self.target - nll
         moved = self.decay * average + (1.0 - self.decay) * slack
-        new_average = tf.where(step > self.warm_steps, moved, tf.where(step == self.warm_steps, slack, average))
+        new_average = tf.where(
+            step > self.warm_steps, moved, tf.where(step == self.warm_steps, slack, average)
+        )
         rate = tf.where(new_average > 0.0, self.rate * self.acceleration, self.rate)
-        new_beta = tf.where(step > self.warm_steps, tf.maximum(self.MINIMUM, beta - rate * new_average), beta)
+        new_beta = tf.where(
+            step > self.warm_steps, tf.maximum(self.MINIMUM, beta - rate * new_average), beta
+        )
         finite = tf.math.is_finite(nll)
         self.average.assign(tf.where(finite, new_average, average))
         self.beta.assign(tf.where(finite, new_beta, beta))
@@ -112,9 +137,17 @@ class KLMultiplier(_Multiplier):
       rate: 1e-5 at 64 x 64 pixels, inversely proportional to their number.
     """
 
-    def __init__(self, target, *, rate=1e-5, speed_up=10.0, decay=0.99, bounds=(1e-10, 1e10), **kwargs):
+    def __init__(
+        self, target, *, rate=1e-5, speed_up=10.0, decay=0.99, bounds=(1e-10, 1e10), **kwargs
+    ):
         super().__init__(**kwargs)
-        self.target, self.rate, self.speed_up, self.decay, self.bounds = target, rate, speed_up, decay, bounds
+        self.target, self.rate, self.speed_up, self.decay, self.bounds = (
+            target,
+            rate,
+            speed_up,
+            decay,
+            bounds,
+        )
 
     def build(self, input_shape=None):
         self.average = self._state("average", 0.0)
@@ -127,11 +160,20 @@ class KLMultiplier(_Multiplier):
 
     def update(self, nll, step):
         """Follows the mean NLL of an update; `step` updates were finished before it. An NLL that is not finite changes nothing."""
-        average, log_multiplier = tf.convert_to_tensor(self.average.value), tf.convert_to_tensor(self.log_multiplier.value)
+        average, log_multiplier = (
+            tf.convert_to_tensor(self.average.value),
+            tf.convert_to_tensor(self.log_multiplier.value),
+        )
         slack = self.target - nll
         new_average = tf.where(step == 0, slack, self.decay * average + (1.0 - self.decay) * slack)
         rate = tf.where(new_average > 0.0, self.rate * self.speed_up, self.rate)
         low, high = (math.log(bound) for bound in self.bounds)
         finite = tf.math.is_finite(nll)
         self.average.assign(tf.where(finite, new_average, average))
-        self.log_multiplier.assign(tf.where(finite, tf.clip_by_value(log_multiplier + rate * new_average, low, high), log_multiplier))
+        self.log_multiplier.assign(
+            tf.where(
+                finite,
+                tf.clip_by_value(log_multiplier + rate * new_average, low, high),
+                log_multiplier,
+            )
+        )

@@ -37,26 +37,65 @@ class RefinementNetwork(keras.layers.Layer):
       update_size: 2 D.
     """
 
-    def __init__(self, channels, kernel_size, mlp_sizes, lstm_size, update_size, *, mlp_linear_output=False, **kwargs):
+    def __init__(
+        self,
+        channels,
+        kernel_size,
+        mlp_sizes,
+        lstm_size,
+        update_size,
+        *,
+        mlp_linear_output=False,
+        **kwargs,
+    ):
         super().__init__(autocast=False, **kwargs)
         initializer = FanInTruncatedNormal()
         # Not "cnn", as in 0.1.0, whose kernels have the same shape and another order of channels: their checkpoints are refused.
-        self.cnn = ConvStack(channels, kernel_size, 2, activation="elu", initializer=initializer, dtype=self.dtype_policy, name="convolutions")
-        self.mlp = MLP(mlp_sizes, activation="elu", linear_output=mlp_linear_output, initializer=initializer, dtype="float32", name="mlp")
+        self.cnn = ConvStack(
+            channels,
+            kernel_size,
+            2,
+            activation="elu",
+            initializer=initializer,
+            dtype=self.dtype_policy,
+            name="convolutions",
+        )
+        self.mlp = MLP(
+            mlp_sizes,
+            activation="elu",
+            linear_output=mlp_linear_output,
+            initializer=initializer,
+            dtype="float32",
+            name="mlp",
+        )
         self.feature_size, self.lstm_size = mlp_sizes[-1], lstm_size
-        self.output_layer = keras.layers.Dense(update_size, kernel_initializer=initializer, dtype="float32", name="update")
+        self.output_layer = keras.layers.Dense(
+            update_size, kernel_initializer=initializer, dtype="float32", name="update"
+        )
 
     def build(self, num_shared, num_per_slot, num_flat):
         """Makes the weights for that many channels of the image-shaped inputs and that many flat inputs."""
-        spatial_shape = (None, None, None, num_shared + num_per_slot)  # in this order along the kernel's channels
+        spatial_shape = (
+            None,
+            None,
+            None,
+            num_shared + num_per_slot,
+        )  # in this order along the kernel's channels
         self.cnn.build(spatial_shape)
         self.mlp.build((None, self.cnn.compute_output_shape(spatial_shape)[-1]))
         size = self.feature_size + num_flat
         if self.lstm_size:
             fan_in = size + self.lstm_size
             initializer = FanInTruncatedNormal(fan_in)
-            self.lstm = keras.layers.LSTMCell(self.lstm_size, kernel_initializer=initializer, recurrent_initializer=initializer,
-                                              bias_initializer=GateBias(fan_in), unit_forget_bias=False, dtype="float32", name="lstm")
+            self.lstm = keras.layers.LSTMCell(
+                self.lstm_size,
+                kernel_initializer=initializer,
+                recurrent_initializer=initializer,
+                bias_initializer=GateBias(fan_in),
+                unit_forget_bias=False,
+                dtype="float32",
+                name="lstm",
+            )
             self.lstm.build((None, size))
             size = self.lstm_size
         self.output_layer.build((None, size))

@@ -18,10 +18,24 @@ from tfobj.errors import unknown_name
 from tfobj.nn import coordinates
 
 SHARED = ("image", "pixel_likelihood", "coordinates")
-PER_SLOT = ("means", "mask", "mask_logits", "mask_posterior", "means_gradient", "mask_gradient", "leave_one_out")
+PER_SLOT = (
+    "means",
+    "mask",
+    "mask_logits",
+    "mask_posterior",
+    "means_gradient",
+    "mask_gradient",
+    "leave_one_out",
+)
 SPATIAL = SHARED + PER_SLOT
 FLAT = ("posterior", "posterior_gradient")
-NORMALISED = ("means_gradient", "mask_gradient", "pixel_likelihood", "leave_one_out", "posterior_gradient")
+NORMALISED = (
+    "means_gradient",
+    "mask_gradient",
+    "pixel_likelihood",
+    "leave_one_out",
+    "posterior_gradient",
+)
 """Inputs that get layer norm and stopped gradients by default (paper and released code agree)."""
 DECODED = (*PER_SLOT, "pixel_likelihood", "posterior_gradient")
 """Inputs that depend on the decoder."""
@@ -96,10 +110,14 @@ class RefinementInputs(keras.layers.Layer):
         self.norms = {}
         for name in config.layer_norm:
             if name in config.enabled(SPATIAL):
-                norm = keras.layers.GroupNormalization(groups=1, epsilon=1e-5, dtype="float32", name=f"norm_{name}")
+                norm = keras.layers.GroupNormalization(
+                    groups=1, epsilon=1e-5, dtype="float32", name=f"norm_{name}"
+                )
                 norm.build((None, *self.image_shape[:2], widths.get(name, 1)))
             elif name in config.enabled(FLAT):
-                norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype="float32", name=f"norm_{name}")
+                norm = keras.layers.LayerNormalization(
+                    epsilon=1e-5, dtype="float32", name=f"norm_{name}"
+                )
                 norm.build((None, 2 * latent_size))
             else:
                 continue
@@ -107,7 +125,11 @@ class RefinementInputs(keras.layers.Layer):
 
     def build(self, input_shape=None):
         if self.config.coordinates:
-            make = coordinates.linear_grid if self.config.coordinate_type == "linear" else coordinates.cosine_grid
+            make = (
+                coordinates.linear_grid
+                if self.config.coordinate_type == "linear"
+                else coordinates.cosine_grid
+            )
             self.grid = coordinates.grid_weight(self, make(*self.image_shape[:2]))
         self.built = True
 
@@ -116,13 +138,22 @@ class RefinementInputs(keras.layers.Layer):
         widths = self._widths()
         count = lambda names: sum(widths.get(name, 1) for name in self.config.enabled(names))
         constant = int(self.config.legacy_constants)
-        return count(SHARED) + constant, count(PER_SLOT), 2 * self.latent_size * len(self.config.enabled(FLAT)) + constant
+        return (
+            count(SHARED) + constant,
+            count(PER_SLOT),
+            2 * self.latent_size * len(self.config.enabled(FLAT)) + constant,
+        )
 
     def _widths(self):
         """Returns name -> channels of the image-shaped inputs that have more than one."""
         channels = self.image_shape[-1]
         grid = {"linear": 2, "cosine": 8}[self.config.coordinate_type]
-        return {"image": channels, "means": channels, "means_gradient": channels, "coordinates": grid}
+        return {
+            "image": channels,
+            "means": channels,
+            "means_gradient": channels,
+            "coordinates": grid,
+        }
 
     def spatial(self, image, mixture, terms):
         """Returns image-shaped inputs: (shared [B, 1, H, W, channels], per slot [B, K, H, W, channels]), None where there are none.
@@ -139,12 +170,17 @@ class RefinementInputs(keras.layers.Layer):
             "mask_logits": lambda: mixture.mask_logits,
             "mask_posterior": lambda: tf.nn.softmax(terms.component_log_prob, axis=1),
             "means_gradient": lambda: terms.means_gradient * self.config.gradient_scale,
-            "mask_gradient": lambda: self._mask_gradient(mixture, terms) * self.config.gradient_scale,
+            "mask_gradient": lambda: (
+                self._mask_gradient(mixture, terms) * self.config.gradient_scale
+            ),
             "pixel_likelihood": lambda: self._likelihood(terms.log_prob),
             "leave_one_out": lambda: self._leave_one_out(mixture, terms),
             "coordinates": lambda: self.grid.value[None, None],
         }
-        stacks = [[self._finish(name, makers[name]()) for name in self.config.enabled(names)] for names in (SHARED, PER_SLOT)]
+        stacks = [
+            [self._finish(name, makers[name]()) for name in self.config.enabled(names)]
+            for names in (SHARED, PER_SLOT)
+        ]
         if self.config.legacy_constants:
             stacks[0].append(tf.fill([1, 1, 1, 1, 1], 0.5))
         lead = tf.shape(image)[0], *self.image_shape[:2]
@@ -158,7 +194,10 @@ class RefinementInputs(keras.layers.Layer):
           posterior: [B, K, 2 D], lambda.
           posterior_gradient: [B, K, 2 D], gradient of the negative ELBO of a scene with respect to lambda.
         """
-        values = {"posterior": posterior, "posterior_gradient": posterior_gradient * self.config.gradient_scale}
+        values = {
+            "posterior": posterior,
+            "posterior_gradient": posterior_gradient * self.config.gradient_scale,
+        }
         flat = [self._finish(name, values[name]) for name in self.config.enabled(FLAT)]
         if self.config.legacy_constants:
             flat.append(tf.fill([*tf.unstack(tf.shape(posterior)[:2]), 1], 0.5))
@@ -167,7 +206,9 @@ class RefinementInputs(keras.layers.Layer):
     def _mask_gradient(self, mixture, terms):
         if self.config.mask_gradient_of == "logits":
             return terms.logits_gradient
-        return -tf.exp(terms.component_log_prob - terms.log_prob)  # - r_k / m_k, without the division
+        return -tf.exp(
+            terms.component_log_prob - terms.log_prob
+        )  # - r_k / m_k, without the division
 
     def _likelihood(self, log_prob):
         return log_prob if self.config.likelihoods == "log" else tf.exp(log_prob)
@@ -182,5 +223,7 @@ class RefinementInputs(keras.layers.Layer):
         if name not in self.norms:
             return value
         shape = tf.shape(value)
-        folded = self.norms[name](tf.reshape(value, [-1, *value.shape[2:]]))  # statistics of each slot of each image
+        folded = self.norms[name](
+            tf.reshape(value, [-1, *value.shape[2:]])
+        )  # statistics of each slot of each image
         return tf.ensure_shape(tf.reshape(folded, shape), value.shape)

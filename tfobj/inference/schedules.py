@@ -12,9 +12,13 @@ def check_schedule(first, changes, field, minimum=0):
       UserError: numbers of updates that do not rise, or numbers of steps below `minimum`.
     """
     starts = [0, *(start for start, _ in changes)]
-    if any(later <= earlier for earlier, later in zip(starts, starts[1:], strict=False)) or any(steps < minimum for _, steps in changes):
-        raise UserError(f"`{field}` must be pairs (step, number), the steps rising from above 0, the numbers at least {minimum}. "
-                        f"Received: {field}={changes}.")
+    if any(later <= earlier for earlier, later in zip(starts, starts[1:], strict=False)) or any(
+        steps < minimum for _, steps in changes
+    ):
+        raise UserError(
+            f"`{field}` must be pairs (step, number), the steps rising from above 0, the numbers at least {minimum}. "
+            f"Received: {field}={changes}."
+        )
     return ((0, first), *changes)
 
 
@@ -27,7 +31,11 @@ def stage_at(stages, step):
 
 def stepped(step, value, later_value, from_step):
     """Returns `value`, and from `from_step` finished updates on `later_value`, unless that is None: a float32 scalar tensor; `step` is a tensor."""
-    return tf.constant(value, tf.float32) if later_value is None else tf.where(step < from_step, tf.constant(value, tf.float32), later_value)
+    return (
+        tf.constant(value, tf.float32)
+        if later_value is None
+        else tf.where(step < from_step, tf.constant(value, tf.float32), later_value)
+    )
 
 
 def refinement_loss_weight(t, num_steps, kind="linear", values=()):
@@ -45,7 +53,9 @@ def refinement_loss_weight(t, num_steps, kind="linear", values=()):
     """
     if kind == "list":
         if not isinstance(num_steps, int) or len(values) != num_steps + 1:
-            raise UserError(f"`model.loss_weight_list` must have num_steps + 1 entries. Received: {len(values)} entries for num_steps={num_steps}.")
+            raise UserError(
+                f"`model.loss_weight_list` must have num_steps + 1 entries. Received: {len(values)} entries for num_steps={num_steps}."
+            )
         return values[t] if isinstance(t, int) else tf.gather(tf.constant(values), t)
     if kind == "constant":
         return 1.0

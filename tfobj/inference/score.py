@@ -47,14 +47,23 @@ def _stopped(render, read, latents, operators):
         weights = tape.watched_variables()
         nll, terms, decoded_gradient = read(decoded)
         to_latents, to_operators, to_weights = tape.gradient(
-            decoded, [latents, list(flat_operators), list(weights)], output_gradients=decoded_gradient, unconnected_gradients="zero")
+            decoded,
+            [latents, list(flat_operators), list(weights)],
+            output_gradients=decoded_gradient,
+            unconnected_gradients="zero",
+        )
         structure.append(terms)
 
         def gradient(upstream, *_, variables=()):
             weight = tf.reduce_mean(upstream)  # d loss / d nll_b, the same for every scene b
             by_weight = {w.ref(): g for w, g in zip(weights, to_weights, strict=True)}
-            to_inputs = [to_latents * upstream[:, None, None], *(g * tf.cast(weight, g.dtype) for g in to_operators)]
-            to_variables = [by_weight[v.ref()] * weight if v.ref() in by_weight else None for v in variables]
+            to_inputs = [
+                to_latents * upstream[:, None, None],
+                *(g * tf.cast(weight, g.dtype) for g in to_operators),
+            ]
+            to_variables = [
+                by_weight[v.ref()] * weight if v.ref() in by_weight else None for v in variables
+            ]
             return (to_inputs, to_variables) if variables else to_inputs
 
         return (nll, decoded, to_latents, *tf.nest.flatten(terms)), gradient

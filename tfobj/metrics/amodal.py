@@ -35,7 +35,9 @@ def amodal_sets(amodal_masks, threshold=ALPHA_THRESHOLD):
     """
     amodal_masks = np.asarray(amodal_masks)
     if amodal_masks.ndim != 5 or amodal_masks.shape[-1] != 1:
-        raise UserError(f"`amodal_masks` must have shape [B, K, H, W, 1]. Received: {amodal_masks.shape}.")
+        raise UserError(
+            f"`amodal_masks` must have shape [B, K, H, W, 1]. Received: {amodal_masks.shape}."
+        )
     return amodal_masks[..., 0] > threshold
 
 
@@ -51,10 +53,14 @@ def modal_ids(sets, depths):
     """
     sets, depths = np.asarray(sets, bool), np.asarray(depths, np.float64)
     if depths.shape != sets.shape[:2]:
-        raise UserError(f"`depths` must have shape [B, K], {sets.shape[:2]}. Received: {depths.shape}.")
+        raise UserError(
+            f"`depths` must have shape [B, K], {sets.shape[:2]}. Received: {depths.shape}."
+        )
     if not np.isfinite(depths).all():
         scene = int(np.flatnonzero(~np.isfinite(depths).all(axis=1))[0])
-        raise UserError(f"`depths` must be finite: nothing is nearer than NaN. Received: {depths[scene]} in scene {scene}.")
+        raise UserError(
+            f"`depths` must be finite: nothing is nearer than NaN. Received: {depths[scene]} in scene {scene}."
+        )
     if not sets.shape[1]:
         return np.zeros((len(sets), *sets.shape[2:]), np.int64)
     distance = np.where(sets, depths[..., None, None], np.inf)
@@ -76,7 +82,12 @@ def modal_iou(true, predicted, num_objects, num_slots, ignore_label=None):
       present: bool [B, N - 1], objects with a visible pixel.
     """
     table = clustering.contingency_table(
-        true, predicted, num_true=num_objects + 1, num_predicted=num_slots + 1, ignore_label=ignore_label)
+        true,
+        predicted,
+        num_true=num_objects + 1,
+        num_predicted=num_slots + 1,
+        ignore_label=ignore_label,
+    )
     return overlap.iou_from_table(table)[:, 1:, 1:], table[:, 1:].sum(-1) > 0
 
 

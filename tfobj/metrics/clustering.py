@@ -30,7 +30,13 @@ def segment_ids(masks):
 
 
 def contingency_table(
-    true, predicted, *, num_true=None, num_predicted=None, ignore_label=IGNORE_LABEL, level="sequence"
+    true,
+    predicted,
+    *,
+    num_true=None,
+    num_predicted=None,
+    ignore_label=IGNORE_LABEL,
+    level="sequence",
 ):
     """Counts the pixels of every pair of true and predicted id, for a whole batch in one `bincount`.
 
@@ -52,9 +58,13 @@ def contingency_table(
     true, predicted = np.asarray(true), np.asarray(predicted)
     for name, ids in (("true", true), ("predicted", predicted)):
         if ids.ndim < 2 or ids.dtype.kind not in "iub":
-            raise UserError(f"`{name}` must be integer ids [B, ...]. Received: shape {ids.shape}, dtype {ids.dtype}.")
+            raise UserError(
+                f"`{name}` must be integer ids [B, ...]. Received: shape {ids.shape}, dtype {ids.dtype}."
+            )
     if true.shape != predicted.shape:
-        raise UserError(f"`predicted` must have the shape of `true`, {true.shape}. Received: {predicted.shape}.")
+        raise UserError(
+            f"`predicted` must have the shape of `true`, {true.shape}. Received: {predicted.shape}."
+        )
     lead = true.shape[: _num_lead_axes(true, level)]
     num_tables = int(np.prod(lead))
     # The pixel count is spelled out because -1 is ambiguous for an empty batch.
@@ -111,12 +121,20 @@ def adjusted_rand_index_from_table(table, *, foreground_only=False, empty_value=
     occupied = (table > 0).sum((-2, -1))
     identical = (occupied == (rows > 0).sum(-1)) & (occupied == (columns > 0).sum(-1))
     denominator = np.where(identical, 1.0, 0.5 * (true_gap + predicted_gap) - product)
-    scores = np.where(identical, 1.0, (true_gap + predicted_gap - joint_gap - product) / denominator)
+    scores = np.where(
+        identical, 1.0, (true_gap + predicted_gap - joint_gap - product) / denominator
+    )
     return np.where(n == 0, empty_value, scores)
 
 
 def adjusted_rand_index(
-    true, predicted, *, foreground_only=False, empty_value=np.nan, level="sequence", ignore_label=IGNORE_LABEL
+    true,
+    predicted,
+    *,
+    foreground_only=False,
+    empty_value=np.nan,
+    level="sequence",
+    ignore_label=IGNORE_LABEL,
 ):
     """ARI of every image or video, see `adjusted_rand_index_from_table` for formula and edge cases.
 
@@ -139,7 +157,9 @@ def adjusted_rand_index(
       scores: float64 [B].
     """
     table = contingency_table(true, predicted, ignore_label=ignore_label, level=level)
-    scores = adjusted_rand_index_from_table(table, foreground_only=foreground_only, empty_value=empty_value)
+    scores = adjusted_rand_index_from_table(
+        table, foreground_only=foreground_only, empty_value=empty_value
+    )
     return scores if level == "sequence" else mean_over_defined(scores)
 
 
@@ -158,7 +178,9 @@ def _num_lead_axes(true, level):
     if level == "sequence":
         return 1
     if true.ndim != 4:
-        raise UserError(f'`true` must be [B, T, H, W] for level="frame". Received: shape {true.shape}.')
+        raise UserError(
+            f'`true` must be [B, T, H, W] for level="frame". Received: shape {true.shape}.'
+        )
     return 2
 
 
@@ -169,7 +191,9 @@ def _num_ids(name, ids, declared):
     if declared is None:
         return found
     if declared < found:
-        raise UserError(f"`num_{name}` must be more than every id in `{name}`, {found - 1}. Received: {declared}.")
+        raise UserError(
+            f"`num_{name}` must be more than every id in `{name}`, {found - 1}. Received: {declared}."
+        )
     return int(declared)
 
 

@@ -31,10 +31,14 @@ def contingency_table_on_device(true, predicted, num_true, num_predicted):
         bfloat16 or TF32 inputs of a matrix unit, and sums are accumulated in float32.
     """
     true, predicted = _flat_ids(true), _flat_ids(predicted)
-    return tf.einsum("bnl,bnk->blk", tf.one_hot(true, num_true), tf.one_hot(predicted, num_predicted))
+    return tf.einsum(
+        "bnl,bnk->blk", tf.one_hot(true, num_true), tf.one_hot(predicted, num_predicted)
+    )
 
 
-def adjusted_rand_index_from_table_on_device(table, *, foreground_only=False, empty_value=float("nan")):
+def adjusted_rand_index_from_table_on_device(
+    table, *, foreground_only=False, empty_value=float("nan")
+):
     """`adjusted_rand_index_from_table` in float32, with every sum kept in [0, 1].
 
     Args:
@@ -61,9 +65,13 @@ def adjusted_rand_index_from_table_on_device(table, *, foreground_only=False, em
     joint_gap = separated(table, [-2, -1])
     product = true_gap * predicted_gap
     occupied = _count_positive(table, [-2, -1])
-    identical = (occupied == _count_positive(rows, [-1])) & (occupied == _count_positive(columns, [-1]))
+    identical = (occupied == _count_positive(rows, [-1])) & (
+        occupied == _count_positive(columns, [-1])
+    )
     denominator = tf.where(identical, 1.0, 0.5 * (true_gap + predicted_gap) - product)
-    scores = tf.where(identical, 1.0, (true_gap + predicted_gap - joint_gap - product) / denominator)
+    scores = tf.where(
+        identical, 1.0, (true_gap + predicted_gap - joint_gap - product) / denominator
+    )
     return tf.where(n == 0.0, tf.constant(empty_value, tf.float32), scores)
 
 

@@ -53,10 +53,14 @@ def depth_pairs(true_mask, true_sets, true_depth, slots, depths):
     visible = np.asarray(true_mask)[:, None] == np.arange(1, num_objects + 1)[:, None, None]
     extents = amodal.flat(true_sets)
     shared = np.rint(extents @ extents.swapaxes(1, 2)).astype(np.int64)
-    owned = np.rint(amodal.flat(visible & true_sets) @ extents.swapaxes(1, 2)).astype(np.int64)  # [b, i, j]: of the overlap of i and j, i shows
+    owned = np.rint(amodal.flat(visible & true_sets) @ extents.swapaxes(1, 2)).astype(
+        np.int64
+    )  # [b, i, j]: of the overlap of i and j, i shows
     first, second = np.triu_indices(num_objects, 1)
 
-    true_order = np.sign(owned[:, second, first] - owned[:, first, second])  # -1: the first is nearer
+    true_order = np.sign(
+        owned[:, second, first] - owned[:, first, second]
+    )  # -1: the first is nearer
     if true_depth is not None:
         true_depth = np.asarray(true_depth, np.float64)
         by_depth = np.sign(true_depth[:, first] - true_depth[:, second]).astype(np.int64)
@@ -64,13 +68,21 @@ def depth_pairs(true_mask, true_sets, true_depth, slots, depths):
 
     has_slot, shows = slots >= 0, visible.any((2, 3))
     depths = np.asarray(depths, np.float64)
-    of_object = np.take_along_axis(depths, np.maximum(slots, 0), axis=1) if depths.shape[1] else np.zeros(slots.shape)
+    of_object = (
+        np.take_along_axis(depths, np.maximum(slots, 0), axis=1)
+        if depths.shape[1]
+        else np.zeros(slots.shape)
+    )
     order = np.sign(of_object[:, first] - of_object[:, second])
     score = np.where(order == 0, 0.5, order == true_order)
     score = np.where(has_slot[:, first] & has_slot[:, second], score, 0.0)
     in_frame = true_sets.any((2, 3))
     return DepthPairs(
-        score, shared[:, first, second], in_frame[:, first] & in_frame[:, second] & (true_order != 0), ~(shows[:, first] & shows[:, second]))
+        score,
+        shared[:, first, second],
+        in_frame[:, first] & in_frame[:, second] & (true_order != 0),
+        ~(shows[:, first] & shows[:, second]),
+    )
 
 
 def counted(pairs, min_overlap):
@@ -125,7 +137,9 @@ def position_errors(true_sets, slots, positions):
     """
     positions = np.asarray(positions, np.float64)
     if positions.ndim != 3 or positions.shape[-1] != 2:
-        raise UserError(f"`positions` must have shape [B, K, 2], row and column. Received: {positions.shape}.")
+        raise UserError(
+            f"`positions` must have shape [B, K, 2], row and column. Received: {positions.shape}."
+        )
     if not positions.shape[1]:
         return np.full(slots.shape, np.nan)
     predicted = np.take_along_axis(positions, np.maximum(slots, 0)[..., None], axis=1)

@@ -61,12 +61,16 @@ class FeatureStatistics:
         """
         features = _checked("features", features)
         if features.shape[1] != len(self.mean):
-            raise UserError(f"`features` must have shape [n, {len(self.mean)}]. Received: {features.shape}.")
+            raise UserError(
+                f"`features` must have shape [n, {len(self.mean)}]. Received: {features.shape}."
+            )
         if not len(features):
             return
         mean = features.mean(0)
         centred, delta, count = features - mean, mean - self.mean, self.count + len(features)
-        self._scatter += centred.T @ centred + np.outer(delta, delta) * (self.count * len(features) / count)
+        self._scatter += centred.T @ centred + np.outer(delta, delta) * (
+            self.count * len(features) / count
+        )
         self.mean = self.mean + delta * (len(features) / count)
         self.count = count
 
@@ -100,12 +104,18 @@ def frechet_distance_of_moments(mean_1, covariance_1, mean_2, covariance_2):
       distance: float, at least 0; of identical distributions 0 up to about 1e-6 tr C1.
     """
     mean_1, mean_2, covariance_1, covariance_2 = (
-        np.asarray(values, np.float64) for values in (mean_1, mean_2, covariance_1, covariance_2))
+        np.asarray(values, np.float64) for values in (mean_1, mean_2, covariance_1, covariance_2)
+    )
     eigenvalues, vectors = np.linalg.eigh(covariance_1)
     root = (vectors * np.sqrt(np.maximum(eigenvalues, 0.0))) @ vectors.T
     product = root @ covariance_2 @ root
     cross = np.sqrt(np.maximum(np.linalg.eigvalsh(0.5 * (product + product.T)), 0.0)).sum()
-    distance = np.square(mean_1 - mean_2).sum() + np.trace(covariance_1) + np.trace(covariance_2) - 2.0 * cross
+    distance = (
+        np.square(mean_1 - mean_2).sum()
+        + np.trace(covariance_1)
+        + np.trace(covariance_2)
+        - 2.0 * cross
+    )
     return float(max(distance, 0.0))
 
 
@@ -114,9 +124,14 @@ def frechet_distance(features_1, features_2):
 
     Biased upward: two sets of N draws of the same d-dimensional standard normal are about d (d + 1) / 2N apart.
     """
-    one, two = (f if isinstance(f, FeatureStatistics) else statistics_of(f) for f in (features_1, features_2))
+    one, two = (
+        f if isinstance(f, FeatureStatistics) else statistics_of(f)
+        for f in (features_1, features_2)
+    )
     if one.mean.shape != two.mean.shape:
-        raise UserError(f"Both sets of features must have the same d. Received: {len(one.mean)} and {len(two.mean)}.")
+        raise UserError(
+            f"Both sets of features must have the same d. Received: {len(one.mean)} and {len(two.mean)}."
+        )
     return frechet_distance_of_moments(one.mean, one.covariance, two.mean, two.covariance)
 
 
@@ -138,13 +153,20 @@ def extrapolated_frechet_distance(features_1, features_2, *, num_points=8, small
     """
     num_rows = _equal_rows(features_1, features_2)
     if num_points < 2 or not 0.0 < smallest < 1.0:
-        raise UserError(f"`num_points` must be at least 2 and `smallest` in (0, 1). Received: {num_points} and {smallest}.")
+        raise UserError(
+            f"`num_points` must be at least 2 and `smallest` in (0, 1). Received: {num_points} and {smallest}."
+        )
     inverse = np.linspace(1.0 / (smallest * num_rows), 1.0 / num_rows, num_points)
     sizes = np.unique(np.maximum(np.rint(1.0 / inverse).astype(np.int64), 2))
     if len(sizes) < 2:
         raise UserError(f"An extrapolation must have more samples. Received: {num_rows}.")
     rng = np.random.default_rng(seed)
-    distances = [frechet_distance(*(f[rng.choice(num_rows, size, replace=False)] for f in (features_1, features_2))) for size in sizes]
+    distances = [
+        frechet_distance(
+            *(f[rng.choice(num_rows, size, replace=False)] for f in (features_1, features_2))
+        )
+        for size in sizes
+    ]
     return float(np.polyfit(1.0 / sizes, distances, 1)[1])
 
 
@@ -166,10 +188,14 @@ def kernel_distance(features_1, features_2):
     """
     one, two = _checked("features_1", features_1), _checked("features_2", features_2)
     if one.shape[1] != two.shape[1]:
-        raise UserError(f"Both sets of features must have the same d. Received: {one.shape[1]} and {two.shape[1]}.")
+        raise UserError(
+            f"Both sets of features must have the same d. Received: {one.shape[1]} and {two.shape[1]}."
+        )
     if not 2 <= min(len(one), len(two)) <= max(len(one), len(two)) <= MAX_KERNEL_ROWS:
-        raise UserError(f"`kernel_distance` takes 2 to {MAX_KERNEL_ROWS:,} rows; use `kernel_distance_of_subsets` for more. "
-                        f"Received: {len(one)} and {len(two)}.")
+        raise UserError(
+            f"`kernel_distance` takes 2 to {MAX_KERNEL_ROWS:,} rows; use `kernel_distance_of_subsets` for more. "
+            f"Received: {len(one)} and {len(two)}."
+        )
 
     def within(rows):
         kernel = _kernel(rows, rows)
@@ -178,7 +204,9 @@ def kernel_distance(features_1, features_2):
     return float(within(one) + within(two) - 2.0 * _kernel(one, two).mean())
 
 
-def kernel_distance_of_subsets(features_1, features_2, *, num_subsets=NUM_SUBSETS, subset_size=SUBSET_SIZE, seed=0):
+def kernel_distance_of_subsets(
+    features_1, features_2, *, num_subsets=NUM_SUBSETS, subset_size=SUBSET_SIZE, seed=0
+):
     """Mean and standard deviation of `kernel_distance` over random subsets, drawn without replacement from each set.
 
     Args:
@@ -192,12 +220,18 @@ def kernel_distance_of_subsets(features_1, features_2, *, num_subsets=NUM_SUBSET
     """
     num_rows = _equal_rows(features_1, features_2)
     if min(num_subsets, subset_size - 1) < 1:
-        raise UserError(f"`num_subsets` must be at least 1 and `subset_size` at least 2. Received: {num_subsets} and {subset_size}.")
+        raise UserError(
+            f"`num_subsets` must be at least 1 and `subset_size` at least 2. Received: {num_subsets} and {subset_size}."
+        )
     if num_rows <= subset_size:
         num_subsets, subset_size = 1, num_rows
     rng = np.random.default_rng(seed)
-    distances = [kernel_distance(*(f[rng.choice(num_rows, subset_size, replace=False)] for f in (features_1, features_2)))
-                 for _ in range(num_subsets)]
+    distances = [
+        kernel_distance(
+            *(f[rng.choice(num_rows, subset_size, replace=False)] for f in (features_1, features_2))
+        )
+        for _ in range(num_subsets)
+    ]
     return float(np.mean(distances)), float(np.std(distances)) if num_subsets > 1 else float("nan")
 
 
@@ -216,7 +250,9 @@ def compare(features_1, features_2, features_name, *, extrapolate=False, seed=0)
     frechet, mmd = statistic_names(features_name)
     result = {frechet: frechet_distance(features_1, features_2)}
     if extrapolate:
-        result[f"{frechet}_extrapolated"] = extrapolated_frechet_distance(features_1, features_2, seed=seed)
+        result[f"{frechet}_extrapolated"] = extrapolated_frechet_distance(
+            features_1, features_2, seed=seed
+        )
     mean, std = kernel_distance_of_subsets(features_1, features_2, seed=seed)
     return {**result, mmd: mean, f"{mmd}_std": std, f"{mmd}_x100": 100.0 * mean}
 
@@ -227,7 +263,9 @@ def _kernel(one, two):
 
 def _equal_rows(one, two):
     if len(one) != len(two):
-        raise UserError(f"Both sets must have equally many samples, because the distances depend on it. Received: {len(one)} and {len(two)}.")
+        raise UserError(
+            f"Both sets must have equally many samples, because the distances depend on it. Received: {len(one)} and {len(two)}."
+        )
     return len(one)
 
 

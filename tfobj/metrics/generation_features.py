@@ -43,12 +43,16 @@ class Features:
         """float32 images [n, H, W, C] in [0, 1], C 1 or 3, any n -> float32 [n, d]; does not depend on how images are batched."""
         images = np.asarray(images, np.float32)
         if images.ndim != 4 or images.shape[-1] not in (1, 3):
-            raise UserError(f"`images` must have shape [n, H, W, 1 or 3]. Received: {images.shape}.")
+            raise UserError(
+                f"`images` must have shape [n, H, W, 1 or 3]. Received: {images.shape}."
+            )
         if not len(images):
             return np.zeros((0, self.num_features), np.float32)
         features = np.asarray(self._function(images), np.float32)
         if features.shape != (len(images), self.num_features):
-            raise UserError(f"The features {self.name!r} must have shape [n, {self.num_features}]. Received: {features.shape}.")
+            raise UserError(
+                f"The features {self.name!r} must have shape [n, {self.num_features}]. Received: {features.shape}."
+            )
         return features
 
 
@@ -72,9 +76,16 @@ def pixel_features(channels, grid=_GRID):
 
     def function(images):
         rows, columns = (_area_weights(size, grid) for size in images.shape[1:3])
-        return np.einsum("ih,nhwc,jw->nijc", rows, images, columns, optimize=True).reshape(len(images), -1)
+        return np.einsum("ih,nhwc,jw->nijc", rows, images, columns, optimize=True).reshape(
+            len(images), -1
+        )
 
-    return Features("pixels", grid * grid * channels, f"{grid}x{grid} area-averaged pixels (a surrogate, not FID or KID)", function)
+    return Features(
+        "pixels",
+        grid * grid * channels,
+        f"{grid}x{grid} area-averaged pixels (a surrogate, not FID or KID)",
+        function,
+    )
 
 
 def _area_weights(size, grid):
@@ -95,8 +106,12 @@ def random_conv_features(channels, seed=_SEED):
 
     rng, layers, fan_in = np.random.default_rng(seed), [], channels
     for width in _WIDTHS:
-        kernel = rng.standard_normal((_KERNEL, _KERNEL, fan_in, width)) * math.sqrt(2.0 / (_KERNEL * _KERNEL * fan_in))
-        layers.append((kernel.astype(np.float32), (0.5 * rng.standard_normal(width)).astype(np.float32)))
+        kernel = rng.standard_normal((_KERNEL, _KERNEL, fan_in, width)) * math.sqrt(
+            2.0 / (_KERNEL * _KERNEL * fan_in)
+        )
+        layers.append(
+            (kernel.astype(np.float32), (0.5 * rng.standard_normal(width)).astype(np.float32))
+        )
         fan_in = width
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, channels])], autograph=False)
@@ -107,7 +122,12 @@ def random_conv_features(channels, seed=_SEED):
             means.append(tf.reduce_mean(x, [1, 2]))
         return tf.concat(means, -1)
 
-    return Features("random_conv", sum(_WIDTHS), f"random convolutions, seed {seed} (a surrogate, not FID or KID)", lambda images: function(images).numpy())
+    return Features(
+        "random_conv",
+        sum(_WIDTHS),
+        f"random convolutions, seed {seed} (a surrogate, not FID or KID)",
+        lambda images: function(images).numpy(),
+    )
 
 
 def inception_features(path):
@@ -125,10 +145,14 @@ def inception_features(path):
     Raises:
       UserError: nothing there, or something else; says where the file comes from.
     """
-    hint = ("classify_image_graph_def.pb of inception-2015-12-05.tgz (download.tensorflow.org/models/image/imagenet), or a SavedModel of it; "
-            "without it use the surrogates --features=random_conv or pixels, whose distances are not FID and KID")
+    hint = (
+        "classify_image_graph_def.pb of inception-2015-12-05.tgz (download.tensorflow.org/models/image/imagenet), or a SavedModel of it; "
+        "without it use the surrogates --features=random_conv or pixels, whose distances are not FID and KID"
+    )
     if path is None or not pathlib.Path(path).exists():
-        raise UserError(f"`inception_weights` must be the 2015 Inception graph: {hint}. Received: {path}.")
+        raise UserError(
+            f"`inception_weights` must be the 2015 Inception graph: {hint}. Received: {path}."
+        )
     path = pathlib.Path(path)
     try:
         network = _saved_model(path) if path.is_dir() else _frozen_graph(path)
@@ -136,16 +160,22 @@ def inception_features(path):
         if math.prod(shape) != NUM_INCEPTION_FEATURES:
             raise ValueError(f"its features have shape {shape}")
     except Exception as e:  # every kind of broken file has its own
-        raise UserError(f"`inception_weights` must be the 2015 Inception graph: {hint}. Received: {path} ({first_line(e)}).") from e
+        raise UserError(
+            f"`inception_weights` must be the 2015 Inception graph: {hint}. Received: {path} ({first_line(e)})."
+        ) from e
 
     import tensorflow as tf
 
     def function(images):
         images = tf.broadcast_to(images, [*images.shape[:3], 3])  # gray is shown in three channels
-        enlarged = tf.raw_ops.ResizeBilinear(images=images, size=[INCEPTION_SIZE] * 2, align_corners=False, half_pixel_centers=False)
+        enlarged = tf.raw_ops.ResizeBilinear(
+            images=images, size=[INCEPTION_SIZE] * 2, align_corners=False, half_pixel_centers=False
+        )
         return np.reshape(network((255.0 * enlarged.numpy() - 128.0) / 128.0), [len(images), -1])
 
-    return Features(generation.INCEPTION, NUM_INCEPTION_FEATURES, f"pool_3 of {path.name}", function)
+    return Features(
+        generation.INCEPTION, NUM_INCEPTION_FEATURES, f"pool_3 of {path.name}", function
+    )
 
 
 def _frozen_graph(path):
@@ -163,7 +193,9 @@ def _frozen_graph(path):
     with graph.as_default():
         images = tf.compat.v1.placeholder(tf.float32, [None, INCEPTION_SIZE, INCEPTION_SIZE, 3])
         # In place of the graph's own decoder, whose batch is always one image.
-        output = tf.graph_util.import_graph_def(graph_def, {f"{_INPUT}:0": images}, [f"{_OUTPUT}:0"], name="inception")[0]
+        output = tf.graph_util.import_graph_def(
+            graph_def, {f"{_INPUT}:0": images}, [f"{_OUTPUT}:0"], name="inception"
+        )[0]
     session = tf.compat.v1.Session(graph=graph)
     return lambda scaled: session.run(output, {images: scaled})
 

@@ -83,7 +83,9 @@ def slot_health(masks, kl_per_slot=None, attention=None, layer_kl=None, *, min_s
         kl = tf.cast(kl_per_slot, tf.float32)
         if kl.shape.rank == 3:
             per_latent = tf.reduce_mean(kl, axis=[0, 1])
-            health["active_latents"] = tf.reduce_sum(tf.cast(per_latent > ACTIVE_LATENT_KL, tf.float32))
+            health["active_latents"] = tf.reduce_sum(
+                tf.cast(per_latent > ACTIVE_LATENT_KL, tf.float32)
+            )
             kl = tf.reduce_sum(kl, -1)
         health["kl_slot_mean"] = tf.reduce_mean(kl)
         health["kl_slot_max"] = tf.reduce_mean(tf.reduce_max(kl, -1))
@@ -97,7 +99,15 @@ def slot_health(masks, kl_per_slot=None, attention=None, layer_kl=None, *, min_s
     return health
 
 
-def diagnose(health, *, num_slots, step, steps_without_improvement=0, constraint_missed=0.0, warmup_steps=WARMUP_STEPS):
+def diagnose(
+    health,
+    *,
+    num_slots,
+    step,
+    steps_without_improvement=0,
+    constraint_missed=0.0,
+    warmup_steps=WARMUP_STEPS,
+):
     """Says in plain words what looks wrong and what has helped others.
 
     Args:
@@ -141,7 +151,11 @@ def diagnose(health, *, num_slots, step, steps_without_improvement=0, constraint
             "noise scale so large, that one is enough. Try a smaller noise scale, a smaller latent or component decoder, more "
             "refinement steps, or another seed (one seed in five fails in published runs)."
         )
-    if not uniform and num_slots > 1 and beyond("image_dependence", MIN_IMAGE_DEPENDENCE, below=True):
+    if (
+        not uniform
+        and num_slots > 1
+        and beyond("image_dependence", MIN_IMAGE_DEPENDENCE, below=True)
+    ):
         warnings.append(
             f"The segmentation is the same for every image (only {_percent(health['image_dependence'])} of the pixels "
             "change owner): slots divide the plane, not the scene. Check that images differ and reach the encoder, and "
@@ -170,7 +184,9 @@ def diagnose(health, *, num_slots, step, steps_without_improvement=0, constraint
 
 def _empty_layers(health, collapsed):
     """Returns the sentence about stochastic layers that hold (almost) nothing, unless `collapsed`, which says it of all."""
-    layers = sorted(int(name.removeprefix("layer_kl_")) for name in health if name.startswith("layer_kl_"))
+    layers = sorted(
+        int(name.removeprefix("layer_kl_")) for name in health if name.startswith("layer_kl_")
+    )
     empty = [i for i in layers if health[f"layer_kl_{i}"] <= MIN_KL_PER_SLOT]
     if not empty or (collapsed and empty == layers):
         return []
@@ -185,7 +201,10 @@ def _empty_layers(health, collapsed):
 
 def _constraint(health, missed):
     """Returns the sentence about a GECO constraint that is out of reach, or met without any information."""
-    multiplier, slack = health.get("geco_multiplier", math.nan), health.get("geco_constraint", math.nan)
+    multiplier, slack = (
+        health.get("geco_multiplier", math.nan),
+        health.get("geco_constraint", math.nan),
+    )
     if slack > 0.0 and multiplier >= MULTIPLIER_CEILING:
         sentence = (
             f"GECO target too easy: it is met by {slack:.3g} nats although the KL weighs {multiplier:.2g}, so that latents cannot "

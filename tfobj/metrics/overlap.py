@@ -27,7 +27,9 @@ def iou_from_table(table):
     return table / np.maximum(union, 1)
 
 
-def segmentation_covering_from_table(table, *, foreground_only=True, size_weighted=False, empty_value=np.nan):
+def segmentation_covering_from_table(
+    table, *, foreground_only=True, size_weighted=False, empty_value=np.nan
+):
     """How well the best predicted segment covers each true one; a predicted segment may serve several.
 
         best_i = max_j IoU_ij
@@ -57,7 +59,13 @@ def segmentation_covering_from_table(table, *, foreground_only=True, size_weight
 
 
 def segmentation_covering(
-    true, predicted, *, foreground_only=True, size_weighted=False, level="sequence", empty_value=np.nan
+    true,
+    predicted,
+    *,
+    foreground_only=True,
+    size_weighted=False,
+    level="sequence",
+    empty_value=np.nan,
 ):
     """Segmentation covering of every image or video; see `segmentation_covering_from_table`.
 
@@ -85,7 +93,9 @@ def mean_best_overlap(true, predicted, *, level="sequence", empty_value=np.nan):
 def iou_from_table_on_device(table):
     """`iou_from_table` in the graph: float32 [..., L, K] counts -> float32 [..., L, K]."""
     table = tf.cast(table, tf.float32)
-    union = tf.reduce_sum(table, -1, keepdims=True) + tf.reduce_sum(table, -2, keepdims=True) - table
+    union = (
+        tf.reduce_sum(table, -1, keepdims=True) + tf.reduce_sum(table, -2, keepdims=True) - table
+    )
     return table / tf.maximum(union, 1.0)
 
 

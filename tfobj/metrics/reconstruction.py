@@ -29,7 +29,9 @@ def mean_squared_error(image, recon):
     return squared.mean(axis=tuple(range(1, squared.ndim)))
 
 
-def foreground_mean_squared_error(image, recon, true, *, normalise="foreground", ignore_label=IGNORE_LABEL):
+def foreground_mean_squared_error(
+    image, recon, true, *, normalise="foreground", ignore_label=IGNORE_LABEL
+):
     """Squared error on the pixels of true objects.
 
     Args:
@@ -83,5 +85,7 @@ def _squared_error(image, recon):
             f"`image` and `recon` must have one shape [B, (T,) H, W, C]. Received: {image.shape} and {recon.shape}."
         )
     if image.dtype.kind != "f" or recon.dtype.kind != "f":
-        raise UserError(f"`image` and `recon` must be floats in [0, 1]. Received: {image.dtype} and {recon.dtype}.")
+        raise UserError(
+            f"`image` and `recon` must be floats in [0, 1]. Received: {image.dtype} and {recon.dtype}."
+        )
     return np.square(image.astype(np.float64) - recon.astype(np.float64))

@@ -61,8 +61,20 @@ class SceneScorer:
         self._batches, self._counts = [], []
 
     def update(
-        self, *, image, recon, masks, true_mask=None, amodal_masks=None, depths=None, positions=None, background_slot=None,
-        true_amodal_masks=None, true_depth=None, extra=None, valid=None,
+        self,
+        *,
+        image,
+        recon,
+        masks,
+        true_mask=None,
+        amodal_masks=None,
+        depths=None,
+        positions=None,
+        background_slot=None,
+        true_amodal_masks=None,
+        true_depth=None,
+        extra=None,
+        valid=None,
     ):
         """Scores one batch.
 
@@ -85,20 +97,35 @@ class SceneScorer:
         image = np.asarray(image)
         keep = np.ones(len(image), bool) if valid is None else np.asarray(valid).astype(bool)
         if keep.shape != (len(image),):
-            raise UserError(f"`valid` must have shape [{len(image)}], one entry per scene. Received: {keep.shape}.")
+            raise UserError(
+                f"`valid` must have shape [{len(image)}], one entry per scene. Received: {keep.shape}."
+            )
         image, recon = image[keep].astype(np.float32), np.asarray(recon)[keep].astype(np.float32)
         frame_mse = video.frame_mean_squared_error(image, recon) if image.ndim == 5 else None
-        mse = reconstruction.mean_squared_error(image, recon) if frame_mse is None else frame_mse.mean(-1)
+        mse = (
+            reconstruction.mean_squared_error(image, recon)
+            if frame_mse is None
+            else frame_mse.mean(-1)
+        )
         columns = {"mse": mse, "psnr": reconstruction.psnr(mse)}
         if frame_mse is not None:
             columns |= _named("mse", video.prefix_means(frame_mse, self._prefixes))
         if true_mask is not None:
-            columns |= self._mask_scores(image, recon, np.asarray(masks)[keep], np.asarray(true_mask)[keep])
+            columns |= self._mask_scores(
+                image, recon, np.asarray(masks)[keep], np.asarray(true_mask)[keep]
+            )
         counts = {}
         if true_mask is not None and amodal_masks is not None:
-            predicted = [None if values is None else amodal.without_slot(np.asarray(values)[keep], background_slot)
-                         for values in (amodal_masks, depths, positions)]
-            truth = [None if values is None else np.asarray(values)[keep] for values in (true_mask, true_amodal_masks, true_depth)]
+            predicted = [
+                None
+                if values is None
+                else amodal.without_slot(np.asarray(values)[keep], background_slot)
+                for values in (amodal_masks, depths, positions)
+            ]
+            truth = [
+                None if values is None else np.asarray(values)[keep]
+                for values in (true_mask, true_amodal_masks, true_depth)
+            ]
             scores, counts = self._amodal_scores(*predicted, *truth)
             columns |= scores
         for name, values in (extra or {}).items():
@@ -110,7 +137,9 @@ class SceneScorer:
             columns[name] = values[keep]
         if self._batches and set(columns) != set(self._batches[0]):
             differing = sorted(set(columns) ^ set(self._batches[0]))
-            raise UserError(f"`update` must give the same columns for every batch. Received a change in: {differing}.")
+            raise UserError(
+                f"`update` must give the same columns for every batch. Received a change in: {differing}."
+            )
         self._batches.append(columns)
         self._counts.append(counts)
 
@@ -128,7 +157,10 @@ class SceneScorer:
             table = frames.sum(1)
         else:
             counts = {"num_predicted": masks.shape[-4], "ignore_label": self._ignore_label}
-            frames, table = None, clustering.contingency_table(true, clustering.segment_ids(masks), **counts)
+            frames, table = (
+                None,
+                clustering.contingency_table(true, clustering.segment_ids(masks), **counts),
+            )
 
         def rand_index(tables, foreground_only):
             return clustering.adjusted_rand_index_from_table(
@@ -141,7 +173,9 @@ class SceneScorer:
                 by_frame = rand_index(frames, foreground_only)
                 columns[f"{name}_frame"] = clustering.mean_over_defined(by_frame)
                 columns |= _named(f"{name}_frame", video.prefix_means(by_frame, self._prefixes))
-            prefixes = video.prefix_rand_index(frames, self._prefixes, foreground_only=True, empty_value=self._empty_value)
+            prefixes = video.prefix_rand_index(
+                frames, self._prefixes, foreground_only=True, empty_value=self._empty_value
+            )
             columns |= _named("fg_ari", prefixes)
         columns["msc"] = overlap.segmentation_covering_from_table(table)
         columns["msc_all"] = overlap.segmentation_covering_from_table(table, foreground_only=False)
@@ -157,39 +191,66 @@ class SceneScorer:
         """Returns columns, and the numbers of objects and pairs that they are means of: two dicts of float64 [B]."""
         sets = amodal.amodal_sets(amodal_masks)
         if true.shape != (len(sets), *sets.shape[2:]):
-            raise UserError(f"`true_mask` must have the resolution of `amodal_masks`, {sets.shape[2:]}. Received: {true.shape}.")
+            raise UserError(
+                f"`true_mask` must have the resolution of `amodal_masks`, {sets.shape[2:]}. Received: {true.shape}."
+            )
         if depths is None:
             raise UserError("`depths` must be given with `amodal_masks`. Received: None.")
-        labelled = true if self._ignore_label is None else np.where(true == self._ignore_label, 0, true)
+        labelled = (
+            true if self._ignore_label is None else np.where(true == self._ignore_label, 0, true)
+        )
         num_objects = int(labelled.max(initial=0))
         if true_amodal_masks is not None:
-            if true_amodal_masks.ndim != 4 or true_amodal_masks.shape[2:] != sets.shape[2:] or true_amodal_masks.shape[1] <= num_objects:
-                raise UserError(f"`true_amodal_masks` must have shape [B, N, {sets.shape[2]}, {sets.shape[3]}] with N more than every id in "
-                                f"`true_mask`, {num_objects}. Received: {true_amodal_masks.shape}.")
+            if (
+                true_amodal_masks.ndim != 4
+                or true_amodal_masks.shape[2:] != sets.shape[2:]
+                or true_amodal_masks.shape[1] <= num_objects
+            ):
+                raise UserError(
+                    f"`true_amodal_masks` must have shape [B, N, {sets.shape[2]}, {sets.shape[3]}] with N more than every id in "
+                    f"`true_mask`, {num_objects}. Received: {true_amodal_masks.shape}."
+                )
             num_objects = true_amodal_masks.shape[1] - 1
-        iou, present = amodal.modal_iou(true, amodal.modal_ids(sets, depths), num_objects, sets.shape[1], self._ignore_label)
+        iou, present = amodal.modal_iou(
+            true, amodal.modal_ids(sets, depths), num_objects, sets.shape[1], self._ignore_label
+        )
         slots = amodal.match_present(iou, present)
-        columns = {"object_miou": clustering.mean_over_defined(amodal.iou_of_matching(iou, present, slots))}
+        columns = {
+            "object_miou": clustering.mean_over_defined(amodal.iou_of_matching(iou, present, slots))
+        }
         counts = {}
         if true_amodal_masks is not None:
             true_sets = true_amodal_masks[:, 1:]
             of_objects = {"aiou": amodal.matched_amodal_iou(true_sets, sets)}
             if positions is not None:
-                of_objects["position_error"] = depth_order.position_errors(true_sets, slots, positions)
+                of_objects["position_error"] = depth_order.position_errors(
+                    true_sets, slots, positions
+                )
             for name, values in of_objects.items():
-                columns[name], counts[f"{name}_objects"] = clustering.mean_over_defined(values), (~np.isnan(values)).sum(-1)
-            pairs = depth_order.depth_pairs(true, true_sets, None if true_depth is None else true_depth[:, 1:], slots, depths)
+                columns[name], counts[f"{name}_objects"] = (
+                    clustering.mean_over_defined(values),
+                    (~np.isnan(values)).sum(-1),
+                )
+            pairs = depth_order.depth_pairs(
+                true, true_sets, None if true_depth is None else true_depth[:, 1:], slots, depths
+            )
             for threshold in depth_order.MIN_OVERLAPS:
                 name, counted = f"dpa_{threshold}", depth_order.counted(pairs, threshold)
                 columns[name] = depth_order.depth_pair_accuracy(pairs, threshold)
-                counts[f"{name}_pairs"], counts[f"{name}_hidden_pairs"] = counted.sum(-1), (counted & pairs.hidden).sum(-1)
+                counts[f"{name}_pairs"], counts[f"{name}_hidden_pairs"] = (
+                    counted.sum(-1),
+                    (counted & pairs.hidden).sum(-1),
+                )
         return columns, counts
 
     def table(self):
         """name -> float64 [num_scenes], scenes in the order in which they came; NaN = undefined."""
         if not self._batches:
             return {}
-        return {name: np.concatenate([batch[name] for batch in self._batches]) for name in self._batches[0]}
+        return {
+            name: np.concatenate([batch[name] for batch in self._batches])
+            for name in self._batches[0]
+        }
 
     def summary(self):
         """Flat dict of numbers, as `evaluation.json` holds them.
@@ -216,17 +277,27 @@ class SceneScorer:
             summary["miou_micro"] = _micro(table["miou"], table["num_objects"])
         if "object_miou" in table:
             summary["object_miou_micro"] = _micro(table["object_miou"], table["num_objects"])
-        counts = {name: np.concatenate([counts[name] for counts in self._counts]) for name in (self._counts or [{}])[0]}
+        counts = {
+            name: np.concatenate([counts[name] for counts in self._counts])
+            for name in (self._counts or [{}])[0]
+        }
         for name, count in counts.items():
             summary[name] = int(count.sum())
         for name in table:
-            things = next((count for thing in ("objects", "pairs") if (count := f"{name}_{thing}") in counts), None)
+            things = next(
+                (count for thing in ("objects", "pairs") if (count := f"{name}_{thing}") in counts),
+                None,
+            )
             if things:
                 summary[f"{name}_micro"] = _micro(table[name], counts[things])
             if f"{name}_hidden_pairs" in counts:
                 # Hidden pairs add nothing to the sum of scores.
                 visible = summary[things] - summary[f"{name}_hidden_pairs"]
-                summary[f"{name}_visible"] = summary[f"{name}_micro"] * summary[things] / visible if visible else float("nan")
+                summary[f"{name}_visible"] = (
+                    summary[f"{name}_micro"] * summary[things] / visible
+                    if visible
+                    else float("nan")
+                )
         return summary
 
     def write_csv(self, path):

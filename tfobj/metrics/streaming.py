@@ -40,7 +40,9 @@ class SceneMean(keras.metrics.Metric):
 
     def result(self):
         """Mean over scenes, float32 scalar; 0 before the first defined scene."""
-        return tf.math.divide_no_nan(tf.convert_to_tensor(self.total), tf.convert_to_tensor(self.count))
+        return tf.math.divide_no_nan(
+            tf.convert_to_tensor(self.total), tf.convert_to_tensor(self.count)
+        )
 
 
 class _MaskScore(SceneMean):
@@ -52,7 +54,9 @@ class _MaskScore(SceneMean):
 
     def score(self, y_true, y_pred):
         predicted = clustering_graph.segment_ids_on_device(y_pred)
-        table = clustering_graph.contingency_table_on_device(y_true, predicted, self.num_true, y_pred.shape[-4])
+        table = clustering_graph.contingency_table_on_device(
+            y_true, predicted, self.num_true, y_pred.shape[-4]
+        )
         return self.score_of_table(table)
 
     def get_config(self):
@@ -66,7 +70,9 @@ class ForegroundARI(_MaskScore):
         super().__init__(num_true, name, dtype)
 
     def score_of_table(self, table):
-        return clustering_graph.adjusted_rand_index_from_table_on_device(table, foreground_only=True)
+        return clustering_graph.adjusted_rand_index_from_table_on_device(
+            table, foreground_only=True
+        )
 
 
 class AdjustedRandIndex(_MaskScore):

@@ -35,12 +35,30 @@ MIN_PIXELS = 5
 BACKGROUND_IOU = 0.2
 """Slots beyond this IoU with the true background are background under "overlap" (Weis 2021)."""
 
-_EVENTS = ("num_switches", "num_false_positives", "num_misses", "num_detections", "num_objects", "num_predictions", "num_unique_objects",
-           "mostly_tracked", "mostly_lost", "idtp", "motp")
+_EVENTS = (
+    "num_switches",
+    "num_false_positives",
+    "num_misses",
+    "num_detections",
+    "num_objects",
+    "num_predictions",
+    "num_unique_objects",
+    "mostly_tracked",
+    "mostly_lost",
+    "idtp",
+    "motp",
+)
 
 
 def tracking_scores(
-    true, predicted, *, num_slots=None, background="largest", iou_threshold=0.5, min_pixels=MIN_PIXELS, ignore_label=IGNORE_LABEL
+    true,
+    predicted,
+    *,
+    num_slots=None,
+    background="largest",
+    iou_threshold=0.5,
+    min_pixels=MIN_PIXELS,
+    ignore_label=IGNORE_LABEL,
 ):
     """Scores every clip as a tracking of its objects by slots.
 
@@ -76,7 +94,9 @@ def tracking_scores(
     motmetrics = _motmetrics()
     if not 0.0 < iou_threshold <= 1.0:
         raise UserError(f"`iou_threshold` must be in (0, 1]. Received: {iou_threshold}.")
-    tables = clustering.contingency_table(true, predicted, num_predicted=num_slots, ignore_label=ignore_label, level="frame")
+    tables = clustering.contingency_table(
+        true, predicted, num_predicted=num_slots, ignore_label=ignore_label, level="frame"
+    )
     iou = overlap.iou_from_table(tables)
     present = tables.sum(-1)[..., 1:] > min_pixels
     hypotheses = (tables.sum(-2) > min_pixels) & ~_background_slots(tables, iou, background)
@@ -88,16 +108,26 @@ def tracking_scores(
         for t in range(tables.shape[1]):
             objects, slots = np.flatnonzero(present[b, t]), np.flatnonzero(hypotheses[b, t])
             events.update(objects, slots, distances[b, t][np.ix_(objects, slots)], frameid=t)
-        for name, value in host.compute(events, metrics=list(_EVENTS), return_dataframe=False).items():
+        for name, value in host.compute(
+            events, metrics=list(_EVENTS), return_dataframe=False
+        ).items():
             found[name][b] = value
     counts = {
-        "id_switches": found["num_switches"], "false_positives": found["num_false_positives"], "misses": found["num_misses"],
-        "num_tracks": found["num_unique_objects"], "num_appearances": found["num_objects"], "num_hypotheses": found["num_predictions"],
-        "num_pairs": found["num_detections"], "num_identified": found["idtp"],
+        "id_switches": found["num_switches"],
+        "false_positives": found["num_false_positives"],
+        "misses": found["num_misses"],
+        "num_tracks": found["num_unique_objects"],
+        "num_appearances": found["num_objects"],
+        "num_hypotheses": found["num_predictions"],
+        "num_pairs": found["num_detections"],
+        "num_identified": found["idtp"],
     }
     return {
-        "mota": _mota(counts), "motp": 1.0 - found["motp"], "idf1": _idf1(counts),
-        "mostly_tracked": _ratio(found["mostly_tracked"], counts["num_tracks"]), "mostly_lost": _ratio(found["mostly_lost"], counts["num_tracks"]),
+        "mota": _mota(counts),
+        "motp": 1.0 - found["motp"],
+        "idf1": _idf1(counts),
+        "mostly_tracked": _ratio(found["mostly_tracked"], counts["num_tracks"]),
+        "mostly_lost": _ratio(found["mostly_lost"], counts["num_tracks"]),
         **counts,
     }
 
@@ -113,8 +143,16 @@ def tracking_micro(columns):
         id_switches_micro, false_positives_micro, misses_micro, per appearance, so that MOTA is 1 minus their sum.
     """
     columns = {name: np.asarray(values, np.float64) for name, values in columns.items()}
-    totals = {name: columns[name].sum() for name in columns if name.startswith("num_") or name in ("id_switches", "false_positives", "misses")}
-    micro = {"mota": _mota(totals), "motp": _ratio(_total(columns["motp"], columns["num_pairs"]), totals["num_pairs"]), "idf1": _idf1(totals)}
+    totals = {
+        name: columns[name].sum()
+        for name in columns
+        if name.startswith("num_") or name in ("id_switches", "false_positives", "misses")
+    }
+    micro = {
+        "mota": _mota(totals),
+        "motp": _ratio(_total(columns["motp"], columns["num_pairs"]), totals["num_pairs"]),
+        "idf1": _idf1(totals),
+    }
     for name in ("mostly_tracked", "mostly_lost"):
         micro[name] = _ratio(_total(columns[name], columns["num_tracks"]), totals["num_tracks"])
     for name in ("id_switches", "false_positives", "misses"):
@@ -129,7 +167,9 @@ def _background_slots(tables, iou, background):
         return np.zeros(num_slots, bool)
     if isinstance(background, numbers.Integral):
         if not -num_slots <= background < num_slots:
-            raise UserError(f"`background` must be the index of one of {num_slots} slots; `num_slots` says how many. Received: {background}.")
+            raise UserError(
+                f"`background` must be the index of one of {num_slots} slots; `num_slots` says how many. Received: {background}."
+            )
         return np.arange(num_slots) == background % num_slots
     if background == "largest":
         return np.arange(num_slots) == tables.sum((1, 2)).argmax(-1)[:, None, None]
@@ -139,11 +179,16 @@ def _background_slots(tables, iou, background):
 
 
 def _mota(counts):
-    return 1.0 - _ratio(counts["misses"] + counts["false_positives"] + counts["id_switches"], counts["num_appearances"])
+    return 1.0 - _ratio(
+        counts["misses"] + counts["false_positives"] + counts["id_switches"],
+        counts["num_appearances"],
+    )
 
 
 def _idf1(counts):
-    return _ratio(2.0 * counts["num_identified"], counts["num_appearances"] + counts["num_hypotheses"])
+    return _ratio(
+        2.0 * counts["num_identified"], counts["num_appearances"] + counts["num_hypotheses"]
+    )
 
 
 def _ratio(share, total):
@@ -159,5 +204,7 @@ def _motmetrics():
     try:
         import motmetrics
     except ImportError as e:
-        raise UserError(f"Tracking scores need py-motmetrics: pip install 'tfobj[video]'. ({e})") from e
+        raise UserError(
+            f"Tracking scores need py-motmetrics: pip install 'tfobj[video]'. ({e})"
+        ) from e
     return motmetrics

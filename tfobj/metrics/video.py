@@ -42,19 +42,39 @@ def frame_tables(true, masks, *, ignore_label=IGNORE_LABEL):
       tables: int64 [B, T, L, K]; L is one more than the largest true id of the batch.
     """
     true, masks = np.asarray(true), np.asarray(masks)
-    if masks.ndim != 6 or masks.shape[-1] != 1 or true.shape != (*masks.shape[:2], *masks.shape[3:5]):
-        raise UserError(f"`true` and `masks` must have shapes [B, T, H, W] and [B, T, K, H, W, 1]. Received: {true.shape} and {masks.shape}.")
-    num_true = int(true.max(initial=0, where=True if ignore_label is None else true != ignore_label)) + 1
-    counts = {"num_true": num_true, "num_predicted": masks.shape[2], "ignore_label": ignore_label, "level": "frame"}
+    if (
+        masks.ndim != 6
+        or masks.shape[-1] != 1
+        or true.shape != (*masks.shape[:2], *masks.shape[3:5])
+    ):
+        raise UserError(
+            f"`true` and `masks` must have shapes [B, T, H, W] and [B, T, K, H, W, 1]. Received: {true.shape} and {masks.shape}."
+        )
+    num_true = (
+        int(true.max(initial=0, where=True if ignore_label is None else true != ignore_label)) + 1
+    )
+    counts = {
+        "num_true": num_true,
+        "num_predicted": masks.shape[2],
+        "ignore_label": ignore_label,
+        "level": "frame",
+    }
     # One clip at a time: for 32 clips of 40 frames of 64x64 a quarter less time, and a 32nd of the memory, than all at once.
-    tables = [clustering.contingency_table(t[None], clustering.segment_ids(m[None]), **counts)[0] for t, m in zip(true, masks, strict=True)]
+    tables = [
+        clustering.contingency_table(t[None], clustering.segment_ids(m[None]), **counts)[0]
+        for t, m in zip(true, masks, strict=True)
+    ]
     return np.array(tables, np.int64).reshape(*true.shape[:2], num_true, masks.shape[2])
 
 
-def frame_rand_index(true, masks, *, foreground_only=False, empty_value=np.nan, ignore_label=IGNORE_LABEL):
+def frame_rand_index(
+    true, masks, *, foreground_only=False, empty_value=np.nan, ignore_label=IGNORE_LABEL
+):
     """ARI (FG-ARI with `foreground_only`) of every frame: float64 [B, T]; arguments as of `frame_tables`."""
     tables = frame_tables(true, masks, ignore_label=ignore_label)
-    return clustering.adjusted_rand_index_from_table(tables, foreground_only=foreground_only, empty_value=empty_value)
+    return clustering.adjusted_rand_index_from_table(
+        tables, foreground_only=foreground_only, empty_value=empty_value
+    )
 
 
 def frame_mean_squared_error(image, recon):
@@ -69,8 +89,13 @@ def frame_mean_squared_error(image, recon):
     """
     image, recon = np.asarray(image), np.asarray(recon)
     if image.ndim != 5 or image.shape != recon.shape:
-        raise UserError(f"`image` and `recon` must have one shape [B, T, H, W, C]. Received: {image.shape} and {recon.shape}.")
-    errors = [reconstruction.mean_squared_error(frames, recons) for frames, recons in zip(image, recon, strict=True)]
+        raise UserError(
+            f"`image` and `recon` must have one shape [B, T, H, W, C]. Received: {image.shape} and {recon.shape}."
+        )
+    errors = [
+        reconstruction.mean_squared_error(frames, recons)
+        for frames, recons in zip(image, recon, strict=True)
+    ]
     return np.array(errors, np.float64).reshape(image.shape[:2])
 
 
@@ -85,7 +110,10 @@ def prefix_means(scores, lengths=PREFIXES):
       means: dict of length -> float64 [B]; NaN where none of these frames is defined.
     """
     scores = np.asarray(scores, np.float64)
-    return {length: clustering.mean_over_defined(scores[:, :length]) for length in _lengths(lengths, scores.shape[1])}
+    return {
+        length: clustering.mean_over_defined(scores[:, :length])
+        for length in _lengths(lengths, scores.shape[1])
+    }
 
 
 def prefix_rand_index(tables, lengths=PREFIXES, *, foreground_only=False, empty_value=np.nan):
@@ -101,13 +129,24 @@ def prefix_rand_index(tables, lengths=PREFIXES, *, foreground_only=False, empty_
     """
     lengths, so_far = _lengths(lengths, np.shape(tables)[1]), np.cumsum(tables, axis=1)
     return {
-        length: clustering.adjusted_rand_index_from_table(so_far[:, length - 1], foreground_only=foreground_only, empty_value=empty_value)
+        length: clustering.adjusted_rand_index_from_table(
+            so_far[:, length - 1], foreground_only=foreground_only, empty_value=empty_value
+        )
         for length in lengths
     }
 
 
 def prediction_scores(
-    image, recon, masks=None, true=None, *, num_observed=0, horizons=HORIZONS, cumulative=False, empty_value=np.nan, ignore_label=IGNORE_LABEL
+    image,
+    recon,
+    masks=None,
+    true=None,
+    *,
+    num_observed=0,
+    horizons=HORIZONS,
+    cumulative=False,
+    empty_value=np.nan,
+    ignore_label=IGNORE_LABEL,
 ):
     """Scores of predicted frames by how far ahead they lie; the dict fits `SceneScorer.update(extra=...)`.
 
@@ -130,18 +169,28 @@ def prediction_scores(
     error = frame_mean_squared_error(image, recon)
     num_frames = error.shape[1]
     if not 0 <= num_observed < max(num_frames, 1):
-        raise UserError(f"`num_observed` must be at least 0 and less than the {num_frames} frames given. Received: {num_observed}.")
+        raise UserError(
+            f"`num_observed` must be at least 0 and less than the {num_frames} frames given. Received: {num_observed}."
+        )
     if (masks is None) != (true is None):
         raise UserError("`masks` and `true` must be given together. Received: one of them.")
     scores = {"mse": error}
     if masks is not None:
         if np.shape(masks)[:2] != error.shape:
-            raise UserError(f"`masks` must have the clips and frames of `image`, {error.shape}. Received: {np.shape(masks)[:2]}.")
-        scores["fg_ari"] = frame_rand_index(true, masks, foreground_only=True, empty_value=empty_value, ignore_label=ignore_label)
+            raise UserError(
+                f"`masks` must have the clips and frames of `image`, {error.shape}. Received: {np.shape(masks)[:2]}."
+            )
+        scores["fg_ari"] = frame_rand_index(
+            true, masks, foreground_only=True, empty_value=empty_value, ignore_label=ignore_label
+        )
     columns = {}
     for name, values in scores.items():
         values = values[:, num_observed:]
-        at = prefix_means(values, horizons) if cumulative else {h: values[:, h - 1] for h in _lengths(horizons, values.shape[1])}
+        at = (
+            prefix_means(values, horizons)
+            if cumulative
+            else {h: values[:, h - 1] for h in _lengths(horizons, values.shape[1])}
+        )
         columns |= {f"{name}_ahead_{h}": column for h, column in at.items()}
     return columns
 

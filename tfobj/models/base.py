@@ -35,7 +35,9 @@ class SceneConfig(Config):
     """Whether the model takes clips [B, T, H, W, C], and its outputs have the axis T."""
 
     def __post_init__(self):
-        require(min(self.image_size) >= 1, "model.image_size", "two positive numbers", self.image_size)
+        require(
+            min(self.image_size) >= 1, "model.image_size", "two positive numbers", self.image_size
+        )
         require(self.channels in (1, 3), "model.channels", "1 or 3", self.channels)
         check_num_slots(self.num_slots, self.minimum_slots)
         check_num_steps(self.num_steps, self.minimum_steps)
@@ -161,8 +163,10 @@ class SceneModel(keras.Model):
     def resolve_call(self, image, num_slots, num_steps, seed):
         """Fills the defaults of `call` and checks static facts; returns (num_slots, num_steps, seed)."""
         if self.slots_are_fixed and num_slots is not None and num_slots != self.config.num_slots:
-            raise ValueError(f"`num_slots` of {type(self).__name__} is fixed at construction to {self.config.num_slots}. "
-                             f"Received: num_slots={num_slots}.")
+            raise ValueError(
+                f"`num_slots` of {type(self).__name__} is fixed at construction to {self.config.num_slots}. "
+                f"Received: num_slots={num_slots}."
+            )
         num_slots = self.config.num_slots if num_slots is None else num_slots
         num_steps = self.config.num_steps if num_steps is None else num_steps
         check_num_slots(num_slots, self.config.minimum_slots)
@@ -170,7 +174,9 @@ class SceneModel(keras.Model):
         expected = (*self.config.image_size, self.config.channels)
         if tuple(image.shape[-3:]) != expected or len(image.shape) != 4 + self.is_video:
             lead = "B, T, " if self.is_video else "B, "
-            raise ValueError(f"`image` must have shape [{lead}{', '.join(map(str, expected))}]. Received: {tuple(image.shape)}.")
+            raise ValueError(
+                f"`image` must have shape [{lead}{', '.join(map(str, expected))}]. Received: {tuple(image.shape)}."
+            )
         return num_slots, num_steps, random.make_seed() if seed is None else seed
 
     def forward_in_training(self, image, seed, step, stage):
@@ -196,7 +202,9 @@ class SceneModel(keras.Model):
             check_outputs(outputs, batch["image"])
             loss, terms = self.objective(outputs, step)
             scaled = loss * loss_scale
-        gradients = tape.gradient(scaled, [v.value for v in self.trained_variables(stage)], unconnected_gradients="zero")
+        gradients = tape.gradient(
+            scaled, [v.value for v in self.trained_variables(stage)], unconnected_gradients="zero"
+        )
         return outputs, {"loss": loss, **terms}, gradients
 
     def train_step(self, data):
@@ -205,7 +213,9 @@ class SceneModel(keras.Model):
         Only the first stage of training is made: `fit` traces once.
         """
         step = tf.cast(tf.convert_to_tensor(self.optimizer.iterations.value), tf.int64)
-        outputs, terms, gradients = self.loss_and_gradients(data, random.make_seed(self.run_seed, step), step)
+        outputs, terms, gradients = self.loss_and_gradients(
+            data, random.make_seed(self.run_seed, step), step
+        )
         self.optimizer.apply(gradients, self.trained_variables(self.stages()[0][1]))
         self.update_state(terms, outputs.statistics, step)
         return terms
@@ -257,4 +267,15 @@ def batch_and_slots(x):
     return batch_size(x), x.shape[1] if x.shape[1] is not None else tf.shape(x)[1]
 
 
-__all__ = ["DecodedScene", "Preset", "SceneConfig", "SceneModel", "SceneOutputs", "batch_and_slots", "batch_size", "compose", "fold_slots", "unfold_slots"]
+__all__ = [
+    "DecodedScene",
+    "Preset",
+    "SceneConfig",
+    "SceneModel",
+    "SceneOutputs",
+    "batch_and_slots",
+    "batch_size",
+    "compose",
+    "fold_slots",
+    "unfold_slots",
+]

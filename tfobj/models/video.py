@@ -51,8 +51,15 @@ class VideoConfig(SceneConfig):
 
     def lengths(self):
         """Returns ((0, frames), (step, frames), ...)."""
-        require(self.num_frames >= self.minimum_frames, "model.num_frames", f"at least {self.minimum_frames}", self.num_frames)
-        return check_schedule(self.num_frames, self.curriculum, "model.curriculum", self.minimum_frames)
+        require(
+            self.num_frames >= self.minimum_frames,
+            "model.num_frames",
+            f"at least {self.minimum_frames}",
+            self.num_frames,
+        )
+        return check_schedule(
+            self.num_frames, self.curriculum, "model.curriculum", self.minimum_frames
+        )
 
 
 class Cell(NamedTuple):
@@ -128,7 +135,10 @@ class VideoModel(SceneModel):
 
     def stages(self):
         """One stage per length of clips."""
-        return tuple((start, Stage(self.config.num_steps, num_frames=frames)) for start, frames in self.config.lengths())
+        return tuple(
+            (start, Stage(self.config.num_steps, num_frames=frames))
+            for start, frames in self.config.lengths()
+        )
 
     def call(self, image, *, num_slots=None, num_steps=None, seed=None, training=False):
         num_slots, num_steps, seed = self.resolve_call(image, num_slots, num_steps, seed)
@@ -148,7 +158,13 @@ class VideoModel(SceneModel):
         """
         num_slots, num_steps, seed = self.resolve_call(image, num_slots, num_steps, seed)
         operators = self.operators()
-        memory, loss, seen = self._streamed(image, self.initial_memory(batch_size(image), num_slots, seed), seed, num_steps, operators)
+        memory, loss, seen = self._streamed(
+            image,
+            self.initial_memory(batch_size(image), num_slots, seed),
+            seed,
+            num_steps,
+            operators,
+        )
         first = tf.shape(image)[1]
 
         def imagine(t, memory):
@@ -158,7 +174,12 @@ class VideoModel(SceneModel):
         _, imagined = scan(imagine, memory, tf.convert_to_tensor(num_predicted))
         outputs = self._outputs(image, loss, seen)
         later = {name: _batch_first(value) for name, value in imagined.items()}
-        return outputs._replace(**{name: tf.concat([getattr(outputs, name), value], axis=1) for name, value in later.items()})
+        return outputs._replace(
+            **{
+                name: tf.concat([getattr(outputs, name), value], axis=1)
+                for name, value in later.items()
+            }
+        )
 
     def initial_state(self, batch, num_slots=None, seed=None):
         """Returns the `VideoState` of a stream of `batch` clips."""
@@ -170,14 +191,20 @@ class VideoModel(SceneModel):
     def observe(self, state, image, num_steps=None):
         """Returns (state, `SceneOutputs`) after one more frame, images [B, H, W, C]."""
         _, num_steps, _ = self.resolve_call(image[:, None], None, num_steps, state.seed)
-        memory, loss, record = self._frame(image, state.memory, state.seed, state.frame, num_steps, self.operators())
-        outputs = self._frame_outputs(record, tf.reduce_mean(tf.square(image - record["recon"]), axis=[1, 2, 3]), loss)
+        memory, loss, record = self._frame(
+            image, state.memory, state.seed, state.frame, num_steps, self.operators()
+        )
+        outputs = self._frame_outputs(
+            record, tf.reduce_mean(tf.square(image - record["recon"]), axis=[1, 2, 3]), loss
+        )
         return state._replace(memory=memory, frame=state.frame + 1), outputs
 
     def imagine(self, state, num_steps=None):
         """Returns (state, `SceneOutputs` without terms) for the next frame, which nobody has seen."""
         num_steps = self.config.num_steps if num_steps is None else num_steps
-        memory, record = self.imagined_cell(state.memory, state.seed, Cell(state.frame, 0, 1, None), num_steps, self.operators())
+        memory, record = self.imagined_cell(
+            state.memory, state.seed, Cell(state.frame, 0, 1, None), num_steps, self.operators()
+        )
         return state._replace(memory=tuple(memory), frame=state.frame + 1), SceneOutputs(**record)
 
     def _unrolled(self, image, memory, seed, num_steps, operators):
@@ -193,11 +220,20 @@ class VideoModel(SceneModel):
             else:
                 frame, step, count = tf.unstack(tf.gather(tf.constant(grid, tf.int32), t))
                 now = tf.gather(image, frame, axis=1)
-            memory, share, kept = self.cell(now, tuple(memory), seed, Cell(frame, step, count, num_frames, training=True), num_steps, operators)
+            memory, share, kept = self.cell(
+                now,
+                tuple(memory),
+                seed,
+                Cell(frame, step, count, num_frames, training=True),
+                num_steps,
+                operators,
+            )
             return (loss + share, *memory), kept
 
         state = (tf.zeros([batch_size(image)]), *memory)
-        (loss, *_), records = record(look, state, len(grid), operators, [f for f, _, _ in grid], num_frames)
+        (loss, *_), records = record(
+            look, state, len(grid), operators, [f for f, _, _ in grid], num_frames
+        )
         return loss, records
 
     def _streamed(self, image, memory, seed, num_steps, operators, training=False):
@@ -206,13 +242,24 @@ class VideoModel(SceneModel):
 
         def look(t, state):
             loss, *memory = state
-            memory, share, kept = self._frame(tf.gather(image, t, axis=1), tuple(memory), seed, t, num_steps, operators, num_frames, training)
+            memory, share, kept = self._frame(
+                tf.gather(image, t, axis=1),
+                tuple(memory),
+                seed,
+                t,
+                num_steps,
+                operators,
+                num_frames,
+                training,
+            )
             return (loss + share, *memory), kept
 
         (loss, *memory), records = scan(look, (tf.zeros([batch_size(image)]), *memory), num_frames)
         return tuple(memory), loss, records
 
-    def _frame(self, image, memory, seed, frame, num_steps, operators, num_frames=None, training=False):
+    def _frame(
+        self, image, memory, seed, frame, num_steps, operators, num_frames=None, training=False
+    ):
         """Returns (memory, loss [B], record) after all cells of one frame."""
         count = self.num_cells(frame, num_steps)
         place = Cell(frame, 0, count, num_frames, training)
@@ -221,11 +268,19 @@ class VideoModel(SceneModel):
 
         def look(r, state):
             loss, *memory = state
-            memory, share, _ = self.cell(image, tuple(memory), seed, place._replace(step=r), num_steps, operators)
+            memory, share, _ = self.cell(
+                image, tuple(memory), seed, place._replace(step=r), num_steps, operators
+            )
             return r + 1, (loss + share, *memory)
 
-        _, (loss, *memory) = tf.while_loop(lambda r, _: r < count - 1, look, (tf.constant(0), (tf.zeros([batch_size(image)]), *memory)))
-        memory, share, kept = self.cell(image, tuple(memory), seed, place._replace(step=count - 1), num_steps, operators)
+        _, (loss, *memory) = tf.while_loop(
+            lambda r, _: r < count - 1,
+            look,
+            (tf.constant(0), (tf.zeros([batch_size(image)]), *memory)),
+        )
+        memory, share, kept = self.cell(
+            image, tuple(memory), seed, place._replace(step=count - 1), num_steps, operators
+        )
         return tuple(memory), loss + share, kept
 
     def _outputs(self, image, loss, records):
@@ -233,7 +288,9 @@ class VideoModel(SceneModel):
         records = {name: _batch_first(value) for name, value in records.items()}
         if "nll" in records:
             records["last_nll"] = records["nll"][:, -1]
-        return self._frame_outputs(records, tf.reduce_mean(tf.square(image - records["recon"]), axis=[1, 2, 3, 4]), loss)
+        return self._frame_outputs(
+            records, tf.reduce_mean(tf.square(image - records["recon"]), axis=[1, 2, 3, 4]), loss
+        )
 
     def _frame_outputs(self, records, mse, loss):
         fields = {name: records[name] for name in ("recon", "masks", "slot_recons", "slots")}

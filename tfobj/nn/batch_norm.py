@@ -32,11 +32,20 @@ class BatchNorm(keras.layers.Layer):
     def build(self, input_shape):
         shape = (input_shape[-1],)
         # The same on all replicas: every one of them computes it from means over all.
-        state = {"trainable": False, "autocast": False, "dtype": "float32", "aggregation": "only_first_replica"}
+        state = {
+            "trainable": False,
+            "autocast": False,
+            "dtype": "float32",
+            "aggregation": "only_first_replica",
+        }
         self.gain = self.add_weight(name="gain", shape=shape, initializer="ones", autocast=False)
         self.bias = self.add_weight(name="bias", shape=shape, initializer="zeros", autocast=False)
-        self.moving_mean = self.add_weight(name="moving_mean", shape=shape, initializer="zeros", **state)
-        self.moving_variance = self.add_weight(name="moving_variance", shape=shape, initializer="ones", **state)
+        self.moving_mean = self.add_weight(
+            name="moving_mean", shape=shape, initializer="zeros", **state
+        )
+        self.moving_variance = self.add_weight(
+            name="moving_variance", shape=shape, initializer="ones", **state
+        )
         self.built = True
 
     @property
@@ -51,8 +60,14 @@ class BatchNorm(keras.layers.Layer):
             shift = self.bias - self.moving_mean * scale
             return tf.cast(tf.cast(x, tf.float32) * scale + shift, x.dtype), {}
         y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=x, scale=tf.convert_to_tensor(self.gain), offset=tf.convert_to_tensor(self.bias), mean=tf.zeros([0]), variance=tf.zeros([0]),
-            epsilon=self.epsilon, is_training=True)
+            x=x,
+            scale=tf.convert_to_tensor(self.gain),
+            offset=tf.convert_to_tensor(self.bias),
+            mean=tf.zeros([0]),
+            variance=tf.zeros([0]),
+            epsilon=self.epsilon,
+            is_training=True,
+        )
         count = tf.cast(tf.reduce_prod(tf.shape(x)[:-1]), tf.float32)
         variance *= (count - 1.0) / count  # the op returns it with Bessel's correction
         return y, {self.key: tf.stop_gradient(tf.stack([mean, variance + tf.square(mean)]))}
@@ -64,4 +79,6 @@ class BatchNorm(keras.layers.Layer):
         finite = tf.math.is_finite(mean) & tf.math.is_finite(variance)
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             old = tf.convert_to_tensor(average.value)
-            average.assign(tf.where(finite, self.momentum * old + (1.0 - self.momentum) * value, old))
+            average.assign(
+                tf.where(finite, self.momentum * old + (1.0 - self.momentum) * value, old)
+            )

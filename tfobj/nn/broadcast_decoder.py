@@ -45,26 +45,48 @@ class BroadcastConv2D(keras.layers.Layer):
       UserError: an unknown `positions` or `padding`, or a kernel larger than the padded grid.
     """
 
-    def __init__(self, filters, kernel_size, size, *, positions, padding="same", activation=None, initializer="glorot_uniform", **kwargs):
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        size,
+        *,
+        positions,
+        padding="same",
+        activation=None,
+        initializer="glorot_uniform",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.filters, self.kernel_size, self.size = filters, kernel_size, tuple(size)
         self.positions, self.padding = _known(positions), padding
         self.activation = keras.activations.get(activation)
         self.initializer = own_initializer(initializer)
         self.border = zero_border(padding, kernel_size)
-        self.output_size = tuple(output_size(side, kernel_size, padding=padding) for side in self.size)
+        self.output_size = tuple(
+            output_size(side, kernel_size, padding=padding) for side in self.size
+        )
         if min(self.output_size) < 1:
-            raise UserError(f"A {kernel_size}x{kernel_size} kernel with padding={padding!r} does not fit into a grid of "
-                            f"{self.size[0]}x{self.size[1]}.")
+            raise UserError(
+                f"A {kernel_size}x{kernel_size} kernel with padding={padding!r} does not fit into a grid of "
+                f"{self.size[0]}x{self.size[1]}."
+            )
         self.row_taps, self.row_repeats = _border_classes(self.size[0], kernel_size, self.border)
-        self.column_taps, self.column_repeats = _border_classes(self.size[1], kernel_size, self.border)
+        self.column_taps, self.column_repeats = _border_classes(
+            self.size[1], kernel_size, self.border
+        )
 
     def build(self, input_shape):
         self.latent_size = input_shape[-1]
         self.grid, self.projection = _position_weights(self, self.latent_size)
         k, channels = self.kernel_size, self.latent_size + (2 if self.positions == "append" else 0)
         # Not cast on access: sums over taps are taken in float32 and rounded once.
-        self.kernel = self.add_weight(name="kernel", shape=(k, k, channels, self.filters), initializer=self.initializer, autocast=False)
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(k, k, channels, self.filters),
+            initializer=self.initializer,
+            autocast=False,
+        )
         self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
         self.built = True
 
@@ -79,17 +101,26 @@ class BroadcastConv2D(keras.layers.Layer):
         kernel = tf.convert_to_tensor(self.kernel)
         latent_kernel = kernel[:, :, : self.latent_size]
         taps = [tf.constant(t, kernel.dtype) for t in (self.row_taps, self.column_taps)]
-        border_sums = tf.cast(tf.einsum("id,je,dezc->ijzc", *taps, latent_kernel), self.compute_dtype)
-        position_kernel = kernel[:, :, self.latent_size:] if self.positions == "append" else latent_kernel
+        border_sums = tf.cast(
+            tf.einsum("id,je,dezc->ijzc", *taps, latent_kernel), self.compute_dtype
+        )
+        position_kernel = (
+            kernel[:, :, self.latent_size :] if self.positions == "append" else latent_kernel
+        )
         position_map = tf.cast(_position_map(self), self.compute_dtype)[None]
-        position_map = tf.nn.conv2d(pad_zeros(position_map, self.border), tf.cast(position_kernel, self.compute_dtype), 1, "VALID")
+        position_map = tf.nn.conv2d(
+            pad_zeros(position_map, self.border),
+            tf.cast(position_kernel, self.compute_dtype),
+            1,
+            "VALID",
+        )
         return border_sums, position_map + tf.cast(self.bias, self.compute_dtype)
 
     def call(self, latents, operators=None):
         border_sums, position_map = operators or self.operators()
-        x = tf.einsum("nz,ijzc->nijc", latents, border_sums)         # [N, rows, columns, filters]
+        x = tf.einsum("nz,ijzc->nijc", latents, border_sums)  # [N, rows, columns, filters]
         x = _expand(_expand(x, self.row_repeats, 1), self.column_repeats, 2)
-        return self.activation(x + position_map)                     # [N, h, w, filters]
+        return self.activation(x + position_map)  # [N, h, w, filters]
 
 
 @keras.saving.register_keras_serializable("tfobj")
@@ -113,8 +144,22 @@ class BroadcastDecoder(keras.layers.Layer):
       UserError: `grid_size` does not reach `size`.
     """
 
-    def __init__(self, size, channels, kernel_sizes, strides=1, *, padding="same", grid_size=None, pixel_shuffle=1,
-                 coarse_channels=0, positions, activation="relu", initializer="glorot_uniform", **kwargs):
+    def __init__(
+        self,
+        size,
+        channels,
+        kernel_sizes,
+        strides=1,
+        *,
+        padding="same",
+        grid_size=None,
+        pixel_shuffle=1,
+        coarse_channels=0,
+        positions,
+        activation="relu",
+        initializer="glorot_uniform",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.fine_channels, self.coarse_channels = channels[-1] - coarse_channels, coarse_channels
         channels = (*channels[:-1], self.fine_channels * pixel_shuffle**2 + coarse_channels)
@@ -125,26 +170,51 @@ class BroadcastDecoder(keras.layers.Layer):
 
         def reached(side):
             for kernel_size, stride in zip(kernel_sizes, strides, strict=True):
-                side = output_size(side, kernel_size, stride, padding, transposed=True) if side > 0 else 0
+                side = (
+                    output_size(side, kernel_size, stride, padding, transposed=True)
+                    if side > 0
+                    else 0
+                )
             return side * pixel_shuffle
 
-        smallest = tuple(next(side for side in itertools.count(1) if reached(side) >= goal) for goal in self.size)
+        smallest = tuple(
+            next(side for side in itertools.count(1) if reached(side) >= goal) for goal in self.size
+        )
         grid_size = tuple(grid_size or smallest)
         if grid_size[0] < smallest[0] or grid_size[1] < smallest[1]:
-            raise UserError(f"The decoder grid {grid_size} reaches {reached(grid_size[0])}x{reached(grid_size[1])} pixels "
-                            f"(kernels {kernel_sizes}, strides {strides}, padding={padding!r}, pixel_shuffle={pixel_shuffle}); "
-                            f"the image has {self.size[0]}x{self.size[1]}. The smallest grid that does is {smallest}.")
+            raise UserError(
+                f"The decoder grid {grid_size} reaches {reached(grid_size[0])}x{reached(grid_size[1])} pixels "
+                f"(kernels {kernel_sizes}, strides {strides}, padding={padding!r}, pixel_shuffle={pixel_shuffle}); "
+                f"the image has {self.size[0]}x{self.size[1]}. The smallest grid that does is {smallest}."
+            )
         common = {"dtype": self.dtype_policy}
         shared = {"positions": positions, "initializer": initializer, **common}
         if strides[0] == 1:
             rest = slice(1, None)
-            self.first = BroadcastConv2D(channels[0], kernel_sizes[0], grid_size, padding=padding, activation=activation,
-                                         name="broadcast_conv", **shared)
+            self.first = BroadcastConv2D(
+                channels[0],
+                kernel_sizes[0],
+                grid_size,
+                padding=padding,
+                activation=activation,
+                name="broadcast_conv",
+                **shared,
+            )
         else:  # An enlarging first layer is no stride-1 convolution: it gets the tiled latent.
             rest = slice(0, None)
             self.first = BroadcastGrid(grid_size, name="broadcast", **shared)
-        self.stack = ConvStack(channels[rest], kernel_sizes[rest], strides[rest], padding=padding, activation=activation,
-                               linear_output=True, transposed=True, initializer=initializer, name="stack", **common)
+        self.stack = ConvStack(
+            channels[rest],
+            kernel_sizes[rest],
+            strides[rest],
+            padding=padding,
+            activation=activation,
+            linear_output=True,
+            transposed=True,
+            initializer=initializer,
+            name="stack",
+            **common,
+        )
 
     def build(self, input_shape):
         self.first.build(input_shape)
@@ -163,11 +233,15 @@ class BroadcastDecoder(keras.layers.Layer):
 
     def _enlarge(self, x):
         """[N, h, w, channels] -> [N, r h, r w, fine + coarse channels]."""
-        fine, coarse = tf.split(x, [x.shape[-1] - self.coarse_channels, self.coarse_channels], axis=-1)
+        fine, coarse = tf.split(
+            x, [x.shape[-1] - self.coarse_channels, self.coarse_channels], axis=-1
+        )
         fine = tf.nn.depth_to_space(fine, self.pixel_shuffle)
         if not self.coarse_channels:
             return fine
-        return tf.concat([fine, tf.cast(tf.image.resize(coarse, fine.shape[1:3]), fine.dtype)], axis=-1)
+        return tf.concat(
+            [fine, tf.cast(tf.image.resize(coarse, fine.shape[1:3]), fine.dtype)], axis=-1
+        )
 
 
 @keras.saving.register_keras_serializable("tfobj")
@@ -183,7 +257,11 @@ class BroadcastGrid(keras.layers.Layer):
         self.built = True
 
     def compute_output_shape(self, input_shape):
-        return (input_shape[0], *self.size, input_shape[-1] + (2 if self.positions == "append" else 0))
+        return (
+            input_shape[0],
+            *self.size,
+            input_shape[-1] + (2 if self.positions == "append" else 0),
+        )
 
     def operators(self):
         """Returns the position map [h, w, 2] or [h, w, D]."""
@@ -210,7 +288,12 @@ def _position_weights(layer, latent_size):
     weight = coordinates.grid_weight(layer, grid)
     if layer.positions == "append":
         return weight, None
-    projection = Dense(latent_size, kernel_initializer=own_initializer(layer.initializer), dtype=layer.dtype_policy, name="projection")
+    projection = Dense(
+        latent_size,
+        kernel_initializer=own_initializer(layer.initializer),
+        dtype=layer.dtype_policy,
+        name="projection",
+    )
     projection.build(grid.shape)
     return weight, projection
 

@@ -45,20 +45,41 @@ class ConvStack(keras.layers.Layer):
       UserError: `padding` is no such value, or a number where a layer enlarges.
     """
 
-    def __init__(self, channels, kernel_sizes, strides=1, *, padding="same", activation="relu", linear_output=False, transposed=False,
-                 initializer="glorot_uniform", **kwargs):
+    def __init__(
+        self,
+        channels,
+        kernel_sizes,
+        strides=1,
+        *,
+        padding="same",
+        activation="relu",
+        linear_output=False,
+        transposed=False,
+        initializer="glorot_uniform",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         count = len(channels)
         kernel_sizes, strides = as_tuple(kernel_sizes, count), as_tuple(strides, count)
         self.border = padding if isinstance(padding, int) else 0
         self.stages = []
-        for i, (width, kernel, stride) in enumerate(zip(channels, kernel_sizes, strides, strict=True)):
+        for i, (width, kernel, stride) in enumerate(
+            zip(channels, kernel_sizes, strides, strict=True)
+        ):
             output_size(1, kernel, stride, padding, transposed)  # complains about the padding
             layer_class = layers.Conv2DTranspose if transposed and stride > 1 else layers.Conv2D
-            self.stages.append(layer_class(
-                width, kernel, strides=stride, padding="same" if padding == "same" else "valid",
-                kernel_initializer=layers.own_initializer(initializer), dtype=self.dtype_policy,
-                activation=None if linear_output and i == count - 1 else activation, name=f"conv_{i}"))
+            self.stages.append(
+                layer_class(
+                    width,
+                    kernel,
+                    strides=stride,
+                    padding="same" if padding == "same" else "valid",
+                    kernel_initializer=layers.own_initializer(initializer),
+                    dtype=self.dtype_policy,
+                    activation=None if linear_output and i == count - 1 else activation,
+                    name=f"conv_{i}",
+                )
+            )
 
     def build(self, input_shape):
         for stage in self.stages:
@@ -78,7 +99,12 @@ class ConvStack(keras.layers.Layer):
 
     def _padded(self, shape):
         batch, height, width, channels = shape
-        return (batch, height and height + 2 * self.border, width and width + 2 * self.border, channels)
+        return (
+            batch,
+            height and height + 2 * self.border,
+            width and width + 2 * self.border,
+            channels,
+        )
 
 
 def convolve_slots(stack, shared, per_slot, num_slots):
@@ -101,8 +127,10 @@ def convolve_slots(stack, shared, per_slot, num_slots):
         x += _every_image(shared, kernel[:, :, :num_shared], first.strides)
     if per_slot is not None:
         x += _every_image(per_slot, kernel[:, :, num_shared:], first.strides)
-    x = first.activation(x)                                                       # [B, K or 1, h, w, channels]
-    x = tf.reshape(tf.broadcast_to(x, [tf.shape(x)[0], num_slots, *x.shape[2:]]), [-1, *x.shape[2:]])
+    x = first.activation(x)  # [B, K or 1, h, w, channels]
+    x = tf.reshape(
+        tf.broadcast_to(x, [tf.shape(x)[0], num_slots, *x.shape[2:]]), [-1, *x.shape[2:]]
+    )
     for stage in others:
         x = stage(x)
     return x
@@ -119,7 +147,9 @@ def output_size(size, kernel_size, stride=1, padding="same", transposed=False):
     """Returns how many of `size` pixels along one axis one layer of `ConvStack` makes; below 1 if the kernel does not fit."""
     if transposed and stride > 1:
         if padding not in ("same", "valid"):
-            raise UserError(f'`padding` must be "same" or "valid" where a layer enlarges. Received: padding={padding!r}, stride={stride}.')
+            raise UserError(
+                f'`padding` must be "same" or "valid" where a layer enlarges. Received: padding={padding!r}, stride={stride}.'
+            )
         return size * stride + (max(kernel_size - stride, 0) if padding == "valid" else 0)
     if padding == "same":
         return -(-size // stride)
@@ -130,14 +160,18 @@ def zero_border(padding, kernel_size):
     """Returns how many zeros `padding` puts on each side at stride 1: k // 2 for "same", 0 for "valid", a number is itself."""
     if padding == "same":
         if kernel_size % 2 == 0:
-            raise UserError(f'`kernel_size` must be odd under padding="same". Received: kernel_size={kernel_size}.')
+            raise UserError(
+                f'`kernel_size` must be odd under padding="same". Received: kernel_size={kernel_size}.'
+            )
         return kernel_size // 2
     if padding == "valid":
         return 0
     if isinstance(padding, int) and 0 <= padding < kernel_size:
         return padding
-    raise UserError(f'`padding` must be "same", "valid" or a number from 0 to kernel_size - 1 = {kernel_size - 1}. '
-                    f"Received: padding={padding!r}.")
+    raise UserError(
+        f'`padding` must be "same", "valid" or a number from 0 to kernel_size - 1 = {kernel_size - 1}. '
+        f"Received: padding={padding!r}."
+    )
 
 
 def pad_zeros(x, border):
@@ -151,5 +185,7 @@ def as_tuple(value, count):
     if len(values) == 1:
         values = values * count
     if len(values) != count:
-        raise ValueError(f"Expected one number or {count} numbers, one per layer. Received: {value}.")
+        raise ValueError(
+            f"Expected one number or {count} numbers, one per layer. Received: {value}."
+        )
     return values

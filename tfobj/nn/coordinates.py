@@ -8,7 +8,9 @@ from tfobj.nn.layers import Dense, own_initializer
 
 def linear_grid(height, width):
     """Returns [H, W, 2] float32: (row, column), each linspace(-1, 1) inclusive (Watters 2019; Greff 2019)."""
-    rows, columns = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    rows, columns = np.meshgrid(
+        np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij"
+    )
     return np.stack([rows, columns], axis=-1).astype(np.float32)
 
 
@@ -23,7 +25,7 @@ def cosine_grid(height, width, order=3):
 
     u, v = linspace(0, 1) along width and height (released IODINE, sprite sets, order 3: eight channels).
     """
-    u = np.cos(np.pi * np.outer(np.linspace(0, 1, width), np.arange(order)))   # [W, order]
+    u = np.cos(np.pi * np.outer(np.linspace(0, 1, width), np.arange(order)))  # [W, order]
     v = np.cos(np.pi * np.outer(np.linspace(0, 1, height), np.arange(order)))  # [H, order]
     waves = np.einsum("hj,wi->hwij", v, u).reshape(height, width, order**2)
     return waves[..., 1:].astype(np.float32)
@@ -34,8 +36,14 @@ def grid_weight(layer, grid, name="grid"):
 
     A weight is a parameter of an exported step; a constant would be folded into its graph once per use.
     """
-    return layer.add_weight(name=name, shape=grid.shape, trainable=False, autocast=False, dtype="float32",
-                            initializer=keras.initializers.Constant(grid))
+    return layer.add_weight(
+        name=name,
+        shape=grid.shape,
+        trainable=False,
+        autocast=False,
+        dtype="float32",
+        initializer=keras.initializers.Constant(grid),
+    )
 
 
 @keras.saving.register_keras_serializable("tfobj")
@@ -49,8 +57,13 @@ class PositionEmbedding(keras.layers.Layer):
     def build(self, input_shape):
         _, height, width, channels = input_shape
         self.grid = grid_weight(self, border_grid(height, width))
-        self.projection = Dense(channels, kernel_initializer=own_initializer(self.initializer),
-                                bias_initializer=own_initializer(self.bias_initializer), dtype=self.dtype_policy, name="projection")
+        self.projection = Dense(
+            channels,
+            kernel_initializer=own_initializer(self.initializer),
+            bias_initializer=own_initializer(self.bias_initializer),
+            dtype=self.dtype_policy,
+            name="projection",
+        )
         self.projection.build((None, height, width, 4))
         self.built = True
 

@@ -30,15 +30,24 @@ class DualGRU(keras.layers.Layer):
 
     def build(self, input_shape):
         def weight(name, *shape):
-            return self.add_weight(name=name, shape=(2, *shape, 3 * self.size), initializer=self.initializer.clone())
+            return self.add_weight(
+                name=name, shape=(2, *shape, 3 * self.size), initializer=self.initializer.clone()
+            )
 
-        self.kernel, self.recurrent_kernel = weight("kernel", input_shape[-1]), weight("recurrent_kernel", self.size)
+        self.kernel, self.recurrent_kernel = (
+            weight("kernel", input_shape[-1]),
+            weight("recurrent_kernel", self.size),
+        )
         self.bias, self.recurrent_bias = weight("bias", 1), weight("recurrent_bias", 1)
         self.built = True
 
     def call(self, inputs, states):
-        reset_x, update_x, candidate_x = tf.split(tf.matmul(inputs[None], self.kernel) + self.bias, 3, axis=-1)
-        reset_h, update_h, candidate_h = tf.split(tf.matmul(states, self.recurrent_kernel) + self.recurrent_bias, 3, axis=-1)
+        reset_x, update_x, candidate_x = tf.split(
+            tf.matmul(inputs[None], self.kernel) + self.bias, 3, axis=-1
+        )
+        reset_h, update_h, candidate_h = tf.split(
+            tf.matmul(states, self.recurrent_kernel) + self.recurrent_bias, 3, axis=-1
+        )
         update = tf.sigmoid(update_x + update_h)
         candidate = tf.tanh(candidate_x + tf.sigmoid(reset_x + reset_h) * candidate_h)
         return candidate + update * (states - candidate)
@@ -51,13 +60,24 @@ class JointGRU(keras.layers.Layer):
     Arguments and shapes as for `DualGRU`; `projection_initializer` is that of the projection C -> 2 D.
     """
 
-    def __init__(self, size, initializer="glorot_uniform", projection_initializer="glorot_uniform", **kwargs):
+    def __init__(
+        self, size, initializer="glorot_uniform", projection_initializer="glorot_uniform", **kwargs
+    ):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.size = size
-        self.projection = Dense(2 * size, kernel_initializer=projection_initializer, dtype="float32", name="projection")
+        self.projection = Dense(
+            2 * size, kernel_initializer=projection_initializer, dtype="float32", name="projection"
+        )
         kernel, recurrent, bias = (keras.initializers.get(initializer).clone() for _ in range(3))
-        self.gru = keras.layers.GRUCell(2 * size, reset_after=True, kernel_initializer=kernel, recurrent_initializer=recurrent,
-                                        bias_initializer=bias, dtype="float32", name="gru")
+        self.gru = keras.layers.GRUCell(
+            2 * size,
+            reset_after=True,
+            kernel_initializer=kernel,
+            recurrent_initializer=recurrent,
+            bias_initializer=bias,
+            dtype="float32",
+            name="gru",
+        )
 
     def build(self, input_shape):
         self.projection.build(input_shape)

@@ -37,18 +37,37 @@ class GatedConv2D(keras.layers.Layer):
       UserError: unknown `norm`.
     """
 
-    def __init__(self, filters, kernel_size, strides=1, *, norm="batch", transposed=False, initializer="glorot_uniform", **kwargs):
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        *,
+        norm="batch",
+        transposed=False,
+        initializer="glorot_uniform",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         if norm not in NORMS:
             raise unknown_name("`norm`", norm, NORMS)
         common = {"dtype": self.dtype_policy}
         self.convolution = (Conv2DTranspose if transposed else Conv2D)(
-            2 * filters, kernel_size, strides=strides, padding="same", kernel_initializer=own_initializer(initializer), name="conv", **common)
+            2 * filters,
+            kernel_size,
+            strides=strides,
+            padding="same",
+            kernel_initializer=own_initializer(initializer),
+            name="conv",
+            **common,
+        )
         self.norm = None
         if norm == "batch":
             self.norm = BatchNorm(name="norm", **common)
         elif norm == "instance":  # a group per channel
-            self.norm = keras.layers.GroupNormalization(groups=-1, epsilon=1e-5, dtype="float32", name="norm")
+            self.norm = keras.layers.GroupNormalization(
+                groups=-1, epsilon=1e-5, dtype="float32", name="norm"
+            )
 
     def build(self, input_shape):
         self.convolution.build(input_shape)
@@ -73,12 +92,31 @@ class GatedConv2D(keras.layers.Layer):
 class GatedConvStack(keras.layers.Layer):
     """Gated convolutions one after the other; the arguments are those of `GatedConv2D`, one entry per layer or one for all."""
 
-    def __init__(self, filters, kernel_sizes, strides=1, *, norm="batch", transposed=False, initializer="glorot_uniform", **kwargs):
+    def __init__(
+        self,
+        filters,
+        kernel_sizes,
+        strides=1,
+        *,
+        norm="batch",
+        transposed=False,
+        initializer="glorot_uniform",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         count = len(filters)
         sizes = zip(filters, as_tuple(kernel_sizes, count), as_tuple(strides, count), strict=True)
-        self.stages = [GatedConv2D(*size, norm=norm, transposed=transposed, initializer=initializer, dtype=self.dtype_policy, name=f"gated_{i}")
-                       for i, size in enumerate(sizes)]
+        self.stages = [
+            GatedConv2D(
+                *size,
+                norm=norm,
+                transposed=transposed,
+                initializer=initializer,
+                dtype=self.dtype_policy,
+                name=f"gated_{i}",
+            )
+            for i, size in enumerate(sizes)
+        ]
 
     def build(self, input_shape):
         for stage in self.stages:
@@ -112,7 +150,9 @@ class GatedMapToVector(keras.layers.Layer):
         self.filters, self.initializer = filters, own_initializer(initializer)
 
     def build(self, input_shape):
-        self.kernel = self.add_weight(name="kernel", shape=(*input_shape[1:], 2 * self.filters), initializer=self.initializer)
+        self.kernel = self.add_weight(
+            name="kernel", shape=(*input_shape[1:], 2 * self.filters), initializer=self.initializer
+        )
         self.bias = self.add_weight(name="bias", shape=(2 * self.filters,), initializer="zeros")
         self.built = True
 
@@ -130,11 +170,19 @@ class GatedVectorToMap(keras.layers.Layer):
 
     def __init__(self, filters, size, *, initializer="glorot_uniform", **kwargs):
         super().__init__(**kwargs)
-        self.filters, self.size, self.initializer = filters, tuple(size), own_initializer(initializer)
+        self.filters, self.size, self.initializer = (
+            filters,
+            tuple(size),
+            own_initializer(initializer),
+        )
 
     def build(self, input_shape):
         # The order of axes of a transposed convolution's kernel: [H, W, outputs, inputs].
-        self.kernel = self.add_weight(name="kernel", shape=(*self.size, 2 * self.filters, input_shape[-1]), initializer=self.initializer)
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(*self.size, 2 * self.filters, input_shape[-1]),
+            initializer=self.initializer,
+        )
         self.bias = self.add_weight(name="bias", shape=(2 * self.filters,), initializer="zeros")
         self.built = True
 
@@ -143,5 +191,7 @@ class GatedVectorToMap(keras.layers.Layer):
 
     def call(self, x):
         kernel = tf.reshape(tf.cast(self.kernel, x.dtype), [-1, x.shape[-1]])
-        maps = tf.reshape(tf.matmul(x, kernel, transpose_b=True), [-1, *self.size, 2 * self.filters])
+        maps = tf.reshape(
+            tf.matmul(x, kernel, transpose_b=True), [-1, *self.size, 2 * self.filters]
+        )
         return gate(maps + tf.cast(self.bias, x.dtype))

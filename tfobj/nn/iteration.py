@@ -50,13 +50,21 @@ def scan(body, state, num_steps):
             outputs.append(output)
         return state, tf.nest.map_structure(lambda *steps: tf.stack(steps), *outputs)
     like = _like(lambda: body(tf.constant(0), state)[1])
-    arrays = tf.nest.map_structure(lambda x: tf.TensorArray(x.dtype, num_steps, element_shape=x.shape), like)
+    arrays = tf.nest.map_structure(
+        lambda x: tf.TensorArray(x.dtype, num_steps, element_shape=x.shape), like
+    )
 
     def step(t, state, arrays):
         state, output = body(t, state)
-        return t + 1, tuple(state), tf.nest.map_structure(lambda array, x: array.write(t, x), arrays, output)
+        return (
+            t + 1,
+            tuple(state),
+            tf.nest.map_structure(lambda array, x: array.write(t, x), arrays, output),
+        )
 
-    _, state, arrays = tf.while_loop(lambda t, *_: t < num_steps, step, (tf.constant(0), tuple(state), arrays))
+    _, state, arrays = tf.while_loop(
+        lambda t, *_: t < num_steps, step, (tf.constant(0), tuple(state), arrays)
+    )
     return state, tf.nest.map_structure(lambda array: array.stack(), arrays)
 
 
@@ -81,11 +89,15 @@ def record(body, state, num_steps, constants, place, num_records):
     rematerialise = execution.current().rematerialise
     if rematerialise or num_steps > MAX_UNROLLED:
         like = _like(lambda: body(tf.constant(0), tuple(state), constants)[1])
-        return (_rematerialised if rematerialise else _recorded)(body, state, num_steps, constants, place, num_records, like)
+        return (_rematerialised if rematerialise else _recorded)(
+            body, state, num_steps, constants, place, num_records, like
+        )
     records = [None] * num_records
     for t in range(num_steps):
         state, records[place[t]] = body(t, state, constants)
-    return tuple(state), tf.nest.map_structure(lambda *kept: tf.stop_gradient(tf.stack(kept)), *records)
+    return tuple(state), tf.nest.map_structure(
+        lambda *kept: tf.stop_gradient(tf.stack(kept)), *records
+    )
 
 
 def _like(step):
@@ -95,7 +107,10 @@ def _like(step):
 
 def _arrays(tensors, size):
     """Returns an array of `size` entries like each of the tensors."""
-    return tuple(tf.TensorArray(x.dtype, size, element_shape=x.shape, clear_after_read=False) for x in tensors)
+    return tuple(
+        tf.TensorArray(x.dtype, size, element_shape=x.shape, clear_after_read=False)
+        for x in tensors
+    )
 
 
 def _recorded(body, state, num_steps, constants, place, num_records, like):
@@ -106,16 +121,29 @@ def _recorded(body, state, num_steps, constants, place, num_records, like):
     def step(t, state, arrays):
         state, kept = body(t, state, constants)
         kept = [tf.stop_gradient(x) for x in tf.nest.flatten(kept)]
-        return t + 1, tuple(state), tuple(array.write(place[t], x) for array, x in zip(arrays, kept, strict=True))
+        return (
+            t + 1,
+            tuple(state),
+            tuple(array.write(place[t], x) for array, x in zip(arrays, kept, strict=True)),
+        )
 
     _, state, arrays = tf.while_loop(
-        lambda t, *_: t < num_steps, step, (tf.constant(0), tuple(state), arrays), maximum_iterations=num_steps)
-    return state, tf.nest.pack_sequence_as(like, [tf.stop_gradient(array.stack()) for array in arrays])
+        lambda t, *_: t < num_steps,
+        step,
+        (tf.constant(0), tuple(state), arrays),
+        maximum_iterations=num_steps,
+    )
+    return state, tf.nest.pack_sequence_as(
+        like, [tf.stop_gradient(array.stack()) for array in arrays]
+    )
 
 
 def _loop(body, state, num_steps, constants):
     _, state = tf.while_loop(
-        lambda t, _: t < num_steps, lambda t, state: (t + 1, tuple(body(t, state, constants))), (tf.constant(0), tuple(state)))
+        lambda t, _: t < num_steps,
+        lambda t, state: (t + 1, tuple(body(t, state, constants))),
+        (tf.constant(0), tuple(state)),
+    )
     return state
 
 
@@ -139,10 +167,17 @@ def _rematerialised(body, state, num_steps, constants, place=None, num_records=0
         def forward(t, state, before, records):
             before = tuple(array.write(t, s) for array, s in zip(before, state, strict=True))
             state, kept = step(t, state, flat)
-            records = tuple(array.write(place[t], x) for array, x in zip(records, kept, strict=True))
+            records = tuple(
+                array.write(place[t], x) for array, x in zip(records, kept, strict=True)
+            )
             return t + 1, state, before, records
 
-        _, last, before, records = tf.while_loop(lambda t, *_: t < num_steps, forward, (tf.constant(0), state, before, records), **one_at_a_time)
+        _, last, before, records = tf.while_loop(
+            lambda t, *_: t < num_steps,
+            forward,
+            (tf.constant(0), state, before, records),
+            **one_at_a_time,
+        )
 
         def gradient(*upstream, variables=()):
             def backward(t, to_state, to_constants, to_variables):
@@ -151,17 +186,33 @@ def _rematerialised(body, state, num_steps, constants, place=None, num_records=0
                     tape.watch([state, flat])
                     after, _ = step(t, state, flat)
                 sources = [list(state), list(flat), list(variables)]
-                found = tape.gradient(after, sources, output_gradients=to_state, unconnected_gradients="zero")
+                found = tape.gradient(
+                    after, sources, output_gradients=to_state, unconnected_gradients="zero"
+                )
                 add = lambda sums, more: tuple(a + b for a, b in zip(sums, more, strict=True))
-                return t - 1, tuple(found[0]), add(to_constants, found[1]), add(to_variables, found[2])
+                return (
+                    t - 1,
+                    tuple(found[0]),
+                    add(to_constants, found[1]),
+                    add(to_variables, found[2]),
+                )
 
-            zeros = tuple(tf.zeros_like(c) for c in flat), tuple(tf.zeros(v.shape, v.dtype) for v in variables)
+            zeros = (
+                tuple(tf.zeros_like(c) for c in flat),
+                tuple(tf.zeros(v.shape, v.dtype) for v in variables),
+            )
             _, to_state, to_constants, to_variables = tf.while_loop(
-                lambda t, *_: t >= 0, backward, (tf.constant(num_steps - 1), tuple(upstream[:num_states]), *zeros), **one_at_a_time)
+                lambda t, *_: t >= 0,
+                backward,
+                (tf.constant(num_steps - 1), tuple(upstream[:num_states]), *zeros),
+                **one_at_a_time,
+            )
             to_inputs = [*to_state, *to_constants]
             return (to_inputs, list(to_variables)) if variables else to_inputs
 
         return (*last, *(array.stack() for array in records)), gradient
 
     results = run(*state, *flat_constants)
-    return results[:num_states], tf.nest.pack_sequence_as(like, [tf.stop_gradient(x) for x in results[num_states:]])
+    return results[:num_states], tf.nest.pack_sequence_as(
+        like, [tf.stop_gradient(x) for x in results[num_states:]]
+    )

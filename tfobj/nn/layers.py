@@ -15,7 +15,11 @@ import tensorflow as tf
 
 def own_initializer(initializer):
     """Returns `initializer` for one weight alone; a clone draws values of its own unless a seed was given."""
-    return initializer.clone() if isinstance(initializer, keras.initializers.Initializer) else keras.initializers.get(initializer)
+    return (
+        initializer.clone()
+        if isinstance(initializer, keras.initializers.Initializer)
+        else keras.initializers.get(initializer)
+    )
 
 
 def logit(p):
@@ -53,4 +57,6 @@ class Conv2DTranspose(_AddedBias, keras.layers.Conv2DTranspose):
     """`keras.layers.Conv2DTranspose` with bias, channels last."""
 
     def linear(self, inputs):
-        return keras.ops.conv_transpose(inputs, self.kernel, strides=list(self.strides), padding=self.padding)
+        return keras.ops.conv_transpose(
+            inputs, self.kernel, strides=list(self.strides), padding=self.padding
+        )

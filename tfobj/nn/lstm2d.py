@@ -34,10 +34,24 @@ class LSTM2DCell(keras.layers.Layer):
         self.units, self.form = units, form
 
     def build(self, input_shape):
-        for name, size in (("kernel", input_shape[-1]), ("time_kernel", self.units), ("refinement_kernel", self.units)):
-            setattr(self, name, self.add_weight(name=name, shape=(size, BLOCKS * self.units), initializer=fan_in_uniform()))
+        for name, size in (
+            ("kernel", input_shape[-1]),
+            ("time_kernel", self.units),
+            ("refinement_kernel", self.units),
+        ):
+            setattr(
+                self,
+                name,
+                self.add_weight(
+                    name=name, shape=(size, BLOCKS * self.units), initializer=fan_in_uniform()
+                ),
+            )
         # Three biases in the released code, one per product, of which only the sum matters.
-        self.bias = self.add_weight(name="bias", shape=(3, BLOCKS * self.units), initializer=_Biases([input_shape[-1], self.units, self.units]))
+        self.bias = self.add_weight(
+            name="bias",
+            shape=(3, BLOCKS * self.units),
+            initializer=_Biases([input_shape[-1], self.units, self.units]),
+        )
         self.built = True
 
     def call(self, inputs, time_state, refinement_state):
@@ -49,7 +63,11 @@ class LSTM2DCell(keras.layers.Layer):
           refinement_state: (h_R, c_R) of the refinement before, zeros at the first of a frame.
         """
         (time_h, time_c), (h, c) = time_state, refinement_state
-        gates = inputs @ self.kernel.value + time_h @ self.time_kernel.value + h @ self.refinement_kernel.value
+        gates = (
+            inputs @ self.kernel.value
+            + time_h @ self.time_kernel.value
+            + h @ self.refinement_kernel.value
+        )
         i, f, o, s, g = tf.split(gates + tf.reduce_sum(self.bias.value, axis=0), BLOCKS, axis=-1)
         i, f, o, s, g = tf.sigmoid(i), tf.sigmoid(f), tf.sigmoid(o), tf.sigmoid(s), tf.tanh(g)
         old = f * (s * time_c + (1.0 - s) * c) if self.form == "mixed" else f * time_c + s * c
@@ -59,7 +77,9 @@ class LSTM2DCell(keras.layers.Layer):
 
 def fan_in_uniform():
     """Returns the initializer U(+-1 / sqrt(fan_in)) of kernels, PyTorch's default for linear and convolution layers."""
-    return keras.initializers.VarianceScaling(scale=1.0 / 3.0, mode="fan_in", distribution="uniform")
+    return keras.initializers.VarianceScaling(
+        scale=1.0 / 3.0, mode="fan_in", distribution="uniform"
+    )
 
 
 class _Biases(keras.initializers.Initializer):

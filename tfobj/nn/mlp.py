@@ -9,12 +9,26 @@ from tfobj.nn.layers import Dense, own_initializer
 class MLP(keras.layers.Layer):
     """Dense layers of `sizes` over the last axis, `activation` after all but, with `linear_output`, the last."""
 
-    def __init__(self, sizes, *, activation="relu", linear_output=True, initializer="glorot_uniform", **kwargs):
+    def __init__(
+        self,
+        sizes,
+        *,
+        activation="relu",
+        linear_output=True,
+        initializer="glorot_uniform",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.stages = [
-            Dense(size, activation=None if linear_output and i == len(sizes) - 1 else activation,
-                  kernel_initializer=own_initializer(initializer), dtype=self.dtype_policy, name=f"dense_{i}")
-            for i, size in enumerate(sizes)]
+            Dense(
+                size,
+                activation=None if linear_output and i == len(sizes) - 1 else activation,
+                kernel_initializer=own_initializer(initializer),
+                dtype=self.dtype_policy,
+                name=f"dense_{i}",
+            )
+            for i, size in enumerate(sizes)
+        ]
 
     def build(self, input_shape):
         for stage in self.stages:

@@ -47,8 +47,18 @@ def place(canvas, positions):
         def gradient(upstream):
             """The adjoints in closed form, for the price of the forward pass: autodiff transforms padding, and the map's part once per channel."""
             of_upstream = tf.signal.rfft2d(_channels_first(upstream), lengths)
-            d_canvas = _window(of_upstream * tf.math.conj(of_positions), lengths, -centre, (canvas_size, canvas_size))
-            d_positions = _window(tf.reduce_sum(of_upstream * tf.math.conj(of_canvas), axis=-3), lengths, -centre, size)
+            d_canvas = _window(
+                of_upstream * tf.math.conj(of_positions),
+                lengths,
+                -centre,
+                (canvas_size, canvas_size),
+            )
+            d_positions = _window(
+                tf.reduce_sum(of_upstream * tf.math.conj(of_canvas), axis=-3),
+                lengths,
+                -centre,
+                size,
+            )
             return _channels_last(d_canvas), d_positions
 
         return _channels_last(_window(of_positions * of_canvas, lengths, centre, size)), gradient
@@ -60,8 +70,13 @@ def extract(image, positions, canvas_size):
     """Cuts canvases out of frames: float32 [..., H, W, C], maps [..., H, W] -> [..., M, M, C], M = `canvas_size`."""
     image, positions = tf.convert_to_tensor(image), tf.convert_to_tensor(positions)
     lengths = _lengths(positions.shape[-2:], canvas_size)
-    spectrum = tf.signal.rfft2d(_channels_first(image), lengths) * tf.math.conj(tf.signal.rfft2d(positions, lengths))[..., None, :, :]
-    return _channels_last(_window(spectrum, lengths, -(canvas_size // 2), (canvas_size, canvas_size)))
+    spectrum = (
+        tf.signal.rfft2d(_channels_first(image), lengths)
+        * tf.math.conj(tf.signal.rfft2d(positions, lengths))[..., None, :, :]
+    )
+    return _channels_last(
+        _window(spectrum, lengths, -(canvas_size // 2), (canvas_size, canvas_size))
+    )
 
 
 def place_at(canvas, centres, size):
@@ -87,8 +102,14 @@ def extract_at(image, centres, canvas_size):
 
 def _selections(centres, size, canvas_size, dtype):
     """Returns two matrices [..., H, M] and [..., W, M] with a one where a row (column) of the frame shows one of the canvas."""
-    return [tf.cast(np.arange(length)[:, None] - centres[..., axis, None, None] + canvas_size // 2 == np.arange(canvas_size), dtype)
-            for axis, length in enumerate(size)]
+    return [
+        tf.cast(
+            np.arange(length)[:, None] - centres[..., axis, None, None] + canvas_size // 2
+            == np.arange(canvas_size),
+            dtype,
+        )
+        for axis, length in enumerate(size)
+    ]
 
 
 def _lengths(size, canvas_size):

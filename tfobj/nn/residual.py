@@ -23,7 +23,14 @@ class ResidualConv2D(keras.layers.Layer):
         self.kernel_size = kernel_size
 
     def build(self, input_shape):
-        self.convolution = Conv2D(input_shape[-1], self.kernel_size, padding="same", activation="elu", dtype=self.dtype_policy, name="conv")
+        self.convolution = Conv2D(
+            input_shape[-1],
+            self.kernel_size,
+            padding="same",
+            activation="elu",
+            dtype=self.dtype_policy,
+            name="conv",
+        )
         self.convolution.build(input_shape)
         self.built = True
 
@@ -107,8 +114,12 @@ def encoder_stages(filters, depth=3):
     """Returns layers of the encoders on small pictures: `depth` times c(stride 2) - c(k1 s1) - cr(k1 s1) - g; `filters` is 32 in the paper."""
     stages = []
     for i, (width, following) in enumerate(((1, 2), (2, 4), (8, 8))[:depth]):
-        stages += [convolution(width * filters, 3, 2, f"conv_{i}"), convolution(following * filters, 1, 1, f"point_{i}"),
-                   ResidualConv2D(1, name=f"residual_{i}"), group_norm(f"norm_{i}")]
+        stages += [
+            convolution(width * filters, 3, 2, f"conv_{i}"),
+            convolution(following * filters, 1, 1, f"point_{i}"),
+            ResidualConv2D(1, name=f"residual_{i}"),
+            group_norm(f"norm_{i}"),
+        ]
     return stages
 
 
@@ -116,6 +127,15 @@ def decoder_stages(filters):
     """Returns layers from [B, h, w, C] to [B, 8 h, 8 w, 3 filters / 2]; `filters` is 32 in the paper."""
     stages = [convolution(4 * filters, 3, 1, "conv_0"), ResidualConv2D(3, name="residual_0")]
     for i, out in ((1, 3 * filters), (2, 3 * filters // 2)):
-        stages += [Enlargement(2, name=f"double_{i}"), convolution(out, 3, 1, f"conv_{i}"),
-                   ResidualConv2D(3, name=f"residual_{i}a"), ResidualConv2D(3, name=f"residual_{i}b")]
-    return [*stages, Enlargement(2, name="double_3"), ResidualConv2D(3, name="residual_3a"), ResidualConv2D(3, name="residual_3b")]
+        stages += [
+            Enlargement(2, name=f"double_{i}"),
+            convolution(out, 3, 1, f"conv_{i}"),
+            ResidualConv2D(3, name=f"residual_{i}a"),
+            ResidualConv2D(3, name=f"residual_{i}b"),
+        ]
+    return [
+        *stages,
+        Enlargement(2, name="double_3"),
+        ResidualConv2D(3, name="residual_3a"),
+        ResidualConv2D(3, name="residual_3b"),
+    ]

@@ -41,7 +41,9 @@ class SlotAttention(keras.layers.Layer):
         self.project_key = keras.layers.Dense(slot_size, name="key", **project)
         self.project_value = keras.layers.Dense(slot_size, name="value", **project)
         self.project_query = keras.layers.Dense(slot_size, name="query", **project)
-        self.gru = keras.layers.GRUCell(slot_size, reset_after=True, dtype=self.dtype_policy, name="gru")
+        self.gru = keras.layers.GRUCell(
+            slot_size, reset_after=True, dtype=self.dtype_policy, name="gru"
+        )
         self.mlp = MLP((mlp_hidden, slot_size), dtype=self.dtype_policy, name="mlp")
 
     def build(self, input_shape):
@@ -59,21 +61,32 @@ class SlotAttention(keras.layers.Layer):
         `num_steps` is a Python integer of at least 1 (unrolled), or a tensor (a loop).
         """
         tokens = self.norm_inputs(tokens)
-        keys, values = self.project_key(tokens), self.project_value(tokens)      # [B, N, D]
+        keys, values = self.project_key(tokens), self.project_value(tokens)  # [B, N, D]
         attention = tf.zeros([tf.shape(tokens)[0], tf.shape(tokens)[1], tf.shape(slots)[1]])
-        return iterate(lambda _, state, tokens: self.step(*tokens, state[0]), (slots, attention), num_steps, (keys, values))
+        return iterate(
+            lambda _, state, tokens: self.step(*tokens, state[0]),
+            (slots, attention),
+            num_steps,
+            (keys, values),
+        )
 
     def step(self, keys, values, slots):
         """One iteration; returns (new slots, attention before the normalisation over tokens)."""
         queries = self.project_query(self.norm_slots(slots)) * self.slot_size**-0.5
-        logits = tf.cast(tf.matmul(keys, queries, transpose_b=True), tf.float32)  # [B, N, K]; an einsum would transpose the tokens first
+        logits = tf.cast(
+            tf.matmul(keys, queries, transpose_b=True), tf.float32
+        )  # [B, N, K]; an einsum would transpose the tokens first
         attention = tf.nn.softmax(logits, axis=-1)
         weights = attention + self.epsilon
-        weights = weights / tf.reduce_sum(weights, axis=1, keepdims=True)        # a mean over tokens, not a sum
+        weights = weights / tf.reduce_sum(
+            weights, axis=1, keepdims=True
+        )  # a mean over tokens, not a sum
         updates = tf.matmul(tf.cast(weights, values.dtype), values, transpose_a=True)  # [B, K, D]
         shape = tf.shape(slots)
         flat = [-1, self.slot_size]
-        new_slots, _ = self.gru(tf.reshape(updates, flat), [tf.cast(tf.reshape(slots, flat), self.compute_dtype)])
+        new_slots, _ = self.gru(
+            tf.reshape(updates, flat), [tf.cast(tf.reshape(slots, flat), self.compute_dtype)]
+        )
         new_slots = tf.ensure_shape(tf.reshape(new_slots, shape), slots.shape)
         new_slots = new_slots + self.mlp(self.norm_mlp(new_slots))
         return tf.cast(new_slots, tf.float32), attention

@@ -44,9 +44,18 @@ class UNetBlock(keras.layers.Layer):
     def __init__(self, filters, initializer="glorot_uniform", groups=-1, **kwargs):
         super().__init__(**kwargs)
         # Without bias there is no bias gradient to lose in bfloat16 (`nn.layers`).
-        self.convolution = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer=own_initializer(initializer),
-                                               dtype=self.dtype_policy, name="conv")
-        self.norm = keras.layers.GroupNormalization(groups=groups, epsilon=1e-5, dtype="float32", name="norm")
+        self.convolution = keras.layers.Conv2D(
+            filters,
+            3,
+            padding="same",
+            use_bias=False,
+            kernel_initializer=own_initializer(initializer),
+            dtype=self.dtype_policy,
+            name="conv",
+        )
+        self.norm = keras.layers.GroupNormalization(
+            groups=groups, epsilon=1e-5, dtype="float32", name="norm"
+        )
 
     def build(self, input_shape):
         self.convolution.build(input_shape)
@@ -73,7 +82,17 @@ class UNet(keras.layers.Layer):
       UserError: fewer than two blocks, or so many that a single pixel would be left at the bottom, which an instance norm makes zero.
     """
 
-    def __init__(self, num_blocks, filters, mlp_hidden=(128, 128), channels=1, *, initializer="glorot_uniform", groups=-1, **kwargs):
+    def __init__(
+        self,
+        num_blocks,
+        filters,
+        mlp_hidden=(128, 128),
+        channels=1,
+        *,
+        initializer="glorot_uniform",
+        groups=-1,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         if num_blocks < 2:
             raise UserError(f"`num_blocks` must be at least 2. Received: num_blocks={num_blocks}.")
@@ -82,7 +101,13 @@ class UNet(keras.layers.Layer):
         down, up = block_widths(num_blocks, filters)
         self.down = [UNetBlock(width, name=f"down_{i}", **common) for i, width in enumerate(down)]
         self.up = [UNetBlock(width, name=f"up_{i}", **common) for i, width in enumerate(up)]
-        self.output_layer = Conv2D(channels, 1, kernel_initializer=own_initializer(initializer), dtype=self.dtype_policy, name="output")
+        self.output_layer = Conv2D(
+            channels,
+            1,
+            kernel_initializer=own_initializer(initializer),
+            dtype=self.dtype_policy,
+            name="output",
+        )
 
     def build(self, input_shape):
         _, height, width, channels = input_shape
@@ -94,10 +119,18 @@ class UNet(keras.layers.Layer):
             height, width = -(-height // 2), -(-width // 2)
         height, width, channels = self.bottom = shapes[-1]
         if min(height, width) < 2:
-            raise UserError(f"`num_blocks` must leave at least two pixels at the bottom of {input_shape[1]}x{input_shape[2]}. "
-                            f"Received: num_blocks={len(self.down)}.")
+            raise UserError(
+                f"`num_blocks` must leave at least two pixels at the bottom of {input_shape[1]}x{input_shape[2]}. "
+                f"Received: num_blocks={len(self.down)}."
+            )
         size = height * width * channels
-        self.mlp = MLP((*self.mlp_hidden, size), linear_output=False, initializer=self.initializer, dtype=self.dtype_policy, name="mlp")
+        self.mlp = MLP(
+            (*self.mlp_hidden, size),
+            linear_output=False,
+            initializer=self.initializer,
+            dtype=self.dtype_policy,
+            name="mlp",
+        )
         self.mlp.build((None, size))
         for block, (height, width, skip_channels) in zip(self.up, reversed(shapes), strict=True):
             block.build((None, height, width, channels + skip_channels))
@@ -113,7 +146,12 @@ class UNet(keras.layers.Layer):
             skips.append(x)
         x = tf.reshape(self.mlp(tf.reshape(x, [-1, self.mlp.stages[-1].units])), [-1, *self.bottom])
         for block, skip in zip(self.up, reversed(skips), strict=True):
-            x = block(tf.concat([double(x, skip.shape[1:3]) if x.shape[1:3] != skip.shape[1:3] else x, skip], axis=-1))
+            x = block(
+                tf.concat(
+                    [double(x, skip.shape[1:3]) if x.shape[1:3] != skip.shape[1:3] else x, skip],
+                    axis=-1,
+                )
+            )
         return tf.cast(self.output_layer(x), tf.float32)
 
 

@@ -31,8 +31,30 @@ _SUMMARY = "state.json"
 PART_BYTES = 15_000_000
 """Most bytes of arrays in a file; compression never adds the million that is left to 16 MB."""
 
-_KEYS = ("format", "tfobj", "seed", "image_shape", "protocol", "batch_size", "variables", "steps", "data")
-_STEP_KEYS = ("from_step", "file", "sha256", "model", "metrics", "schedule", "config", "counter", "params", "outputs", "forward")
+_KEYS = (
+    "format",
+    "tfobj",
+    "seed",
+    "image_shape",
+    "protocol",
+    "batch_size",
+    "variables",
+    "steps",
+    "data",
+)
+_STEP_KEYS = (
+    "from_step",
+    "file",
+    "sha256",
+    "model",
+    "metrics",
+    "schedule",
+    "config",
+    "counter",
+    "params",
+    "outputs",
+    "forward",
+)
 
 
 def write_manifest(folder, manifest):
@@ -50,24 +72,34 @@ def read_manifest(folder):
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as e:
-        raise UserError(f"`{folder}` must be a folder made by launch/export_step.py. It has no {MANIFEST}.") from e
+        raise UserError(
+            f"`{folder}` must be a folder made by launch/export_step.py. It has no {MANIFEST}."
+        ) from e
     except (json.JSONDecodeError, UnicodeDecodeError) as e:
         raise UserError(f"`{path}` is damaged ({e}). Copy it again.") from e
     if not isinstance(manifest, dict) or "format" not in manifest:
         raise UserError(f"`{path}` is damaged (no format). Copy it again.")
     if manifest["format"] != FORMAT:
-        raise UserError(f"`{path}` must be of format {FORMAT}, which this tfobj reads. Received: format {manifest['format']!r}, written by "
-                        f"tfobj {manifest.get('tfobj', '?')}. Use one version of tfobj on both hosts.")
-    missing = [key for key in _KEYS if key not in manifest] or [key for entry in manifest["steps"] for key in _STEP_KEYS if key not in entry]
+        raise UserError(
+            f"`{path}` must be of format {FORMAT}, which this tfobj reads. Received: format {manifest['format']!r}, written by "
+            f"tfobj {manifest.get('tfobj', '?')}. Use one version of tfobj on both hosts."
+        )
+    missing = [key for key in _KEYS if key not in manifest] or [
+        key for entry in manifest["steps"] for key in _STEP_KEYS if key not in entry
+    ]
     if missing or not manifest["steps"]:
-        raise UserError(f"`{path}` is damaged (without {', '.join(missing) or 'steps'}). Copy it again.")
+        raise UserError(
+            f"`{path}` is damaged (without {', '.join(missing) or 'steps'}). Copy it again."
+        )
     return manifest
 
 
 def program_at(manifest, step):
     """Returns (entry, end): the entry of `manifest["steps"]` in force after `step` updates, and the step at which the next takes over, or None."""
     later = [entry["from_step"] for entry in manifest["steps"] if entry["from_step"] > step]
-    return [entry for entry in manifest["steps"] if entry["from_step"] <= step][-1], min(later, default=None)
+    return [entry for entry in manifest["steps"] if entry["from_step"] <= step][-1], min(
+        later, default=None
+    )
 
 
 def read_program(folder, entry):
@@ -95,7 +127,9 @@ def write_arrays(folder, stem, arrays):
             if parts[-1] and size + piece.nbytes > PART_BYTES:
                 parts.append({})
                 size = 0
-            parts[-1][name if len(pieces) == 1 else f"{name}#{i}"] = piece if len(pieces) > 1 else array
+            parts[-1][name if len(pieces) == 1 else f"{name}#{i}"] = (
+                piece if len(pieces) > 1 else array
+            )
             size += piece.nbytes
     for number, part in enumerate(parts):
         write_npz(pathlib.Path(folder) / f"{stem}_{number:03d}.npz", part)
@@ -118,10 +152,17 @@ def read_arrays(folder, stem, num_parts, shapes):
         else:
             cut = [pieces[f"{name}#{i}"] for i in range(len(pieces)) if f"{name}#{i}" in pieces]
             if not cut:
-                raise UserError(f"`{folder}` has no array {name!r}; its files do not belong together.")
+                raise UserError(
+                    f"`{folder}` has no array {name!r}; its files do not belong together."
+                )
             array = np.concatenate(cut)
-        if array.size != np.prod(expected["shape"], dtype=np.int64) or str(array.dtype) != expected["dtype"]:
-            raise UserError(f"`{folder}`: {name!r} must be {expected['dtype']} {expected['shape']}. Received: {array.dtype} {list(array.shape)}.")
+        if (
+            array.size != np.prod(expected["shape"], dtype=np.int64)
+            or str(array.dtype) != expected["dtype"]
+        ):
+            raise UserError(
+                f"`{folder}`: {name!r} must be {expected['dtype']} {expected['shape']}. Received: {array.dtype} {list(array.shape)}."
+            )
         arrays[name] = array.reshape(expected["shape"])
     return arrays
 
@@ -137,7 +178,9 @@ def read_npz(path):
     try:
         with pathlib.Path(path).open("rb") as file:
             with zipfile.ZipFile(file) as members:
-                if (bad := members.testzip()) is not None:  # before NumPy parses what may be anything
+                if (
+                    bad := members.testzip()
+                ) is not None:  # before NumPy parses what may be anything
                     raise zipfile.BadZipFile(f"bad checksum of {bad}")
             file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:
@@ -150,14 +193,23 @@ def read_npz(path):
 
 def describe_variables(state):
     """Returns name -> {"shape", "dtype"} of a dict of arrays, as manifests hold it."""
-    return {name: {"shape": list(array.shape), "dtype": str(array.dtype)} for name, array in state.items()}
+    return {
+        name: {"shape": list(array.shape), "dtype": str(array.dtype)}
+        for name, array in state.items()
+    }
 
 
 def write_state(folder, step, state, **facts):
     """Writes a state, whole or not at all: arrays in parts, and `state.json` with step, shapes and `facts`."""
     with files.whole_folder(folder) as partial:
         num_parts = write_arrays(partial, "part", state)
-        summary = {"format": FORMAT, "step": step, "num_parts": num_parts, **facts, "variables": describe_variables(state)}
+        summary = {
+            "format": FORMAT,
+            "step": step,
+            "num_parts": num_parts,
+            **facts,
+            "variables": describe_variables(state),
+        }
         files.write_text(partial / _SUMMARY, json.dumps(summary, indent=1) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -172,7 +224,9 @@ def read_state(folder):
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
         if summary["format"] != FORMAT:
-            raise UserError(f"`{path}` must be of format {FORMAT}. Received: format {summary['format']!r}; use one version of tfobj on both hosts.")
+            raise UserError(
+                f"`{path}` must be of format {FORMAT}. Received: format {summary['format']!r}; use one version of tfobj on both hosts."
+            )
         return summary, read_arrays(folder, "part", summary["num_parts"], summary["variables"])
     except FileNotFoundError as e:
         raise UserError(f"`{path}` is missing; copy the folder again, all of it.") from e

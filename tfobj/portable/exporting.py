@@ -47,13 +47,19 @@ def export(experiment, to, workdir=None, precision="default", num_scenes=None, d
       UserError: the folder is in use, the step cannot run elsewhere, JAX is missing, or there are too few scenes.
     """
     if experiment.model.is_video:
-        raise UserError(f"`model` must be a model of pictures: scenes of an exported run are pictures. Received: {experiment.model_name}.")
+        raise UserError(
+            f"`model` must be a model of pictures: scenes of an exported run are pictures. Received: {experiment.model_name}."
+        )
     to = pathlib.Path(to)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise UserError(f"`--to` must be a new folder. Received: {to}, which is not empty; --append adds a stage to an exported run.")
+        raise UserError(
+            f"`--to` must be a new folder. Received: {to}, which is not empty; --append adds a stage to an exported run."
+        )
     if num_scenes is not None:
         train, evaluation = _open(experiment, num_scenes, data_dir)
-        if experiment.data.has_splits:  # the run's config says which scenes were used, here and on its return
+        if (
+            experiment.data.has_splits
+        ):  # the run's config says which scenes were used, here and on its return
             experiment = experiment.override({"data.num_train": num_scenes})
     with files.whole_folder(to) as partial:
         step = lowering.lower_step(experiment, workdir)
@@ -62,14 +68,24 @@ def export(experiment, to, workdir=None, precision="default", num_scenes=None, d
         names = {"train": [], "evaluation": []}
         if num_scenes is not None:
             (partial / artifact.DATA).mkdir()
-            names = {"train": scenes.write(partial / artifact.DATA, "train", train),
-                     "evaluation": scenes.write(partial / artifact.DATA, "evaluation", evaluation)}
+            names = {
+                "train": scenes.write(partial / artifact.DATA, "train", train),
+                "evaluation": scenes.write(partial / artifact.DATA, "evaluation", evaluation),
+            }
         count = int(step.state[entry["counter"]])
         artifact.write_state(partial / artifact.STATE, count, step.state)
         manifest = {
-            "format": artifact.FORMAT, "tfobj": tfobj.__version__, "seed": experiment.seed, "protocol": experiment.data.protocol,
-            "image_shape": entry["image_shape"], "batch_size": entry["batch_size"], "precision": precision,
-            "counter": entry["counter"], "variables": artifact.describe_variables(step.state), "steps": entries, "data": names,
+            "format": artifact.FORMAT,
+            "tfobj": tfobj.__version__,
+            "seed": experiment.seed,
+            "protocol": experiment.data.protocol,
+            "image_shape": entry["image_shape"],
+            "batch_size": entry["batch_size"],
+            "precision": precision,
+            "counter": entry["counter"],
+            "variables": artifact.describe_variables(step.state),
+            "steps": entries,
+            "data": names,
         }
         files.write_text(partial / "README.md", _readme(manifest, count))
         artifact.write_manifest(partial, manifest)
@@ -85,15 +101,29 @@ def append(experiment, to, from_step):
     manifest = artifact.read_manifest(to)
     last = manifest["steps"][-1]["from_step"]
     if from_step <= last:
-        raise UserError(f"`--from_step` must be after the last stage, which begins at step {last}. Received: {from_step}.")
+        raise UserError(
+            f"`--from_step` must be after the last stage, which begins at step {last}. Received: {from_step}."
+        )
     if manifest["data"]["train"]:
-        experiment = experiment.override({"data.num_train": manifest["steps"][0]["config"]["data"]["num_train"]})
-    for name, value in {"batch_size": experiment.train.batch_size, "seed": experiment.seed, "protocol": experiment.data.protocol}.items():
+        experiment = experiment.override(
+            {"data.num_train": manifest["steps"][0]["config"]["data"]["num_train"]}
+        )
+    for name, value in {
+        "batch_size": experiment.train.batch_size,
+        "seed": experiment.seed,
+        "protocol": experiment.data.protocol,
+    }.items():
         if manifest[name] != value:
-            raise UserError(f"All stages must have one {name.replace('_', ' ')}, {manifest[name]!r}. Received: {value!r}.")
+            raise UserError(
+                f"All stages must have one {name.replace('_', ' ')}, {manifest[name]!r}. Received: {value!r}."
+            )
     step = lowering.lower_step(experiment, from_step=from_step)
-    artifact.check_same_variables(manifest["variables"], artifact.describe_variables(step.state), "The new stage")
-    manifest["steps"] += _write_stages(experiment, step, pathlib.Path(to), from_step, manifest["precision"])
+    artifact.check_same_variables(
+        manifest["variables"], artifact.describe_variables(step.state), "The new stage"
+    )
+    manifest["steps"] += _write_stages(
+        experiment, step, pathlib.Path(to), from_step, manifest["precision"]
+    )
     artifact.write_manifest(to, manifest)
     return manifest
 
@@ -111,9 +141,17 @@ def _write_stages(experiment, step, folder, from_step, precision):
 
 def _write_stage(experiment, step, folder, from_step, precision):
     """Writes the programs of a stage, its `LoweredStep` and the forward pass; returns its entry of the manifest."""
-    forward = lowering.lower_forward(experiment, min(experiment.eval.batch_size, scenes.NUM_EVALUATION))
-    written = _write_program(folder / f"forward_{from_step:06d}{artifact.PROGRAM}", forward, precision)
-    scored = {"seed": EVALUATION_SEED, **written, **{name: forward.manifest[name] for name in ("batch_size", "params", "outputs")}}
+    forward = lowering.lower_forward(
+        experiment, min(experiment.eval.batch_size, scenes.NUM_EVALUATION)
+    )
+    written = _write_program(
+        folder / f"forward_{from_step:06d}{artifact.PROGRAM}", forward, precision
+    )
+    scored = {
+        "seed": EVALUATION_SEED,
+        **written,
+        **{name: forward.manifest[name] for name in ("batch_size", "params", "outputs")},
+    }
     written = _write_program(folder / f"step_{from_step:06d}{artifact.PROGRAM}", step, precision)
     return {"from_step": from_step, **written, **step.manifest, "forward": scored}
 
@@ -122,8 +160,10 @@ def _write_program(path, lowered, precision):
     """Writes a program; returns what the manifest says of its file."""
     for param in lowered.manifest["params"]:
         if param["kind"] == "const":
-            raise UserError(f"A step can be exported if all its arrays are weights. Received: an array {param['shape']} that the model holds as a "
-                            "constant; make it a weight with trainable=False.")
+            raise UserError(
+                f"A step can be exported if all its arrays are weights. Received: an array {param['shape']} that the model holds as a "
+                "constant; make it a weight with trainable=False."
+            )
     program = stablehlo.to_portable(lowered.hlo)
     if precision != "default":
         program = stablehlo.force_precision(program, precision.upper())
@@ -131,16 +171,25 @@ def _write_program(path, lowered, precision):
         partial.write_bytes(program)
     import jax  # there is one, since the conversion worked
 
-    return {"file": path.name, "sha256": hashlib.sha256(program).hexdigest(), "jax": jax.__version__}
+    return {
+        "file": path.name,
+        "sha256": hashlib.sha256(program).hexdigest(),
+        "jax": jax.__version__,
+    }
 
 
 def _open(experiment, num_scenes, data_dir):
     """Returns (the first training scenes without masks, the test scenes)."""
     protocol = scenes.protocol_of(experiment.data.to_dict())
     if scenes.can_generate(protocol):  # the builder's scenes, without building it
-        train, evaluation = scenes.generate(protocol, "train", num_scenes, with_masks=False), scenes.generate(protocol, "test", scenes.NUM_EVALUATION)
+        train, evaluation = (
+            scenes.generate(protocol, "train", num_scenes, with_masks=False),
+            scenes.generate(protocol, "test", scenes.NUM_EVALUATION),
+        )
     else:
-        train, evaluation = (open_scenes(experiment, split, data_dir)[0] for split in ("train", "test"))
+        train, evaluation = (
+            open_scenes(experiment, split, data_dir)[0] for split in ("train", "test")
+        )
         train = scenes.without_masks(train.take(num_scenes))
         evaluation = evaluation.take(min(scenes.NUM_EVALUATION, len(evaluation)))
     return train.take(num_scenes), evaluation
@@ -149,8 +198,22 @@ def _open(experiment, num_scenes, data_dir):
 def _readme(manifest, step):
     entry = manifest["steps"][0]
     count = entry["config"]["data"]["num_train"]
-    described = f"{count:,} of them, in data/" if manifest["data"]["train"] and count else \
-        "in data/" if manifest["data"]["train"] else "drawn from the seed when the run starts"
-    return _README.format(model=entry["model"], protocol=manifest["protocol"], version=manifest["tfobj"], num_variables=len(manifest["variables"]), step=step,
-                          batch_size=manifest["batch_size"], shape="x".join(map(str, manifest["image_shape"])), precision=manifest["precision"],
-                          jax=entry["jax"], scenes=described)
+    described = (
+        f"{count:,} of them, in data/"
+        if manifest["data"]["train"] and count
+        else "in data/"
+        if manifest["data"]["train"]
+        else "drawn from the seed when the run starts"
+    )
+    return _README.format(
+        model=entry["model"],
+        protocol=manifest["protocol"],
+        version=manifest["tfobj"],
+        num_variables=len(manifest["variables"]),
+        step=step,
+        batch_size=manifest["batch_size"],
+        shape="x".join(map(str, manifest["image_shape"])),
+        precision=manifest["precision"],
+        jax=entry["jax"],
+        scenes=described,
+    )

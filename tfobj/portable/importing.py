@@ -39,23 +39,31 @@ def import_state(state, workdir):
     """
     state, workdir = pathlib.Path(state), pathlib.Path(workdir)
     if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
-        raise UserError(f"`--workdir` must be a new folder. Received: {workdir}, which is not empty; its files stay as they are.")
+        raise UserError(
+            f"`--workdir` must be a new folder. Received: {workdir}, which is not empty; its files stay as they are."
+        )
     manifest = artifact.read_manifest(state)
     found = records.newest_state(state)
     if found is None:
-        raise UserError(f"`--state` must be the folder of a run of launch/run_step.py. Received: {state}, which holds no state.")
+        raise UserError(
+            f"`--state` must be the folder of a run of launch/run_step.py. Received: {state}, which holds no state."
+        )
     summary, arrays = found
     entry, _ = artifact.program_at(manifest, max(summary["step"] - 1, 0))
     experiment = ExperimentConfig.from_dict(entry["config"])
     model, optimizer = build_model(experiment), make_optimizer(experiment.train)
     optimizer.build(model.trainable_variables)
     variables = by_path([*model.weights, *optimizer.variables])
-    expected = artifact.describe_variables({name: variable.numpy() for name, variable in variables.items()})
+    expected = artifact.describe_variables(
+        {name: variable.numpy() for name, variable in variables.items()}
+    )
     artifact.check_same_variables(expected, summary["variables"], f"The state of `{state}`")
     for name, variable in variables.items():
         variable.assign(arrays[name])
     if int(optimizer.iterations.numpy()) != summary["step"]:
-        raise UserError(f"The state of `{state}` is damaged: step {summary['step']} in its summary, {int(optimizer.iterations.numpy())} in the optimizer.")
+        raise UserError(
+            f"The state of `{state}` is damaged: step {summary['step']} in its summary, {int(optimizer.iterations.numpy())} in the optimizer."
+        )
 
     with files.whole_folder(workdir) as partial:
         files.write_text(partial / "config.json", json.dumps(experiment.to_dict(), indent=2) + "\n")

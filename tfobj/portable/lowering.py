@@ -76,7 +76,9 @@ def lower_step(experiment, workdir=None, from_step=0):
     """
     with tf.device(_CPU):
         model, optimizer, rate = _build(experiment, workdir)
-        train_step = make_train_step(tf.distribute.get_strategy(), model, optimizer, experiment, xla=True)
+        train_step = make_train_step(
+            tf.distribute.get_strategy(), model, optimizer, experiment, xla=True
+        )
         names = []
         stage, until_step = stage_at(model.stages(), from_step)
 
@@ -86,10 +88,20 @@ def lower_step(experiment, workdir=None, from_step=0):
             names[:] = sorted(terms)
             return [terms[name] for name in names]
 
-        inputs = _image_spec(experiment, experiment.train.batch_size, tf.uint8), tf.TensorSpec([3], tf.int32, "seed"), \
-            tf.TensorSpec([], tf.int64, "step"), tf.TensorSpec([], tf.float32, "learning_rate")
+        inputs = (
+            _image_spec(experiment, experiment.train.batch_size, tf.uint8),
+            tf.TensorSpec([3], tf.int32, "seed"),
+            tf.TensorSpec([], tf.int64, "step"),
+            tf.TensorSpec([], tf.float32, "learning_rate"),
+        )
         lowered = _lower(experiment, step, inputs, names, model.weights, optimizer.variables)
-        return lowered._replace(manifest={**lowered.manifest, "counter": optimizer.iterations.path, "until_step": until_step})
+        return lowered._replace(
+            manifest={
+                **lowered.manifest,
+                "counter": optimizer.iterations.path,
+                "until_step": until_step,
+            }
+        )
 
 
 def lower_forward(experiment, batch_size):
@@ -106,7 +118,10 @@ def lower_forward(experiment, batch_size):
             outputs = model(image, num_steps=experiment.eval.num_steps, seed=seed, training=False)
             return [tf.cast(outputs.masks, tf.float32), tf.cast(outputs.recon, tf.float32)]
 
-        inputs = _image_spec(experiment, batch_size, tf.float32), tf.TensorSpec([3], tf.int32, "seed")
+        inputs = (
+            _image_spec(experiment, batch_size, tf.float32),
+            tf.TensorSpec([3], tf.int32, "seed"),
+        )
         return _lower(experiment, forward, inputs, ["masks", "recon"], model.weights, [])
 
 
@@ -122,17 +137,28 @@ def check_runs_everywhere(hlo_text):
     for line in hlo_text.splitlines():
         found = _OPERATION.search(line)
         operation = found and found[1]
-        if operation in _FORBIDDEN or (operation == "rng-bit-generator" and "algorithm=rng_philox" not in line):
-            what = "random numbers of another algorithm than Philox" if operation.startswith("rng") else "an operation of one device or host"
-            raise UserError(f"A step can be exported if every device computes the same from it. Received: `{operation}`, {what}, "
-                            f"in: {line.strip()[:200]}")
+        if operation in _FORBIDDEN or (
+            operation == "rng-bit-generator" and "algorithm=rng_philox" not in line
+        ):
+            what = (
+                "random numbers of another algorithm than Philox"
+                if operation.startswith("rng")
+                else "an operation of one device or host"
+            )
+            raise UserError(
+                f"A step can be exported if every device computes the same from it. Received: `{operation}`, {what}, "
+                f"in: {line.strip()[:200]}"
+            )
 
 
 def _build(experiment, workdir):
     """Returns (model, optimizer, rate): the run's objects with its state, but with a learning rate that is fed."""
     model, optimizer = build_model(experiment), make_optimizer(experiment.train)
     optimizer.build(model.trainable_variables)
-    if workdir is not None and RunState(workdir, model, optimizer, experiment.train.keep_checkpoints).restore() == 0:
+    if (
+        workdir is not None
+        and RunState(workdir, model, optimizer, experiment.train.keep_checkpoints).restore() == 0
+    ):
         raise UserError(f"`{workdir}` has no checkpoint to start from.")
     # An object like the schedule that it replaces: the optimizer has no variable for the rate, in training and here.
     rate = _FedRate()
@@ -146,7 +172,9 @@ def _as_float(image):
 
 
 def _image_spec(experiment, batch_size, dtype):
-    return tf.TensorSpec([batch_size, *experiment.model.image_size, experiment.model.channels], dtype, "image")
+    return tf.TensorSpec(
+        [batch_size, *experiment.model.image_size, experiment.model.channels], dtype, "image"
+    )
 
 
 def _lower(experiment, function, inputs, names, weights, optimizer_variables):
@@ -160,7 +188,15 @@ def _lower(experiment, function, inputs, names, weights, optimizer_variables):
     text = stages(stage="hlo")
     check_runs_everywhere(text)
 
-    params = [{"kind": "input", "name": spec.name, "shape": spec.shape.as_list(), "dtype": spec.dtype.name} for spec in inputs]
+    params = [
+        {
+            "kind": "input",
+            "name": spec.name,
+            "shape": spec.shape.as_list(),
+            "dtype": spec.dtype.name,
+        }
+        for spec in inputs
+    ]
     for number, captured in enumerate(traced.captured_inputs):
         if captured.dtype == tf.resource:
             kind, name = "state", paths[id(captured)]
@@ -168,24 +204,59 @@ def _lower(experiment, function, inputs, names, weights, optimizer_variables):
         else:
             kind, name, key = "const", f"constant_{number}", f"constant_{number}"
             state[key] = captured.numpy()
-        params.append({"kind": kind, "name": name, "key": key, "shape": list(state[key].shape), "dtype": str(state[key].dtype)})
+        params.append(
+            {
+                "kind": kind,
+                "name": name,
+                "key": key,
+                "shape": list(state[key].shape),
+                "dtype": str(state[key].dtype),
+            }
+        )
 
     results = tf.nest.flatten(traced.structured_outputs)
-    outputs = [{"kind": "metric", "name": name, "shape": result.shape.as_list(), "dtype": result.dtype.name}
-               for name, result in zip(names, results, strict=True)]
+    outputs = [
+        {
+            "kind": "metric",
+            "name": name,
+            "shape": result.shape.as_list(),
+            "dtype": result.dtype.name,
+        }
+        for name, result in zip(names, results, strict=True)
+    ]
     updates = _updates(text.split("\n", 1)[0])
     if sorted(updates) != list(range(len(results), len(results) + len(updates))):
-        raise ValueError(f"The written variables must be the last outputs. Received: {sorted(updates)} after {len(results)} outputs.")
+        raise ValueError(
+            f"The written variables must be the last outputs. Received: {sorted(updates)} after {len(results)} outputs."
+        )
     for _, number in sorted(updates.items()):
-        outputs.append({"kind": "state", "param": number, "shape": params[number]["shape"], "dtype": params[number]["dtype"]})
-    manifest = {"model": experiment.model_name, "num_slots": experiment.model.num_slots, "protocol": experiment.data.protocol,
-                "image_shape": [*experiment.model.image_size, experiment.model.channels], "batch_size": inputs[0].shape[0],
-                "metrics": list(names), "schedule": schedule_of(experiment.train)._asdict(),
-                "config": experiment.to_dict(), "fingerprint": experiment.fingerprint(),
-                "params": params, "outputs": outputs}
+        outputs.append(
+            {
+                "kind": "state",
+                "param": number,
+                "shape": params[number]["shape"],
+                "dtype": params[number]["dtype"],
+            }
+        )
+    manifest = {
+        "model": experiment.model_name,
+        "num_slots": experiment.model.num_slots,
+        "protocol": experiment.data.protocol,
+        "image_shape": [*experiment.model.image_size, experiment.model.channels],
+        "batch_size": inputs[0].shape[0],
+        "metrics": list(names),
+        "schedule": schedule_of(experiment.train)._asdict(),
+        "config": experiment.to_dict(),
+        "fingerprint": experiment.fingerprint(),
+        "params": params,
+        "outputs": outputs,
+    }
     return LoweredStep(manifest, state, stages(stage="hlo_serialized"))
 
 
 def _updates(head):
     """Returns {output: parameter whose variable it updates}, from the first line of a program."""
-    return {int(output): int(parameter) for output, parameter in re.findall(r"\{(\d+)\}: \((\d+), \{\}", head)}
+    return {
+        int(output): int(parameter)
+        for output, parameter in re.findall(r"\{(\d+)\}: \((\d+), \{\}", head)
+    }

@@ -38,29 +38,43 @@ def start_jax(platform_name=None):
         import jax
         import jax.export
     except ImportError as e:
-        raise UserError(f"This command needs JAX: pip install jax (for NVIDIA GPUs: jax[cuda13]). ({e})") from e
+        raise UserError(
+            f"This command needs JAX: pip install jax (for NVIDIA GPUs: jax[cuda13]). ({e})"
+        ) from e
     check_version(jax.__version__)
     if not jax.config.jax_enable_x64:
-        raise UserError("JAX was imported before with 32-bit integers. Set JAX_ENABLE_X64=1, or call `start_jax` first.")
+        raise UserError(
+            "JAX was imported before with 32-bit integers. Set JAX_ENABLE_X64=1, or call `start_jax` first."
+        )
     try:
         jax.devices()
     except RuntimeError as e:
-        raise UserError(f"JAX finds no device for `--platform={platform_name or os.environ.get('JAX_PLATFORMS')}` "
-                        f"({first_line(e)}).") from e
+        raise UserError(
+            f"JAX finds no device for `--platform={platform_name or os.environ.get('JAX_PLATFORMS')}` "
+            f"({first_line(e)})."
+        ) from e
     return jax
 
 
 def check_version(version):
     """Raises a `UserError` if JAX is older than `MINIMUM_JAX`; `version` is text such as "0.10.2"."""
-    numbers = tuple(int("".join(c for c in part if c.isdigit()) or 0) for part in version.split(".")[:3])
+    numbers = tuple(
+        int("".join(c for c in part if c.isdigit()) or 0) for part in version.split(".")[:3]
+    )
     if numbers < MINIMUM_JAX:
-        raise UserError(f"JAX must be at least {'.'.join(map(str, MINIMUM_JAX))} to read exported steps. Received: JAX {version}.")
+        raise UserError(
+            f"JAX must be at least {'.'.join(map(str, MINIMUM_JAX))} to read exported steps. Received: JAX {version}."
+        )
 
 
 def describe_host(jax):
     """Returns {"hardware", "software"} as `training.machine.describe` does; no host names or paths."""
     used = jax.devices()[0]
-    return machine.report([] if used.platform == "cpu" else [used.device_kind], JAX=jax.__version__, NumPy=np.__version__)
+    return machine.report(
+        [] if used.platform == "cpu" else [used.device_kind],
+        JAX=jax.__version__,
+        NumPy=np.__version__,
+    )
 
 
 def load(jax, folder, entry):
@@ -70,7 +84,9 @@ def load(jax, folder, entry):
       UserError: the file is missing or damaged.
     """
     # By JAX's constructor of exported programs and not by its file format, whose reader is not part of every installation.
-    return stablehlo.to_exported(entry, artifact.read_program(folder, entry), (jax.export.default_export_platform(),)).call
+    return stablehlo.to_exported(
+        entry, artifact.read_program(folder, entry), (jax.export.default_export_platform(),)
+    ).call
 
 
 class Trainer:
@@ -95,26 +111,47 @@ class Trainer:
         written = [params[o["param"]]["name"] for o in entry["outputs"] if o["kind"] == "state"]
         order = [p["name"] for p in params[num_inputs:]]
         self._written = {name: jax.device_put(state[name]) for name in written}
-        self._read = {name: jax.device_put(state[name]) for name in order if name not in self._written}
-        self._rest = {name: value for name, value in state.items() if name not in self._written and name not in self._read}
+        self._read = {
+            name: jax.device_put(state[name]) for name in order if name not in self._written
+        }
+        self._rest = {
+            name: value
+            for name, value in state.items()
+            if name not in self._written and name not in self._read
+        }
         num_metrics = len(self.metrics)
 
         def update(written_state, read_state, *inputs):
-            results = call(*inputs, *[written_state[n] if n in written_state else read_state[n] for n in order])
-            return dict(zip(written, results[num_metrics:], strict=True)), jax.numpy.stack(results[:num_metrics])
+            results = call(
+                *inputs, *[written_state[n] if n in written_state else read_state[n] for n in order]
+            )
+            return dict(zip(written, results[num_metrics:], strict=True)), jax.numpy.stack(
+                results[:num_metrics]
+            )
 
         inputs = [jax.ShapeDtypeStruct(p["shape"], p["dtype"]) for p in params[:num_inputs]]
         try:
             # New values take the memory of the old ones. Compiled now, so that steps can be timed.
-            self._update = jax.jit(update, donate_argnums=0).lower(self._written, self._read, *inputs).compile()
+            self._update = (
+                jax.jit(update, donate_argnums=0)
+                .lower(self._written, self._read, *inputs)
+                .compile()
+            )
         except (RuntimeError, ValueError) as e:
-            raise UserError(f"`{entry['file']}` cannot be compiled by JAX {jax.__version__}; it was made with JAX {entry['jax']}, and that or a newer "
-                            f"one is needed. ({first_line(e)})") from e
+            raise UserError(
+                f"`{entry['file']}` cannot be compiled by JAX {jax.__version__}; it was made with JAX {entry['jax']}, and that or a newer "
+                f"one is needed. ({first_line(e)})"
+            ) from e
         self._in_flight = collections.deque()
 
     def advance(self, image):
         """Makes one update; returns its metrics, a float32 vector on the device in the order of `metrics`. Does not wait for the result."""
-        inputs = (image, np.array([self._seed, self.step, 0], np.int32), np.int64(self.step), np.float32(self.learning_rate))
+        inputs = (
+            image,
+            np.array([self._seed, self.step, 0], np.int32),
+            np.int64(self.step),
+            np.float32(self.learning_rate),
+        )
         self._written, metrics = self._update(self._written, self._read, *inputs)
         self.step += 1
         self._in_flight.append(metrics)
@@ -134,7 +171,9 @@ class Trainer:
 
     def state(self):
         """Returns name -> NumPy array of all variables; waits for the device."""
-        return {name: np.asarray(value) for name, value in self._jax.device_get(self.variables).items()}
+        return {
+            name: np.asarray(value) for name, value in self._jax.device_get(self.variables).items()
+        }
 
 
 class Forward:

@@ -65,7 +65,9 @@ class Progress:
 
     def log(self, step, numbers, steps_per_second):
         """Prints what a log says."""
-        shown = "  ".join(f"{name} {numbers[name]:.5g}" for name in ("loss", "grad_norm") if name in numbers)
+        shown = "  ".join(
+            f"{name} {numbers[name]:.5g}" for name in ("loss", "grad_norm") if name in numbers
+        )
         self.say(f"step {step:>8,}  {shown}  {steps_per_second:.2f} steps/s  {self._left(step)}")
 
     def _left(self, step):
@@ -74,4 +76,10 @@ class Progress:
             return "time left unknown"
         seconds = (time.monotonic() - self._start) / done * (self._last - step)
         hours, minutes = divmod(round(seconds / 60), 60)
-        return f"{hours} h {minutes:02d} min left" if hours else f"{minutes} min left" if minutes else f"{seconds:.0f} s left"
+        return (
+            f"{hours} h {minutes:02d} min left"
+            if hours
+            else f"{minutes} min left"
+            if minutes
+            else f"{seconds:.0f} s left"
+        )

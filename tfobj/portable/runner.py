@@ -67,16 +67,33 @@ def run(folder, workdir, options=Options()):
         _check_same_run(workdir, manifest)
         resumed = records.newest_state(workdir)
         summary, state = resumed or artifact.read_state(pathlib.Path(folder) / artifact.STATE)
-        artifact.check_same_variables(manifest["variables"], summary["variables"], f"`{workdir if resumed else folder}`")
+        artifact.check_same_variables(
+            manifest["variables"], summary["variables"], f"`{workdir if resumed else folder}`"
+        )
         jax = program.start_jax(options.platform)
         train, evaluation = open_data(folder, manifest, options.data)
         data = {"num_train": len(train), "checksum": zlib.crc32(np.ascontiguousarray(train.image))}
         if resumed and summary["data"] != data:
-            raise UserError(f"`{workdir}` was trained on other scenes: {summary['data']}. Received: {data}. Repeat the old --data to continue it.")
+            raise UserError(
+                f"`{workdir}` was trained on other scenes: {summary['data']}. Received: {data}. Repeat the old --data to continue it."
+            )
         artifact.write_manifest(workdir, manifest)
         host = {**program.describe_host(jax), "command": options.command}
         write_machine(workdir, host)
-        return _Loop(jax, folder, workdir, manifest, options, state, bool(resumed), train, evaluation, data, host, started).until_done(signals)
+        return _Loop(
+            jax,
+            folder,
+            workdir,
+            manifest,
+            options,
+            state,
+            bool(resumed),
+            train,
+            evaluation,
+            data,
+            host,
+            started,
+        ).until_done(signals)
 
 
 def open_data(folder, manifest, data=None):
@@ -93,37 +110,69 @@ def open_data(folder, manifest, data=None):
         train = scenes.read(chosen)
         evaluation = scenes.read(chosen, "evaluation") if chosen.is_dir() else None
         if train is None and data is not None:
-            raise UserError(f"`--data` must be {scenes.GENERATE}, an .npz file, or a folder with train_000.npz. Received: {data}.")
+            raise UserError(
+                f"`--data` must be {scenes.GENERATE}, an .npz file, or a folder with train_000.npz. Received: {data}."
+            )
     if train is None:
         train = scenes.generate(scenes.protocol_of(config), "train", with_masks=False)
-    if evaluation is None and (protocol := scenes.protocol_of(config)) and scenes.can_generate(protocol):
+    if (
+        evaluation is None
+        and (protocol := scenes.protocol_of(config))
+        and scenes.can_generate(protocol)
+    ):
         evaluation = scenes.generate(protocol, "test", scenes.NUM_EVALUATION)
     for split, name in ((train, "Training scenes"), (evaluation, "Evaluation scenes")):
         if split is not None:
             scenes.check(split, manifest, name)
     if manifest["batch_size"] > len(train):
-        raise UserError(f"Training scenes must be at least the batch of {manifest['batch_size']} for which the step was exported. Received: {len(train)}.")
+        raise UserError(
+            f"Training scenes must be at least the batch of {manifest['batch_size']} for which the step was exported. Received: {len(train)}."
+        )
     return train, evaluation
 
 
 class _Loop:
     """One process's share of a run."""
 
-    def __init__(self, jax, folder, workdir, manifest, options, state, resumed, train, evaluation, data, host, started):
+    def __init__(
+        self,
+        jax,
+        folder,
+        workdir,
+        manifest,
+        options,
+        state,
+        resumed,
+        train,
+        evaluation,
+        data,
+        host,
+        started,
+    ):
         config = manifest["steps"][-1]["config"]["train"]
         self.jax, self.folder, self.workdir, self.manifest = jax, folder, workdir, manifest
         self.evaluation, self.data, self.host = evaluation, data, host
         self.last_step = options.steps or config["steps"]
-        self.every = {"log": options.log_every or config["log_every"], "evaluate": options.eval_every or config["eval_every"],
-                      "save": options.save_every or config["checkpoint_every"]}
+        self.every = {
+            "log": options.log_every or config["log_every"],
+            "evaluate": options.eval_every or config["eval_every"],
+            "save": options.save_every or config["checkpoint_every"],
+        }
         self.deadline = started + 60.0 * options.minutes if options.minutes else math.inf
         self.stream = BatchStream(train, manifest["batch_size"], seed=manifest["seed"])
         first = int(state[manifest["counter"]])
-        self.saved_at, self.save_seconds, self.step_seconds, self.evaluate_seconds = first if resumed else None, 1.0, 0.0, 0.0
+        self.saved_at, self.save_seconds, self.step_seconds, self.evaluate_seconds = (
+            first if resumed else None,
+            1.0,
+            0.0,
+            0.0,
+        )
         self.rows = Rows(workdir, first)
         self.progress = records.Progress(first, self.last_step)
-        self.progress.say(f"{manifest['steps'][0]['model']}: {len(train):,} scenes, batches of {manifest['batch_size']}; {host['hardware']}; "
-                          f"{host['software']}")
+        self.progress.say(
+            f"{manifest['steps'][0]['model']}: {len(train):,} scenes, batches of {manifest['batch_size']}; {host['hardware']}; "
+            f"{host['software']}"
+        )
         if resumed:
             self.progress.say(f"Continuing at step {first:,} of {self.last_step:,}.")
         self._load_program(state)
@@ -138,8 +187,14 @@ class _Loop:
                 waiting.append(self.trainer.advance(batches.next()))
                 step = self.trainer.step
                 self.progress.show(step)
-                self.step_seconds = max(self.step_seconds, (time.monotonic() - mark) / len(waiting))  # until the next event measures it
-                due = {event for event, every in self.every.items() if step % every == 0 or step == self.last_step}
+                self.step_seconds = max(
+                    self.step_seconds, (time.monotonic() - mark) / len(waiting)
+                )  # until the next event measures it
+                due = {
+                    event
+                    for event, every in self.every.items()
+                    if step % every == 0 or step == self.last_step
+                }
                 if due or step == self.end:
                     metrics += self._finite(self.jax.device_get(waiting))
                     waiting, seconds = [], seconds + time.monotonic() - mark
@@ -159,7 +214,9 @@ class _Loop:
             self._save()
         if self.trainer.step < self.last_step:
             why = f"by {signals.received}" if signals.received else "before its time was over"
-            self.progress.say(f"Stopped {why} at step {self.trainer.step:,}; saved. The same command continues.")
+            self.progress.say(
+                f"Stopped {why} at step {self.trainer.step:,}; saved. The same command continues."
+            )
         return self.trainer.step, self.trainer.step >= self.last_step
 
     def _load_program(self, state):
@@ -167,30 +224,52 @@ class _Loop:
         step, start = int(state[self.manifest["counter"]]), time.monotonic()
         self.entry, self.end = artifact.program_at(self.manifest, step)
         self.progress.say(f"Compiling {self.entry['file']} ...")
-        self.trainer = program.Trainer(self.jax, self.folder, self.entry, self.manifest["seed"], state)
+        self.trainer = program.Trainer(
+            self.jax, self.folder, self.entry, self.manifest["seed"], state
+        )
         self.forward = program.Forward(self.jax, self.folder, self.entry["forward"])
         self.progress.say(f"Compiled in {time.monotonic() - start:.0f} s.")
 
     def _has_time(self, extra=0.0):
         """Whether another step, what is in flight and a save end before the deadline."""
-        return time.monotonic() + extra + (program.MAX_IN_FLIGHT + 1) * self.step_seconds + 2.0 * self.save_seconds < self.deadline
+        return (
+            time.monotonic()
+            + extra
+            + (program.MAX_IN_FLIGHT + 1) * self.step_seconds
+            + 2.0 * self.save_seconds
+            < self.deadline
+        )
 
     def _finite(self, metrics):
         """Returns the metrics of the last steps, or raises a `UserError` that names the first step whose loss is not finite."""
         for number, values in enumerate(metrics):
             if not math.isfinite(values[self.trainer.metrics.index("loss")]):
                 step = self.trainer.step - len(metrics) + number
-                broken = ", ".join(name for name, value in zip(self.trainer.metrics, values, strict=True) if not math.isfinite(value))
-                raise UserError(f"The loss is not finite since step {step:,} (not finite in this step: {broken}). The last saved state, from "
-                                "before, is intact. Look for NaN in the data; else export with a lower train.learning_rate or train.clip_norm=1.")
+                broken = ", ".join(
+                    name
+                    for name, value in zip(self.trainer.metrics, values, strict=True)
+                    if not math.isfinite(value)
+                )
+                raise UserError(
+                    f"The loss is not finite since step {step:,} (not finite in this step: {broken}). The last saved state, from "
+                    "before, is intact. Look for NaN in the data; else export with a lower train.learning_rate or train.clip_norm=1."
+                )
         return metrics
 
     def _log(self, means):
         step = self.trainer.step
         rate = 1.0 / self.step_seconds
         numbers = dict(zip(self.trainer.metrics, map(float, means), strict=True))
-        self.rows.write(step, "train", {**numbers, "learning_rate": self.trainer.learning_rate, "steps_per_second": rate,
-                                        "images_per_second": rate * self.manifest["batch_size"]})
+        self.rows.write(
+            step,
+            "train",
+            {
+                **numbers,
+                "learning_rate": self.trainer.learning_rate,
+                "steps_per_second": rate,
+                "images_per_second": rate * self.manifest["batch_size"],
+            },
+        )
         self.progress.log(step, numbers, rate)
 
     def _save(self):
@@ -204,14 +283,35 @@ class _Loop:
         if self.evaluation is None:
             return
         start, step, forward = time.monotonic(), self.trainer.step, self.entry["forward"]
-        variables, protocol = self.trainer.variables, scenes.protocol_of(self.entry["config"]["data"])
-        summary = scoring.score(lambda image, seed: self.forward(variables, image, seed), self.evaluation, forward["batch_size"], forward["seed"])
+        variables, protocol = (
+            self.trainer.variables,
+            scenes.protocol_of(self.entry["config"]["data"]),
+        )
+        summary = scoring.score(
+            lambda image, seed: self.forward(variables, image, seed),
+            self.evaluation,
+            forward["batch_size"],
+            forward["seed"],
+        )
         self.rows.write(step, "test", summary)
-        write_evaluation(self.workdir / "evaluation.json", summary, model=self.entry["model"], preset=self.entry["config"]["preset"],
-                         protocol=protocol.describe("test") if protocol else self.manifest["protocol"], split="test", step=step,
-                         checkpoint="latest", seed=self.manifest["seed"], inference_seed=forward["seed"], num_slots=self.entry["num_slots"],
-                         config_fingerprint=self.entry["fingerprint"], **self.host)
-        scores = "  ".join(f"{name} {summary[name]:.4f}" for name in ("fg_ari", "ari", "mse") if name in summary)
+        write_evaluation(
+            self.workdir / "evaluation.json",
+            summary,
+            model=self.entry["model"],
+            preset=self.entry["config"]["preset"],
+            protocol=protocol.describe("test") if protocol else self.manifest["protocol"],
+            split="test",
+            step=step,
+            checkpoint="latest",
+            seed=self.manifest["seed"],
+            inference_seed=forward["seed"],
+            num_slots=self.entry["num_slots"],
+            config_fingerprint=self.entry["fingerprint"],
+            **self.host,
+        )
+        scores = "  ".join(
+            f"{name} {summary[name]:.4f}" for name in ("fg_ari", "ari", "mse") if name in summary
+        )
         self.progress.say(f"step {step:>8,}  test  {scores}")
         self.evaluate_seconds = time.monotonic() - start
 
@@ -262,6 +362,12 @@ def _check_same_run(workdir, manifest):
     if not (workdir / artifact.MANIFEST).exists():
         return
     old, new = artifact.read_manifest(workdir)["steps"], manifest["steps"]
-    changed = [line for a, b in zip(old, new, strict=False) for line in differences(a["config"], b["config"])]
+    changed = [
+        line
+        for a, b in zip(old, new, strict=False)
+        for line in differences(a["config"], b["config"])
+    ]
     if changed:
-        raise UserError(f"`{workdir}` holds a run with other settings: {'; '.join(changed)}. Choose another --workdir.")
+        raise UserError(
+            f"`{workdir}` holds a run with other settings: {'; '.join(changed)}. Choose another --workdir."
+        )

@@ -18,8 +18,11 @@ NUM_EVALUATION = 320
 """Scenes of the papers' test split."""
 
 GENERATE = "generate"
-_DRAWN = {"tetris": lambda indices, variant: tetris.scenes(indices), "multi_dsprites": lambda indices, variant: sprites.scenes(indices, variant=variant),
-          "overlapping_polygons": lambda indices, variant: polygons.scenes(indices)}
+_DRAWN = {
+    "tetris": lambda indices, variant: tetris.scenes(indices),
+    "multi_dsprites": lambda indices, variant: sprites.scenes(indices, variant=variant),
+    "overlapping_polygons": lambda indices, variant: polygons.scenes(indices),
+}
 """Dataset -> function of scene numbers and the variant that its config names."""
 _CHUNK = 500
 """Scenes drawn at a time; larger chunks fall out of the processor's cache."""
@@ -34,8 +37,13 @@ def protocol_of(data):
 
 def can_generate(protocol):
     """Whether the scenes of a `Protocol` are drawn from a seed, and used as they are drawn."""
-    return (protocol is not None and protocol.dataset in _DRAWN and (protocol.base_config or protocol.config).startswith("generated") and protocol.crop is None
-            and all(split.objects is None for split in protocol.splits.values()))
+    return (
+        protocol is not None
+        and protocol.dataset in _DRAWN
+        and (protocol.base_config or protocol.config).startswith("generated")
+        and protocol.crop is None
+        and all(split.objects is None for split in protocol.splits.values())
+    )
 
 
 def generate(protocol, split, num_scenes=None, with_masks=True):
@@ -48,16 +56,23 @@ def generate(protocol, split, num_scenes=None, with_masks=True):
       UserError: the protocol reads published files or pictures, which cannot be drawn.
     """
     if not can_generate(protocol):
-        raise UserError(f"`--data={GENERATE}` draws scenes from a seed, and {protocol.name if protocol else 'a folder of pictures'} is not made so. "
-                        "Export with --with_data=N, and the scenes travel in the folder.")
-    chosen, variant = protocol.split(split), (protocol.base_config or protocol.config).partition("_")[2]
+        raise UserError(
+            f"`--data={GENERATE}` draws scenes from a seed, and {protocol.name if protocol else 'a folder of pictures'} is not made so. "
+            "Export with --with_data=N, and the scenes travel in the folder."
+        )
+    chosen, variant = (
+        protocol.split(split),
+        (protocol.base_config or protocol.config).partition("_")[2],
+    )
     start = chosen.start + (protocol.test_start if chosen.source == "test" else 0)
     count = chosen.stop - chosen.start
     count = count if num_scenes is None else min(num_scenes, count)
     image = np.empty((count, *protocol.image_size), np.uint8)
     mask = np.empty(image.shape[:3], np.uint8) if with_masks else None
     for first in range(0, count, _CHUNK):
-        scenes = _DRAWN[protocol.dataset](np.arange(start + first, start + min(first + _CHUNK, count)), variant)
+        scenes = _DRAWN[protocol.dataset](
+            np.arange(start + first, start + min(first + _CHUNK, count)), variant
+        )
         image[first : first + _CHUNK] = scenes["image"]
         if with_masks:
             mask[first : first + _CHUNK] = scenes["mask"]
@@ -72,7 +87,10 @@ def write(folder, stem, scenes):
     for number, first in enumerate(range(0, len(scenes), most)):
         part = scenes.gather(np.arange(first, min(first + most, len(scenes))))
         names.append(f"{stem}_{number:03d}.npz")
-        artifact.write_npz(pathlib.Path(folder) / names[-1], {**part, "first": np.int64(first), "total": np.int64(len(scenes))})
+        artifact.write_npz(
+            pathlib.Path(folder) / names[-1],
+            {**part, "first": np.int64(first), "total": np.int64(len(scenes))},
+        )
     return names
 
 
@@ -90,21 +108,34 @@ def read(path, stem="train"):
     for p, part in zip(paths, parts, strict=True):
         image, mask = part.get("image"), part.get("mask")
         if image is None or image.dtype != np.uint8 or image.ndim != 4:
-            raise UserError(f"`{p}` must hold `image`, uint8 [n, H, W, C]. Received: {'nothing' if image is None else f'{image.dtype} {image.shape}'}.")
+            raise UserError(
+                f"`{p}` must hold `image`, uint8 [n, H, W, C]. Received: {'nothing' if image is None else f'{image.dtype} {image.shape}'}."
+            )
         if mask is not None and (mask.dtype != np.uint8 or mask.shape != image.shape[:3]):
-            raise UserError(f"`{p}`: `mask` must be uint8 {image.shape[:3]}. Received: {mask.dtype} {mask.shape}.")
+            raise UserError(
+                f"`{p}`: `mask` must be uint8 {image.shape[:3]}. Received: {mask.dtype} {mask.shape}."
+            )
     image = np.concatenate([part["image"] for part in parts])
     total = int(parts[0].get("total", len(image)))
     if total != len(image):
-        raise UserError(f"`{path}` must hold all parts of {total} scenes. Received: {len(image)} scenes in {len(paths)} files; copy the folder again.")
-    return SceneArrays(image, np.concatenate([part["mask"] for part in parts]) if all("mask" in part for part in parts) else None)
+        raise UserError(
+            f"`{path}` must hold all parts of {total} scenes. Received: {len(image)} scenes in {len(paths)} files; copy the folder again."
+        )
+    return SceneArrays(
+        image,
+        np.concatenate([part["mask"] for part in parts])
+        if all("mask" in part for part in parts)
+        else None,
+    )
 
 
 def check(scenes, manifest, what):
     """Raises a `UserError` unless the scenes have the size for which the programs were made."""
     if list(scenes.image.shape[1:]) != manifest["image_shape"]:
-        raise UserError(f"{what} must be images of shape {manifest['image_shape']}, for which the step was exported. "
-                        f"Received: {list(scenes.image.shape[1:])}.")
+        raise UserError(
+            f"{what} must be images of shape {manifest['image_shape']}, for which the step was exported. "
+            f"Received: {list(scenes.image.shape[1:])}."
+        )
 
 
 def without_masks(scenes):

@@ -25,8 +25,12 @@ def score(forward, scenes, batch_size, seed):
         masks, recon = forward(batch["image"], np.array([seed, 0, number * batch_size], np.int32))
         scores = {"mse": reconstruction.mean_squared_error(batch["image"], recon)}
         if "mask" in batch:
-            table = clustering.contingency_table(batch["mask"], clustering.segment_ids(masks), num_predicted=masks.shape[1])
-            scores["fg_ari"] = clustering.adjusted_rand_index_from_table(table, foreground_only=True)
+            table = clustering.contingency_table(
+                batch["mask"], clustering.segment_ids(masks), num_predicted=masks.shape[1]
+            )
+            scores["fg_ari"] = clustering.adjusted_rand_index_from_table(
+                table, foreground_only=True
+            )
             scores["ari"] = clustering.adjusted_rand_index_from_table(table)
         columns.append({name: values[batch["valid"]] for name, values in scores.items()})
     summary = {"num_scenes": len(scenes)}

@@ -49,7 +49,9 @@ def to_portable(hlo):
                 op.erase()
         for function in module.body:
             name = function.attributes["sym_name"].value
-            function.attributes["sym_visibility"] = jax.ir.StringAttr.get("public" if name == "main" else "private")
+            function.attributes["sym_visibility"] = jax.ir.StringAttr.get(
+                "public" if name == "main" else "private"
+            )
         return jax.mlir.serialize_portable_artifact(module, jax.stablehlo.get_current_version())
 
 
@@ -108,13 +110,19 @@ def to_exported(manifest, artifact, platforms):
         return tuple(jax.numpy.zeros(out["shape"], out["dtype"]) for out in manifest["outputs"])
 
     with wide_integers():
-        arguments = [jax.ShapeDtypeStruct(tuple(p["shape"]), p["dtype"]) for p in manifest["params"]]
+        arguments = [
+            jax.ShapeDtypeStruct(tuple(p["shape"]), p["dtype"]) for p in manifest["params"]
+        ]
         # Everything about the signature comes from a stub that has it; only the program is exchanged. The stub is made for
         # one platform, because JAX hands a program for several the platform's number as its first argument.
         shell = export.export(jax.jit(stub, keep_unused=True), platforms=platforms[:1])(*arguments)
     return dataclasses.replace(
-        shell, fun_name="train_step", mlir_module_serialized=artifact, module_kept_var_idx=tuple(range(len(arguments))),
-        disabled_safety_checks=(export.DisabledSafetyCheck.platform(),))
+        shell,
+        fun_name="train_step",
+        mlir_module_serialized=artifact,
+        module_kept_var_idx=tuple(range(len(arguments))),
+        disabled_safety_checks=(export.DisabledSafetyCheck.platform(),),
+    )
 
 
 def wide_integers():
@@ -141,8 +149,10 @@ def _import_jax():
     try:
         import jax
     except ImportError as e:
-        raise UserError("Converting a step needs JAX: pip install 'tfobj[jax]', or in an environment of its own, with the compiler for TPUs, "
-                        "pip install 'tfobj[tpu-aot]'.") from e
+        raise UserError(
+            "Converting a step needs JAX: pip install 'tfobj[jax]', or in an environment of its own, with the compiler for TPUs, "
+            "pip install 'tfobj[tpu-aot]'."
+        ) from e
     return jax
 
 
@@ -150,11 +160,24 @@ def _jax_parts():
     jax = _import_jax()
     with contextlib.suppress(ImportError, AttributeError):
         mlir = importlib.import_module("jax._src.lib").xla_client._xla.mlir
-        if all(hasattr(mlir, name) for name in ("hlo_to_stablehlo", "serialize_portable_artifact", "deserialize_portable_artifact")):
-            return _JaxParts(importlib.import_module("jaxlib.mlir.ir"), importlib.import_module("jaxlib.mlir.dialects.stablehlo"), mlir,
-                             importlib.import_module("jax._src.interpreters.mlir").make_ir_context)
-    raise UserError(f"Converting a step uses private parts of JAX that JAX {jax.__version__} does not have where they were. "
-                    f"Tested: JAX {TESTED_VERSIONS[0]} to {TESTED_VERSIONS[1]}; pip install 'jax=={TESTED_VERSIONS[0]}' works.")
+        if all(
+            hasattr(mlir, name)
+            for name in (
+                "hlo_to_stablehlo",
+                "serialize_portable_artifact",
+                "deserialize_portable_artifact",
+            )
+        ):
+            return _JaxParts(
+                importlib.import_module("jaxlib.mlir.ir"),
+                importlib.import_module("jaxlib.mlir.dialects.stablehlo"),
+                mlir,
+                importlib.import_module("jax._src.interpreters.mlir").make_ir_context,
+            )
+    raise UserError(
+        f"Converting a step uses private parts of JAX that JAX {jax.__version__} does not have where they were. "
+        f"Tested: JAX {TESTED_VERSIONS[0]} to {TESTED_VERSIONS[1]}; pip install 'jax=={TESTED_VERSIONS[0]}' works."
+    )
 
 
 def _operations(operation):

@@ -26,9 +26,13 @@ from tfobj.errors import UserError, unknown_name
 from tfobj.portable import stablehlo
 
 ENVIRONMENT = {
-    "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1",
+    "JAX_PLATFORMS": "cpu",
+    "JAX_ENABLE_X64": "1",
     # Without these libtpu asks the cloud's metadata service who it is, for minutes, and complains about host names.
-    "TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_WORKER_ID": "0",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_WORKER_ID": "0",
     # Else a second process on this machine dies of the first one's lock.
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
@@ -47,7 +51,15 @@ class Chip(NamedTuple):
     """Per chip: v2, v3, v4 and tpu7x have two cores, each a device with half of the chip's memory."""
 
 
-CHIPS = {"v2": Chip(2, 2), "v3": Chip(2, 2), "v4": Chip(3, 2), "v5e": Chip(2, 1), "v5p": Chip(3, 1), "v6e": Chip(2, 1), "tpu7x": Chip(3, 2)}
+CHIPS = {
+    "v2": Chip(2, 2),
+    "v3": Chip(2, 2),
+    "v4": Chip(3, 2),
+    "v5e": Chip(2, 1),
+    "v5p": Chip(3, 1),
+    "v6e": Chip(2, 1),
+    "tpu7x": Chip(3, 2),
+}
 
 
 class Topology(NamedTuple):
@@ -81,29 +93,39 @@ def parse_topology(text):
     dimensions = CHIPS[chip].dimensions
     example = f"{chip}:{'x'.join(['2', '2', '1'][:dimensions])}"
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", mesh) or mesh.count("x") != dimensions - 1:
-        raise UserError(f"`--topology` of {chip} must be {dimensions} sizes, e.g. {example}. Received: {text!r}.")
+        raise UserError(
+            f"`--topology` of {chip} must be {dimensions} sizes, e.g. {example}. Received: {text!r}."
+        )
     shape = tuple(map(int, mesh.split("x")))
     if math.prod(shape) > 1 and (shape[0] % 2 or shape[1] % 2):
-        raise UserError(f"`--topology` must consist of hosts of 2x2 chips, e.g. {example}, or be one chip. Received: {text!r}.")
+        raise UserError(
+            f"`--topology` must consist of hosts of 2x2 chips, e.g. {example}, or be one chip. Received: {text!r}."
+        )
     return Topology(chip, shape)
 
 
 def check_chips(topology, chips, batch_size):
     """Raises a `UserError` unless `chips` chips exist in the topology and share the batch evenly."""
     if not 1 <= chips <= topology.num_chips:
-        raise UserError(f"`--chips` must be in 1 ... {topology.num_chips}, the chips of {topology.name}. Received: {chips}.")
+        raise UserError(
+            f"`--chips` must be in 1 ... {topology.num_chips}, the chips of {topology.name}. Received: {chips}."
+        )
     devices = topology.num_devices(chips)
     if batch_size % devices:
         cores = " (two cores on each chip)" if CHIPS[topology.chip].devices == 2 else ""
-        raise UserError(f"`train.batch_size` must be a multiple of the {devices} devices{cores} that share it. Received: {batch_size}.")
+        raise UserError(
+            f"`train.batch_size` must be a multiple of the {devices} devices{cores} that share it. Received: {batch_size}."
+        )
 
 
 def check_installed():
     """Raises a `UserError` if JAX or the compiler is missing; imports neither."""
     missing = [name for name in ("jax", "libtpu") if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"Compiling for TPUs needs {' and '.join(missing)}: pip install 'tfobj[tpu-aot]', in an environment of its own, "
-                        "because beside libtpu every import of JAX looks for a TPU unless JAX_PLATFORMS=cpu.")
+        raise UserError(
+            f"Compiling for TPUs needs {' and '.join(missing)}: pip install 'tfobj[tpu-aot]', in an environment of its own, "
+            "because beside libtpu every import of JAX looks for a TPU unless JAX_PLATFORMS=cpu."
+        )
 
 
 def compile_step(lowered, topology, chips=1, time_limit=None):
@@ -126,12 +148,21 @@ def compile_step(lowered, topology, chips=1, time_limit=None):
       UserError: JAX or libtpu is missing, or the chips do not suit the batch.
     """
     check_installed()
-    (batch,) = (p["shape"][0] for p in lowered.manifest["params"] if p["kind"] == "input" and p["name"] == "image")
+    (batch,) = (
+        p["shape"][0]
+        for p in lowered.manifest["params"]
+        if p["kind"] == "input" and p["name"] == "image"
+    )
     check_chips(topology, chips, batch)
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        request = {"topology": topology.name, "devices": topology.num_devices(chips), "single": topology.num_chips == 1,
-                   "params": lowered.manifest["params"], "outputs": lowered.manifest["outputs"]}
+        request = {
+            "topology": topology.name,
+            "devices": topology.num_devices(chips),
+            "single": topology.num_chips == 1,
+            "params": lowered.manifest["params"],
+            "outputs": lowered.manifest["outputs"],
+        }
         (folder / "request.json").write_text(json.dumps(request))
         (folder / "step.hlo").write_bytes(lowered.hlo)
         report = _in_own_process(folder, time_limit)
@@ -170,7 +201,11 @@ def largest_batch(measure, known, multiple, max_batch, seconds, clock=time.monot
         guess = middle if predicted is None else predicted // multiple * multiple
         inside = good < guess <= limit
         if guess <= good:
-            guess = good + multiple * 2**outside if bad is None else min(good + multiple * 2**outside, middle)
+            guess = (
+                good + multiple * 2**outside
+                if bad is None
+                else min(good + multiple * 2**outside, middle)
+            )
         elif not inside and bad is not None:
             guess = max(limit - multiple * (2**outside - 1), middle)
         outside = 0 if inside else outside + 1
@@ -179,25 +214,52 @@ def largest_batch(measure, known, multiple, max_batch, seconds, clock=time.monot
         if report["fits"] is None and clock() >= deadline:
             break
         reports[guess] = report
-    trials = [{"batch_size": batch, **{name: reports[batch].get(name) for name in ("fits", "needed_bytes", "flops", "error")}}
-              for batch in sorted(reports)]
-    return {"largest": good, "too_large": bad, "complete": good >= limit, "predicted": predicted, "trials": trials}
+    trials = [
+        {
+            "batch_size": batch,
+            **{
+                name: reports[batch].get(name)
+                for name in ("fits", "needed_bytes", "flops", "error")
+            },
+        }
+        for batch in sorted(reports)
+    ]
+    return {
+        "largest": good,
+        "too_large": bad,
+        "complete": good >= limit,
+        "predicted": predicted,
+        "trials": trials,
+    }
 
 
 def _bracket(reports):
     """Returns (greatest batch that fits or 0, smallest batch beyond it that does not or None)."""
     good = max((batch for batch, report in reports.items() if report["fits"]), default=0)
-    return good, min((batch for batch, report in reports.items() if batch > good and not report["fits"]), default=None)
+    return good, min(
+        (batch for batch, report in reports.items() if batch > good and not report["fits"]),
+        default=None,
+    )
 
 
 def _predict(reports):
     """Returns the greatest batch that fits by a straight line through two known ones, or from zero through the only one."""
-    known = [(batch, reports[batch]) for batch in sorted(reports) if reports[batch].get("needed_bytes") and reports[batch].get("hbm_bytes")]
+    known = [
+        (batch, reports[batch])
+        for batch in sorted(reports)
+        if reports[batch].get("needed_bytes") and reports[batch].get("hbm_bytes")
+    ]
     fitting = [pair for pair in known if pair[1]["fits"]]
-    points = [(batch, report["needed_bytes"], report["hbm_bytes"]) for batch, report in fitting[-2:] or known[:2]]
+    points = [
+        (batch, report["needed_bytes"], report["hbm_bytes"])
+        for batch, report in fitting[-2:] or known[:2]
+    ]
     if not points:
         return None
-    (batch, needed, available), (other, less, _) = points[-1], points[0] if len(points) == 2 else (0, 0, 0)
+    (batch, needed, available), (other, less, _) = (
+        points[-1],
+        points[0] if len(points) == 2 else (0, 0, 0),
+    )
     if needed <= less:
         return None
     return int(batch + (available - needed) * (batch - other) / (needed - less))
@@ -205,13 +267,28 @@ def _predict(reports):
 
 def _in_own_process(folder, time_limit):
     """Runs this module on a folder with a request; returns its report."""
-    path = os.pathsep.join(filter(None, [str(pathlib.Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(
+        filter(
+            None, [str(pathlib.Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")]
+        )
+    )
     start = time.monotonic()
     try:
-        process = subprocess.run([sys.executable, "-m", __name__, str(folder)], env={**os.environ, **ENVIRONMENT, "PYTHONPATH": path},
-                                 stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=time_limit)
+        process = subprocess.run(
+            [sys.executable, "-m", __name__, str(folder)],
+            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=time_limit,
+        )
     except subprocess.TimeoutExpired:
-        return {"fits": None, "error": f"stopped after {time_limit:.0f} s", "seconds": time.monotonic() - start}
+        return {
+            "fits": None,
+            "error": f"stopped after {time_limit:.0f} s",
+            "seconds": time.monotonic() - start,
+        }
     answer = folder / "report.json"
     if answer.exists():
         report = json.loads(answer.read_text())
@@ -219,7 +296,11 @@ def _in_own_process(folder, time_limit):
             raise UserError(report["mistake"])
         return report
     last = (process.stderr.strip().splitlines() or ["no message"])[-1]
-    return {"fits": None, "error": f"the compiler ended with status {process.returncode}: {last[:300]}", "seconds": time.monotonic() - start}
+    return {
+        "fits": None,
+        "error": f"the compiler ended with status {process.returncode}: {last[:300]}",
+        "seconds": time.monotonic() - start,
+    }
 
 
 def _answer(folder):
@@ -240,14 +321,25 @@ def _compile(request, hlo):
 
     exported = stablehlo.to_exported(request, stablehlo.to_portable(hlo), ("tpu",))
     options = {"chips_per_host_bounds": (1, 1, 1)} if request["single"] else {}
-    devices = topologies.get_topology_desc(platform="tpu", topology_name=request["topology"], **options).devices[: request["devices"]]
+    devices = topologies.get_topology_desc(
+        platform="tpu", topology_name=request["topology"], **options
+    ).devices[: request["devices"]]
     mesh = Mesh(np.array(devices), ("data",))
     split, whole = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
-    arguments = [jax.ShapeDtypeStruct(tuple(p["shape"]), p["dtype"], sharding=split if _is_batch(p) else whole) for p in request["params"]]
+    arguments = [
+        jax.ShapeDtypeStruct(
+            tuple(p["shape"]), p["dtype"], sharding=split if _is_batch(p) else whole
+        )
+        for p in request["params"]
+    ]
     # Only what is written may be given away: the compiler warns of donations that it cannot use.
     donated = tuple(out["param"] for out in request["outputs"] if out["kind"] == "state")
     step = jax.jit(exported.call, donate_argnums=donated, out_shardings=whole)
-    report = {"kind": devices[0].device_kind, "devices": len(devices), "hbm_bytes": _available_bytes(devices[0])}
+    report = {
+        "kind": devices[0].device_kind,
+        "devices": len(devices),
+        "hbm_bytes": _available_bytes(devices[0]),
+    }
     start = time.monotonic()
     try:
         compiled = step.trace(*arguments).lower(lowering_platforms=("tpu",)).compile()
@@ -264,20 +356,33 @@ def _is_batch(param):
 
 def _costs(compiled):
     cost, memory, text = compiled.cost_analysis(), compiled.memory_analysis(), compiled.as_text()
-    parts = {"argument_bytes": memory.argument_size_in_bytes, "output_bytes": memory.output_size_in_bytes,
-             "alias_bytes": memory.alias_size_in_bytes, "temp_bytes": memory.temp_size_in_bytes}
-    needed = parts["argument_bytes"] + parts["output_bytes"] - parts["alias_bytes"] + parts["temp_bytes"]
-    return {"needed_bytes": needed, **parts, "code_bytes": memory.generated_code_size_in_bytes, "flops": cost["flops"],
-            "accessed_bytes": cost["bytes accessed"],
-            "all_reduces": len(re.findall(r"\ball-reduce(?:-start)?\(", text)),
-            "all_gathers": len(re.findall(r"\ball-gather(?:-start)?\(", text))}
+    parts = {
+        "argument_bytes": memory.argument_size_in_bytes,
+        "output_bytes": memory.output_size_in_bytes,
+        "alias_bytes": memory.alias_size_in_bytes,
+        "temp_bytes": memory.temp_size_in_bytes,
+    }
+    needed = (
+        parts["argument_bytes"] + parts["output_bytes"] - parts["alias_bytes"] + parts["temp_bytes"]
+    )
+    return {
+        "needed_bytes": needed,
+        **parts,
+        "code_bytes": memory.generated_code_size_in_bytes,
+        "flops": cost["flops"],
+        "accessed_bytes": cost["bytes accessed"],
+        "all_reduces": len(re.findall(r"\ball-reduce(?:-start)?\(", text)),
+        "all_gathers": len(re.findall(r"\ball-gather(?:-start)?\(", text)),
+    }
 
 
 def _available_bytes(device):
     """Returns the memory that the compiler grants a program; no call tells it, but the refusal of an absurd program does."""
     import jax
 
-    absurd = jax.ShapeDtypeStruct((2**19, 2**19), "float32", sharding=jax.sharding.SingleDeviceSharding(device))
+    absurd = jax.ShapeDtypeStruct(
+        (2**19, 2**19), "float32", sharding=jax.sharding.SingleDeviceSharding(device)
+    )
     try:
         jax.jit(lambda x: x + 1).trace(absurd).lower(lowering_platforms=("tpu",)).compile()
     except jax.errors.JaxRuntimeError as e:
@@ -285,15 +390,19 @@ def _available_bytes(device):
         if found:
             return _bytes(found[1])
     version = importlib.metadata.version
-    raise UserError(f"libtpu {version('libtpu')} with JAX {version('jax')} does not say how much memory a chip has in the words that are known "
-                    f"here. Tested: libtpu {TESTED_LIBTPU}; pip install 'jax[tpu]=={stablehlo.TESTED_VERSIONS[0]}' works.")
+    raise UserError(
+        f"libtpu {version('libtpu')} with JAX {version('jax')} does not say how much memory a chip has in the words that are known "
+        f"here. Tested: libtpu {TESTED_LIBTPU}; pip install 'jax[tpu]=={stablehlo.TESTED_VERSIONS[0]}' works."
+    )
 
 
 def read_failure(message):
     """Returns {"fits", "error", "needed_bytes"} from the compiler's message: not enough memory, or another failure (`fits` None)."""
     if not re.search(r"RESOURCE_EXHAUSTED|CompileTimeHbmOom", message):
         return {"fits": None, "error": " ".join(message.split())[:300], "needed_bytes": None}
-    used = re.search(rf"Used ({_SIZE}) of", message) or re.search(rf"HLO temporaries \(({_SIZE})\)", message)
+    used = re.search(rf"Used ({_SIZE}) of", message) or re.search(
+        rf"HLO temporaries \(({_SIZE})\)", message
+    )
     return {"fits": False, "error": None, "needed_bytes": used and _bytes(used[1])}
 
 

@@ -10,14 +10,20 @@ from tfobj import files, registry
 from tfobj.errors import UserError
 from tfobj.portable import tpu
 
-BEGIN, END = "<!-- table: written by `python launch/check_tpu.py --write_docs` -->", "<!-- end of table -->"
+BEGIN, END = (
+    "<!-- table: written by `python launch/check_tpu.py --write_docs` -->",
+    "<!-- end of table -->",
+)
 GIB = 2**30
 
 MORE_CHECKS = (
-    ("iodine", "clevr_with_masks", "v5e:2x2", 1, {"train.batch_size": 4}), ("iodine", "clevr_with_masks", "v5e:2x4", 8, {}),
-    ("iodine", "clevr_with_masks", "v5e:2x2", 1, {"train.rematerialise": True}), ("iodine", "clevr_with_masks", "v5e:2x2", 1, {"train.micro_batches": 8}),
+    ("iodine", "clevr_with_masks", "v5e:2x2", 1, {"train.batch_size": 4}),
+    ("iodine", "clevr_with_masks", "v5e:2x4", 8, {}),
+    ("iodine", "clevr_with_masks", "v5e:2x2", 1, {"train.rematerialise": True}),
+    ("iodine", "clevr_with_masks", "v5e:2x2", 1, {"train.micro_batches": 8}),
     ("iodine", "tetris", "v5e:2x2", 1, {"model.num_steps": 4, "train.rematerialise": True}),
-    ("iodine", "tetris", "v5e:2x2", 1, {"model.num_steps": 16, "train.rematerialise": True}))
+    ("iodine", "tetris", "v5e:2x2", 1, {"model.num_steps": 16, "train.rematerialise": True}),
+)
 """(model, dataset, topology, chips, settings) beside the paper's batch on --chips: Greff 2019 trained with four scenes on each of
 eight devices; two settings put its batch of 32 on fewer. The last two show that rematerialised steps cost no memory."""
 
@@ -46,10 +52,21 @@ def check_all(folder, overrides, topology, chips, search=False, limits=Limits())
       search: look for the largest batch as well.
       limits: `Limits` of each check.
     """
-    rows = [(model, dataset, topology, chips, {}) for model in registry.MODELS
-            for preset, dataset in registry.model_presets(model) if preset == "paper"]
-    rows += [(model, dataset, tpu.parse_topology(name), chips, settings) for model, dataset, name, chips, settings in MORE_CHECKS]
-    rows = [(*row[:4], {"train.precision": precision, **row[4], **overrides}) for row in rows for precision in ("float32", "bfloat16")]
+    rows = [
+        (model, dataset, topology, chips, {})
+        for model in registry.MODELS
+        for preset, dataset in registry.model_presets(model)
+        if preset == "paper"
+    ]
+    rows += [
+        (model, dataset, tpu.parse_topology(name), chips, settings)
+        for model, dataset, name, chips, settings in MORE_CHECKS
+    ]
+    rows = [
+        (*row[:4], {"train.precision": precision, **row[4], **overrides})
+        for row in rows
+        for precision in ("float32", "bfloat16")
+    ]
     for number, (model, dataset, mesh, chips, settings) in enumerate(rows, start=1):
         experiment = make_experiment(model, dataset, "paper", settings)
         path = folder / file_name(experiment, dataset, settings, mesh, chips)
@@ -62,20 +79,34 @@ def check_all(folder, overrides, topology, chips, search=False, limits=Limits())
 
 def make_experiment(model, dataset, preset, settings):
     """Returns the `ExperimentConfig` of a preset whose scenes are not needed."""
-    from tfobj.training.experiment import resolve  # imports TensorFlow, which the table does without
+    from tfobj.training.experiment import (
+        resolve,
+    )  # imports TensorFlow, which the table does without
 
     return resolve(model, dataset, preset, settings, needs_data=False)
 
 
 def changed_settings(settings):
     """Returns the settings, as text, that not every row of the table shows: ["train.micro_batches=8"]."""
-    return [f"{name}={value}" for name, value in sorted(settings.items()) if name not in DEFAULT_SETTINGS]
+    return [
+        f"{name}={value}"
+        for name, value in sorted(settings.items())
+        if name not in DEFAULT_SETTINGS
+    ]
 
 
 def file_name(experiment, dataset, settings, topology, chips):
     """Returns the name of a check's file: what rows of the table differ in."""
-    parts = [experiment.model_name, dataset, experiment.preset, f"batch{experiment.train.batch_size}", experiment.train.precision,
-             *(text.partition(".")[2] for text in changed_settings(settings)), topology.name.replace(":", "-"), f"chips{chips}"]
+    parts = [
+        experiment.model_name,
+        dataset,
+        experiment.preset,
+        f"batch{experiment.train.batch_size}",
+        experiment.train.precision,
+        *(text.partition(".")[2] for text in changed_settings(settings)),
+        topology.name.replace(":", "-"),
+        f"chips{chips}",
+    ]
     return "_".join(parts) + ".json"
 
 
@@ -85,7 +116,11 @@ def is_current(path, experiment, search):
         report = json.loads(path.read_text())
     except (OSError, ValueError):
         return False
-    return report["fingerprint"] == experiment.fingerprint() and report["fits"] is not None and not (search and "largest_batch" not in report)
+    return (
+        report["fingerprint"] == experiment.fingerprint()
+        and report["fits"] is not None
+        and not (search and "largest_batch" not in report)
+    )
 
 
 def check(model, dataset, preset, settings, topology, chips, search, limits=Limits()):
@@ -99,13 +134,26 @@ def check(model, dataset, preset, settings, topology, chips, search, limits=Limi
     tpu.check_chips(topology, chips, batch)
     report = _compile(experiment, batch, topology, chips, 60 * limits.compile_minutes)
     report = {
-        "model": experiment.model_name, "dataset": dataset, "preset": preset, "precision": experiment.train.precision,
-        "settings": changed_settings(settings), "image_shape": [*experiment.model.image_size, experiment.model.channels], **report,
-        "fingerprint": experiment.fingerprint(), "software": {name: version(name) for name in ("tensorflow", "jax", "libtpu")}}
+        "model": experiment.model_name,
+        "dataset": dataset,
+        "preset": preset,
+        "precision": experiment.train.precision,
+        "settings": changed_settings(settings),
+        "image_shape": [*experiment.model.image_size, experiment.model.channels],
+        **report,
+        "fingerprint": experiment.fingerprint(),
+        "software": {name: version(name) for name in ("tensorflow", "jax", "libtpu")},
+    }
     if search and report["fits"] is not None:
         report["largest_batch"] = tpu.largest_batch(
-            lambda size, seconds: _compile(experiment, size, topology, chips, min(seconds, 60 * limits.compile_minutes)), {batch: report},
-            topology.num_devices(chips) * experiment.train.micro_batches, limits.max_batch, 60 * limits.search_minutes)
+            lambda size, seconds: _compile(
+                experiment, size, topology, chips, min(seconds, 60 * limits.compile_minutes)
+            ),
+            {batch: report},
+            topology.num_devices(chips) * experiment.train.micro_batches,
+            limits.max_batch,
+            60 * limits.search_minutes,
+        )
     return report
 
 
@@ -120,7 +168,9 @@ def _compile(experiment, batch, topology, chips, time_limit):
     lowered = lowering.lower_step(experiment.override({"train.batch_size": batch}))
     keras.utils.clear_session()  # each trial is a model of its own
     seconds = time.monotonic() - start
-    _say(f"batch {batch}: {len(lowered.hlo) / 1e6:.1f} MB of program after {seconds:.0f} s; compiling for {topology.name}, chips: {chips}")
+    _say(
+        f"batch {batch}: {len(lowered.hlo) / 1e6:.1f} MB of program after {seconds:.0f} s; compiling for {topology.name}, chips: {chips}"
+    )
     report = tpu.compile_step(lowered, topology, chips, max(1.0, time_limit - seconds))
     _say(f"batch {batch}: {verdict(report)} after {report['seconds']:.0f} s")
     return {**report, "lowering_seconds": seconds}
@@ -135,7 +185,11 @@ def verdict(report):
     if report["fits"] is None:
         return f"not compiled: {report['error']}"
     needs = "" if report["fits"] else "at least "  # the compiler stops counting where it gives up
-    needs = f"needs {needs}{report['needed_bytes'] / GIB:.2f} GiB" if report["needed_bytes"] else "needs more than all"
+    needs = (
+        f"needs {needs}{report['needed_bytes'] / GIB:.2f} GiB"
+        if report["needed_bytes"]
+        else "needs more than all"
+    )
     return f"{'fits' if report['fits'] else 'does not fit'}: {needs} of {report['hbm_bytes'] / GIB:.2f} GiB"
 
 
@@ -143,19 +197,31 @@ def describe(report):
     """Returns the lines that a check prints."""
     devices = report.get("devices", report["chips"])
     unit = "chip" if devices == report["chips"] else "core"
-    title = f"{report['model']} on {report['dataset']}, preset {report['preset']}: batch {report['batch_size']} of " \
-            f"{'x'.join(map(str, report['image_shape']))}"
+    title = (
+        f"{report['model']} on {report['dataset']}, preset {report['preset']}: batch {report['batch_size']} of "
+        f"{'x'.join(map(str, report['image_shape']))}"
+    )
     where = f"{report.get('kind', 'TPU')} ({report['topology']}), {report['chips']} chip{'s' if report['chips'] > 1 else ''}"
-    lines = [", ".join([title, report["precision"], *report["settings"]]), where + (" of two cores, HBM per core" if unit == "core" else ", HBM per chip"),
-             verdict(report)]
+    lines = [
+        ", ".join([title, report["precision"], *report["settings"]]),
+        where + (" of two cores, HBM per core" if unit == "core" else ", HBM per chip"),
+        verdict(report),
+    ]
     if report["fits"]:
-        parts = {name: report[f"{name}_bytes"] / GIB for name in ("argument", "output", "alias", "temp")}
+        parts = {
+            name: report[f"{name}_bytes"] / GIB for name in ("argument", "output", "alias", "temp")
+        }
         lines += [
-            "  = arguments {argument:.3f} + outputs {output:.3f} - outputs in place {alias:.3f} + temporaries {temp:.3f} GiB".format(**parts),
+            "  = arguments {argument:.3f} + outputs {output:.3f} - outputs in place {alias:.3f} + temporaries {temp:.3f} GiB".format(
+                **parts
+            ),
             f"per step {report['flops'] * devices / 1e9:,.1f} GFLOP, {report['accessed_bytes'] * devices / 1e9:,.1f} GB read and written; "
             f"per {unit} {report['flops'] / 1e9:,.1f} GFLOP, {report['accessed_bytes'] / 1e9:,.1f} GB",
-            f"{report['all_reduces']} all-reduces, {report['all_gathers']} all-gathers"]
-    lines.append(f"lowered in {report['lowering_seconds']:.0f} s, compiled in {report['seconds']:.0f} s")
+            f"{report['all_reduces']} all-reduces, {report['all_gathers']} all-gathers",
+        ]
+    lines.append(
+        f"lowered in {report['lowering_seconds']:.0f} s, compiled in {report['seconds']:.0f} s"
+    )
     if "largest_batch" in report:
         lines.append(describe_largest(report["largest_batch"]))
     return lines
@@ -164,10 +230,16 @@ def describe(report):
 def describe_largest(found):
     """Returns the line that says which batch is the largest, and how much of that was compiled."""
     compiled = f"{len(found['trials'])} batches compiled: {', '.join(str(trial['batch_size']) for trial in found['trials'])}"
-    text = f"largest batch: {found['largest']} fits" if found["largest"] else "largest batch: none was found to fit"
+    text = (
+        f"largest batch: {found['largest']} fits"
+        if found["largest"]
+        else "largest batch: none was found to fit"
+    )
     if found["too_large"] is not None:
         why = next(trial for trial in found["trials"] if trial["batch_size"] == found["too_large"])
-        text += f", {found['too_large']} does not" + (f" compile ({why['error']})" if why["fits"] is None else "")
+        text += f", {found['too_large']} does not" + (
+            f" compile ({why['error']})" if why["fits"] is None else ""
+        )
     elif found["complete"]:
         text += ", and the search ends there"
     if not found["complete"]:
@@ -180,24 +252,76 @@ def table(folder):
     """Returns the table as Markdown, one row per file of the folder."""
     reports = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     if not reports:
-        raise UserError(f"`{folder}` has no files of checks; run python launch/check_tpu.py --all_presets first.")
-    reports.sort(key=lambda r: (r["model"], r["image_shape"], r["dataset"], r["chips"], -r["batch_size"], r["settings"], r["precision"] != "float32"))
-    lines = ["| model | dataset | batch | precision, settings | chips | HBM needed, GiB per device | of which temporaries | TFLOP per step | GB moved per step "
-             "| all-reduces | largest batch | compiled in, s |", "|---|---|---|---|---|---|---|---|---|---|---|---|"]
+        raise UserError(
+            f"`{folder}` has no files of checks; run python launch/check_tpu.py --all_presets first."
+        )
+    reports.sort(
+        key=lambda r: (
+            r["model"],
+            r["image_shape"],
+            r["dataset"],
+            r["chips"],
+            -r["batch_size"],
+            r["settings"],
+            r["precision"] != "float32",
+        )
+    )
+    lines = [
+        "| model | dataset | batch | precision, settings | chips | HBM needed, GiB per device | of which temporaries | TFLOP per step | GB moved per step "
+        "| all-reduces | largest batch | compiled in, s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
     lines += ["| " + " | ".join(_cells(report)) + " |" for report in reports]
-    software = sorted({", ".join(f"{name} {number}" for name, number in report["software"].items()) for report in reports})
-    return "\n".join([*lines, "", f"Compiled with {'; '.join(software)}. Seconds are those of a shared machine with two cores."])
+    software = sorted(
+        {
+            ", ".join(f"{name} {number}" for name, number in report["software"].items())
+            for report in reports
+        }
+    )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Compiled with {'; '.join(software)}. Seconds are those of a shared machine with two cores.",
+        ]
+    )
 
 
 def _cells(report):
-    cells = [f"`{report['model']}`", report["dataset"], str(report["batch_size"]), ", ".join([report["precision"], *(f"`{text}`" for text in report["settings"])]), f"{report['chips']} of {report['topology']}"]
+    cells = [
+        f"`{report['model']}`",
+        report["dataset"],
+        str(report["batch_size"]),
+        ", ".join([report["precision"], *(f"`{text}`" for text in report["settings"])]),
+        f"{report['chips']} of {report['topology']}",
+    ]
     if report["fits"] is None:
-        return [*cells, f"not compiled: {report['error']}", "–", "–", "–", "–", "–", f"{report['seconds']:.0f}"]
-    needed = f"{'' if report['fits'] else '≥ '}{report['needed_bytes'] / GIB:.2f}" if report["needed_bytes"] else "more"
-    cells.append(f"{needed} of {report['hbm_bytes'] / GIB:.2f}" + ("" if report["fits"] else ": **does not fit**"))
+        return [
+            *cells,
+            f"not compiled: {report['error']}",
+            "–",
+            "–",
+            "–",
+            "–",
+            "–",
+            f"{report['seconds']:.0f}",
+        ]
+    needed = (
+        f"{'' if report['fits'] else '≥ '}{report['needed_bytes'] / GIB:.2f}"
+        if report["needed_bytes"]
+        else "more"
+    )
+    cells.append(
+        f"{needed} of {report['hbm_bytes'] / GIB:.2f}"
+        + ("" if report["fits"] else ": **does not fit**")
+    )
     if report["fits"]:
-        cells += [f"{report['temp_bytes'] / GIB:.2f}", f"{report['flops'] * report['devices'] / 1e12:.2f}",
-                  f"{report['accessed_bytes'] * report['devices'] / 1e9:,.0f}", str(report["all_reduces"])]
+        cells += [
+            f"{report['temp_bytes'] / GIB:.2f}",
+            f"{report['flops'] * report['devices'] / 1e12:.2f}",
+            f"{report['accessed_bytes'] * report['devices'] / 1e9:,.0f}",
+            str(report["all_reduces"]),
+        ]
     else:
         cells += ["–"] * 4
     return [*cells, _largest_cell(report.get("largest_batch")), f"{report['seconds']:.0f}"]
@@ -208,4 +332,6 @@ def _largest_cell(found):
         return "not searched"
     if not found["complete"]:
         return f"at least {found['largest']}"
-    return str(found["largest"]) if found["too_large"] is not None else f"{found['largest']} or more"
+    return (
+        str(found["largest"]) if found["too_large"] is not None else f"{found['largest']} or more"
+    )

@@ -30,7 +30,9 @@ def check(condition, message, *values):
 def check_range(name, value, bounds):
     least, greatest = bounds
     wanted = f"{least}" if least == greatest else f"in {least} ... {greatest}"
-    return check((least <= value) & (value <= greatest), f"`{name}` must be {wanted}. Received:", value)
+    return check(
+        (least <= value) & (value <= greatest), f"`{name}` must be {wanted}. Received:", value
+    )
 
 
 def check_batch(name, value):
@@ -43,11 +45,20 @@ def check_image(image, bounds):
     sides = tf.shape(image)[1:3]
     checks = [
         check_batch("image", image),
-        check(tf.reduce_all((least <= sides) & (sides <= greatest)),
-               f"`image` must have sides of {least} ... {greatest} pixels. Received: height and width", sides),
+        check(
+            tf.reduce_all((least <= sides) & (sides <= greatest)),
+            f"`image` must have sides of {least} ... {greatest} pixels. Received: height and width",
+            sides,
+        ),
     ]
     if image.dtype != tf.uint8:
         inside = tf.reduce_all((image >= 0.0) & (image <= 1.0))  # false for NaN, too
-        checks.append(check(inside, "`image` must be finite and in [0, 1] (or uint8). Received: values in",
-                             tf.reduce_min(image), tf.reduce_max(image)))
+        checks.append(
+            check(
+                inside,
+                "`image` must be finite and in [0, 1] (or uint8). Received: values in",
+                tf.reduce_min(image),
+                tf.reduce_max(image),
+            )
+        )
     return checks

@@ -29,45 +29,75 @@ def serve(model, num_steps=None):
     results = tf.function(_clip_results(model, num_steps), autograph=False)
 
     def decompose(video, num_slots=config.num_slots, seed=0):
-        checks = [*check_image(tf.reshape(video, tf.concat([[-1], tf.shape(video)[2:]], axis=0)), bounds), check_range("num_slots", num_slots, bounds.num_slots)]
+        checks = [
+            *check_image(tf.reshape(video, tf.concat([[-1], tf.shape(video)[2:]], axis=0)), bounds),
+            check_range("num_slots", num_slots, bounds.num_slots),
+        ]
         with tf.control_dependencies(checks):
-            small, num_slots = _frames(lambda x: _fit(x, config.image_size), video), tf.identity(num_slots)
+            small, num_slots = (
+                _frames(lambda x: _fit(x, config.image_size), video),
+                tf.identity(num_slots),
+            )
         return _at_size(results(small, num_slots, seed), tf.shape(video)[2:4], clips=True)
 
     def init_state(batch=1, num_slots=config.num_slots, seed=0):
-        checks = [check_range("batch", batch, (1, signatures.MAX_SAMPLES)), check_range("num_slots", num_slots, bounds.num_slots)]
+        checks = [
+            check_range("batch", batch, (1, signatures.MAX_SAMPLES)),
+            check_range("num_slots", num_slots, bounds.num_slots),
+        ]
         with tf.control_dependencies(checks):
             batch, num_slots = tf.identity(batch), tf.identity(num_slots)
         return pack_state(model, model.initial_state(batch, num_slots, random.make_seed(seed)))
 
     def step(image, **state):
-        with tf.control_dependencies([*check_image(image, bounds), _check_state(model, state, tf.shape(image)[0])]):
+        with tf.control_dependencies(
+            [*check_image(image, bounds), _check_state(model, state, tf.shape(image)[0])]
+        ):
             small = _fit(image, config.image_size)
         state, outputs = model.observe(unpack_state(model, state), small, num_steps)
-        return {**pack_state(model, state), **_at_size({name: getattr(outputs, name) for name in FIELDS}, tf.shape(image)[1:3])}
+        return {
+            **pack_state(model, state),
+            **_at_size({name: getattr(outputs, name) for name in FIELDS}, tf.shape(image)[1:3]),
+        }
 
     def imagine(**state):
         state, outputs = model.imagine(unpack_state(model, state), num_steps)
-        return {**pack_state(model, state), **_at_size({name: getattr(outputs, name) for name in FIELDS}, config.image_size)}
+        return {
+            **pack_state(model, state),
+            **_at_size({name: getattr(outputs, name) for name in FIELDS}, config.image_size),
+        }
 
     for function in (decompose, init_state, step, imagine, *signatures.latent_functions(model)):
         setattr(root, function.__name__, tf.function(function, autograph=False))
     state = state_specs(model)
-    videos = {dtype: tf.TensorSpec([None, None, None, None, config.channels], dtype, "video") for dtype in (tf.uint8, tf.float32)}
-    frames = {dtype: tf.TensorSpec([None, None, None, config.channels], dtype, "image") for dtype in (tf.uint8, tf.float32)}
+    videos = {
+        dtype: tf.TensorSpec([None, None, None, None, config.channels], dtype, "video")
+        for dtype in (tf.uint8, tf.float32)
+    }
+    frames = {
+        dtype: tf.TensorSpec([None, None, None, config.channels], dtype, "image")
+        for dtype in (tf.uint8, tf.float32)
+    }
     options = [tf.TensorSpec([], tf.int32, name) for name in ("num_slots", "seed")]
     for dtype in videos:
         root.decompose.get_concrete_function(videos[dtype], *options)
         root.step.get_concrete_function(frames[dtype], **state)
-    whole = tf.function(lambda video: root.decompose(video, tf.constant(config.num_slots), tf.constant(0)), autograph=False)
+    whole = tf.function(
+        lambda video: root.decompose(video, tf.constant(config.num_slots), tf.constant(0)),
+        autograph=False,
+    )
     served = {
         "serving_default": whole.get_concrete_function(videos[tf.uint8]),
         "serving_float": whole.get_concrete_function(videos[tf.float32]),
         "decompose": root.decompose.get_concrete_function(videos[tf.uint8], *options),
-        "init_state": root.init_state.get_concrete_function(tf.TensorSpec([], tf.int32, "batch"), *options),
+        "init_state": root.init_state.get_concrete_function(
+            tf.TensorSpec([], tf.int32, "batch"), *options
+        ),
         "step": root.step.get_concrete_function(frames[tf.uint8], **state),
         "imagine": root.imagine.get_concrete_function(**state),
-        "decode": root.decode.get_concrete_function(tf.TensorSpec([None, None, model.slot_size], tf.float32, "slots")),
+        "decode": root.decode.get_concrete_function(
+            tf.TensorSpec([None, None, model.slot_size], tf.float32, "slots")
+        ),
     }
     return signatures.Served(root, served, num_steps, model.slot_size)
 
@@ -80,7 +110,9 @@ def pack_state(model, state):
 
 def unpack_state(model, state):
     """Returns the `VideoState` of {name: tensor}."""
-    return VideoState(tuple(state[PREFIX + name] for name in model.memory_names()), state[FRAME], state[SEED])
+    return VideoState(
+        tuple(state[PREFIX + name] for name in model.memory_names()), state[FRAME], state[SEED]
+    )
 
 
 def state_specs(model):
@@ -92,7 +124,9 @@ def state_specs(model):
 
 def _clip_results(model, num_steps):
     def infer(video, num_slots, seed):
-        outputs = model(video, num_slots=num_slots, num_steps=num_steps, seed=random.make_seed(seed))
+        outputs = model(
+            video, num_slots=num_slots, num_steps=num_steps, seed=random.make_seed(seed)
+        )
         return {name: getattr(outputs, name) for name in FIELDS}
 
     return infer
@@ -112,10 +146,16 @@ def _frames(function, x):
 def _at_size(results, size, clips=False):
     """Resizes what has pixels to `size`, and adds the segmentation."""
     apply = _frames if clips else lambda function, x: function(x)
-    resized = {name: apply(lambda x: resize(x, size), results[name]) for name in ("recon", "masks", "slot_recons")}
+    resized = {
+        name: apply(lambda x: resize(x, size), results[name])
+        for name in ("recon", "masks", "slot_recons")
+    }
     return {**results, **resized, "segmentation": apply(segment_ids, resized["masks"])}
 
 
 def _check_state(model, state, batch):
     memory = state[PREFIX + model.memory_names()[0]]
-    return tf.debugging.Assert(tf.equal(tf.shape(memory)[0], batch), [f"`{PREFIX}*` must be of as many clips as `image`. Received:", tf.shape(memory)[0], batch])
+    return tf.debugging.Assert(
+        tf.equal(tf.shape(memory)[0], batch),
+        [f"`{PREFIX}*` must be of as many clips as `image`. Received:", tf.shape(memory)[0], batch],
+    )

@@ -32,7 +32,12 @@ def _numbers(text):
     return [int(number) for number in text.split("+")]
 
 
-_KINDS = {_whole: "a whole number", _numbers: "whole numbers joined by +", float: "a number", str: "a word"}
+_KINDS = {
+    _whole: "a whole number",
+    _numbers: "whole numbers joined by +",
+    float: "a number",
+    str: "a word",
+}
 
 _KEYS = {
     "move": {"slot": _whole, "rows": float, "columns": float, "row": float, "column": float},
@@ -42,7 +47,14 @@ _KEYS = {
     "insert": {"other": _whole, "row": float, "column": float},
     "duplicate": {"slot": _whole, "rows": float, "columns": float},
     "set": {"slot": _whole, "latent": _whole, "value": float, "part": str},
-    "traverse": {"slot": _whole, "latent": _whole, "from": float, "to": float, "num": _whole, "part": str},
+    "traverse": {
+        "slot": _whole,
+        "latent": _whole,
+        "from": float,
+        "to": float,
+        "num": _whole,
+        "part": str,
+    },
     "interpolate": {"part": str, "slots": _numbers, "num": _whole},
 }
 """Edit -> key -> what reads its value."""
@@ -69,7 +81,9 @@ class Edit(NamedTuple):
 
     def needs_other(self):
         """Whether it takes objects from a second scene."""
-        return "other" in self.options or (self.name == "interpolate" and "slots" not in self.options)
+        return "other" in self.options or (
+            self.name == "interpolate" and "slots" not in self.options
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +106,12 @@ class EditedScene:
         """Returns the index of the slot with a number."""
         if number not in self.numbers:
             gone = " which an earlier edit removed" if 0 < number < self.next_number else ""
-            raise _mistake(edit, key, f"one of {', '.join(map(str, self.numbers))}", f"{number}{',' if gone else ''}{gone}")
+            raise _mistake(
+                edit,
+                key,
+                f"one of {', '.join(map(str, self.numbers))}",
+                f"{number}{',' if gone else ''}{gone}",
+            )
         return self.numbers.index(number)
 
 
@@ -111,7 +130,9 @@ def parse(text):
     for item in filter(None, rest.split(",")):
         key, equals, value = (part.strip() for part in item.partition("="))
         if not equals:
-            raise UserError(f"`--edit={name}` must have options key=value, joined by commas, as in {EXAMPLES[name]}. Received: {item!r}.")
+            raise UserError(
+                f"`--edit={name}` must have options key=value, joined by commas, as in {EXAMPLES[name]}. Received: {item!r}."
+            )
         if key not in _KEYS[name]:
             raise unknown_name(f"key of --edit={name}", key, _KEYS[name])
         if key in options:
@@ -123,7 +144,9 @@ def parse(text):
         except ValueError:
             valid = False
         if not valid:
-            raise UserError(f"`{key}` of --edit={name} must be {_KINDS[kind]}. Received: {key}={value}.")
+            raise UserError(
+                f"`{key}` of --edit={name} must be {_KINDS[kind]}. Received: {key}={value}."
+            )
     return Edit(name, options, text.strip())
 
 
@@ -149,7 +172,9 @@ def apply(edit, scene, layout, other=None, examples=None):
         layout.part(edit.name, "position" if edit.name == "move" else "depth")
     if other is None:
         check_second_scene(edit)
-    frames, numbers = _APPLY[edit.name](edit, scene, layout, other, scene.slots[None] if examples is None else examples)
+    frames, numbers = _APPLY[edit.name](
+        edit, scene, layout, other, scene.slots[None] if examples is None else examples
+    )
     after = EditedScene(frames[-1], numbers, max(scene.next_number, 1 + max(numbers)))
     return frames, after
 
@@ -157,7 +182,9 @@ def apply(edit, scene, layout, other=None, examples=None):
 def check_second_scene(edit):
     """Raises a `UserError` for an edit that takes objects from a second scene, where there is none."""
     if edit.needs_other():
-        raise UserError(f"`--edit={edit.text}` needs a second scene: give --other=NUMBER, or a second picture.")
+        raise UserError(
+            f"`--edit={edit.text}` needs a second scene: give --other=NUMBER, or a second picture."
+        )
 
 
 def tour(scene, layout, areas, other=None, examples=None):
@@ -178,11 +205,17 @@ def tour(scene, layout, areas, other=None, examples=None):
         # Towards the middle, where there is room.
         height, width = layout.image_size
         row, column = layout.positions(scene.slots)[order[0]]
-        shift = (round(TOUR_SHIFT * (height if row < height / 2 else -height)), round(TOUR_SHIFT * (width if column < width / 2 else -width)))
+        shift = (
+            round(TOUR_SHIFT * (height if row < height / 2 else -height)),
+            round(TOUR_SHIFT * (width if column < width / 2 else -width)),
+        )
         texts.append(f"move:slot={first},rows={shift[0]},columns={shift[1]}")
     if several:
         texts.append(f"remove:slot={first}")
-        texts.append(f"duplicate:slot={first}" + (f",rows={shift[0]},columns={shift[1]}" if "position" in layout.parts else ""))
+        texts.append(
+            f"duplicate:slot={first}"
+            + (f",rows={shift[0]},columns={shift[1]}" if "position" in layout.parts else "")
+        )
     if "depth" in layout.parts:
         texts += [f"depth:slot={first},to=front", f"depth:slot={first},to=back"]
     if len(layout.parts) > 1 and rest:
@@ -192,7 +225,10 @@ def tour(scene, layout, areas, other=None, examples=None):
         texts += [f"swap:slot={first},other={partner}", f"insert:other={partner}"]
     examples = scene.slots[None] if examples is None else np.asarray(examples)
     latents = examples[:, layout.objects(examples.shape[1]), slice(*layout.latents("traverse"))]
-    texts += [f"traverse:slot={first},latent={latent + 1}" for latent in np.argsort(-latents.std((0, 1)), kind="stable")[:TOUR_LATENTS]]
+    texts += [
+        f"traverse:slot={first},latent={latent + 1}"
+        for latent in np.argsort(-latents.std((0, 1)), kind="stable")[:TOUR_LATENTS]
+    ]
     if other is not None:
         parts = [part for part in layout.parts if part != "depth"] if len(layout.parts) > 1 else []
         texts += [*(f"interpolate:part={part}" for part in parts), "interpolate"]
@@ -210,18 +246,24 @@ def _move(edit, scene, layout, other, examples):
     options, slot = edit.options, scene.find(_option(edit, "slot"), edit)
     to, by = {"row", "column"} & set(options), {"rows", "columns"} & set(options)
     if bool(to) == bool(by):
-        raise UserError(f"`--edit=move` must have rows= and columns= (a shift in pixels) or row= and column= (a place). Received: {edit.text}.")
+        raise UserError(
+            f"`--edit=move` must have rows= and columns= (a shift in pixels) or row= and column= (a place). Received: {edit.text}."
+        )
     if to:
         slots = editing.place(scene.slots, layout, slot, options.get("row"), options.get("column"))
     else:
-        slots = editing.move(scene.slots, layout, slot, options.get("rows", 0.0), options.get("columns", 0.0))
+        slots = editing.move(
+            scene.slots, layout, slot, options.get("rows", 0.0), options.get("columns", 0.0)
+        )
     return slots[None], scene.numbers
 
 
 def _depth(edit, scene, layout, other, examples):
     if "order" in edit.options:
         _alone(edit, "order", "slot", "to")
-        return editing.reorder(scene.slots, layout, _find_all(edit, scene, "order"))[None], scene.numbers
+        return editing.reorder(scene.slots, layout, _find_all(edit, scene, "order"))[
+            None
+        ], scene.numbers
     slot, to = scene.find(_option(edit, "slot"), edit), _option(edit, "to")
     functions = {"front": editing.to_front, "back": editing.to_back}
     if to not in functions:
@@ -234,9 +276,13 @@ def _swap(edit, scene, layout, other, examples):
     if "slots" in edit.options:
         _alone(edit, "slots", "slot", "other")
         first, second = _pair(edit, scene)
-        return editing.swap(scene.slots, layout, first, second, part or "position")[None], scene.numbers
+        return editing.swap(scene.slots, layout, first, second, part or "position")[
+            None
+        ], scene.numbers
     slot, number = scene.find(_option(edit, "slot", "slots"), edit), _option(edit, "other")
-    slots, _ = editing.swap_between(scene.slots, other.slots, layout, slot, other.find(number, edit, "other"), part)
+    slots, _ = editing.swap_between(
+        scene.slots, other.slots, layout, slot, other.find(number, edit, "other"), part
+    )
     return slots[None], scene.numbers
 
 
@@ -246,7 +292,9 @@ def _remove(edit, scene, layout, other, examples):
         which = _find_all(edit, scene, "slots")
     else:
         which = [scene.find(_option(edit, "slot"), edit)]
-    return editing.remove(scene.slots, layout, *which)[None], tuple(n for k, n in enumerate(scene.numbers) if k not in which)
+    return editing.remove(scene.slots, layout, *which)[None], tuple(
+        n for k, n in enumerate(scene.numbers) if k not in which
+    )
 
 
 def _insert(edit, scene, layout, other, examples):
@@ -255,18 +303,32 @@ def _insert(edit, scene, layout, other, examples):
     vector = other.slots[None, source]
     if {"row", "column"} & set(edit.options):
         alone = dataclasses.replace(layout, background=None)
-        vector = editing.place(vector, alone, 0, edit.options.get("row"), edit.options.get("column"))
+        vector = editing.place(
+            vector, alone, 0, edit.options.get("row"), edit.options.get("column")
+        )
     return _added(scene, layout, editing.insert(scene.slots, layout, vector[0]))
 
 
 def _duplicate(edit, scene, layout, other, examples):
     slot = scene.find(_option(edit, "slot"), edit)
-    return _added(scene, layout, editing.duplicate(scene.slots, layout, slot, edit.options.get("rows", 0.0), edit.options.get("columns", 0.0)))
+    return _added(
+        scene,
+        layout,
+        editing.duplicate(
+            scene.slots,
+            layout,
+            slot,
+            edit.options.get("rows", 0.0),
+            edit.options.get("columns", 0.0),
+        ),
+    )
 
 
 def _set(edit, scene, layout, other, examples):
     slot, part = scene.find(_option(edit, "slot"), edit), edit.options.get("part")
-    return editing.set_latent(scene.slots, layout, slot, _latent(edit, layout, part), _option(edit, "value"), part)[None], scene.numbers
+    return editing.set_latent(
+        scene.slots, layout, slot, _latent(edit, layout, part), _option(edit, "value"), part
+    )[None], scene.numbers
 
 
 def _traverse(edit, scene, layout, other, examples):
@@ -276,7 +338,11 @@ def _traverse(edit, scene, layout, other, examples):
         raise _mistake(edit, "num", "at least 1", num)
     # Edits may have removed or added slots, the examples have all of the model's: only what kind of slot it is counts.
     is_background = slot == layout.background_slot(len(scene.slots))
-    kind = layout.background_slot(examples.shape[1]) if is_background else layout.objects(examples.shape[1])[0]
+    kind = (
+        layout.background_slot(examples.shape[1])
+        if is_background
+        else layout.objects(examples.shape[1])[0]
+    )
     low, high = editing.usual_range(examples, layout, kind, latent, part)
     values = np.linspace(edit.options.get("from", low), edit.options.get("to", high), num)
     return editing.traverse(scene.slots, layout, slot, latent, values, part), scene.numbers
@@ -288,25 +354,40 @@ def _interpolate(edit, scene, layout, other, examples):
         raise _mistake(edit, "num", "at least 2", num)
     if "slots" in edit.options:
         first, second = _pair(edit, scene)
-        return editing.interpolate_objects(scene.slots, layout, first, second, part, num), scene.numbers
+        return editing.interpolate_objects(
+            scene.slots, layout, first, second, part, num
+        ), scene.numbers
     return editing.interpolate(scene.slots, other.slots, layout, part, num), scene.numbers
 
 
-_APPLY = {"move": _move, "depth": _depth, "swap": _swap, "remove": _remove, "insert": _insert, "duplicate": _duplicate, "set": _set,
-          "traverse": _traverse, "interpolate": _interpolate}
+_APPLY = {
+    "move": _move,
+    "depth": _depth,
+    "swap": _swap,
+    "remove": _remove,
+    "insert": _insert,
+    "duplicate": _duplicate,
+    "set": _set,
+    "traverse": _traverse,
+    "interpolate": _interpolate,
+}
 
 
 def _option(edit, key, instead=None):
     if key not in edit.options:
         choice = f"`{key}` (or `{instead}`)" if instead else f"`{key}`"
-        raise UserError(f"{choice} of --edit={edit.name} is missing, as in {EXAMPLES[edit.name]}. Received: {edit.text}.")
+        raise UserError(
+            f"{choice} of --edit={edit.name} is missing, as in {EXAMPLES[edit.name]}. Received: {edit.text}."
+        )
     return edit.options[key]
 
 
 def _alone(edit, key, *others):
     both = [other for other in others if other in edit.options]
     if both:
-        raise UserError(f"`--edit={edit.name}` must have {key}= or {both[0]}=, not both. Received: {edit.text}.")
+        raise UserError(
+            f"`--edit={edit.name}` must have {key}= or {both[0]}=, not both. Received: {edit.text}."
+        )
 
 
 def _find_all(edit, scene, key):

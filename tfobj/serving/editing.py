@@ -54,8 +54,10 @@ def place(slots, layout, slot, row=None, column=None):
             continue
         wanted, side = np.asarray(wanted, np.float64), layout.image_size[axis]
         if not ((wanted >= -side) & (wanted < 2 * side)).all():
-            raise UserError(f"`move` must leave the centre of the object in {name}s {-side} ... {2 * side - 1}: the picture has 0 ... {side - 1}. "
-                            f"Received: {name} {words(f'{value:.4g}' for value in np.ravel(wanted)[:4])}.")
+            raise UserError(
+                f"`move` must leave the centre of the object in {name}s {-side} ... {2 * side - 1}: the picture has 0 ... {side - 1}. "
+                f"Received: {name} {words(f'{value:.4g}' for value in np.ravel(wanted)[:4])}."
+            )
         slots[..., slot, part[0] + axis] = 2.0 * wanted / max(side - 1, 1) - 1.0
     return slots
 
@@ -75,7 +77,9 @@ def reorder(slots, layout, order):
     start, _ = layout.part("depth", "depth")
     layout.check_objects("depth", slots, *order)
     slots = _copy(slots)
-    slots[..., list(order), start] = pushed_apart(np.sort(slots[..., list(order), start].astype(np.float64), axis=-1))
+    slots[..., list(order), start] = pushed_apart(
+        np.sort(slots[..., list(order), start].astype(np.float64), axis=-1)
+    )
     return layout.with_distinct_depths(slots)
 
 
@@ -86,8 +90,10 @@ def swap(slots, layout, first, second, part="position"):
     """
     layout.check_several("swap")
     if len(layout.parts) == 1 and layout.is_told:
-        raise UserError(f"`swap` in one scene must have slots of several parts: swapped as a whole, they are the same scene. "
-                        f"Received: slots of {words(layout.parts)}. This model allows: {words(layout.possible_edits())}.")
+        raise UserError(
+            f"`swap` in one scene must have slots of several parts: swapped as a whole, they are the same scene. "
+            f"Received: slots of {words(layout.parts)}. This model allows: {words(layout.possible_edits())}."
+        )
     view = slice(*layout.part("swap", part))
     layout.check_objects("swap", slots, first, second)
     slots = _copy(slots)
@@ -106,7 +112,10 @@ def swap_between(slots, other, layout, slot, other_slot, part=None):
     layout.check_objects("swap", slots, slot)
     layout.check_objects("swap", other, other_slot)
     slots, other = _copy(slots), _copy(other)
-    slots[..., slot, view], other[..., other_slot, view] = other[..., other_slot, view].copy(), slots[..., slot, view].copy()
+    slots[..., slot, view], other[..., other_slot, view] = (
+        other[..., other_slot, view].copy(),
+        slots[..., slot, view].copy(),
+    )
     return layout.with_distinct_depths(slots), layout.with_distinct_depths(other)
 
 
@@ -127,7 +136,9 @@ def insert(slots, layout, vector):
     layout.check_several("insert")
     slots, vector = _copy(slots), np.asarray(vector, np.float32)
     if vector.shape[-1:] != slots.shape[-1:]:
-        raise UserError(f"`vector` must have the {slots.shape[-1]} numbers of a slot. Received: shape {vector.shape}.")
+        raise UserError(
+            f"`vector` must have the {slots.shape[-1]} numbers of a slot. Received: shape {vector.shape}."
+        )
     at = slots.shape[-2] - (layout.background == -1)
     return layout.with_distinct_depths(np.insert(slots, at, vector, axis=-2))
 
@@ -141,9 +152,15 @@ def duplicate(slots, layout, slot, rows=0.0, columns=0.0):
         depth = layout.depths(slots)
         here = depth[..., slot]
         nearer = np.where(depth < here[..., None], depth, -np.inf).max(axis=-1)
-        vector[..., layout.parts["depth"][0]] = np.where(np.isfinite(nearer), (nearer + here) / 2.0, here - DEPTH_STEP)
+        vector[..., layout.parts["depth"][0]] = np.where(
+            np.isfinite(nearer), (nearer + here) / 2.0, here - DEPTH_STEP
+        )
     copies = insert(slots, layout, vector)
-    return move(copies, layout, copies.shape[-2] - 1 - (layout.background == -1), rows, columns) if rows or columns else copies
+    return (
+        move(copies, layout, copies.shape[-2] - 1 - (layout.background == -1), rows, columns)
+        if rows or columns
+        else copies
+    )
 
 
 def set_latent(slots, layout, slot, latent, value, part=None):
@@ -160,7 +177,9 @@ def set_latent(slots, layout, slot, latent, value, part=None):
     start, stop = layout.latents("set", part)
     check_slot("set", slots, slot)
     if not (isinstance(latent, (int, np.integer)) and 0 <= latent < stop - start):
-        raise UserError(f"`latent` must be in 0 ... {stop - start - 1}. Received: latent={latent!r}.")
+        raise UserError(
+            f"`latent` must be in 0 ... {stop - start - 1}. Received: latent={latent!r}."
+        )
     if not np.isfinite(value):
         raise UserError(f"`value` must be a finite number. Received: value={value!r}.")
     slots = _copy(slots)
@@ -170,7 +189,12 @@ def set_latent(slots, layout, slot, latent, value, part=None):
 
 def traverse(slots, layout, slot, latent, values, part=None):
     """Returns one scene [K, D] with one latent at every value, [len(values), K, D]; arguments as in `set_latent`."""
-    return np.stack([set_latent(_scene(slots, "traverse"), layout, slot, latent, value, part) for value in values])
+    return np.stack(
+        [
+            set_latent(_scene(slots, "traverse"), layout, slot, latent, value, part)
+            for value in values
+        ]
+    )
 
 
 def usual_range(examples, layout, slot, latent, part=None):
@@ -181,7 +205,9 @@ def usual_range(examples, layout, slot, latent, part=None):
     examples = np.asarray(examples)
     start, _ = layout.latents("traverse", part)
     is_background = slot == layout.background_slot(examples.shape[-2])
-    found = examples[..., [slot] if is_background else layout.objects(examples.shape[-2]), start + latent]
+    found = examples[
+        ..., [slot] if is_background else layout.objects(examples.shape[-2]), start + latent
+    ]
     low, high = np.percentile(found.astype(np.float64), USUAL_PERCENTILES)
     return (float(low), float(high)) if high > low else (-USUAL_NORMAL, USUAL_NORMAL)
 
@@ -204,7 +230,9 @@ def interpolate(slots, other, layout, part=None, num=7, pairs=None):
     view = slice(None) if part is None else slice(*layout.part("interpolate", part))
     slots, other = _scene(slots, "interpolate"), _scene(other, "interpolate")
     if slots.shape != other.shape:
-        raise UserError(f"`interpolate` must be given two scenes with equally many slots. Received: {slots.shape[0]} and {other.shape[0]}.")
+        raise UserError(
+            f"`interpolate` must be given two scenes with equally many slots. Received: {slots.shape[0]} and {other.shape[0]}."
+        )
     target = other[pair_slots(slots, other, layout) if pairs is None else pairs]
     moving = range(len(slots)) if part is None else layout.objects(len(slots))
     return _between(slots, target, list(moving), view, num, layout)
@@ -250,12 +278,21 @@ def complete_objects(slots, layout, decode):
     slots = _scene(slots, "complete_objects")
     background, objects = layout.background_slot(len(slots)), layout.objects(len(slots))
     if background is None:
-        raise UserError("`complete_objects` must be given a model with a slot for the background. Received: one without.")
+        raise UserError(
+            "`complete_objects` must be given a model with a slot for the background. Received: one without."
+        )
     first = int(layout.background == 0)  # place of an object beside the background
-    alone = np.stack([slots[[background, k] if first else [k, background]] for k in objects]) if objects else slots[[background]][None]
+    alone = (
+        np.stack([slots[[background, k] if first else [k, background]] for k in objects])
+        if objects
+        else slots[[background]][None]
+    )
     scene = decode(alone)
     masks, recons = np.asarray(scene.masks), np.asarray(scene.slot_recons)
-    amodal, appearance = np.ones((len(slots), *masks.shape[2:]), np.float32), np.empty((len(slots), *recons.shape[2:]), np.float32)
+    amodal, appearance = (
+        np.ones((len(slots), *masks.shape[2:]), np.float32),
+        np.empty((len(slots), *recons.shape[2:]), np.float32),
+    )
     appearance[background] = recons[0, layout.background]
     if objects:
         amodal[objects], appearance[objects] = masks[:, first], recons[:, first]
@@ -285,7 +322,9 @@ def _beyond_others(slots, layout, slot, extreme, step):
 def _scene(slots, edit):
     slots = _copy(slots)
     if slots.ndim != 2:
-        raise UserError(f"`{edit}` must be given the slots [K, D] of one scene. Received: shape {slots.shape}.")
+        raise UserError(
+            f"`{edit}` must be given the slots [K, D] of one scene. Received: shape {slots.shape}."
+        )
     return slots
 
 

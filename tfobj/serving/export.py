@@ -26,7 +26,17 @@ from tfobj.serving import card, clip_signatures, signatures, warmup, zoo
 _FORBIDDEN_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "XlaLaunch", "XlaLaunchV2"}
 
 
-def export_model(model, directory, *, name=None, version=None, num_steps=None, experiment=None, evaluation=None, overwrite=False):
+def export_model(
+    model,
+    directory,
+    *,
+    name=None,
+    version=None,
+    num_steps=None,
+    experiment=None,
+    evaluation=None,
+    overwrite=False,
+):
     """Exports a `SceneModel`.
 
     Args:
@@ -54,10 +64,14 @@ def export_model(model, directory, *, name=None, version=None, num_steps=None, e
         raise UserError(f"`version` must be a positive integer. Received: version={version!r}.")
     folder = directory / str(version)
     if folder.exists() and not overwrite:
-        raise UserError(f"`{folder}` exists. Choose another version (by default the next free one), or allow to overwrite it.")
+        raise UserError(
+            f"`{folder}` exists. Choose another version (by default the next free one), or allow to overwrite it."
+        )
     least, greatest = signatures.limits(model).num_steps
     if num_steps is not None and not least <= num_steps <= greatest:
-        raise UserError(f"`num_steps` must be in {least} ... {greatest} for this model. Received: num_steps={num_steps}.")
+        raise UserError(
+            f"`num_steps` must be in {least} ... {greatest} for this model. Received: num_steps={num_steps}."
+        )
     served = (clip_signatures if model.is_video else signatures).serve(model, num_steps)
     with files.whole_folder(folder, replace=True) as partial:
         tf.saved_model.save(served.root, os.fspath(partial), signatures=served.signatures)
@@ -88,8 +102,11 @@ def add_to_index(folder):
         "folder": folder.parent.name,
         "version": metadata["version"],
         "model": (metadata["experiment"] or {}).get("model_name", metadata["model"]),
-        "protocol": evaluation.get("protocol") or (metadata["experiment"] or {}).get("data", {}).get("protocol"),
-        "scores": {key: evaluation[key] for key in card.HEADLINE_SCORES if evaluation.get(key) is not None},
+        "protocol": evaluation.get("protocol")
+        or (metadata["experiment"] or {}).get("data", {}).get("protocol"),
+        "scores": {
+            key: evaluation[key] for key in card.HEADLINE_SCORES if evaluation.get(key) is not None
+        },
         "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
     }
     index = {**zoo.read_index(index_path), metadata["name"]: entry}
@@ -99,34 +116,52 @@ def add_to_index(folder):
 
 def check_portable(folder):
     """Raises `ValueError` if a SavedModel needs Python or an XLA compiler, which servers do not have."""
-    content = saved_model_pb2.SavedModel.FromString(pathlib.Path(folder, "saved_model.pb").read_bytes())
+    content = saved_model_pb2.SavedModel.FromString(
+        pathlib.Path(folder, "saved_model.pb").read_bytes()
+    )
     for graph in content.meta_graphs:
         for function in graph.graph_def.library.function:
             if function.attr["_XlaMustCompile"].b:
-                raise ValueError(f"The model must not contain functions with jit_compile=True. Received: {function.signature.name}.")
-        for nodes in (graph.graph_def.node, *(function.node_def for function in graph.graph_def.library.function)):
+                raise ValueError(
+                    f"The model must not contain functions with jit_compile=True. Received: {function.signature.name}."
+                )
+        for nodes in (
+            graph.graph_def.node,
+            *(function.node_def for function in graph.graph_def.library.function),
+        ):
             for node in nodes:
                 if node.op in _FORBIDDEN_OPS or node.attr["_XlaMustCompile"].b:
-                    raise ValueError(f"The model must consist of TensorFlow's portable ops. Received: {node.op} ({node.name}).")
+                    raise ValueError(
+                        f"The model must consist of TensorFlow's portable ops. Received: {node.op} ({node.name})."
+                    )
 
 
 def warmup_requests(metadata):
     """Returns one request per signature, (name, dict of input -> array): a black picture, zero latents, one sample; of clips two frames, a state of zeros."""
     examples = {
         "batch": np.int32(1),
-        "num_slots": np.int32(metadata["num_slots"]), "num_steps": np.int32(metadata["num_steps"]), "seed": np.int32(0),
-        "num": np.int32(1), "slots": np.zeros((1, metadata["num_slots"], metadata["slot_size"]), np.float32),
+        "num_slots": np.int32(metadata["num_slots"]),
+        "num_steps": np.int32(metadata["num_steps"]),
+        "seed": np.int32(0),
+        "num": np.int32(1),
+        "slots": np.zeros((1, metadata["num_slots"], metadata["slot_size"]), np.float32),
     }
     shape = (1, *metadata["image_size"], metadata["channels"])
     requests = []
     for name, signature in metadata["signatures"].items():
         inputs = signature["inputs"]
-        values = {"image": np.zeros(shape, inputs.get("image", {}).get("dtype")),
-                  "video": np.zeros((1, 2, *shape[1:]), inputs.get("video", {}).get("dtype")), **examples}
+        values = {
+            "image": np.zeros(shape, inputs.get("image", {}).get("dtype")),
+            "video": np.zeros((1, 2, *shape[1:]), inputs.get("video", {}).get("dtype")),
+            **examples,
+        }
         for key, spec in inputs.items():
             if key.startswith("state_"):
                 free = [1, metadata["num_slots"]]
-                values[key] = np.zeros([free[i] if side is None else side for i, side in enumerate(spec["shape"])], spec["dtype"])
+                values[key] = np.zeros(
+                    [free[i] if side is None else side for i, side in enumerate(spec["shape"])],
+                    spec["dtype"],
+                )
         requests.append((name, {key: values[key] for key in inputs}))
     return requests
 
@@ -152,7 +187,11 @@ def _metadata(model, served, name, version, experiment, evaluation):
         "limits": {key: list(value) for key, value in signatures.limits(model)._asdict().items()},
         "parameters": model.count_trainable(),
         "signatures": {key: _describe(function) for key, function in served.signatures.items()},
-        "software": {"tfobj": tfobj.__version__, "tensorflow": tf.__version__, "keras": keras.__version__},
+        "software": {
+            "tfobj": tfobj.__version__,
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+        },
         "experiment": experiment,
         "evaluation": evaluation,
     }

@@ -81,10 +81,20 @@ def read(path, aspect, channels=3, fit="crop", max_side=MAX_SIDE, max_frames=Non
         try:
             with Image.open(path) as opened:
                 animated, size = getattr(opened, "n_frames", 1) > 1, opened.size[::-1]
-                turned = opened.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # camera held upright: sides swap
+                turned = opened.getexif().get(0x0112, 1) in (
+                    5,
+                    6,
+                    7,
+                    8,
+                )  # camera held upright: sides swap
             if not animated:
                 target = fitted_size(size[::-1] if turned else size, aspect, fit, max_side)
-                yield None, folder.read_picture(path, (*target, channels), "pad" if fit == "pad" else "crop")
+                yield (
+                    None,
+                    folder.read_picture(
+                        path, (*target, channels), "pad" if fit == "pad" else "crop"
+                    ),
+                )
                 return
         except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as e:
             raise _unreadable(path, e) from e
@@ -102,7 +112,9 @@ def _fit_frame(frame, aspect, channels, fit, max_side):
     height, width = fitted_size(frame.size[::-1], aspect, fit, max_side)
     frame = frame.convert("L" if channels == 1 else "RGB")
     method = ImageOps.pad if fit == "pad" else ImageOps.fit
-    return np.asarray(method(frame, (width, height), method=Image.Resampling.BICUBIC)).reshape(height, width, channels)
+    return np.asarray(method(frame, (width, height), method=Image.Resampling.BICUBIC)).reshape(
+        height, width, channels
+    )
 
 
 def _animation_frames(path):
@@ -128,7 +140,11 @@ def _video_frames(path, even):
         frames = videos.iterate_frames(path)
         if even:
             times = videos.frame_times(path)
-            frames = videos.at_constant_rate(frames, videos.mean_rate(times)) if videos.is_uneven(times) else frames
+            frames = (
+                videos.at_constant_rate(frames, videos.mean_rate(times))
+                if videos.is_uneven(times)
+                else frames
+            )
         for _, frame in frames:
             yield Image.fromarray(frame)
     except UserError as e:  # also where PyAV is missing
@@ -136,5 +152,7 @@ def _video_frames(path, even):
 
 
 def _unreadable(path, reason):
-    first_line = str(getattr(reason, "strerror", None) or reason).strip().splitlines() or [type(reason).__name__]
+    first_line = str(getattr(reason, "strerror", None) or reason).strip().splitlines() or [
+        type(reason).__name__
+    ]
     return Unreadable(f"`{path}` is not a picture that can be read ({first_line[0]}).")

@@ -34,8 +34,14 @@ class SlotLayout:
     """False: an older export, that does not say what its parts are."""
 
     def __post_init__(self):
-        if self.background not in (None, 0, -1):  # another one would change its index when objects go
-            raise ValueError(f"`background` must be 0, -1 or None. Received: background={self.background!r}.")
+        if self.background not in (
+            None,
+            0,
+            -1,
+        ):  # another one would change its index when objects go
+            raise ValueError(
+                f"`background` must be 0, -1 or None. Received: background={self.background!r}."
+            )
 
     def background_slot(self, num_slots):
         """Returns the index of the background among `num_slots` slots, or None."""
@@ -49,8 +55,20 @@ class SlotLayout:
         """Returns the names of the edits that the model allows, swap with what can be swapped; see `editing`."""
         names = ["set", "traverse", "interpolate"]
         if self.num_slots > 1:
-            names += ["remove", "insert", "duplicate", "swap" if len(self.parts) > 1 else "swap between scenes"]
-        return [*names, *(name for name, part in (("move", "position"), ("depth", "depth")) if part in self.parts)]
+            names += [
+                "remove",
+                "insert",
+                "duplicate",
+                "swap" if len(self.parts) > 1 else "swap between scenes",
+            ]
+        return [
+            *names,
+            *(
+                name
+                for name, part in (("move", "position"), ("depth", "depth"))
+                if part in self.parts
+            ),
+        ]
 
     def part(self, edit, name):
         """Returns (start, stop) of a part, or raises the `UserError` that says what the model allows instead."""
@@ -59,10 +77,14 @@ class SlotLayout:
         if name not in SEMANTIC_PARTS:
             raise unknown_name("part of a slot", name, self.parts)
         if not self.is_told:
-            raise UserError(f"`{edit}` must know where a slot keeps its {name}, which older exports do not say: export the run again. "
-                            f"This one allows: {words(self.possible_edits())}.")
-        raise UserError(f"`{edit}` must be given a model whose slots have a part {name!r}. Received: slots of {words(self.parts)}. "
-                        f"This model allows: {words(self.possible_edits())}.")
+            raise UserError(
+                f"`{edit}` must know where a slot keeps its {name}, which older exports do not say: export the run again. "
+                f"This one allows: {words(self.possible_edits())}."
+            )
+        raise UserError(
+            f"`{edit}` must be given a model whose slots have a part {name!r}. Received: slots of {words(self.parts)}. "
+            f"This model allows: {words(self.possible_edits())}."
+        )
 
     def latents(self, edit, part=None):
         """Returns (start, stop) that latents are counted in: `part`, by default the appearance, or the whole slot without one."""
@@ -73,17 +95,23 @@ class SlotLayout:
     def check_several(self, edit):
         """Raises a `UserError` for a model with one slot."""
         if self.num_slots == 1:
-            raise UserError(f"`{edit}` must be given a model with several slots: with one there are no objects to tell apart. "
-                            f"This model allows: {words(self.possible_edits())}.")
+            raise UserError(
+                f"`{edit}` must be given a model with several slots: with one there are no objects to tell apart. "
+                f"This model allows: {words(self.possible_edits())}."
+            )
 
     def check_objects(self, edit, slots, *which):
         """Raises a `UserError` unless `which` are indices, all different, of slots [..., K, D] other than the background."""
         for slot in which:
             check_slot(edit, slots, slot)
             if slot == self.background_slot(np.shape(slots)[-2]):
-                raise UserError(f"`{edit}` must be given an object. Received: the slot of the background.")
+                raise UserError(
+                    f"`{edit}` must be given an object. Received: the slot of the background."
+                )
         if not which or len(set(which)) != len(which):
-            raise UserError(f"`{edit}` must be given different slots. Received: {', '.join(map(str, which)) or 'none'}.")
+            raise UserError(
+                f"`{edit}` must be given different slots. Received: {', '.join(map(str, which)) or 'none'}."
+            )
 
     def positions(self, slots):
         """Returns the centres of all slots in pixels, float64 [..., K, 2] (row, column); NaN for the background."""
@@ -118,8 +146,12 @@ class SlotLayout:
 def layout_of_model(model):
     """Returns the `SlotLayout` of a `SceneModel`."""
     config = model.config
-    return SlotLayout({name: tuple(part) for name, part in model.slot_parts().items()}, tuple(config.image_size), config.num_slots,
-                      model.background_slot)
+    return SlotLayout(
+        {name: tuple(part) for name, part in model.slot_parts().items()},
+        tuple(config.image_size),
+        config.num_slots,
+        model.background_slot,
+    )
 
 
 def layout_of_metadata(metadata):
@@ -129,15 +161,26 @@ def layout_of_metadata(metadata):
     """
     told = "slot_parts" in metadata
     parts = metadata["slot_parts"] if told else {"latent": (0, metadata["slot_size"])}
-    return SlotLayout({name: tuple(part) for name, part in parts.items()}, tuple(metadata["image_size"]), metadata["num_slots"],
-                      metadata.get("background_slot"), told)
+    return SlotLayout(
+        {name: tuple(part) for name, part in parts.items()},
+        tuple(metadata["image_size"]),
+        metadata["num_slots"],
+        metadata.get("background_slot"),
+        told,
+    )
 
 
 def check_slot(edit, slots, slot):
     """Raises a `UserError` unless `slot` is the index of one of the slots [..., K, D]."""
     num_slots = np.shape(slots)[-2]
-    if isinstance(slot, bool) or not isinstance(slot, (int, np.integer)) or not 0 <= slot < num_slots:
-        raise UserError(f"`slot` of `{edit}` must be in 0 ... {num_slots - 1}. Received: slot={slot!r}.")
+    if (
+        isinstance(slot, bool)
+        or not isinstance(slot, (int, np.integer))
+        or not 0 <= slot < num_slots
+    ):
+        raise UserError(
+            f"`slot` of `{edit}` must be in 0 ... {num_slots - 1}. Received: slot={slot!r}."
+        )
 
 
 def pushed_apart(ranked):

@@ -22,13 +22,27 @@ def track_table(segmentation, num_slots):
     segmentation = np.asarray(segmentation)
     _, height, width = segmentation.shape
     # Slot by slot: [T, K, H, W] at once would be 400 MB for ten minutes of video.
-    sums = [(inside.sum(axis=2), inside.sum(axis=1)) for inside in (segmentation == slot for slot in range(num_slots))]
-    by_row, by_column = (np.stack(of_slots, axis=1) for of_slots in zip(*sums, strict=True))  # [T, K, H], [T, K, W]
+    sums = [
+        (inside.sum(axis=2), inside.sum(axis=1))
+        for inside in (segmentation == slot for slot in range(num_slots))
+    ]
+    by_row, by_column = (
+        np.stack(of_slots, axis=1) for of_slots in zip(*sums, strict=True)
+    )  # [T, K, H], [T, K, W]
     pixels = by_row.sum(axis=2)
     frame, slot = np.nonzero(pixels)
     count, rows, columns = pixels[frame, slot], by_row[frame, slot], by_column[frame, slot]
-    values = (frame, slot + 1, count, rows @ np.arange(height) / count, columns @ np.arange(width) / count, (rows > 0).argmax(1),
-              (columns > 0).argmax(1), height - 1 - (rows[:, ::-1] > 0).argmax(1), width - 1 - (columns[:, ::-1] > 0).argmax(1))
+    values = (
+        frame,
+        slot + 1,
+        count,
+        rows @ np.arange(height) / count,
+        columns @ np.arange(width) / count,
+        (rows > 0).argmax(1),
+        (columns > 0).argmax(1),
+        height - 1 - (rows[:, ::-1] > 0).argmax(1),
+        width - 1 - (columns[:, ::-1] > 0).argmax(1),
+    )
     return dict(zip(COLUMNS, values, strict=True))
 
 

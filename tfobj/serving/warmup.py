@@ -20,7 +20,10 @@ _FIELD = descriptor_pb2.FieldDescriptorProto
 
 _MESSAGES = {
     "ModelSpec": {"name": (1, "string"), "signature_name": (3, "string")},
-    "PredictRequest": {"model_spec": (1, f".{_PACKAGE}.ModelSpec"), "inputs": (2, f".{_PACKAGE}.PredictRequest.InputsEntry")},
+    "PredictRequest": {
+        "model_spec": (1, f".{_PACKAGE}.ModelSpec"),
+        "inputs": (2, f".{_PACKAGE}.PredictRequest.InputsEntry"),
+    },
     "PredictLog": {"request": (1, f".{_PACKAGE}.PredictRequest")},
     "PredictionLog": {"predict_log": (6, f".{_PACKAGE}.PredictLog")},
 }
@@ -67,7 +70,9 @@ def read(path):
         request = prediction_log_class().FromString(record.numpy()).predict_log.request
         inputs = {}
         for name, value in request.inputs.items():
-            inputs[name] = tf.make_ndarray(tensor_pb2.TensorProto.FromString(value.SerializeToString()))
+            inputs[name] = tf.make_ndarray(
+                tensor_pb2.TensorProto.FromString(value.SerializeToString())
+            )
         entries.append((request.model_spec.name, request.model_spec.signature_name, inputs))
     return entries
 
@@ -88,7 +93,11 @@ def prediction_log_class():
 def _file():
     """Returns the `FileDescriptorProto` of `_MESSAGES`."""
     file = descriptor_pb2.FileDescriptorProto(
-        name="tfobj/prediction_log_subset.proto", package=_PACKAGE, syntax="proto3", dependency=[tensor_pb2.DESCRIPTOR.name])
+        name="tfobj/prediction_log_subset.proto",
+        package=_PACKAGE,
+        syntax="proto3",
+        dependency=[tensor_pb2.DESCRIPTOR.name],
+    )
     for message_name, fields in _MESSAGES.items():
         message = file.message_type.add(name=message_name)
         for name, (number, kind) in fields.items():
@@ -101,9 +110,16 @@ def _file():
                 field.label = _FIELD.LABEL_REPEATED
                 entry = message.nested_type.add(name="InputsEntry")
                 entry.options.map_entry = True
-                entry.field.add(name="key", number=1, label=_FIELD.LABEL_OPTIONAL, type=_FIELD.TYPE_STRING)
-                entry.field.add(name="value", number=2, label=_FIELD.LABEL_OPTIONAL, type=_FIELD.TYPE_MESSAGE,
-                                type_name=".tensorflow.TensorProto")
+                entry.field.add(
+                    name="key", number=1, label=_FIELD.LABEL_OPTIONAL, type=_FIELD.TYPE_STRING
+                )
+                entry.field.add(
+                    name="value",
+                    number=2,
+                    label=_FIELD.LABEL_OPTIONAL,
+                    type=_FIELD.TYPE_MESSAGE,
+                    type_name=".tensorflow.TensorProto",
+                )
     return file
 
 

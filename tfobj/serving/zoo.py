@@ -1,8 +1,8 @@
 """Exported models by name or folder, as functions from NumPy to NumPy. Needs TensorFlow, no model code.
 
-    decomposer = zoo.load("saved_models/iodine_tetris")    # or a name of saved_models/index.json
-    result = decomposer.decompose(images, num_slots=5)     # images [B, H, W, C], uint8 or floats in [0, 1]
-    result.segmentation, result.masks, result.slot_recons
+decomposer = zoo.load("saved_models/iodine_tetris")    # or a name of saved_models/index.json
+result = decomposer.decompose(images, num_slots=5)     # images [B, H, W, C], uint8 or floats in [0, 1]
+result.segmentation, result.masks, result.slot_recons
 """
 
 import json
@@ -66,9 +66,15 @@ class Decomposer:
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
         self.metadata = read_metadata(self.folder)
-        self.image_size, self.channels = tuple(self.metadata["image_size"]), self.metadata["channels"]
+        self.image_size, self.channels = (
+            tuple(self.metadata["image_size"]),
+            self.metadata["channels"],
+        )
         self.num_slots, self.num_steps = self.metadata["num_slots"], self.metadata["num_steps"]
-        self.has_prior, self.is_video = self.metadata["has_prior"], self.metadata.get("is_video", False)
+        self.has_prior, self.is_video = (
+            self.metadata["has_prior"],
+            self.metadata.get("is_video", False),
+        )
         try:
             self._loaded = tf.saved_model.load(str(self.folder))
         except (OSError, ValueError, tf.errors.OpError) as e:
@@ -89,15 +95,29 @@ class Decomposer:
         Raises:
           UserError: a value out of range, or pixels that are no pixels.
         """
-        arrays = self._run(self._loaded.decompose, self._pictures(images), self._count("num_slots", num_slots),
-                           self._count("num_steps", num_steps), _seed(seed))
-        posterior = {name.removeprefix("posterior_"): arrays.pop(name) for name in list(arrays) if name.startswith("posterior_")}
+        arrays = self._run(
+            self._loaded.decompose,
+            self._pictures(images),
+            self._count("num_slots", num_slots),
+            self._count("num_steps", num_steps),
+            _seed(seed),
+        )
+        posterior = {
+            name.removeprefix("posterior_"): arrays.pop(name)
+            for name in list(arrays)
+            if name.startswith("posterior_")
+        }
         return Decomposition(**arrays, posterior=posterior)
 
     def encode(self, images, num_slots=None, num_steps=None, seed=0):
         """Returns the latents [B, K, D] of pictures; arguments as in `decompose`."""
-        return self._run(self._loaded.encode, self._pictures(images), self._count("num_slots", num_slots),
-                         self._count("num_steps", num_steps), _seed(seed))["slots"]
+        return self._run(
+            self._loaded.encode,
+            self._pictures(images),
+            self._count("num_slots", num_slots),
+            self._count("num_steps", num_steps),
+            _seed(seed),
+        )["slots"]
 
     def track(self, frames, num_slots=None, seed=0):
         """Follows objects through a clip, frame by frame; memory does not grow with its length.
@@ -110,8 +130,12 @@ class Decomposer:
           a `Decomposition` with B = 1 per frame; a slot stays with its object.
         """
         if not self.is_video:
-            raise UserError(f"`track` needs a model of clips. Received: {self.metadata['name']} ({self.metadata['model']}).")
-        state = self._run(self._loaded.init_state, np.int32(1), self._count("num_slots", num_slots), _seed(seed))
+            raise UserError(
+                f"`track` needs a model of clips. Received: {self.metadata['name']} ({self.metadata['model']})."
+            )
+        state = self._run(
+            self._loaded.init_state, np.int32(1), self._count("num_slots", num_slots), _seed(seed)
+        )
         for frame in frames:
             arrays = self._run(self._loaded.step, self._picture(frame), **state)
             state = {name: arrays.pop(name) for name in state}
@@ -127,13 +151,25 @@ class Decomposer:
     def sample(self, num=1, num_slots=None, seed=0):
         """Draws `num` scenes from the prior, as a `Rendering`."""
         if not self.has_prior:
-            raise UserError(f"`sample` needs a model with a prior. Received: {self.metadata['name']} ({self.metadata['model']}).")
-        return Rendering(**self._run(self._loaded.sample, _integer("num", num), self._count("num_slots", num_slots), _seed(seed)))
+            raise UserError(
+                f"`sample` needs a model with a prior. Received: {self.metadata['name']} ({self.metadata['model']})."
+            )
+        return Rendering(
+            **self._run(
+                self._loaded.sample,
+                _integer("num", num),
+                self._count("num_slots", num_slots),
+                _seed(seed),
+            )
+        )
 
     def _run(self, function, *arguments, **named):
         """Calls a saved function; failed checks of its graph become `UserError`s."""
         try:
-            results = function(*map(tf.convert_to_tensor, arguments), **{name: tf.convert_to_tensor(value) for name, value in named.items()})
+            results = function(
+                *map(tf.convert_to_tensor, arguments),
+                **{name: tf.convert_to_tensor(value) for name, value in named.items()},
+            )
         except tf.errors.InvalidArgumentError as e:
             _, found, message = str(e).partition("assertion failed: [")
             if not found:
@@ -144,7 +180,9 @@ class Decomposer:
     def _pictures(self, images):
         """Returns images as `_picture` does, for functions that models of clips do not have."""
         if self.is_video:
-            raise UserError(f"`{self.metadata['name']}` takes clips frame by frame: `track`. Received: pictures.")
+            raise UserError(
+                f"`{self.metadata['name']}` takes clips frame by frame: `track`. Received: pictures."
+            )
         return self._picture(images)
 
     def _picture(self, images):
@@ -152,10 +190,14 @@ class Decomposer:
         images = np.asarray(images)
         images = images[None] if images.ndim == 3 else images
         if images.ndim != 4 or images.shape[-1] not in (1, 3):
-            raise UserError(f"`images` must have shape [B, H, W, 1 or 3]. Received: {images.shape}.")
+            raise UserError(
+                f"`images` must have shape [B, H, W, 1 or 3]. Received: {images.shape}."
+            )
         if images.dtype != np.uint8:
             if not np.issubdtype(images.dtype, np.floating):
-                raise UserError(f"`images` must be uint8, or floats in [0, 1]. Received: dtype {images.dtype}.")
+                raise UserError(
+                    f"`images` must be uint8, or floats in [0, 1]. Received: dtype {images.dtype}."
+                )
             images = images.astype(np.float32)
         if images.shape[-1] == self.channels:
             return images
@@ -186,13 +228,17 @@ def load(name_or_path):
         index = read_index(_CHECKOUT_ZOO / INDEX)
         if str(name_or_path) not in index:
             if path.exists() or path.name != str(name_or_path):
-                raise UserError(f"`saved_model` must be the folder of an exported model. Received: {name_or_path} (no such folder).")
+                raise UserError(
+                    f"`saved_model` must be the folder of an exported model. Received: {name_or_path} (no such folder)."
+                )
             raise unknown_name("saved model", name_or_path, [*index, "PATH/TO/FOLDER"])
         path = _CHECKOUT_ZOO / index[str(name_or_path)]["folder"]
     found = versions(path)
     folder = path / str(max(found)) if found else path
     if not (folder / "saved_model.pb").is_file():
-        raise UserError(f"`saved_model` must be the folder of an exported model. Received: {path}, which holds no saved_model.pb.")
+        raise UserError(
+            f"`saved_model` must be the folder of an exported model. Received: {path}, which holds no saved_model.pb."
+        )
     return Decomposer(folder)
 
 
@@ -201,7 +247,11 @@ def versions(directory):
     directory = pathlib.Path(directory)
     if not directory.is_dir():
         return []
-    return sorted(int(child.name) for child in directory.iterdir() if child.name.isdecimal() and child.is_dir())
+    return sorted(
+        int(child.name)
+        for child in directory.iterdir()
+        if child.name.isdecimal() and child.is_dir()
+    )
 
 
 def read_index(path=_CHECKOUT_ZOO / INDEX):
@@ -225,13 +275,19 @@ def read_metadata(folder):
     try:
         return json.loads(path.read_text())
     except FileNotFoundError as e:
-        raise UserError(f"`{folder}` is a SavedModel, but not one that `launch/export.py` wrote: {METADATA} is missing.") from e
+        raise UserError(
+            f"`{folder}` is a SavedModel, but not one that `launch/export.py` wrote: {METADATA} is missing."
+        ) from e
     except ValueError as e:
         raise UserError(f"`{path}` is damaged ({e}).") from e
 
 
 def _integer(name, value):
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not -(2**31) <= value < 2**31:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, np.integer))
+        or not -(2**31) <= value < 2**31
+    ):
         raise UserError(f"`{name}` must be an integer. Received: {name}={value!r}.")
     return np.int32(value)
 

@@ -33,7 +33,13 @@ from tfobj.data.packed import SceneArrays
 from tfobj.errors import UserError, unknown_name
 from tfobj.training import machine, workers
 from tfobj.training.evaluation import Evaluator
-from tfobj.training.experiment import ExperimentConfig, build_model, first_batches, open_scenes, resolve
+from tfobj.training.experiment import (
+    ExperimentConfig,
+    build_model,
+    first_batches,
+    open_scenes,
+    resolve,
+)
 from tfobj.training.flops import count_flops
 from tfobj.training.optimizer import make_optimizer
 from tfobj.training.step import make_train_step
@@ -86,10 +92,20 @@ def make_rows(models, dataset, preset="paper", overrides=None, also=(), what=("t
             if changes.get("model", model) != model:
                 continue
             changes = {name: value for name, value in changes.items() if name != "model"}
-            experiment = resolve(model, dataset, preset, {**FEW_SCENES, **(overrides or {}), **changes}, needs_data=False)
+            experiment = resolve(
+                model,
+                dataset,
+                preset,
+                {**FEW_SCENES, **(overrides or {}), **changes},
+                needs_data=False,
+            )
             settings = " ".join(f"{name}={value}" for name, value in changes.items())
             pipeline = (experiment.data, experiment.train.batch_size)
-            rows += [Row(experiment, name, settings) for name in what if name != "data" or pipeline not in pipelines]
+            rows += [
+                Row(experiment, name, settings)
+                for name in what
+                if name != "data" or pipeline not in pipelines
+            ]
             pipelines.add(pipeline)
     return rows
 
@@ -122,23 +138,44 @@ def run(rows, strategy="auto", seconds=2.0, blocks=5, data_dir=None):
     with tempfile.TemporaryDirectory(prefix="benchmark_") as temporary, workers.Team() as team:
         data_dir = data_dir or temporary
         precisions = sorted({row.experiment.train.precision for row in rows})
-        calibration = team.start("calibration", _Calibration, precisions, [row.experiment for row in rows], strategy, data_dir)
-        started = [team.start(str(row), _MeasuredRow, row, strategy, data_dir, seconds) for row in rows]
+        calibration = team.start(
+            "calibration",
+            _Calibration,
+            precisions,
+            [row.experiment for row in rows],
+            strategy,
+            data_dir,
+        )
+        started = [
+            team.start(str(row), _MeasuredRow, row, strategy, data_dir, seconds) for row in rows
+        ]
         results, peaks = [[] for _ in rows], []
         for number in range(blocks):
             print(f"round {number + 1} of {blocks}", file=sys.stderr, flush=True)
             peaks.append(calibration.call())
             for worker, result in zip(started, results, strict=True):
                 result.append(worker.call())
-        convolution = {precision: max(rate for peak in peaks for rate in peak[precision].values()) for precision in precisions}
-        lines = [_summary(row, worker.facts, result, convolution[row.experiment.train.precision])
-                 for row, worker, result in zip(rows, started, results, strict=True)]
+        convolution = {
+            precision: max(rate for peak in peaks for rate in peak[precision].values())
+            for precision in precisions
+        }
+        lines = [
+            _summary(row, worker.facts, result, convolution[row.experiment.train.precision])
+            for row, worker, result in zip(rows, started, results, strict=True)
+        ]
         _compare_pipelines(lines)
         matmul = [block["matmul_gflops"] for result in results for block in result]
         return {
-            "machine": calibration.facts, "strategy": strategy, "seconds": seconds, "blocks": blocks,
-            "calibration": {"matmul_gflops": statistics.median(matmul), "matmul_gflops_per_block": matmul,
-                            "convolution_gflops": convolution, "convolution_gflops_per_round": peaks},
+            "machine": calibration.facts,
+            "strategy": strategy,
+            "seconds": seconds,
+            "blocks": blocks,
+            "calibration": {
+                "matmul_gflops": statistics.median(matmul),
+                "matmul_gflops_per_block": matmul,
+                "convolution_gflops": convolution,
+                "convolution_gflops_per_round": peaks,
+            },
             "rows": lines,
         }
 
@@ -150,23 +187,37 @@ def _summary(row, facts, blocks, convolution_gflops):
     gflop = facts["gflop"]
     num_frames = row.experiment.model.num_frames if row.experiment.model.is_video else None
     return {
-        "model": row.experiment.model_name, "dataset": row.experiment.data.protocol, "preset": row.experiment.preset, "what": row.what,
-        "settings": row.settings, "image_size": list(row.experiment.model.image_size), "batch_size": train.batch_size, "precision": train.precision,
-        **({} if num_frames is None else {"num_frames": num_frames}), "rematerialise": train.rematerialise,
-        "ms_per_step": median, "ms_per_step_min": min(times), "ms_per_step_spread": (max(times) - min(times)) / median,
-        "ms_per_step_per_block": times, "images_per_second": 1000.0 * train.batch_size * (num_frames or 1) / median,
+        "model": row.experiment.model_name,
+        "dataset": row.experiment.data.protocol,
+        "preset": row.experiment.preset,
+        "what": row.what,
+        "settings": row.settings,
+        "image_size": list(row.experiment.model.image_size),
+        "batch_size": train.batch_size,
+        "precision": train.precision,
+        **({} if num_frames is None else {"num_frames": num_frames}),
+        "rematerialise": train.rematerialise,
+        "ms_per_step": median,
+        "ms_per_step_min": min(times),
+        "ms_per_step_spread": (max(times) - min(times)) / median,
+        "ms_per_step_per_block": times,
+        "images_per_second": 1000.0 * train.batch_size * (num_frames or 1) / median,
         "peak_memory_mb": max(block["peak_memory_mb"] for block in blocks),
-        "gflop_per_step": gflop, "fraction_of_conv_peak": gflop and gflop / min(times) * 1000.0 / convolution_gflops,
+        "gflop_per_step": gflop,
+        "fraction_of_conv_peak": gflop and gflop / min(times) * 1000.0 / convolution_gflops,
         "matmul_gflops_per_block": [block["matmul_gflops"] for block in blocks],
     }
 
 
 def _compare_pipelines(lines):
     """Adds `pipeline_ratio` to the training rows whose pipeline was measured too."""
+
     def source(line):
         return line["dataset"], line["batch_size"]
 
-    pipelines = {source(line): line["images_per_second"] for line in lines if line["what"] == "data"}
+    pipelines = {
+        source(line): line["images_per_second"] for line in lines if line["what"] == "data"
+    }
     for line in lines:
         if line["what"] == "train" and source(line) in pipelines:
             line["pipeline_ratio"] = pipelines[source(line)] / line["images_per_second"]
@@ -176,26 +227,38 @@ def format_report(report):
     """Returns the report as a table with what it means below."""
     names = [" ".join(filter(None, [line["model"], line["settings"]])) for line in report["rows"]]
     width = max(map(len, [*names, "model"]))
-    text = [f"{'model':<{width}}  {'what':<9} {'batch':>5}  {'precision':<9} {'ms/step':>9} {'min':>9} {'spread':>6} "
-            f"{'images/s':>9} {'MB':>6} {'GFLOP':>7} {'of peak':>7}"]
+    text = [
+        f"{'model':<{width}}  {'what':<9} {'batch':>5}  {'precision':<9} {'ms/step':>9} {'min':>9} {'spread':>6} "
+        f"{'images/s':>9} {'MB':>6} {'GFLOP':>7} {'of peak':>7}"
+    ]
     for name, line in zip(names, report["rows"], strict=True):
         gflop = "" if line["gflop_per_step"] is None else f"{line['gflop_per_step']:.1f}"
-        fraction = "" if line["fraction_of_conv_peak"] is None else f"{line['fraction_of_conv_peak']:.0%}"
+        fraction = (
+            "" if line["fraction_of_conv_peak"] is None else f"{line['fraction_of_conv_peak']:.0%}"
+        )
         text.append(
             f"{name:<{width}}  {line['what']:<9} {line['batch_size']:>5}  {line['precision']:<9} {line['ms_per_step']:>9.4g} "
             f"{line['ms_per_step_min']:>9.4g} {line['ms_per_step_spread']:>6.0%} {line['images_per_second']:>9.4g} "
-            f"{line['peak_memory_mb']:>6.0f} {gflop:>7} {fraction:>7}")
+            f"{line['peak_memory_mb']:>6.0f} {gflop:>7} {fraction:>7}"
+        )
     calibration = report["calibration"]
-    peaks = ", ".join(f"{value:.0f} in {name}" for name, value in calibration["convolution_gflops"].items())
-    text += ["", f"{report['rows'][0]['dataset']}, {report['blocks']} blocks of {report['seconds']:g} s in turns: median, min, (max - min) / median. "
-             f"Strategy {report['strategy']}.",
-             f"{report['machine']['hardware']}; {report['machine']['software']}.",
-             f"GFLOP/s: matmul {calibration['matmul_gflops']:.0f}; best convolution forward + backward {peaks} (= peak)."]
+    peaks = ", ".join(
+        f"{value:.0f} in {name}" for name, value in calibration["convolution_gflops"].items()
+    )
+    text += [
+        "",
+        f"{report['rows'][0]['dataset']}, {report['blocks']} blocks of {report['seconds']:g} s in turns: median, min, (max - min) / median. "
+        f"Strategy {report['strategy']}.",
+        f"{report['machine']['hardware']}; {report['machine']['software']}.",
+        f"GFLOP/s: matmul {calibration['matmul_gflops']:.0f}; best convolution forward + backward {peaks} (= peak).",
+    ]
     for name, line in zip(names, report["rows"], strict=True):
         if "pipeline_ratio" in line:
             verdict = "" if line["pipeline_ratio"] >= PIPELINE_RATIO else ": TOO SLOW"
-            text.append(f"{name}: the pipeline makes {line['pipeline_ratio']:.1f} x the images of a training step "
-                        f"(at least {PIPELINE_RATIO:g} wanted){verdict}.")
+            text.append(
+                f"{name}: the pipeline makes {line['pipeline_ratio']:.1f} x the images of a training step "
+                f"(at least {PIPELINE_RATIO:g} wanted){verdict}."
+            )
     return "\n".join(text)
 
 
@@ -207,15 +270,22 @@ class _MeasuredRow:
         self.device = _device(self.strategy)
         scenes = _scenes(row.experiment, data_dir)
         stream = first_batches(row.experiment, scenes)
-        self.steps, flops = {"train": self._train, "inference": self._inference, "data": self._data}[row.what](row.experiment, stream)
+        self.steps, flops = {
+            "train": self._train,
+            "inference": self._inference,
+            "data": self._data,
+        }[row.what](row.experiment, stream)
         self.facts = {"gflop": flops and flops / 1e9}
         self.count = self._steps_in(seconds)
 
     def __call__(self):
         """One block: its milliseconds per step, and the matmul just before."""
         matmul = _gflops(2 * MATMUL_SIZE**3, _matmul(self.device), 2)
-        return {"matmul_gflops": matmul, "ms": 1000.0 * _seconds(self.steps, self.count) / self.count,
-                "peak_memory_mb": _peak_memory_mb(self.strategy)}
+        return {
+            "matmul_gflops": matmul,
+            "ms": 1000.0 * _seconds(self.steps, self.count) / self.count,
+            "peak_memory_mb": _peak_memory_mb(self.strategy),
+        }
 
     def _steps_in(self, seconds):
         """Returns how many steps fill a block; the steps that find it out are the warm-up."""
@@ -237,7 +307,11 @@ class _MeasuredRow:
     def _inference(self, experiment, stream):
         with self.strategy.scope():
             model = build_model(experiment)
-        evaluator = Evaluator(model, experiment.train.batch_size, xla=uses_xla(self.strategy, experiment.train.compile))
+        evaluator = Evaluator(
+            model,
+            experiment.train.batch_size,
+            xla=uses_xla(self.strategy, experiment.train.compile),
+        )
         with tf.device(self.device):
             image = tf.constant(next(iter(stream.dataset()))["image"])
 
@@ -245,7 +319,9 @@ class _MeasuredRow:
             with tf.device(self.device):
                 for _ in range(count):
                     outputs = evaluator.forward(image)
-                outputs.masks[:1, :1, :1, :1].numpy()  # one pixel: waits for the last call, which waits for those before
+                outputs.masks[
+                    :1, :1, :1, :1
+                ].numpy()  # one pixel: waits for the last call, which waits for those before
 
         return steps, count_flops(evaluator.trace(image))
 
@@ -266,15 +342,24 @@ class _Calibration:
         for experiment in experiments:
             _scenes(experiment, data_dir)
         device = _device(make_strategy(strategy))
-        self.kernels = {precision: {shape: _convolution(shape, precision, device) for shape in CONVOLUTIONS} for precision in precisions}
+        self.kernels = {
+            precision: {shape: _convolution(shape, precision, device) for shape in CONVOLUTIONS}
+            for precision in precisions
+        }
         facts = machine.describe()
         self.facts = {name: facts[name] for name in ("hardware", "software")}
 
     def __call__(self):
         """precision -> shape -> GFLOP/s."""
-        return {precision: {f"{n}x{size}x{size}x{channels}, {k}x{k}": _gflops(6 * n * size**2 * channels**2 * k**2, kernel, 2)
-                            for (n, size, channels, k), kernel in kernels.items()}
-                for precision, kernels in self.kernels.items()}
+        return {
+            precision: {
+                f"{n}x{size}x{size}x{channels}, {k}x{k}": _gflops(
+                    6 * n * size**2 * channels**2 * k**2, kernel, 2
+                )
+                for (n, size, channels, k), kernel in kernels.items()
+            }
+            for precision, kernels in self.kernels.items()
+        }
 
 
 def _scenes(experiment, data_dir):
@@ -301,8 +386,12 @@ def _convolution(shape, precision, device):
     """Returns a function that makes one convolution and both of its gradients."""
     images, size, channels, kernel = shape
     with tf.device(device):
-        x = tf.cast(tf.random.stateless_normal([images, size, size, channels], seed=[0, 1]), precision)
-        weights = tf.cast(tf.random.stateless_normal([kernel, kernel, channels, channels], seed=[0, 2]), precision)
+        x = tf.cast(
+            tf.random.stateless_normal([images, size, size, channels], seed=[0, 1]), precision
+        )
+        weights = tf.cast(
+            tf.random.stateless_normal([kernel, kernel, channels, channels], seed=[0, 2]), precision
+        )
 
     @tf.function(autograph=False)
     def pass_both_ways():
@@ -329,10 +418,23 @@ def _seconds(steps, count):
 
 def _peak_memory_mb(strategy):
     """Peak of the fullest GPU, or of this process (importing TensorFlow 2.21 takes 700 of it), in units of 2**20 bytes."""
-    gpus = [device.rpartition("device:")[2] for device in strategy.extended.worker_devices if "GPU" in device]
+    gpus = [
+        device.rpartition("device:")[2]
+        for device in strategy.extended.worker_devices
+        if "GPU" in device
+    ]
     if gpus:
         return max(tf.config.experimental.get_memory_info(gpu)["peak"] for gpu in gpus) / 2**20
     status = pathlib.Path("/proc/self/status")
     if status.exists():  # ru_maxrss starts at the size of the process that started this one
-        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
+        return (
+            next(
+                int(line.split()[1])
+                for line in status.read_text().splitlines()
+                if line.startswith("VmHWM")
+            )
+            / 1024
+        )
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        2**20 if sys.platform == "darwin" else 1024
+    )

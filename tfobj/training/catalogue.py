@@ -38,7 +38,9 @@ def settings(config, prefix=""):
         if isinstance(value, Config):
             found += settings(value, name + ".")
         else:
-            found.append(Setting(name, _value(value), _kind(hints[field.name]), texts.get(field.name, "")))
+            found.append(
+                Setting(name, _value(value), _kind(hints[field.name]), texts.get(field.name, ""))
+            )
     return found
 
 
@@ -46,7 +48,11 @@ def preset_descriptions(model):
     """Returns (preset, dataset) -> description of a model's presets; needs no TensorFlow as long as they are written as one plain table."""
     name = registry.canonical_model_name(model)
     spec = importlib.util.find_spec(registry.MODELS[name].module)
-    path = pathlib.Path(spec.submodule_search_locations[0], "presets.py") if spec.submodule_search_locations else pathlib.Path(spec.origin)
+    path = (
+        pathlib.Path(spec.submodule_search_locations[0], "presets.py")
+        if spec.submodule_search_locations
+        else pathlib.Path(spec.origin)
+    )
     try:
         return _written_presets(ast.parse(path.read_text()))
     except (LookupError, ValueError):
@@ -55,7 +61,11 @@ def preset_descriptions(model):
 
 def _written_presets(tree):
     """Reads `PRESETS = {(preset, dataset): Preset("description", ...)}`; ValueError or LookupError where it is not so."""
-    tables = [node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PRESETS"]
+    tables = [
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PRESETS"
+    ]
     if not isinstance(tables[-1], ast.Dict):
         raise ValueError("a computed table")
     found = {}
@@ -63,7 +73,9 @@ def _written_presets(tree):
         if key is None or not isinstance(call, ast.Call):
             raise ValueError("a computed entry")
         named = {keyword.arg: keyword.value for keyword in call.keywords}
-        found[ast.literal_eval(key)] = ast.literal_eval(call.args[0] if call.args else named["description"])
+        found[ast.literal_eval(key)] = ast.literal_eval(
+            call.args[0] if call.args else named["description"]
+        )
     return found
 
 
@@ -73,7 +85,11 @@ def _field_texts(config_class):
     for base in reversed([c for c in config_class.__mro__ if issubclass(c, Config)]):
         body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body
         for field, below in zip(body, body[1:], strict=False):
-            if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(below, ast.Expr)
+                and isinstance(below.value, ast.Constant)
+            ):
                 texts[field.target.id] = " ".join(str(below.value.value).split())
     return texts
 
@@ -94,4 +110,6 @@ def _kind(hint):
     if origin is tuple:
         many = "" if args[-1] is Ellipsis else f"{len(args)} "
         return f"{many}{_kind(args[0])}s"
-    return {int: "integer", float: "number", bool: "true or false", str: "name"}.get(hint, "anything")
+    return {int: "integer", float: "number", bool: "true or false", str: "name"}.get(
+        hint, "anything"
+    )

@@ -23,7 +23,14 @@ from tfobj.training.experiment import ExperimentConfig, build_model
 
 CHECKPOINTS = ("latest", "best")
 
-HARMLESS = ("train.steps_per_call", "train.log_every", "train.eval_every", "train.checkpoint_every", "train.keep_checkpoints", "eval.")
+HARMLESS = (
+    "train.steps_per_call",
+    "train.log_every",
+    "train.eval_every",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "eval.",
+)
 """Settings (or groups) that do not change the weights of a run and may differ when it is continued."""
 
 _UNREADABLE = (tf.errors.OpError, AssertionError, ValueError, IndexError, RuntimeError)
@@ -39,10 +46,16 @@ def settle_config(workdir, experiment):
     path = pathlib.Path(workdir) / "config.json"
     if path.exists():
         old = read_config(workdir)
-        changed = [line for line in differences(old.to_dict(), experiment.to_dict()) if not _is_harmless(line, experiment)]
+        changed = [
+            line
+            for line in differences(old.to_dict(), experiment.to_dict())
+            if not _is_harmless(line, experiment)
+        ]
         if changed:
-            raise UserError(f"`{workdir}` holds a run with other settings: {'; '.join(changed)}. "
-                            "Repeat the old settings to continue it, or choose another --workdir.")
+            raise UserError(
+                f"`{workdir}` holds a run with other settings: {'; '.join(changed)}. "
+                "Repeat the old settings to continue it, or choose another --workdir."
+            )
     files.write_text(path, json.dumps(experiment.to_dict(), indent=2) + "\n")
 
 
@@ -62,7 +75,9 @@ def read_config(workdir):
     try:
         return ExperimentConfig.from_dict(json.loads(path.read_text()))
     except FileNotFoundError as e:
-        raise UserError(f"`--workdir` must be the folder of a run. Received: {workdir}, which has no config.json.") from e
+        raise UserError(
+            f"`--workdir` must be the folder of a run. Received: {workdir}, which has no config.json."
+        ) from e
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as e:
         raise UserError(f"`{path}` is damaged ({e}).") from e
 
@@ -85,10 +100,20 @@ class RunState:
     def __init__(self, workdir, model, optimizer, keep):
         self.workdir = pathlib.Path(workdir)
         self.optimizer = optimizer
-        self.best_score = tf.Variable(float("-inf"), dtype=tf.float64, trainable=False, name="best_score")
-        self._checkpoint = tf.train.Checkpoint(weights=by_path(model.weights), optimizer=by_path(optimizer.variables), best_score=self.best_score)
-        self._recent = tf.train.CheckpointManager(self._checkpoint, os.fspath(self.workdir / "checkpoints"), keep, checkpoint_name="step")
-        self._best = tf.train.CheckpointManager(self._checkpoint, os.fspath(self.workdir / "best"), 1, checkpoint_name="step")
+        self.best_score = tf.Variable(
+            float("-inf"), dtype=tf.float64, trainable=False, name="best_score"
+        )
+        self._checkpoint = tf.train.Checkpoint(
+            weights=by_path(model.weights),
+            optimizer=by_path(optimizer.variables),
+            best_score=self.best_score,
+        )
+        self._recent = tf.train.CheckpointManager(
+            self._checkpoint, os.fspath(self.workdir / "checkpoints"), keep, checkpoint_name="step"
+        )
+        self._best = tf.train.CheckpointManager(
+            self._checkpoint, os.fspath(self.workdir / "best"), 1, checkpoint_name="step"
+        )
 
     @property
     def step(self):
@@ -102,7 +127,13 @@ class RunState:
           UserError: there are checkpoints, but none can be read.
         """
         failures = []
-        paths = self._recent.checkpoints if step is None else [os.fspath(self.workdir / "checkpoints" / f"step-{step}")] if step else []
+        paths = (
+            self._recent.checkpoints
+            if step is None
+            else [os.fspath(self.workdir / "checkpoints" / f"step-{step}")]
+            if step
+            else []
+        )
         for path in reversed(paths):
             try:
                 self._checkpoint.restore(path).assert_existing_objects_matched()
@@ -110,7 +141,9 @@ class RunState:
             except _UNREADABLE as e:
                 failures.append(f"{path} ({first_line(e)})")
         if failures:
-            raise UserError(f"No checkpoint of `{self.workdir}` can be read: {'; '.join(failures)}. Nothing was changed.")
+            raise UserError(
+                f"No checkpoint of `{self.workdir}` can be read: {'; '.join(failures)}. Nothing was changed."
+            )
         return 0
 
     def save(self):
@@ -132,8 +165,10 @@ class RunState:
             manager.save(checkpoint_number=self.step)
         except (tf.errors.OpError, OSError) as e:
             reason = first_line(e)
-            raise UserError(f"The checkpoint of step {self.step} could not be written to `{manager.directory}` ({reason}). "
-                            f"The last complete one is {manager.latest_checkpoint}.") from e
+            raise UserError(
+                f"The checkpoint of step {self.step} could not be written to `{manager.directory}` ({reason}). "
+                f"The last complete one is {manager.latest_checkpoint}."
+            ) from e
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +202,9 @@ def load_run(workdir, which="latest"):
         raise UserError(f"`{workdir}` has no {which} checkpoint yet.")
     model = build_model(experiment)
     try:
-        tf.train.Checkpoint(weights=by_path(model.weights)).restore(path).assert_existing_objects_matched().expect_partial()
+        tf.train.Checkpoint(weights=by_path(model.weights)).restore(
+            path
+        ).assert_existing_objects_matched().expect_partial()
     except _UNREADABLE as e:
         raise UserError(f"The checkpoint {path} cannot be read ({first_line(e)}).") from e
     return LoadedRun(experiment, model, int(path.rpartition("-")[2]))

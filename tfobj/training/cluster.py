@@ -53,34 +53,56 @@ def read_cluster(text=None):
     """
     text = os.environ.get(VARIABLE, "") if text is None else text
     if not text:
-        raise UserError(f"`--strategy=multiworker` needs the environment variable {VARIABLE} with all workers and the place of this one. "
-                        f"Example for the first of two: {VARIABLE}='{EXAMPLE}'.")
+        raise UserError(
+            f"`--strategy=multiworker` needs the environment variable {VARIABLE} with all workers and the place of this one. "
+            f"Example for the first of two: {VARIABLE}='{EXAMPLE}'."
+        )
     try:
         value = json.loads(text)
     except json.JSONDecodeError as e:
-        raise UserError(f"{VARIABLE} must be JSON ({e}). Received: {text}. Example: {EXAMPLE}.") from e
-    jobs, task = (value.get(key) if isinstance(value, dict) else None for key in ("cluster", "task"))
+        raise UserError(
+            f"{VARIABLE} must be JSON ({e}). Received: {text}. Example: {EXAMPLE}."
+        ) from e
+    jobs, task = (
+        value.get(key) if isinstance(value, dict) else None for key in ("cluster", "task")
+    )
     if not isinstance(jobs, dict) or not isinstance(task, dict):
-        raise UserError(f'{VARIABLE} must have the entries "cluster" and "task". Received: {text}. Example: {EXAMPLE}.')
+        raise UserError(
+            f'{VARIABLE} must have the entries "cluster" and "task". Received: {text}. Example: {EXAMPLE}.'
+        )
     others = sorted(set(jobs) - {"chief", "worker"})
     if others:
-        raise UserError(f'{VARIABLE}: "cluster" may have "worker" and "chief"; every process trains here. Received: {", ".join(others)}.')
+        raise UserError(
+            f'{VARIABLE}: "cluster" may have "worker" and "chief"; every process trains here. Received: {", ".join(others)}.'
+        )
     for job, addresses in jobs.items():
-        if not isinstance(addresses, list) or not addresses or not all(isinstance(a, str) and _is_address(a) for a in addresses):
-            raise UserError(f'{VARIABLE}: "{job}" must be a list of "host:port". Received: {json.dumps(addresses)}.')
+        if (
+            not isinstance(addresses, list)
+            or not addresses
+            or not all(isinstance(a, str) and _is_address(a) for a in addresses)
+        ):
+            raise UserError(
+                f'{VARIABLE}: "{job}" must be a list of "host:port". Received: {json.dumps(addresses)}.'
+            )
     tasks = [(job, index) for job in ("chief", "worker") for index in range(len(jobs.get(job, ())))]
     addresses = tuple(jobs[job][index] for job, index in tasks)
     if len(jobs.get("chief", ())) > 1:
-        raise UserError(f'{VARIABLE}: "chief" must have one address. Received: {", ".join(jobs["chief"])}.')
+        raise UserError(
+            f'{VARIABLE}: "chief" must have one address. Received: {", ".join(jobs["chief"])}.'
+        )
     twice = [address for address, count in collections.Counter(addresses).items() if count > 1]
     if twice:
-        raise UserError(f"{VARIABLE}: every worker needs an address of its own. Received twice: {', '.join(twice)}.")
+        raise UserError(
+            f"{VARIABLE}: every worker needs an address of its own. Received twice: {', '.join(twice)}."
+        )
     kind, index = task.get("type"), task.get("index")
     if isinstance(index, str) and index.isdigit():  # TensorFlow takes text as well
         index = int(index)
     if (kind, index) not in tasks or isinstance(index, bool):
         valid = ", ".join(f"{job} {number}" for job, number in tasks)
-        raise UserError(f'{VARIABLE}: "task" must be one of the cluster: {valid}. Received: {json.dumps(task)}.')
+        raise UserError(
+            f'{VARIABLE}: "task" must be one of the cluster: {valid}. Received: {json.dumps(task)}.'
+        )
     return Cluster(addresses, tasks.index((kind, index)))
 
 

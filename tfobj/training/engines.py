@@ -24,7 +24,13 @@ from tfobj.errors import UserError
 from tfobj.training import machine
 from tfobj.training.checkpoint import by_path
 from tfobj.training.cluster import VARIABLE
-from tfobj.training.experiment import ExperimentConfig, build_model, first_batches, open_scenes, resolve
+from tfobj.training.experiment import (
+    ExperimentConfig,
+    build_model,
+    first_batches,
+    open_scenes,
+    resolve,
+)
 from tfobj.training.optimizer import make_optimizer
 from tfobj.training.peers import agree, leave
 from tfobj.training.step import make_train_step
@@ -51,7 +57,11 @@ class Engine:
         return f"{self.name}, {'XLA' if self.xla else 'graph'}"
 
 
-ENGINES = (Engine("one device", "one"), Engine("two replicas", "mirrored"), Engine("two workers", "multiworker", processes=2))
+ENGINES = (
+    Engine("one device", "one"),
+    Engine("two replicas", "mirrored"),
+    Engine("two workers", "multiworker", processes=2),
+)
 
 
 def make_experiment(model, dataset, preset="paper", overrides=None, seed=0):
@@ -60,10 +70,14 @@ def make_experiment(model, dataset, preset="paper", overrides=None, seed=0):
     changes, remarks = {}, []
     if experiment.train.warmup_steps:
         changes["train.warmup_steps"] = 0
-        remarks.append("train.warmup_steps is set to 0: with a rate near zero all engines would agree.")
+        remarks.append(
+            "train.warmup_steps is set to 0: with a rate near zero all engines would agree."
+        )
     if experiment.train.clip_norm is None:
         changes["train.clip_norm"] = CLIP_NORM
-        remarks.append(f"train.clip_norm is set to {CLIP_NORM}: the preset has none, and clipping is where engines differ most easily.")
+        remarks.append(
+            f"train.clip_norm is set to {CLIP_NORM}: the preset has none, and clipping is where engines differ most easily."
+        )
     return experiment.override(changes), remarks
 
 
@@ -88,40 +102,98 @@ def compare(experiment, steps=10, also_xla=False, tolerance=TOLERANCE, data_dir=
     if not tolerance >= 0:
         raise UserError(f"`tolerance` must be at least 0. Received: tolerance={tolerance}.")
     if experiment.train.batch_size % 2:
-        raise UserError(f"`train.batch_size` must be even, to be shared by two. Received: {experiment.train.batch_size}.")
+        raise UserError(
+            f"`train.batch_size` must be even, to be shared by two. Received: {experiment.train.batch_size}."
+        )
     gpus = len(tf.config.list_physical_devices("GPU")) >= 2
-    engines = [dataclasses.replace(engine, xla=xla) for xla in ((False, True) if also_xla else (False,)) for engine in ENGINES]
+    engines = [
+        dataclasses.replace(engine, xla=xla)
+        for xla in ((False, True) if also_xla else (False,))
+        for engine in ENGINES
+    ]
     rows, firsts = [], {}
     with tempfile.TemporaryDirectory(prefix="check_engines_") as folder:
         for engine in engines:
             print(f"training with {engine}", file=sys.stderr, flush=True)
-            task = {"experiment": experiment.to_dict(), "strategy": engine.strategy, "xla": engine.xla, "steps": steps, "gpus": gpus,
-                    "data_dir": str(data_dir or folder), "out": str(pathlib.Path(folder) / "result")}
+            task = {
+                "experiment": experiment.to_dict(),
+                "strategy": engine.strategy,
+                "xla": engine.xla,
+                "steps": steps,
+                "gpus": gpus,
+                "data_dir": str(data_dir or folder),
+                "out": str(pathlib.Path(folder) / "result"),
+            }
             facts, weights = _train(engine, task)
-            first = firsts.setdefault(engine.xla, weights)  # compilers are held against each other by the tests of the models
-            difference, from_graph = _largest_difference(weights, first), _largest_difference(weights, firsts[False])
-            equal = difference <= tolerance * (rows or [facts])[0]["moved"] and facts["replicas_identical"]
-            rows.append({"engine": engine.name, "xla": engine.xla, **facts, "difference": difference, "from_graph": from_graph, "equal": equal})
-    return {"model": experiment.model_name, "dataset": experiment.data.protocol, "preset": experiment.preset, "steps": steps,
-            "batch_size": experiment.train.batch_size, "clip_norm": experiment.train.clip_norm, "tolerance": tolerance,
-            "devices": "GPU" if gpus else "CPU", "machine": machine.describe(), "rows": rows, "equal": all(row["equal"] for row in rows)}
+            first = firsts.setdefault(
+                engine.xla, weights
+            )  # compilers are held against each other by the tests of the models
+            difference, from_graph = (
+                _largest_difference(weights, first),
+                _largest_difference(weights, firsts[False]),
+            )
+            equal = (
+                difference <= tolerance * (rows or [facts])[0]["moved"]
+                and facts["replicas_identical"]
+            )
+            rows.append(
+                {
+                    "engine": engine.name,
+                    "xla": engine.xla,
+                    **facts,
+                    "difference": difference,
+                    "from_graph": from_graph,
+                    "equal": equal,
+                }
+            )
+    return {
+        "model": experiment.model_name,
+        "dataset": experiment.data.protocol,
+        "preset": experiment.preset,
+        "steps": steps,
+        "batch_size": experiment.train.batch_size,
+        "clip_norm": experiment.train.clip_norm,
+        "tolerance": tolerance,
+        "devices": "GPU" if gpus else "CPU",
+        "machine": machine.describe(),
+        "rows": rows,
+        "equal": all(row["equal"] for row in rows),
+    }
 
 
 def format_report(report):
     """Returns the report as a table with a verdict below."""
-    text = [f"{'engine':<20} {'steps/s':>8} {'last loss':>12} {'difference':>10} {'replicas':>9} {'clipped':>7}"]
+    text = [
+        f"{'engine':<20} {'steps/s':>8} {'last loss':>12} {'difference':>10} {'replicas':>9} {'clipped':>7}"
+    ]
     for row in report["rows"]:
         name = f"{row['engine']}, {'XLA' if row['xla'] else 'graph'}"
-        replicas = "one" if row["num_replicas"] == 1 else "identical" if row["replicas_identical"] else "DIFFER"
-        text.append(f"{name:<20} {row['steps_per_second']:>8.2f} {row['loss']:>12.7g} {row['difference']:>10.1e} {replicas:>9} {row['clipped']:>7.0%}"
-                    + ("" if row["equal"] else "  NOT EQUAL"))
+        replicas = (
+            "one"
+            if row["num_replicas"] == 1
+            else "identical"
+            if row["replicas_identical"]
+            else "DIFFER"
+        )
+        text.append(
+            f"{name:<20} {row['steps_per_second']:>8.2f} {row['loss']:>12.7g} {row['difference']:>10.1e} {replicas:>9} {row['clipped']:>7.0%}"
+            + ("" if row["equal"] else "  NOT EQUAL")
+        )
     moved, worst = report["rows"][0]["moved"], np.max([row["difference"] for row in report["rows"]])
     compilers = [row["from_graph"] for row in report["rows"] if row["xla"]][:1]
-    text += ["", f"{report['model']} on {report['dataset']}, batch {report['batch_size']}, {report['steps']} steps on {report['devices']}, "
-             f"clipping at {report['clip_norm']:g}. Weights moved by up to {moved:.1e}; the largest difference from one device is {worst:.1e} "
-             f"(allowed: {report['tolerance'] * moved:.1e}, that is {report['tolerance']:.3g} of the way), and replicas must be identical bit for bit.",
-             *(f"One device with XLA differs from one with the graph by {difference:.1e}: rounding, not an engine." for difference in compilers),
-             "All engines make the same run." if report["equal"] else "NOT all engines make the same run."]
+    text += [
+        "",
+        f"{report['model']} on {report['dataset']}, batch {report['batch_size']}, {report['steps']} steps on {report['devices']}, "
+        f"clipping at {report['clip_norm']:g}. Weights moved by up to {moved:.1e}; the largest difference from one device is {worst:.1e} "
+        f"(allowed: {report['tolerance'] * moved:.1e}, that is {report['tolerance']:.3g} of the way), and replicas must be identical bit for bit.",
+        *(
+            f"One device with XLA differs from one with the graph by {difference:.1e}: rounding, not an engine."
+            for difference in compilers
+        ),
+        "All engines make the same run."
+        if report["equal"]
+        else "NOT all engines make the same run.",
+    ]
     return "\n".join(text)
 
 
@@ -130,9 +202,20 @@ def _train(engine, task):
     environments = _environments(engine, task["gpus"])
     with contextlib.ExitStack() as stack:
         logs = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in environments]
-        processes = [subprocess.Popen([sys.executable, "-m", "tfobj.training.engines"], stdin=subprocess.PIPE, stdout=log, stderr=log, text=True,
-                                      env={**environment, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)})
-                     for environment, log in zip(environments, logs, strict=True)]
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "tfobj.training.engines"],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                text=True,
+                env={
+                    **environment,
+                    "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+                },
+            )
+            for environment, log in zip(environments, logs, strict=True)
+        ]
         for process in processes:
             stack.callback(_end, process)
             with contextlib.suppress(BrokenPipeError):  # it died; its status says so
@@ -142,7 +225,9 @@ def _train(engine, task):
             if process.wait():
                 logs[number].seek(0)
                 sys.stderr.write(logs[number].read())
-                raise UserError(f"Process {number} of the engine `{engine}` ended with status {process.returncode}; its output is above.")
+                raise UserError(
+                    f"Process {number} of the engine `{engine}` ended with status {process.returncode}; its output is above."
+                )
     with np.load(task["out"] + ".npz") as arrays:
         return json.loads(pathlib.Path(task["out"] + ".json").read_text()), dict(arrays)
 
@@ -151,14 +236,23 @@ def _environments(engine, gpus):
     """Returns the environment of each process of an engine."""
     base = {name: value for name, value in os.environ.items() if name != VARIABLE}
     base.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    devices = [["-1"], ["-1"]] if not gpus else [["0"], ["1"]] if engine.processes == 2 else [["0", "1"]]
-    result = [{**base, "CUDA_VISIBLE_DEVICES": ",".join(devices[number])} for number in range(engine.processes)]
+    devices = (
+        [["-1"], ["-1"]] if not gpus else [["0"], ["1"]] if engine.processes == 2 else [["0", "1"]]
+    )
+    result = [
+        {**base, "CUDA_VISIBLE_DEVICES": ",".join(devices[number])}
+        for number in range(engine.processes)
+    ]
     if engine.processes > 1:
         with contextlib.ExitStack() as stack:
-            ports = [stack.enter_context(socket.create_server(("", 0))).getsockname()[1] for _ in result]
+            ports = [
+                stack.enter_context(socket.create_server(("", 0))).getsockname()[1] for _ in result
+            ]
         workers = {"worker": [f"localhost:{port}" for port in ports]}
         for number, environment in enumerate(result):
-            environment[VARIABLE] = json.dumps({"cluster": workers, "task": {"type": "worker", "index": number}})
+            environment[VARIABLE] = json.dumps(
+                {"cluster": workers, "task": {"type": "worker", "index": number}}
+            )
     return result
 
 
@@ -174,7 +268,9 @@ def run_task(task):
     name = task["strategy"]
     if name == "mirrored" and not task["gpus"]:
         cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+        )
     strategy = make_strategy({"one": "gpu" if task["gpus"] else "cpu"}.get(name, name))
     with peers_of(strategy) as peers:
         agree(peers, task["experiment"], "")
@@ -190,11 +286,16 @@ def run_task(task):
             terms.append(step.run(iterator, 1)[0])
             start = start or time.perf_counter()  # after the first step, which traces and compiles
         seconds = time.perf_counter() - start
-        digests = [digest for worker in peers.gather(_replica_digests(variables)) for digest in worker]
+        digests = [
+            digest for worker in peers.gather(_replica_digests(variables)) for digest in worker
+        ]
         weights = {variable.path: variable.numpy() for variable in model.variables}
         facts = {
-            "steps_per_second": (task["steps"] - 1) / seconds, "loss": terms[-1]["loss"], "losses": [t["loss"] for t in terms],
-            "num_replicas": len(digests), "replicas_identical": len(set(digests)) == 1,
+            "steps_per_second": (task["steps"] - 1) / seconds,
+            "loss": terms[-1]["loss"],
+            "losses": [t["loss"] for t in terms],
+            "num_replicas": len(digests),
+            "replicas_identical": len(set(digests)) == 1,
             "clipped": float(np.mean([t["grad_norm"] > experiment.train.clip_norm for t in terms])),
             "moved": _largest_difference(weights, before),
         }
@@ -207,13 +308,25 @@ def run_task(task):
 
 def _largest_difference(weights, others):
     """Returns the largest difference of any of `others`, NaN if there is one."""
-    return float(np.max([np.max(np.abs(weights[name] - other), initial=0.0) for name, other in others.items()]))
+    return float(
+        np.max(
+            [np.max(np.abs(weights[name] - other), initial=0.0) for name, other in others.items()]
+        )
+    )
 
 
 def _replica_digests(variables):
     """Returns one hexadecimal digest of all `variables` for each replica of this process."""
-    copies = [[copy.numpy() for copy in getattr(variable, "values", [variable])] for _, variable in sorted(variables.items())]
-    return [hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in replica)).hexdigest() for replica in zip(*copies, strict=True)]
+    copies = [
+        [copy.numpy() for copy in getattr(variable, "values", [variable])]
+        for _, variable in sorted(variables.items())
+    ]
+    return [
+        hashlib.sha256(
+            b"".join(np.ascontiguousarray(array).tobytes() for array in replica)
+        ).hexdigest()
+        for replica in zip(*copies, strict=True)
+    ]
 
 
 if __name__ == "__main__":

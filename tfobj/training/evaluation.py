@@ -31,17 +31,25 @@ class Evaluator:
       seed: of the noise; scene i draws the same noise whatever the batch size.
     """
 
-    def __init__(self, model, batch_size, *, num_slots=None, num_steps=None, xla=False, seed=EVALUATION_SEED):
+    def __init__(
+        self, model, batch_size, *, num_slots=None, num_steps=None, xla=False, seed=EVALUATION_SEED
+    ):
         self.model, self.batch_size, self.seed = model, batch_size, seed
 
         def look(image, seed):
             return model(image, num_slots=num_slots, num_steps=num_steps, seed=seed, training=False)
 
         def forward(image, seed):
-            return look(image, seed) if len(image.shape) == 4 or model.is_video else frame_by_frame(look, image, seed)
+            return (
+                look(image, seed)
+                if len(image.shape) == 4 or model.is_video
+                else frame_by_frame(look, image, seed)
+            )
 
         def forecast(image, num_predicted, seed):
-            return model.forecast(image, num_predicted, num_slots=num_slots, num_steps=num_steps, seed=seed)
+            return model.forecast(
+                image, num_predicted, num_slots=num_slots, num_steps=num_steps, seed=seed
+            )
 
         def health(image, seed):
             outputs = look(image, seed)
@@ -51,7 +59,9 @@ class Evaluator:
             attention = (outputs.history or {}).get("attention")
             if attention is not None:
                 attention = tf.transpose(attention[:, -1], [0, 2, 1])  # [B, K, N]
-            return slot_health(outputs.masks, posterior.get("kl"), attention, posterior.get("layer_kl"))
+            return slot_health(
+                outputs.masks, posterior.get("kl"), attention, posterior.get("layer_kl")
+            )
 
         self._forward = tf.function(forward, jit_compile=xla or None, autograph=False)
         self._health = tf.function(health, jit_compile=xla or None, autograph=False)
@@ -62,15 +72,23 @@ class Evaluator:
 
         A model of pictures sees the frames of clips one by one.
         """
-        return self._forward(tf.convert_to_tensor(image), random.make_seed(self.seed, 0, first_scene))
+        return self._forward(
+            tf.convert_to_tensor(image), random.make_seed(self.seed, 0, first_scene)
+        )
 
     def forecast(self, image, num_predicted, first_scene=0):
         """Returns `SceneOutputs` of clips [B, T, H, W, C] and of `num_predicted` frames after them; models of clips only."""
-        return self._forecast(tf.convert_to_tensor(image), tf.constant(num_predicted), random.make_seed(self.seed, 0, first_scene))
+        return self._forecast(
+            tf.convert_to_tensor(image),
+            tf.constant(num_predicted),
+            random.make_seed(self.seed, 0, first_scene),
+        )
 
     def trace(self, image):
         """Returns the concrete function of `forward`, whose graph can be looked at."""
-        return self._forward.get_concrete_function(tf.convert_to_tensor(image), random.make_seed(self.seed))
+        return self._forward.get_concrete_function(
+            tf.convert_to_tensor(image), random.make_seed(self.seed)
+        )
 
     def health(self, image):
         """Returns `metrics.health.slot_health` of images [B, H, W, C] as floats."""
@@ -88,13 +106,27 @@ class Evaluator:
         scorer = SceneScorer()
         for first, batch in self._batches(arrays, description):
             outputs = self.forward(batch["image"], first)
-            extra = {name: value.numpy() for name, value in outputs.loss_terms.items() if name not in ("mse", "weighted_loss")}
+            extra = {
+                name: value.numpy()
+                for name, value in outputs.loss_terms.items()
+                if name not in ("mse", "weighted_loss")
+            }
             if tracking and batch["image"].ndim == 5 and "mask" in batch:
                 masks = outputs.masks.numpy()
-                extra |= tracking_scores(batch["mask"], segment_ids(masks), num_slots=masks.shape[2])
-            scorer.update(image=batch["image"], recon=outputs.recon.numpy(), masks=outputs.masks.numpy(), true_mask=batch.get("mask"),
-                          **self._extents(outputs), true_amodal_masks=batch.get("amodal_masks"), true_depth=batch.get("depth"),
-                          extra=extra, valid=batch["valid"])
+                extra |= tracking_scores(
+                    batch["mask"], segment_ids(masks), num_slots=masks.shape[2]
+                )
+            scorer.update(
+                image=batch["image"],
+                recon=outputs.recon.numpy(),
+                masks=outputs.masks.numpy(),
+                true_mask=batch.get("mask"),
+                **self._extents(outputs),
+                true_amodal_masks=batch.get("amodal_masks"),
+                true_depth=batch.get("depth"),
+                extra=extra,
+                valid=batch["valid"],
+            )
         return scorer
 
     def score_forecast(self, arrays, num_observed, description=None):
@@ -105,8 +137,16 @@ class Evaluator:
         """
         columns = {}
         for first, batch in self._batches(arrays, description):
-            outputs = self.forecast(batch["image"][:, :num_observed], arrays.num_frames - num_observed, first)
-            scores = prediction_scores(batch["image"], outputs.recon.numpy(), outputs.masks.numpy(), batch.get("mask"), num_observed=num_observed)
+            outputs = self.forecast(
+                batch["image"][:, :num_observed], arrays.num_frames - num_observed, first
+            )
+            scores = prediction_scores(
+                batch["image"],
+                outputs.recon.numpy(),
+                outputs.masks.numpy(),
+                batch.get("mask"),
+                num_observed=num_observed,
+            )
             for name, values in scores.items():
                 columns.setdefault(name, []).append(values[batch["valid"]])
         return {name: np.concatenate(values) for name, values in columns.items()}
@@ -114,13 +154,25 @@ class Evaluator:
     def _batches(self, arrays, description):
         """Yields (index of the first scene, batch)."""
         total = math.ceil(len(arrays) / self.batch_size)
-        for i, batch in enumerate(tqdm.tqdm(evaluation_batches(arrays, self.batch_size), description, total, disable=description is None, leave=False)):
+        for i, batch in enumerate(
+            tqdm.tqdm(
+                evaluation_batches(arrays, self.batch_size),
+                description,
+                total,
+                disable=description is None,
+                leave=False,
+            )
+        ):
             yield i * self.batch_size, batch
 
     def _extents(self, outputs):
         """Returns what a model with depth says about extents, order and places of its slots; nothing for others."""
         found = {name: value.numpy() for name, value in outputs.extents().items()}
-        return {**found, "background_slot": self.model.background_slot} if "amodal_masks" in found else {}
+        return (
+            {**found, "background_slot": self.model.background_slot}
+            if "amodal_masks" in found
+            else {}
+        )
 
 
 def frame_by_frame(look, clips, seed):
@@ -134,8 +186,15 @@ def frame_by_frame(look, clips, seed):
     num_frames = clips.shape[1]
     outputs = look(fold_slots(clips), seed * tf.constant([1, 1, num_frames]))
     unfold = lambda x: tf.reshape(x, [-1, num_frames, *x.shape[1:]])
-    fields = {name: unfold(getattr(outputs, name)) for name in ("recon", "masks", "slot_recons", "slots")}
-    return SceneOutputs(**fields, loss_terms={name: tf.reduce_mean(unfold(term), axis=1) for name, term in outputs.loss_terms.items()})
+    fields = {
+        name: unfold(getattr(outputs, name)) for name in ("recon", "masks", "slot_recons", "slots")
+    }
+    return SceneOutputs(
+        **fields,
+        loss_terms={
+            name: tf.reduce_mean(unfold(term), axis=1) for name, term in outputs.loss_terms.items()
+        },
+    )
 
 
 def validation_score(summary, metric):

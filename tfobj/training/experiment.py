@@ -60,15 +60,32 @@ class TrainConfig(Config):
     keep_checkpoints: int = 3
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "micro_batches", "steps_per_call", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "decay_steps"):
+        for name in (
+            "steps",
+            "batch_size",
+            "micro_batches",
+            "steps_per_call",
+            "log_every",
+            "eval_every",
+            "checkpoint_every",
+            "keep_checkpoints",
+            "decay_steps",
+        ):
             require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
         for name in ("warmup_steps", "cooldown_steps", "decay_start"):
             require(getattr(self, name) >= 0, f"train.{name}", "at least 0", getattr(self, name))
         for name in ("learning_rate", "decay_rate", "adam_epsilon", "rmsprop_epsilon"):
-            require(0 < getattr(self, name) < math.inf, f"train.{name}", "positive", getattr(self, name))
+            require(
+                0 < getattr(self, name) < math.inf, f"train.{name}", "positive", getattr(self, name)
+            )
         for name in ("adam_beta_1", "adam_beta_2", "rmsprop_rho"):
             require(0 <= getattr(self, name) < 1, f"train.{name}", "in [0, 1)", getattr(self, name))
-        require(self.clip_norm is None or 0 < self.clip_norm < math.inf, "train.clip_norm", "positive, or none", self.clip_norm)
+        require(
+            self.clip_norm is None or 0 < self.clip_norm < math.inf,
+            "train.clip_norm",
+            "positive, or none",
+            self.clip_norm,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,14 +99,26 @@ class EvalConfig(Config):
     """Frames of a test clip, the first ones (at most); none: all."""
     num_steps: int | None = None
     """Refinement steps or attention iterations when scoring and in the exported model; none: as in training."""
-    best_metric: Literal["fg_ari", "ari", "msc", "miou", "object_miou", "aiou", "dpa_30", "mse"] = "fg_ari"
+    best_metric: Literal["fg_ari", "ari", "msc", "miou", "object_miou", "aiou", "dpa_30", "mse"] = (
+        "fg_ari"
+    )
     """Chooses the best checkpoint on the validation split; mse is used where there are no labels."""
 
     def __post_init__(self):
         require(self.batch_size >= 1, "eval.batch_size", "at least 1", self.batch_size)
         require(self.num_scenes >= 1, "eval.num_scenes", "at least 1", self.num_scenes)
-        require(self.num_frames is None or self.num_frames >= 1, "eval.num_frames", "at least 1, or none", self.num_frames)
-        require(self.num_steps is None or self.num_steps >= 0, "eval.num_steps", "at least 0, or none", self.num_steps)
+        require(
+            self.num_frames is None or self.num_frames >= 1,
+            "eval.num_frames",
+            "at least 1, or none",
+            self.num_frames,
+        )
+        require(
+            self.num_steps is None or self.num_steps >= 0,
+            "eval.num_steps",
+            "at least 0, or none",
+            self.num_steps,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,7 +157,12 @@ class ExperimentConfig(Config):
     def __post_init__(self):
         require(0 <= self.seed < 2**31, "seed", "in 0 ... 2**31 - 1", self.seed)
         least = self.model.minimum_steps
-        require(self.eval.num_steps is None or self.eval.num_steps >= least, "eval.num_steps", f"at least {least}, or none", self.eval.num_steps)
+        require(
+            self.eval.num_steps is None or self.eval.num_steps >= least,
+            "eval.num_steps",
+            f"at least {least}, or none",
+            self.eval.num_steps,
+        )
 
     @classmethod
     def from_dict(cls, values, prefix=""):
@@ -153,7 +187,9 @@ def resolve(model, dataset, preset=DEFAULT_PRESET, overrides=None, seed=0, needs
       UserError: an unknown name or a value out of range; names the nearest valid one.
     """
     name = registry.canonical_model_name(model)
-    if not needs_data and dataset in {d for _, d in registry.model_presets(name)}.difference(p.dataset for p in protocols.PROTOCOLS.values()):
+    if not needs_data and dataset in {d for _, d in registry.model_presets(name)}.difference(
+        p.dataset for p in protocols.PROTOCOLS.values()
+    ):
         image_size, protocol_name = None, dataset
         chosen = _preset(name, preset, dataset)
     else:
@@ -162,11 +198,18 @@ def resolve(model, dataset, preset=DEFAULT_PRESET, overrides=None, seed=0, needs
     config = registry.model_class(name).config_class()
     config = config.override(chosen.model, prefix="model.")
     if image_size is not None:
-        config = config.override({"image_size": image_size[:2], "channels": image_size[2]}, prefix="model.")
+        config = config.override(
+            {"image_size": image_size[:2], "channels": image_size[2]}, prefix="model."
+        )
     experiment = ExperimentConfig(
-        model_name=name, preset=preset, seed=seed, data=DataConfig(protocol=protocol_name).override(chosen.data, prefix="data."),
-        model=config, train=TrainConfig().override(chosen.train, prefix="train."),
-        eval=EvalConfig().override(chosen.eval, prefix="eval."))
+        model_name=name,
+        preset=preset,
+        seed=seed,
+        data=DataConfig(protocol=protocol_name).override(chosen.data, prefix="data."),
+        model=config,
+        train=TrainConfig().override(chosen.train, prefix="train."),
+        eval=EvalConfig().override(chosen.eval, prefix="eval."),
+    )
     return experiment.override(overrides or {})
 
 
@@ -177,9 +220,13 @@ def build_model(experiment):
     """
     keras.utils.set_random_seed(experiment.seed)
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16" if experiment.train.precision == "bfloat16" else "float32")
+    keras.config.set_dtype_policy(
+        "mixed_bfloat16" if experiment.train.precision == "bfloat16" else "float32"
+    )
     try:
-        return registry.model_class(experiment.model_name)(experiment.model, run_seed=experiment.seed)
+        return registry.model_class(experiment.model_name)(
+            experiment.model, run_seed=experiment.seed
+        )
     except ValueError as e:  # a combination of layer settings that cannot be built
         raise UserError(f"This model cannot be built. {e}") from e
     finally:
@@ -197,18 +244,28 @@ def open_scenes(experiment, split, data_dir=None):
         size = (*experiment.model.image_size, experiment.model.channels)
         path = name.removeprefix(folder.PREFIX)
         arrays = folder.open_folder(path, size, skip_unreadable=True)
-        return arrays, f"{len(arrays)} pictures of {path}, centre-cropped to {'x'.join(map(str, size))}, without labels"
+        return (
+            arrays,
+            f"{len(arrays)} pictures of {path}, centre-cropped to {'x'.join(map(str, size))}, without labels",
+        )
     protocol = protocols.sized(name, experiment.data.num_train, experiment.data.num_test)
     if protocol.image_size != (*experiment.model.image_size, experiment.model.channels):
-        raise UserError(f"`model.image_size` must be that of the data, {protocol.image_size[:2]}, and `model.channels` {protocol.image_size[2]}. "
-                        f"Received: {experiment.model.image_size} and {experiment.model.channels}.")
+        raise UserError(
+            f"`model.image_size` must be that of the data, {protocol.image_size[:2]}, and `model.channels` {protocol.image_size[2]}. "
+            f"Received: {experiment.model.image_size} and {experiment.model.channels}."
+        )
     return packed.open_split(protocol, split, data_dir), protocol.describe(split)
 
 
 def first_batches(experiment, scenes):
     """Returns the `BatchStream` that training begins with; for a model of pictures the frames of clips are pictures."""
     if experiment.model.is_video:
-        return BatchStream(scenes, experiment.train.batch_size, seed=experiment.seed, num_frames=experiment.model.num_frames)
+        return BatchStream(
+            scenes,
+            experiment.train.batch_size,
+            seed=experiment.seed,
+            num_frames=experiment.model.num_frames,
+        )
     return BatchStream(scenes.frames(), experiment.train.batch_size, seed=experiment.seed)
 
 
@@ -218,7 +275,9 @@ def _preset_dataset(dataset):
         return FALLBACK_DATASET
     known = {p.dataset for p in protocols.PROTOCOLS.values()}
     if dataset not in protocols.PROTOCOLS and dataset not in known:
-        raise unknown_name("dataset", dataset, {*known, *protocols.PROTOCOLS, folder.PREFIX + "PATH"})
+        raise unknown_name(
+            "dataset", dataset, {*known, *protocols.PROTOCOLS, folder.PREFIX + "PATH"}
+        )
     return dataset if dataset in known else protocols.get(dataset).dataset
 
 
@@ -227,7 +286,13 @@ def _scene_format(dataset, preset):
     if dataset.startswith(folder.PREFIX):
         return (64, 64, 3), dataset
     known = {p.dataset for p in protocols.PROTOCOLS.values()}
-    protocol = protocols.default_protocol(dataset, preset.model.get("image_size"), preset.model.get("channels")) if dataset in known else protocols.get(dataset)
+    protocol = (
+        protocols.default_protocol(
+            dataset, preset.model.get("image_size"), preset.model.get("channels")
+        )
+        if dataset in known
+        else protocols.get(dataset)
+    )
     return protocol.image_size, protocol.name
 
 

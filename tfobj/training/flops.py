@@ -50,11 +50,15 @@ class _Counter:
         return self._known[key]
 
     def _count(self, graph, used):
-        read = {op: set() for op in graph.control_outputs}  # operation that runs -> its outputs that are read
+        read = {
+            op: set() for op in graph.control_outputs
+        }  # operation that runs -> its outputs that are read
         for i in used:
             read.setdefault(graph.outputs[i].op, set()).add(graph.outputs[i].value_index)
         total = 0
-        for op in reversed(graph.get_operations()):  # in the order of construction an operation stands after what it reads
+        for op in reversed(
+            graph.get_operations()
+        ):  # in the order of construction an operation stands after what it reads
             if op not in read:
                 continue
             operations, inputs = self._operation(graph, op, read[op])
@@ -70,7 +74,10 @@ class _Counter:
         if op.type in _CALLS:
             return self.count(_body(graph, op, "f"), sorted(outputs))
         if op.type in _BRANCHES:
-            branches = [self.count(_body(graph, op, name), sorted(outputs)) for name in ("then_branch", "else_branch")]
+            branches = [
+                self.count(_body(graph, op, name), sorted(outputs))
+                for name in ("then_branch", "else_branch")
+            ]
             inputs = {0} | {i + 1 for _, used in branches for i in used}
             return max(operations for operations, _ in branches), frozenset(inputs)
         inputs = frozenset(range(len(op.inputs)))
@@ -83,7 +90,9 @@ class _Counter:
 
 def _body(graph, op, attribute):
     """Returns the graph of the function that `op` calls."""
-    function = graph._get_function(op.get_attr(attribute).name)  # no public way leads from a name to its function
+    function = graph._get_function(
+        op.get_attr(attribute).name
+    )  # no public way leads from a name to its function
     return function.graph
 
 
@@ -145,7 +154,11 @@ def _einsum(op):
         before, _, after = term.partition("...")
         sizes = tensor.shape.as_list()
         spread = len(sizes) - len(before) - len(after)
-        labels = [*before, *(f"...{spread - i}" for i in range(spread)), *after]  # ellipses align at the right
+        labels = [
+            *before,
+            *(f"...{spread - i}" for i in range(spread)),
+            *after,
+        ]  # ellipses align at the right
         for label, size in zip(labels, sizes, strict=True):
             ranges[label] = max(size, ranges.get(label, 1))
     return 2 * math.prod(ranges.values())

@@ -82,8 +82,10 @@ def setting_of(experiment):
     for name in SETTINGS:
         if hasattr(experiment.model, name):
             return name
-    raise UserError(f"`model` must be one with GECO, that is, with a setting {' or '.join(f'model.{name}' for name in SETTINGS)}. "
-                    f"Received: {experiment.model_name}.")
+    raise UserError(
+        f"`model` must be one with GECO, that is, with a setting {' or '.join(f'model.{name}' for name in SETTINGS)}. "
+        f"Received: {experiment.model_name}."
+    )
 
 
 def short_run(experiment, steps=None):
@@ -96,9 +98,14 @@ def short_run(experiment, steps=None):
       steps: of the short run; None is `SHARE` of those planned.
     """
     steps = max(MINIMUM_ROWS, round(SHARE * experiment.train.steps)) if steps is None else steps
-    return experiment.override({
-        f"model.{setting_of(experiment)}": None, "train.steps": steps, "train.cooldown_steps": 0,
-        "train.log_every": max(1, min(experiment.train.log_every, steps // 50))})
+    return experiment.override(
+        {
+            f"model.{setting_of(experiment)}": None,
+            "train.steps": steps,
+            "train.cooldown_steps": 0,
+            "train.log_every": max(1, min(experiment.train.log_every, steps // 50)),
+        }
+    )
 
 
 def propose(experiment, rows, planned_steps):
@@ -115,8 +122,10 @@ def propose(experiment, rows, planned_steps):
     setting, config = setting_of(experiment), experiment.model
     train = [row for row in rows if row["split"] == "train" and row.get("nll") is not None]
     if len(train) < MINIMUM_ROWS:
-        raise UserError(f"metrics.jsonl must have at least {MINIMUM_ROWS} rows of training with an `nll`: train longer, or with a smaller "
-                        f"train.log_every. Received: {len(train)}.")
+        raise UserError(
+            f"metrics.jsonl must have at least {MINIMUM_ROWS} rows of training with an `nll`: train longer, or with a smaller "
+            f"train.log_every. Received: {len(train)}."
+        )
     size = math.prod(config.image_size) * config.channels
     num_rows = max(2, round(PART * len(train)))
     mean = lambda part: sum(row["nll"] for row in part) / (len(part) * size)
@@ -124,8 +133,16 @@ def propose(experiment, rows, planned_steps):
     scores = [row.get("fg_ari") for row in rows if row["split"] == "validation"]
     excess = max(reached - gaussian_floor(config.likelihood_scale, SETTINGS[setting]), 1e-6)
     return Proposal(
-        setting=setting, target=_round_up(reached, excess), reached=reached, earlier=earlier, num_rows=num_rows, scale=config.likelihood_scale,
-        step=train[-1]["step"], planned_steps=planned_steps, fg_ari=scores[-1] if scores else None)
+        setting=setting,
+        target=_round_up(reached, excess),
+        reached=reached,
+        earlier=earlier,
+        num_rows=num_rows,
+        scale=config.likelihood_scale,
+        step=train[-1]["step"],
+        planned_steps=planned_steps,
+        fg_ari=scores[-1] if scores else None,
+    )
 
 
 def remarks(proposal):
@@ -133,14 +150,20 @@ def remarks(proposal):
     found = []
     share = proposal.step / proposal.planned_steps
     if proposal.step < WARMUP_STEPS or not 0.05 <= share <= 0.3:
-        found.append(f"The run made {proposal.step:,} of {proposal.planned_steps:,} planned steps ({100 * share:.3g} %); a target is best read "
-                     "after 10 to 20 % of them, and not before the slots have parted.")
+        found.append(
+            f"The run made {proposal.step:,} of {proposal.planned_steps:,} planned steps ({100 * share:.3g} %); a target is best read "
+            "after 10 to 20 % of them, and not before the slots have parted."
+        )
     if proposal.is_falling:
-        found.append(f"The NLL was still falling fast (from {proposal.earlier:.5g} to {proposal.reached:.5g} over the last {proposal.num_rows} "
-                     "rows): train longer, or take the target a little lower.")
+        found.append(
+            f"The NLL was still falling fast (from {proposal.earlier:.5g} to {proposal.reached:.5g} over the last {proposal.num_rows} "
+            "rows): train longer, or take the target a little lower."
+        )
     if proposal.fg_ari is not None and proposal.fg_ari < FOUND_FG_ARI:
-        found.append(f"The foreground is not discovered yet (validation fg-ARI {proposal.fg_ari:.2f}): such a target may be met by the background "
-                     "alone. Train longer, or try another seed.")
+        found.append(
+            f"The foreground is not discovered yet (validation fg-ARI {proposal.fg_ari:.2f}): such a target may be met by the background "
+            "alone. Train longer, or try another seed."
+        )
     return found
 
 
@@ -154,7 +177,8 @@ def format_report(proposal, warnings=()):
         f"{'floor':<22}{proposal.floor:>12.5f}  of a perfect reconstruction at likelihood_scale = {proposal.scale:g}",
         f"{'target':<22}{proposal.target:>12.10g}  the NLL reached, rounded up",
         f"{'slack':<22}{proposal.target - proposal.floor:>12.5f}  of the target above the floor",
-        f"{'MSE at the target':<22}{proposal.mean_squared_error:>12.3g}  2 scale^2 slack"]
+        f"{'MSE at the target':<22}{proposal.mean_squared_error:>12.3g}  2 scale^2 slack",
+    ]
     if proposal.fg_ari is not None:
         lines.append(f"{'fg-ARI':<22}{proposal.fg_ari:>12.3f}  last validation")
     lines += [f"warning: {sentence}" for sentence in (*warnings, *remarks(proposal))]

@@ -50,7 +50,17 @@ class Comparison(NamedTuple):
     """uint8 [num_shown, H, W, C], the first held-out ones."""
 
 
-def compare_with_samples(samples, pictures, features, num, *, batch_size=32, num_shown=0, extrapolate=False, progress=False):
+def compare_with_samples(
+    samples,
+    pictures,
+    features,
+    num,
+    *,
+    batch_size=32,
+    num_shown=0,
+    extrapolate=False,
+    progress=False,
+):
     """Distances between samples and held-out images, equally many of both.
 
     The same distances between the held-out images and as many others of them tell what a perfect model would score with
@@ -71,18 +81,28 @@ def compare_with_samples(samples, pictures, features, num, *, batch_size=32, num
     """
     num = min(num, pictures.count)
     if num < 2:
-        raise UserError(f"`num_samples` and the held-out images must be at least 2. Received: {num}.")
+        raise UserError(
+            f"`num_samples` and the held-out images must be at least 2. Received: {num}."
+        )
 
     def held_out(start, stop):
         return (pictures.get(i, min(i + batch_size, stop)) for i in range(start, stop, batch_size))
 
-    drawn, shown_samples = _features_of(samples, features, num, num_shown, "Sampling" if progress else None)
-    truth, shown_images = _features_of(held_out(0, num), features, num, num_shown, "Held-out images" if progress else None)
+    drawn, shown_samples = _features_of(
+        samples, features, num, num_shown, "Sampling" if progress else None
+    )
+    truth, shown_images = _features_of(
+        held_out(0, num), features, num, num_shown, "Held-out images" if progress else None
+    )
     summary = generation.compare(drawn, truth, features.name, extrapolate=extrapolate)
     if pictures.count >= 2 * num:
-        others, _ = _features_of(held_out(num, 2 * num), features, num, 0, "More held-out images" if progress else None)
+        others, _ = _features_of(
+            held_out(num, 2 * num), features, num, 0, "More held-out images" if progress else None
+        )
         floors = generation.compare(others, truth, features.name)
-        summary |= {f"{name}_floor": floors[name] for name in generation.statistic_names(features.name)}
+        summary |= {
+            f"{name}_floor": floors[name] for name in generation.statistic_names(features.name)
+        }
     return Comparison(summary, num, shown_samples, shown_images)
 
 
@@ -90,12 +110,16 @@ def _features_of(batches, features, num, num_shown, description):
     """Returns float32 [num, d] of the first `num` images of batches, and the first `num_shown` of them."""
     found, shown = np.zeros((num, features.num_features), np.float32), []
     filled = 0
-    with tqdm.tqdm(total=num, desc=description, unit=" images", disable=description is None, leave=False) as bar:
+    with tqdm.tqdm(
+        total=num, desc=description, unit=" images", disable=description is None, leave=False
+    ) as bar:
         while filled < num:
             images = next(batches)[: num - filled]
             if filled < num_shown:
                 shown.append(images[: num_shown - filled])
-            found[filled : filled + len(images)] = features(images.astype(np.float32) / np.float32(255.0))
+            found[filled : filled + len(images)] = features(
+                images.astype(np.float32) / np.float32(255.0)
+            )
             filled += len(images)
             bar.update(len(images))
     return found, np.concatenate(shown) if shown else None
@@ -104,7 +128,9 @@ def _features_of(batches, features, num, num_shown, description):
 def check_prior(model, name):
     """Raises a `UserError` for a model that cannot be sampled from."""
     if not model.has_prior:
-        raise UserError(f"`--workdir` must be of a model with a prior, from which scenes can be drawn. Received: {name}, which has none.")
+        raise UserError(
+            f"`--workdir` must be of a model with a prior, from which scenes can be drawn. Received: {name}, which has none."
+        )
 
 
 def sampled_scenes(model, batch_size, seed=SAMPLING_SEED):
@@ -127,8 +153,10 @@ def sampled_objects(model, batch_size, seed=SAMPLING_SEED):
     """
     background = model.background_slot
     if background is None or not hasattr(model, "sample_slots"):
-        raise UserError("`--per_object` must be of a model that has a slot for each object and one for the background alone (factored_scenes). "
-                        f"Received: {type(model).__name__}.")
+        raise UserError(
+            "`--per_object` must be of a model that has a slot for each object and one for the background alone (factored_scenes). "
+            f"Received: {type(model).__name__}."
+        )
 
     @tf.function(autograph=False)
     def draw(seed, first):
@@ -148,7 +176,9 @@ def sampled_objects(model, batch_size, seed=SAMPLING_SEED):
             recon, visible = draw(random.make_seed(seed, 0, first), tf.constant(first))
             first, found = first + batch_size, found + int(np.sum(visible))
             if first > _MAX_DRAWS * max(found, 20):
-                raise UserError(f"Only {found} of {first} sampled slots show an object (a share of {VISIBLE_ALPHA} somewhere): there is nothing to score.")
+                raise UserError(
+                    f"Only {found} of {first} sampled slots show an object (a share of {VISIBLE_ALPHA} somewhere): there is nothing to score."
+                )
             yield to_bytes(recon.numpy()[visible.numpy()])
 
     return visible_objects()
@@ -171,15 +201,25 @@ class _Generator(NamedTuple):
 
 _GENERATORS = {
     "overlapping_polygons": _Generator(
-        "edges", lambda indices, seed, variant, size: polygons.factors(indices, seed), lambda factors, variant, size: polygons.render(factors, size)[0]),
+        "edges",
+        lambda indices, seed, variant, size: polygons.factors(indices, seed),
+        lambda factors, variant, size: polygons.render(factors, size)[0],
+    ),
     "multi_dsprites": _Generator(
-        "shape", lambda indices, seed, variant, size: sprites.factors(indices, seed, variant),
-        lambda factors, variant, size: sprites.render(factors, size)[0]),
+        "shape",
+        lambda indices, seed, variant, size: sprites.factors(indices, seed, variant),
+        lambda factors, variant, size: sprites.render(factors, size)[0],
+    ),
     "tetris": _Generator(
-        "shape", lambda indices, seed, variant, size: tetris.factors(indices, seed, size), lambda factors, variant, size: tetris.render(factors, size)[0]),
+        "shape",
+        lambda indices, seed, variant, size: tetris.factors(indices, seed, size),
+        lambda factors, variant, size: tetris.render(factors, size)[0],
+    ),
     "clevr_with_masks": _Generator(
-        "shape", lambda indices, seed, variant, size: clevr_scenes.factors(indices, seed, variant),
-        lambda factors, variant, size: clevr_scenes.render(factors, variant, size)["image"]),
+        "shape",
+        lambda indices, seed, variant, size: clevr_scenes.factors(indices, seed, variant),
+        lambda factors, variant, size: clevr_scenes.render(factors, variant, size)["image"],
+    ),
 }
 
 
@@ -201,18 +241,30 @@ def held_out_objects(data, split, arrays, limit=None):
     if data.has_splits:
         protocol = protocols.sized(data.protocol, data.num_train, data.num_test)
         config = _builder_config(protocol)
-        if protocol.dataset in _GENERATORS and not config.public and getattr(config, "renderer", None) != "blender":
+        if (
+            protocol.dataset in _GENERATORS
+            and not config.public
+            and getattr(config, "renderer", None) != "blender"
+        ):
             return _drawn_objects(protocol, config, split, arrays)
     regions = lone_regions(arrays.image, limit)
     if len(regions) < 2:
-        raise UserError("`--per_object` must be of generated scenes, or of regions of one colour on black. "
-                        f"Received: {data.protocol}, where {len(regions)} regions were found.")
-    return Pictures(len(regions), lambda start, stop: regions[start:stop], f"{len(regions)} regions of one colour that touch no other")
+        raise UserError(
+            "`--per_object` must be of generated scenes, or of regions of one colour on black. "
+            f"Received: {data.protocol}, where {len(regions)} regions were found."
+        )
+    return Pictures(
+        len(regions),
+        lambda start, stop: regions[start:stop],
+        f"{len(regions)} regions of one colour that touch no other",
+    )
 
 
 def _builder_config(protocol):
     """Returns the TFDS builder config that a protocol's is made from."""
-    module = importlib.import_module(f"tfobj.datasets.{protocol.dataset}.{protocol.dataset}_dataset_builder")
+    module = importlib.import_module(
+        f"tfobj.datasets.{protocol.dataset}.{protocol.dataset}_dataset_builder"
+    )
     return module.Builder.builder_configs[protocol.base_config or protocol.config]
 
 
@@ -220,22 +272,35 @@ def _drawn_objects(protocol, config, split, arrays):
     """Returns the `Pictures` of objects of a generated split; `config` is that of its builder."""
     chosen, generator = protocol.split(split), _GENERATORS[protocol.dataset]
     if chosen.objects is not None:
-        raise UserError("`--per_object` must be of a split that is not filtered by the number of objects. "
-                        f"Received: {split} of {protocol.name}, {chosen.objects[0]} to {chosen.objects[1]} objects.")
-    first, size = chosen.start + (config.test_start if chosen.source == "test" else 0), arrays.image.shape[1]
+        raise UserError(
+            "`--per_object` must be of a split that is not filtered by the number of objects. "
+            f"Received: {split} of {protocol.name}, {chosen.objects[0]} to {chosen.objects[1]} objects."
+        )
+    first, size = (
+        chosen.start + (config.test_start if chosen.source == "test" else 0),
+        arrays.image.shape[1],
+    )
 
     def scenes(start, stop):
-        return generator.factors(np.arange(first + start, first + stop), config.seed, config.variant, size)
+        return generator.factors(
+            np.arange(first + start, first + stop), config.seed, config.variant, size
+        )
 
     def get(start, stop):
         factors = scenes(start, stop)
         exists = factors[generator.absent] > 0
         number = np.arange(start, stop) % exists.sum(1)  # among the objects that exist
         kept = exists & (np.cumsum(exists, 1) - 1 == number[:, None])
-        return generator.render({**factors, generator.absent: np.where(kept, factors[generator.absent], 0)}, config.variant, size)
+        return generator.render(
+            {**factors, generator.absent: np.where(kept, factors[generator.absent], 0)},
+            config.variant,
+            size,
+        )
 
     if not np.array_equal(generator.render(scenes(0, 1), config.variant, size)[0], arrays.image[0]):
-        raise UserError(f"The scenes of {protocol.name} on disk must be those of this version's generator. Received: others; build the dataset anew.")
+        raise UserError(
+            f"The scenes of {protocol.name} on disk must be those of this version's generator. Received: others; build the dataset anew."
+        )
     return Pictures(len(arrays), get, f"single objects of {protocol.describe(split)}")
 
 

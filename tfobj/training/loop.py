@@ -10,8 +10,8 @@ import dataclasses
 import pathlib
 import re
 import time
-from typing import Any
 import zlib
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -31,7 +31,6 @@ from tfobj.training.step import make_train_step
 from tfobj.training.strategy import advice, check_batch_size, distribute, peers_of, uses_xla
 from tfobj.training.workdir import Signals, locked, write_machine
 from tfobj.training.writers import Console, MetricsWriter
-
 
 SAME_COMMAND = "Run the same command, with the same version of tfobj, on every worker; --print_config shows the settings of each."
 SAME_DATA = "Every worker needs the same scenes under its --data_dir, or in its folder of pictures."
@@ -87,8 +86,14 @@ def train(experiment, workdir, strategy, data_dir=None, actions=()):
     """
     with peers_of(strategy) as peers, Signals() as signals:
         try:
-            with locked(workdir) if peers.is_chief else contextlib.nullcontext(pathlib.Path(workdir)) as folder:
-                return _start(experiment, folder, strategy, peers, data_dir, actions).until_done(signals)
+            with (
+                locked(workdir)
+                if peers.is_chief
+                else contextlib.nullcontext(pathlib.Path(workdir)) as folder
+            ):
+                return _start(experiment, folder, strategy, peers, data_dir, actions).until_done(
+                    signals
+                )
         except tf.errors.OpError as e:
             mistake = peers.explain(e)
             if mistake is None:
@@ -100,8 +105,17 @@ def _start(experiment, workdir, strategy, peers, data_dir, actions):
     """Returns the `_Run`, its weights restored, on all workers the same."""
     config = experiment.train
     devices = len(strategy.extended.worker_devices)
-    agree(peers, {"tfobj": tfobj.__version__, "tensorflow": tf.__version__, "keras": keras.__version__, "devices": devices,
-                  **experiment.to_dict()}, SAME_COMMAND)
+    agree(
+        peers,
+        {
+            "tfobj": tfobj.__version__,
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "devices": devices,
+            **experiment.to_dict(),
+        },
+        SAME_COMMAND,
+    )
     check_batch_size(strategy, config.batch_size, config.micro_batches)
     if peers.is_chief and (workdir / "config.json").exists():
         settle_config(workdir, experiment)  # refuse another configuration before any work
@@ -109,7 +123,9 @@ def _start(experiment, workdir, strategy, peers, data_dir, actions):
         peers.gather(None)  # the chief builds the dataset, if need be
     scenes, description = open_scenes(experiment, "train", data_dir)
     # A folder of pictures has one split: read once, held once.
-    validation = open_scenes(experiment, "validation", data_dir)[0] if experiment.data.has_splits else scenes
+    validation = (
+        open_scenes(experiment, "validation", data_dir)[0] if experiment.data.has_splits else scenes
+    )
     validation = validation.take(min(experiment.eval.num_scenes, len(validation)))
     if scenes.num_frames is not None:
         validation = _watched(validation, experiment)
@@ -118,7 +134,14 @@ def _start(experiment, workdir, strategy, peers, data_dir, actions):
         settle_config(workdir, experiment)  # after the data: a mistyped folder leaves no run behind
         write_machine(workdir, machine.describe())
         peers.gather(None)
-    agree(peers, {"training scenes": len(scenes), "checksum of the first": zlib.crc32(scenes.image[0].tobytes())}, SAME_DATA)
+    agree(
+        peers,
+        {
+            "training scenes": len(scenes),
+            "checksum of the first": zlib.crc32(scenes.image[0].tobytes()),
+        },
+        SAME_DATA,
+    )
     with strategy.scope():
         model = build_model(experiment)
         optimizer = make_optimizer(config)
@@ -128,18 +151,37 @@ def _start(experiment, workdir, strategy, peers, data_dir, actions):
     console = Console(config.steps, first_step, experiment.model_name, enabled=peers.is_chief)
     console.say(f"{experiment.model_name}: {model.count_trainable():,} parameters; {description}")
     if peers.size > 1:
-        console.say(f"{peers.size} workers with {devices} device{'s' * (devices > 1)} each; this one is the chief and reports.")
-    for line in (*advice(strategy, config.precision), *(f"warning: {text}" for text in experiment.model.warnings())):
+        console.say(
+            f"{peers.size} workers with {devices} device{'s' * (devices > 1)} each; this one is the chief and reports."
+        )
+    for line in (
+        *advice(strategy, config.precision),
+        *(f"warning: {text}" for text in experiment.model.warnings()),
+    ):
         console.say(line)
     if first_step:
         console.say(f"Continuing at step {first_step:,} of {config.steps:,}.")
     batches = StageBatches(scenes, config, model.stages(), experiment.seed, strategy)
     observer = None
     if peers.is_chief:
-        evaluator = Evaluator(model, min(experiment.eval.batch_size, len(validation)), num_steps=experiment.eval.num_steps,
-                              xla=uses_xla(strategy, config.compile))
-        observer = _Observer(experiment, workdir, model, optimizer, evaluator, state, MetricsWriter(workdir, first_step), console, validation,
-                             actions)
+        evaluator = Evaluator(
+            model,
+            min(experiment.eval.batch_size, len(validation)),
+            num_steps=experiment.eval.num_steps,
+            xla=uses_xla(strategy, config.compile),
+        )
+        observer = _Observer(
+            experiment,
+            workdir,
+            model,
+            optimizer,
+            evaluator,
+            state,
+            MetricsWriter(workdir, first_step),
+            console,
+            validation,
+            actions,
+        )
         if not first_step:
             observer.draw_graph()
     return _Run(config, step_function, batches, state, console, peers, observer)
@@ -147,7 +189,9 @@ def _start(experiment, workdir, strategy, peers, data_dir, actions):
 
 def _watched(clips, experiment):
     """Returns what a run on clips looks at while it trains: first frames of clips, or first pictures of them for a model of pictures."""
-    clips = clips.first_frames(min(experiment.eval.num_frames or clips.num_frames, clips.num_frames))
+    clips = clips.first_frames(
+        min(experiment.eval.num_frames or clips.num_frames, clips.num_frames)
+    )
     return clips if experiment.model.is_video else clips.first_frames(1).frames()
 
 
@@ -164,7 +208,12 @@ class _Run:
     """One process's share of a run."""
 
     def __init__(self, config, step_function, batches, state, console, peers, observer):
-        self.config, self.step_function, self.batches, self.state = config, step_function, batches, state
+        self.config, self.step_function, self.batches, self.state = (
+            config,
+            step_function,
+            batches,
+            state,
+        )
         self.console, self.peers, self.observer = console, peers, observer
         """`observer`: `_Observer` of the chief, None elsewhere."""
 
@@ -176,7 +225,9 @@ class _Run:
                 self.state.save()
             self.peers.gather(None)  # nobody leaves before the chief has saved
             if stopped_by:
-                self.console.say(f"Stopped by {stopped_by} at step {step:,}; saved. The same command continues.")
+                self.console.say(
+                    f"Stopped by {stopped_by} at step {step:,}; saved. The same command continues."
+                )
             return Finished(step, interrupted=bool(stopped_by))
         finally:
             if self.observer:
@@ -202,7 +253,12 @@ class _Run:
             last = step == config.steps
             if step % config.log_every == 0 or last:
                 if self.observer:
-                    self.observer.log(step, {name: total / num_summed for name, total in sums.items()}, num_summed / seconds, self.batches.batch_size)
+                    self.observer.log(
+                        step,
+                        {name: total / num_summed for name, total in sums.items()},
+                        num_summed / seconds,
+                        self.batches.batch_size,
+                    )
                 sums, num_summed, seconds = {}, 0, 0.0
             if self.observer and (step % config.eval_every == 0 or last):
                 self.observer.evaluate(step)
@@ -220,8 +276,13 @@ class _Run:
 
     def _steps_to_next_event(self, step):
         config = self.config
-        ends = [every - step % every for every in (config.log_every, config.eval_every, config.checkpoint_every)]
-        return min(config.steps_per_call, config.steps - step, *ends, *self.batches.steps_left(step))
+        ends = [
+            every - step % every
+            for every in (config.log_every, config.eval_every, config.checkpoint_every)
+        ]
+        return min(
+            config.steps_per_call, config.steps - step, *ends, *self.batches.steps_left(step)
+        )
 
 
 class StageBatches:
@@ -236,17 +297,29 @@ class StageBatches:
     """
 
     def __init__(self, scenes, config, stages, seed, strategy):
-        self._scenes, self._config, self._stages, self._seed, self._strategy = scenes, config, stages, seed, strategy
+        self._scenes, self._config, self._stages, self._seed, self._strategy = (
+            scenes,
+            config,
+            stages,
+            seed,
+            strategy,
+        )
         self._first_step = self._iterator = self.batch_size = None
 
     def iterator(self, step):
         """Returns the iterator whose next batch is that of the update after `step` finished ones."""
         start, stage = [entry for entry in self._stages if entry[0] <= step][-1]
-        first_step = 0 if stage.num_frames is None else start  # of the stream: pictures have one for all stages, clips one for each
+        first_step = (
+            0 if stage.num_frames is None else start
+        )  # of the stream: pictures have one for all stages, clips one for each
         if first_step != self._first_step:
             self._first_step, self.batch_size = first_step, self._size(stage)
-            stream = BatchStream(self._scenes, self.batch_size, seed=self._seed, num_frames=stage.num_frames)
-            self._iterator = iter(distribute(self._strategy, stream.dataset(start_step=step - first_step)))
+            stream = BatchStream(
+                self._scenes, self.batch_size, seed=self._seed, num_frames=stage.num_frames
+            )
+            self._iterator = iter(
+                distribute(self._strategy, stream.dataset(start_step=step - first_step))
+            )
         return self._iterator
 
     def steps_left(self, step):
@@ -265,8 +338,25 @@ class StageBatches:
 class _Observer:
     """What the chief does with a run beside its steps: numbers, warnings, scores, figures, the best state."""
 
-    def __init__(self, experiment, workdir, model, optimizer, evaluator, state, writer, console, validation, actions):
-        self.experiment, self.workdir, self.model, self.optimizer = experiment, workdir, model, optimizer
+    def __init__(
+        self,
+        experiment,
+        workdir,
+        model,
+        optimizer,
+        evaluator,
+        state,
+        writer,
+        console,
+        validation,
+        actions,
+    ):
+        self.experiment, self.workdir, self.model, self.optimizer = (
+            experiment,
+            workdir,
+            model,
+            optimizer,
+        )
         self.evaluator, self.state, self.writer, self.console = evaluator, state, writer, console
         self.validation, self.actions = validation, actions
         self.probe = next(evaluation_batches(validation, evaluator.batch_size))["image"]
@@ -278,17 +368,28 @@ class _Observer:
 
     def log(self, step, terms, steps_per_second, batch_size):
         health = self.evaluator.health(self.probe)
-        rate = {"learning_rate": float(self.optimizer.learning_rate), "steps_per_second": steps_per_second,
-                "images_per_second": steps_per_second * batch_size}
-        self.writer.write(step, "train", {**terms, **rate, **{f"health/{k}": v for k, v in health.items()}})
-        self.console.say(f"step {step:>8,}  loss {terms['loss']:.5g}  grad norm {terms['grad_norm']:.3g}  "
-                         f"{steps_per_second:.2f} steps/s  active slots {health['active_slots']:.2f}")
+        rate = {
+            "learning_rate": float(self.optimizer.learning_rate),
+            "steps_per_second": steps_per_second,
+            "images_per_second": steps_per_second * batch_size,
+        }
+        self.writer.write(
+            step, "train", {**terms, **rate, **{f"health/{k}": v for k, v in health.items()}}
+        )
+        self.console.say(
+            f"step {step:>8,}  loss {terms['loss']:.5g}  grad norm {terms['grad_norm']:.3g}  "
+            f"{steps_per_second:.2f} steps/s  active slots {health['active_slots']:.2f}"
+        )
         geco = {name: value for name, value in terms.items() if name.startswith("geco_")}
         if geco.get("geco_constraint", 0.0) >= 0.0:
             self.met_step = step
-        warnings = diagnose({**health, **geco, "loss": terms["loss"]}, num_slots=self.experiment.model.num_slots, step=step,
-                            steps_without_improvement=step - self.best_step,
-                            constraint_missed=(step - self.met_step) / self.experiment.train.steps)
+        warnings = diagnose(
+            {**health, **geco, "loss": terms["loss"]},
+            num_slots=self.experiment.model.num_slots,
+            step=step,
+            steps_without_improvement=step - self.best_step,
+            constraint_missed=(step - self.met_step) / self.experiment.train.steps,
+        )
         for warning in warnings:
             kind = re.sub("[0-9., %]+", " ", warning.split(":")[0])
             if kind not in self.warned:  # once per run: the numbers go on in metrics.jsonl
@@ -300,14 +401,33 @@ class _Observer:
         self.writer.write(step, "validation", summary)
         if self.state.save_best(validation_score(summary, self.experiment.eval.best_metric)):
             self.best_step = step
-        scores = "  ".join(f"{name} {summary[name]:.4f}" for name in ("fg_ari", "ari", "miou", "aiou", "dpa_30", "mse") if name in summary)
+        scores = "  ".join(
+            f"{name} {summary[name]:.4f}"
+            for name in ("fg_ari", "ari", "miou", "aiou", "dpa_30", "mse")
+            if name in summary
+        )
         self.console.say(f"step {step:>8,}  validation  {scores}")
         for action in self.actions:
-            action(Evaluation(step, self.workdir, self.model, self.evaluator, self.validation, summary, self.writer))
+            action(
+                Evaluation(
+                    step,
+                    self.workdir,
+                    self.model,
+                    self.evaluator,
+                    self.validation,
+                    summary,
+                    self.writer,
+                )
+            )
 
 
 def _stop_diverged(bad_step, terms):
-    broken = ", ".join(sorted(name for name, value in terms.items() if value != value or abs(value) == float("inf")))
+    broken = ", ".join(
+        sorted(
+            name for name, value in terms.items() if value != value or abs(value) == float("inf")
+        )
+    )
     raise TrainingDiverged(
         f"The loss is not finite since step {bad_step:,} (not finite in these steps: {broken}). The last checkpoint, from before, is intact. "
-        "Look for NaN in the data; else try a lower train.learning_rate, train.clip_norm=1, or train.precision=float32.")
+        "Look for NaN in the data; else try a lower train.learning_rate, train.clip_norm=1, or train.precision=float32."
+    )

@@ -12,15 +12,26 @@ def describe():
     import keras
     import tensorflow as tf
 
-    gpus = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in tf.config.list_physical_devices("GPU")]
-    return {**report(gpus, TensorFlow=tf.__version__, Keras=keras.__version__), "command": command_line()}
+    gpus = [
+        tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
+    return {
+        **report(gpus, TensorFlow=tf.__version__, Keras=keras.__version__),
+        "command": command_line(),
+    }
 
 
 def report(accelerators, **versions):
     """Returns {"hardware", "software"} of this process with these accelerators (names) and libraries (name=version)."""
     cores = len(os.sched_getaffinity(0))
-    hardware = f"{cores} core{'s' * (cores != 1)} of {_cpu_name()}" + (f", {len(accelerators)} x {accelerators[0]}" if accelerators else "")
-    software = ", ".join(f"{name} {version}" for name, version in {"Python": platform.python_version(), **versions}.items())
+    hardware = f"{cores} core{'s' * (cores != 1)} of {_cpu_name()}" + (
+        f", {len(accelerators)} x {accelerators[0]}" if accelerators else ""
+    )
+    software = ", ".join(
+        f"{name} {version}"
+        for name, version in {"Python": platform.python_version(), **versions}.items()
+    )
     return {"hardware": hardware, "software": software}
 
 
@@ -38,5 +49,9 @@ def _cpu_name():
 def command_line():
     """Returns the command as a user would type it from the checkout, without the flags that only say where files lie."""
     script = pathlib.Path(sys.argv[0])
-    settings = [word for word in sys.argv[1:] if not word.startswith(("--workdir=", "--data_dir=", "--json="))]
+    settings = [
+        word
+        for word in sys.argv[1:]
+        if not word.startswith(("--workdir=", "--data_dir=", "--json="))
+    ]
     return shlex.join(["python", f"{script.parent.name}/{script.name}", *settings])

@@ -50,8 +50,23 @@ class GlobalRMSprop(_Global, keras.optimizers.RMSprop):
 
 def make_optimizer(config):
     """Returns the optimizer of a `TrainConfig`."""
-    schedule, name = WarmupDecay(*schedule_of(config)), config.optimizer  # one name for every instance, as for models
+    schedule, name = (
+        WarmupDecay(*schedule_of(config)),
+        config.optimizer,
+    )  # one name for every instance, as for models
     if name == "rmsprop":
-        return GlobalRMSprop(schedule, rho=config.rmsprop_rho, epsilon=config.rmsprop_epsilon, global_clipnorm=config.clip_norm, name=name)
-    return GlobalAdam(schedule, beta_1=config.adam_beta_1, beta_2=config.adam_beta_2, epsilon=config.adam_epsilon,
-                      global_clipnorm=config.clip_norm, name=name)
+        return GlobalRMSprop(
+            schedule,
+            rho=config.rmsprop_rho,
+            epsilon=config.rmsprop_epsilon,
+            global_clipnorm=config.clip_norm,
+            name=name,
+        )
+    return GlobalAdam(
+        schedule,
+        beta_1=config.adam_beta_1,
+        beta_2=config.adam_beta_2,
+        epsilon=config.adam_epsilon,
+        global_clipnorm=config.clip_norm,
+        name=name,
+    )

@@ -47,9 +47,16 @@ def agree(peers, facts, advice):
       UserError: on all of them, with what differs, everyone's digest, and `advice`.
     """
     everyone = peers.gather(facts)
-    lines = [f"worker 0 -> worker {i}: {line}" for i, other in enumerate(everyone) for line in differences(everyone[0], other)]
+    lines = [
+        f"worker 0 -> worker {i}: {line}"
+        for i, other in enumerate(everyone)
+        for line in differences(everyone[0], other)
+    ]
     if lines:
-        digests = ", ".join(f"worker {i} {hashlib.sha256(json.dumps(f, sort_keys=True).encode()).hexdigest()[:12]}" for i, f in enumerate(everyone))
+        digests = ", ".join(
+            f"worker {i} {hashlib.sha256(json.dumps(f, sort_keys=True).encode()).hexdigest()[:12]}"
+            for i, f in enumerate(everyone)
+        )
         raise UserError(f"The workers differ ({'; '.join(lines)}). Digests: {digests}. {advice}")
 
 
@@ -77,10 +84,20 @@ class Peers:
 
     def __init__(self, cluster, lines):
         """Args: cluster: `Cluster`; lines: index -> `_Line`, of the chief to everyone, of a worker to the chief."""
-        self.cluster, self.index, self.size, self.is_chief = cluster, cluster.index, cluster.size, cluster.index == 0
+        self.cluster, self.index, self.size, self.is_chief = (
+            cluster,
+            cluster.index,
+            cluster.size,
+            cluster.index == 0,
+        )
         self._lines = lines
         self._inbox = {index: queue.SimpleQueue() for index in lines}
-        self._loss, self._lost, self._closed, self._lock = None, threading.Event(), threading.Event(), threading.Lock()
+        self._loss, self._lost, self._closed, self._lock = (
+            None,
+            threading.Event(),
+            threading.Event(),
+            threading.Lock(),
+        )
         for index in lines:
             threading.Thread(target=self._listen, args=[index], daemon=True).start()
 
@@ -108,7 +125,13 @@ class Peers:
 
     def __exit__(self, kind, error, traceback):
         self._closed.set()
-        reason = None if error is None else str(error) if isinstance(error, UserError) else f"{kind.__name__}: {error}".rstrip(": ")
+        reason = (
+            None
+            if error is None
+            else str(error)
+            if isinstance(error, UserError)
+            else f"{kind.__name__}: {error}".rstrip(": ")
+        )
         with self._lock:  # the others must hear of a loss before these lines close, or they take this worker for the lost one
             if self._loss is None:
                 for index in self._lines:
@@ -122,7 +145,9 @@ class Peers:
         if message is None and self._loss is not None:
             raise UserError(self._loss)
         if message is None:
-            raise UserError(f"{_capital(self.cluster.name(index))} has finished already; all workers must make the same steps.")
+            raise UserError(
+                f"{_capital(self.cluster.name(index))} has finished already; all workers must make the same steps."
+            )
         return message["value"]
 
     def _send(self, index, message):
@@ -131,8 +156,10 @@ class Peers:
 
     def _listen(self, index):
         """Hands on what a worker says, until its line ends."""
-        loss = (f"{_capital(self.cluster.name(index))} is gone: it was killed, or its machine or the network is down. All workers stop. "
-                "The checkpoints are intact; start all workers again to continue.")
+        loss = (
+            f"{_capital(self.cluster.name(index))} is gone: it was killed, or its machine or the network is down. All workers stop. "
+            "The checkpoints are intact; start all workers again to continue."
+        )
         with contextlib.suppress(OSError, ValueError):
             while (message := self._lines[index].receive()) is not None:
                 if "left" in message:
@@ -175,8 +202,15 @@ def meet(cluster, patience=PATIENCE, say=lambda text: print(text, file=sys.stder
     if cluster.size == 1:
         return Alone()
     clock = _Clock(patience, say)
-    with _own_address(cluster) as listener:  # a worker's too: the chief tries whether it can be reached
-        return Peers(cluster, _await_workers(cluster, listener, clock) if cluster.index == 0 else {0: _call_chief(cluster, clock)})
+    with _own_address(
+        cluster
+    ) as listener:  # a worker's too: the chief tries whether it can be reached
+        return Peers(
+            cluster,
+            _await_workers(cluster, listener, clock)
+            if cluster.index == 0
+            else {0: _call_chief(cluster, clock)},
+        )
 
 
 def leave(peers, status):
@@ -200,8 +234,10 @@ class _Clock:
         """Raises a `UserError` if it is too late for `missing`, a text."""
         waited = time.monotonic() - self.start
         if waited > self.patience:
-            raise UserError(f"Waited {self.patience:g} seconds for {missing}. Every worker runs the same command, each with its own index "
-                            f"in {VARIABLE}; the addresses must be reachable from all of them.")
+            raise UserError(
+                f"Waited {self.patience:g} seconds for {missing}. Every worker runs the same command, each with its own index "
+                f"in {VARIABLE}; the addresses must be reachable from all of them."
+            )
         if waited >= self.next:
             self.say(f"Waiting for {missing} ({waited:.0f} of at most {self.patience:g} seconds).")
             self.next = waited + 10.0
@@ -213,7 +249,11 @@ def _await_workers(cluster, listener, clock):
     listener.settimeout(0.2)
     try:
         while len(lines) < cluster.size - 1:
-            clock.check("; ".join(cluster.name(index) for index in range(1, cluster.size) if index not in lines))
+            clock.check(
+                "; ".join(
+                    cluster.name(index) for index in range(1, cluster.size) if index not in lines
+                )
+            )
             with contextlib.suppress(TimeoutError):
                 connection, _ = listener.accept()
                 line = _Line(connection)
@@ -244,15 +284,22 @@ def _greet(cluster, line, lines):
     except (OSError, ValueError, TypeError, KeyError):
         return None, None
     if addresses != list(cluster.addresses):
-        return None, (f"{VARIABLE} must name the same workers everywhere. The chief has {', '.join(cluster.addresses)}; "
-                      f"a process that calls itself worker {index} has {', '.join(addresses)}.")
+        return None, (
+            f"{VARIABLE} must name the same workers everywhere. The chief has {', '.join(cluster.addresses)}; "
+            f"a process that calls itself worker {index} has {', '.join(addresses)}."
+        )
     if index in lines and lines[index].is_open():
-        return None, f"Two processes call themselves {cluster.name(index)}; each needs its own index in {VARIABLE}."
+        return (
+            None,
+            f"Two processes call themselves {cluster.name(index)}; each needs its own index in {VARIABLE}.",
+        )
     try:
         _connect(addresses[index]).close()
     except OSError as e:
-        return None, (f"{_capital(cluster.name(index))} has called the chief, but cannot be reached there ({e.strerror or e}). "
-                      f"Give its address in {VARIABLE} as the other machines see it.")
+        return None, (
+            f"{_capital(cluster.name(index))} has called the chief, but cannot be reached there ({e.strerror or e}). "
+            f"Give its address in {VARIABLE} as the other machines see it."
+        )
     line.send({"seen": True})
     return index, None
 
@@ -274,7 +321,9 @@ def _call_chief(cluster, clock):
             known = isinstance(answer, dict) and ("seen" in answer or "refused" in answer)
         except (OSError, ValueError):
             known = False
-        if not known:  # a chief that is being started anew has not listened yet, or its predecessor still runs
+        if (
+            not known
+        ):  # a chief that is being started anew has not listened yet, or its predecessor still runs
             line.close()
             reason = ": something else answers there"
             time.sleep(0.5)
@@ -344,10 +393,17 @@ def _own_address(cluster):
     port = int(cluster.addresses[cluster.index].rpartition(":")[2])
     both = socket.has_dualstack_ipv6()
     try:
-        return socket.create_server(("", port), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both, backlog=cluster.size)
+        return socket.create_server(
+            ("", port),
+            family=socket.AF_INET6 if both else socket.AF_INET,
+            dualstack_ipv6=both,
+            backlog=cluster.size,
+        )
     except (OSError, OverflowError) as e:
-        raise UserError(f"{VARIABLE} gives this process port {port} ({cluster.name(cluster.index)}), which cannot be had "
-                        f"({getattr(e, 'strerror', None) or e}). Is an earlier run still there?") from e
+        raise UserError(
+            f"{VARIABLE} gives this process port {port} ({cluster.name(cluster.index)}), which cannot be had "
+            f"({getattr(e, 'strerror', None) or e}). Is an earlier run still there?"
+        ) from e
 
 
 def _connect(address):

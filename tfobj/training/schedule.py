@@ -26,11 +26,20 @@ class WarmupDecaySchedule(NamedTuple):
         if self.warmup_steps:
             rate = rate * minimum(1.0, step / self.warmup_steps)
         if self.cooldown_steps:
-            rate = rate * maximum(minimum((self.total_steps - step) / self.cooldown_steps, 1.0), 0.0)
+            rate = rate * maximum(
+                minimum((self.total_steps - step) / self.cooldown_steps, 1.0), 0.0
+            )
         return rate
 
 
 def schedule_of(config):
     """Returns the `WarmupDecaySchedule` of a `TrainConfig`."""
-    return WarmupDecaySchedule(config.learning_rate, config.warmup_steps, config.decay_rate, config.decay_steps,
-                               min(config.cooldown_steps, config.steps), config.steps, config.decay_start)
+    return WarmupDecaySchedule(
+        config.learning_rate,
+        config.warmup_steps,
+        config.decay_rate,
+        config.decay_steps,
+        min(config.cooldown_steps, config.steps),
+        config.steps,
+        config.decay_start,
+    )

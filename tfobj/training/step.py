@@ -26,14 +26,23 @@ class TrainStep:
         is that of the whole batch, in the memory of one part.
     """
 
-    def __init__(self, strategy, model, optimizer, run_seed, execution=Execution(), micro_batches=1):
-        self.strategy, self.model, self.optimizer, self.run_seed = strategy, model, optimizer, run_seed
+    def __init__(
+        self, strategy, model, optimizer, run_seed, execution=Execution(), micro_batches=1
+    ):
+        self.strategy, self.model, self.optimizer, self.run_seed = (
+            strategy,
+            model,
+            optimizer,
+            run_seed,
+        )
         self.execution, self.micro_batches = execution, micro_batches
         with strategy.scope():
             optimizer.build(model.trainable_variables)
         self._stages = model.stages()
         # One trace for every stage.
-        self._forward_backward = tf.function(self._mean_gradients, jit_compile=True if execution.xla else None, autograph=False)
+        self._forward_backward = tf.function(
+            self._mean_gradients, jit_compile=True if execution.xla else None, autograph=False
+        )
         self._one = tf.function(self._one_step, autograph=False, reduce_retracing=False)
         self._many = tf.function(self._many_steps, autograph=False)
 
@@ -51,7 +60,10 @@ class TrainStep:
             count = num_steps - done if change is None else min(num_steps - done, change - step)
             terms, bad_step = self._many(iterator, tf.constant(count, tf.int32), stage)
             for name, value in terms.items():  # stages may have terms of their own
-                sums[name], counts[name] = sums.get(name, 0.0) + float(value) * count, counts.get(name, 0) + count
+                sums[name], counts[name] = (
+                    sums.get(name, 0.0) + float(value) * count,
+                    counts.get(name, 0) + count,
+                )
             first_bad_step = int(bad_step) if first_bad_step < 0 else first_bad_step
             done += count
         return {name: total / counts[name] for name, total in sums.items()}, first_bad_step
@@ -64,8 +76,12 @@ class TrainStep:
         """One update; returns (terms, step before it)."""
         # A tensor: Keras' `value` is the variable itself, tf.cast to its own type hands it through, and it would be read after the update.
         step = tf.cast(tf.convert_to_tensor(self.optimizer.iterations.value), tf.int64)
-        terms = self.strategy.run(self._replica_step, args=(next(iterator), step), kwargs={"stage": stage})
-        terms = {name: self.strategy.reduce("MEAN", value, axis=None) for name, value in terms.items()}
+        terms = self.strategy.run(
+            self._replica_step, args=(next(iterator), step), kwargs={"stage": stage}
+        )
+        terms = {
+            name: self.strategy.reduce("MEAN", value, axis=None) for name, value in terms.items()
+        }
         return terms, step
 
     def _replica_step(self, batch, step, stage):
@@ -85,7 +101,9 @@ class TrainStep:
         terms, statistics, gradients = self._forward_backward(batch, seed, step, stage)
         gradients = self.optimizer.sum_over_replicas(gradients)
         terms = {**terms, "grad_norm": tf.linalg.global_norm(gradients)}
-        self.optimizer.apply_gradients(zip(gradients, self.model.trained_variables(stage), strict=True))
+        self.optimizer.apply_gradients(
+            zip(gradients, self.model.trained_variables(stage), strict=True)
+        )
         if self.model.has_state:
             self.model.update_state(*_mean_over_replicas((terms, statistics)), step)
         return terms
@@ -96,7 +114,9 @@ class TrainStep:
 
         def mean_gradients(batch, seed):
             with execution.using(self.execution):
-                outputs, terms, gradients = self.model.loss_and_gradients(batch, seed, step, loss_scale=scale, stage=stage)
+                outputs, terms, gradients = self.model.loss_and_gradients(
+                    batch, seed, step, loss_scale=scale, stage=stage
+                )
             return terms, outputs.statistics, gradients
 
         if self.micro_batches == 1:
@@ -105,14 +125,23 @@ class TrainStep:
         of_part = tf.function(mean_gradients, autograph=False)
 
         def part(i):
-            rows = {name: tf.slice(value, [i * size] + [0] * (value.shape.rank - 1), [size, *value.shape[1:]]) for name, value in batch.items()}
+            rows = {
+                name: tf.slice(
+                    value, [i * size] + [0] * (value.shape.rank - 1), [size, *value.shape[1:]]
+                )
+                for name, value in batch.items()
+            }
             return rows, random.later_scenes(seed, i * size)
 
         like = of_part.get_concrete_function(*part(0)).structured_outputs
         sums = tf.nest.map_structure(lambda x: tf.zeros(x.shape, x.dtype), like)
         _, (terms, statistics, gradients) = tf.while_loop(
-            lambda i, _: i < self.micro_batches, lambda i, sums: (i + 1, tf.nest.map_structure(tf.add, sums, of_part(*part(i)))),
-            (tf.constant(0), sums), maximum_iterations=self.micro_batches, parallel_iterations=1)
+            lambda i, _: i < self.micro_batches,
+            lambda i, sums: (i + 1, tf.nest.map_structure(tf.add, sums, of_part(*part(i)))),
+            (tf.constant(0), sums),
+            maximum_iterations=self.micro_batches,
+            parallel_iterations=1,
+        )
         mean = lambda values: {name: value / self.micro_batches for name, value in values.items()}
         return mean(terms), mean(statistics), gradients
 
@@ -123,11 +152,18 @@ class TrainStep:
         def body(i, sums, first_bad_step):
             terms, step = self._one(iterator, stage)
             bad = tf.logical_not(tf.math.is_finite(terms["loss"])) & (first_bad_step < 0)
-            return i + 1, {name: sums[name] + terms[name] for name in sums}, tf.where(bad, step, first_bad_step)
+            return (
+                i + 1,
+                {name: sums[name] + terms[name] for name in sums},
+                tf.where(bad, step, first_bad_step),
+            )
 
         _, sums, first_bad_step = tf.while_loop(
-            lambda i, *_: i < num_steps, body, (tf.constant(0), zeros, tf.constant(-1, tf.int64)))
-        return {name: value / tf.cast(num_steps, value.dtype) for name, value in sums.items()}, first_bad_step
+            lambda i, *_: i < num_steps, body, (tf.constant(0), zeros, tf.constant(-1, tf.int64))
+        )
+        return {
+            name: value / tf.cast(num_steps, value.dtype) for name, value in sums.items()
+        }, first_bad_step
 
 
 def _mean_over_replicas(values):
@@ -147,5 +183,7 @@ def make_train_step(strategy, model, optimizer, experiment, xla=None):
     config = experiment.train
     check_batch_size(strategy, config.batch_size, config.micro_batches)
     xla = uses_xla(strategy, config.compile) if xla is None else xla
-    chosen = Execution(xla=xla, islands=config.compile == "islands", rematerialise=config.rematerialise)
+    chosen = Execution(
+        xla=xla, islands=config.compile == "islands", rematerialise=config.rematerialise
+    )
     return TrainStep(strategy, model, optimizer, experiment.seed, chosen, config.micro_batches)

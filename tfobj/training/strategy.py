@@ -61,8 +61,10 @@ def peers_of(strategy):
 def refuse_multiworker(name, command):
     """Raises a `UserError` if `name` would be several workers, for a `command` that is the work of one process."""
     if name == "multiworker" or name == "auto" and cluster.is_configured():
-        raise UserError(f"`{command}` runs in one process; it cannot use several workers. Received: --strategy={name}"
-                        f"{f' with {cluster.VARIABLE} set' if name == 'auto' else ''}. Strategies that work here: {', '.join(_working())}.")
+        raise UserError(
+            f"`{command}` runs in one process; it cannot use several workers. Received: --strategy={name}"
+            f"{f' with {cluster.VARIABLE} set' if name == 'auto' else ''}. Strategies that work here: {', '.join(_working())}."
+        )
 
 
 def check_batch_size(strategy, batch_size, micro_batches=1):
@@ -71,7 +73,9 @@ def check_batch_size(strategy, batch_size, micro_batches=1):
     if batch_size % (replicas * micro_batches):
         where = f" ({workers} workers with {replicas // workers} each)" if workers > 1 else ""
         parts = f", times `train.micro_batches`={micro_batches}" if micro_batches > 1 else ""
-        raise UserError(f"`train.batch_size` must be a multiple of the {replicas} replica{'s' if replicas > 1 else ''}{where}{parts}. Received: {batch_size}.")
+        raise UserError(
+            f"`train.batch_size` must be a multiple of the {replicas} replica{'s' if replicas > 1 else ''}{where}{parts}. Received: {batch_size}."
+        )
 
 
 def distribute(strategy, dataset):
@@ -80,23 +84,31 @@ def distribute(strategy, dataset):
     Replica r of R gets rows r * B / R ... (r + 1) * B / R - 1, in workers one after the other: `TrainStep` counts on it for the noise.
     """
     # Several workers give up static shapes of data that may end, in case its last batch is smaller.
-    return strategy.experimental_distribute_dataset(dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)))
+    return strategy.experimental_distribute_dataset(
+        dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+    )
 
 
 def uses_xla(strategy, compile_option):
     """Whether forward and backward are compiled by XLA under `TrainConfig.compile`."""
     if compile_option != "auto":
         return compile_option == "xla"
-    return any(device.split(":")[-2] in ("GPU", "TPU") for device in strategy.extended.worker_devices)
+    return any(
+        device.split(":")[-2] in ("GPU", "TPU") for device in strategy.extended.worker_devices
+    )
 
 
 def advice(strategy, precision):
     """Returns lines for the user: what a strategy does otherwise than one might think."""
     lines = []
     if isinstance(strategy, tf.distribute.TPUStrategy) and precision == "float32":
-        lines.append("The TPU's native precision is bfloat16: --set train.precision=bfloat16 is faster.")
+        lines.append(
+            "The TPU's native precision is bfloat16: --set train.precision=bfloat16 is faster."
+        )
     if cluster.is_configured() and peers_of(strategy).size == 1:
-        lines.append(f"{cluster.VARIABLE} is set, but this --strategy does not use it: this process trains alone.")
+        lines.append(
+            f"{cluster.VARIABLE} is set, but this --strategy does not use it: this process trains alone."
+        )
     return lines
 
 
@@ -106,9 +118,13 @@ def _multiworker_strategy(patience):
     try:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as e:  # e.g. "Collective ops must be configured at program startup"
-        raise RuntimeError("`make_strategy('multiworker')` must come before the first operation of TensorFlow.") from e
+        raise RuntimeError(
+            "`make_strategy('multiworker')` must come before the first operation of TensorFlow."
+        ) from e
     except tf.errors.OpError as e:
-        raise UserError(f"TensorFlow cannot connect the workers from {members.name(members.index)} ({first_line(e)}).") from e
+        raise UserError(
+            f"TensorFlow cannot connect the workers from {members.name(members.index)} ({first_line(e)})."
+        ) from e
     _peers[strategy] = line
     return strategy
 
@@ -124,7 +140,9 @@ def _tpu_strategy():
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
-    except Exception as e:  # the resolver's own errors range from ValueError to aborted RPCs and explain nothing
+    except (
+        Exception
+    ) as e:  # the resolver's own errors range from ValueError to aborted RPCs and explain nothing
         raise _missing("tpu", _TPU_NEEDS, _tpu_reason(name, e)) from e
 
 
@@ -143,7 +161,9 @@ def _tpu_reason(name, error):
 
 
 def _missing(name, what, reason="there is none"):
-    return UserError(f"`--strategy={name}` needs {what}; {reason}. Strategies that work here: {', '.join(_working())}.")
+    return UserError(
+        f"`--strategy={name}` needs {what}; {reason}. Strategies that work here: {', '.join(_working())}."
+    )
 
 
 def _working():

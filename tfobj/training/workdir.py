@@ -33,14 +33,20 @@ def locked(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
         lock = open(workdir / ".lock", "a+")
     except OSError as e:
-        raise UserError(f"`--workdir` must be a folder that can be written. Received: {workdir} ({e.strerror}).") from e
+        raise UserError(
+            f"`--workdir` must be a folder that can be written. Received: {workdir} ({e.strerror})."
+        ) from e
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # freed by the kernel when the process ends, however it ends
+            fcntl.flock(
+                lock, fcntl.LOCK_EX | fcntl.LOCK_NB
+            )  # freed by the kernel when the process ends, however it ends
         except OSError as e:
             lock.seek(0)
-            raise UserError(f"`--workdir` {workdir} is in use by another run (process {lock.read().strip() or 'unknown'}). "
-                            "Wait for it, or choose another folder.") from e
+            raise UserError(
+                f"`--workdir` {workdir} is in use by another run (process {lock.read().strip() or 'unknown'}). "
+                "Wait for it, or choose another folder."
+            ) from e
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
@@ -81,7 +87,10 @@ class Rows:
 
     def __init__(self, workdir, step=0):
         self.path = pathlib.Path(workdir) / METRICS
-        files.write_text(self.path, "".join(json.dumps(row) + "\n" for row in read_metrics(workdir) if row["step"] <= step))
+        files.write_text(
+            self.path,
+            "".join(json.dumps(row) + "\n" for row in read_metrics(workdir) if row["step"] <= step),
+        )
 
     def write(self, step, split, numbers):
         """Writes one row; numbers that are not finite become null."""
@@ -125,4 +134,6 @@ def write_machine(workdir, description):
 
 
 def _finite(values):
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+    return {
+        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()
+    }

@@ -50,10 +50,18 @@ class Worker:
     def __init__(self, name):
         self.name, self.facts = name, None
         self._log = tempfile.TemporaryFile()
-        environment = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", **os.environ,  # several processes share the GPU
-                       "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-        self._process = subprocess.Popen([sys.executable, "-m", "tfobj.training.workers"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                         stderr=self._log, env=environment)
+        environment = {
+            "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+            **os.environ,  # several processes share the GPU
+            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tfobj.training.workers"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=environment,
+        )
 
     def make(self, job, arguments):
         """Has the process make its job."""
@@ -85,7 +93,9 @@ class Worker:
             self._log.seek(0)
             sys.stderr.write(self._log.read().decode(errors="replace"))
             reason = " (killed; is the memory full?)" if status == -9 else ""
-            raise UserError(f"The process of `{self.name}` ended with status {status}{reason}.") from e
+            raise UserError(
+                f"The process of `{self.name}` ended with status {status}{reason}."
+            ) from e
         if mistake is not None:
             raise UserError(f"{self.name}: {mistake}")
         return result

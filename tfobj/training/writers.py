@@ -50,8 +50,15 @@ class Console:
 
     def __init__(self, total, done, description, enabled=True):
         self._enabled = enabled
-        self._bar = tqdm.tqdm(total=total, initial=done, desc=description, unit=" steps", dynamic_ncols=True, smoothing=0.1,
-                              disable=not (enabled and sys.stderr.isatty()))
+        self._bar = tqdm.tqdm(
+            total=total,
+            initial=done,
+            desc=description,
+            unit=" steps",
+            dynamic_ncols=True,
+            smoothing=0.1,
+            disable=not (enabled and sys.stderr.isatty()),
+        )
 
     def advance(self, num_steps, **numbers):
         self._bar.set_postfix({k: f"{v:.4g}" for k, v in numbers.items()}, refresh=False)

@@ -19,7 +19,13 @@ from tfobj.viz.canvas import figure_to_array, figure_to_png, save_figure
 from tfobj.viz.curves import learning_curve_figure
 from tfobj.viz.editing import edits_figure, slots_figure
 from tfobj.viz.layers import layers_figure
-from tfobj.viz.palette import SLOT_COLOURS, checkerboard, render_segmentation, render_true_mask, slot_colours
+from tfobj.viz.palette import (
+    SLOT_COLOURS,
+    checkerboard,
+    render_segmentation,
+    render_true_mask,
+    slot_colours,
+)
 from tfobj.viz.panels import decomposition_figure, masks_grid, refinement_strip
 from tfobj.viz.report import worst_first, write_report
 from tfobj.viz.samples import samples_figure

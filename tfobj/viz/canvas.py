@@ -49,12 +49,26 @@ class Grid:
     """
 
     def __init__(
-        self, rows, columns, image_size, *, title="", left=0, header=34, bottom=0, breaks=(), row_breaks=()
+        self,
+        rows,
+        columns,
+        image_size,
+        *,
+        title="",
+        left=0,
+        header=34,
+        bottom=0,
+        breaks=(),
+        row_breaks=(),
     ):
         self.cell_height, self.cell_width = cell_size(*image_size)
         self._left, self._top = MARGIN + left, MARGIN + header + (38 if title else 0)
-        self._right_shift = [GAP * c + 2 * GAP * sum(c >= b for b in breaks) for c in range(columns)]
-        self._down_shift = [GAP * r + 2 * GAP * sum(r >= b for b in row_breaks) for r in range(rows)]
+        self._right_shift = [
+            GAP * c + 2 * GAP * sum(c >= b for b in breaks) for c in range(columns)
+        ]
+        self._down_shift = [
+            GAP * r + 2 * GAP * sum(r >= b for b in row_breaks) for r in range(rows)
+        ]
         self.width = self.x(columns - 1) + self.cell_width + MARGIN
         self.height = self.y(rows - 1) + self.cell_height + bottom + MARGIN
         self.figure = new_figure(self.width, self.height)
@@ -72,20 +86,36 @@ class Grid:
     def text(self, x, y, text, *, size=LABEL_SIZE, colour=INK, ha="left", va="center", **style):
         """Writes text at a pixel position."""
         self.figure.text(
-            x / self.width, 1.0 - y / self.height, text, fontsize=size, color=colour, ha=ha, va=va, **style
+            x / self.width,
+            1.0 - y / self.height,
+            text,
+            fontsize=size,
+            color=colour,
+            ha=ha,
+            va=va,
+            **style,
         )
 
     def axes(self, x, y, width, height):
         """Axes over a rectangle of pixels."""
         return self.figure.add_axes(
-            (x / self.width, 1.0 - (y + height) / self.height, width / self.width, height / self.height)
+            (
+                x / self.width,
+                1.0 - (y + height) / self.height,
+                width / self.width,
+                height / self.height,
+            )
         )
 
     def picture(self, row, column, picture):
         """Draws [H, W, 1 or 3] in [0, 1] in a cell, enlarged without smoothing."""
         axes = self.axes(self.x(column), self.y(row), self.cell_width, self.cell_height)
         reduced = picture.shape[0] > self.cell_height
-        axes.imshow(palette.to_rgb(picture), interpolation="antialiased" if reduced else "nearest", aspect="auto")
+        axes.imshow(
+            palette.to_rgb(picture),
+            interpolation="antialiased" if reduced else "nearest",
+            aspect="auto",
+        )
         axes.set(xticks=[], yticks=[])
         for spine in axes.spines.values():
             spine.set(color="#d0d4da", linewidth=0.6)
@@ -107,7 +137,13 @@ class Grid:
         self.text(self._left - 14, centre - rise, text, ha="right", weight="bold")
         if note:
             self.text(
-                self._left - 14, centre + 9, note, ha="right", size=SMALL_SIZE, colour=SOFT_INK, linespacing=1.35
+                self._left - 14,
+                centre + 9,
+                note,
+                ha="right",
+                size=SMALL_SIZE,
+                colour=SOFT_INK,
+                linespacing=1.35,
             )
 
 

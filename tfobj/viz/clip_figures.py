@@ -28,22 +28,39 @@ def draw(out, split, evaluator, scenes, facts, num_shown, num_observed=None):
     scenes = scenes.take(min(num_shown, len(scenes)))
     title = f"{facts['model']}, {split}, step {facts['step']:,}"
     for i, clip in enumerate(_clips(evaluator, scenes)):
-        canvas.save_figure(filmstrip_figure(**clip, scores=_scores(clip), title=f"{title}, clip {i}"), figures / f"filmstrip_{split}_{i}.png")
+        canvas.save_figure(
+            filmstrip_figure(**clip, scores=_scores(clip), title=f"{title}, clip {i}"),
+            figures / f"filmstrip_{split}_{i}.png",
+        )
         if i < NUM_ANIMATED:
             save_animation(animation_frames(**clip, title=title), figures / f"clip_{split}_{i}.gif")
     if num_observed:
-        for i, clip in enumerate(_clips(evaluator, scenes.take(min(NUM_ANIMATED, len(scenes))), num_observed)):
+        for i, clip in enumerate(
+            _clips(evaluator, scenes.take(min(NUM_ANIMATED, len(scenes))), num_observed)
+        ):
             shown = {name: clip[name] for name in ("image", "recon", "masks", "true_mask")}
-            canvas.save_figure(prediction_figure(**shown, scores=_scores(clip), num_observed=num_observed, title=f"{title}, clip {i}"),
-                               figures / f"prediction_{split}_{i}.png")
-            save_animation(animation_frames(**clip, num_observed=num_observed, title=title), figures / f"prediction_{split}_{i}.gif")
+            canvas.save_figure(
+                prediction_figure(
+                    **shown,
+                    scores=_scores(clip),
+                    num_observed=num_observed,
+                    title=f"{title}, clip {i}",
+                ),
+                figures / f"prediction_{split}_{i}.png",
+            )
+            save_animation(
+                animation_frames(**clip, num_observed=num_observed, title=title),
+                figures / f"prediction_{split}_{i}.gif",
+            )
 
 
 def _scores(clip):
     """Returns the scores of every frame of a clip, {name: [T]}."""
     scores = {"mse": frame_mean_squared_error(clip["image"][None], clip["recon"][None])[0]}
     if clip["true_mask"] is not None:
-        scores["fg-ARI"] = frame_rand_index(clip["true_mask"][None], clip["masks"][None], foreground_only=True)[0]
+        scores["fg-ARI"] = frame_rand_index(
+            clip["true_mask"][None], clip["masks"][None], foreground_only=True
+        )[0]
     return scores
 
 
@@ -52,9 +69,17 @@ def _clips(evaluator, scenes, num_observed=None):
     for i, batch in enumerate(evaluation_batches(scenes, 1)):
         image = batch["image"]
         if num_observed:
-            outputs = evaluator.forecast(image[:, :num_observed], image.shape[1] - num_observed, first_scene=i)
+            outputs = evaluator.forecast(
+                image[:, :num_observed], image.shape[1] - num_observed, first_scene=i
+            )
         else:
             outputs = evaluator.forward(image, first_scene=i)
         mask = batch.get("mask")
-        yield {"image": image[0], **{name: np.asarray(getattr(outputs, name))[0] for name in ("recon", "masks", "slot_recons")},
-               "true_mask": None if mask is None else mask[0]}
+        yield {
+            "image": image[0],
+            **{
+                name: np.asarray(getattr(outputs, name))[0]
+                for name in ("recon", "masks", "slot_recons")
+            },
+            "true_mask": None if mask is None else mask[0],
+        }

@@ -35,10 +35,16 @@ def learning_curve_figure(rows, names=None, *, title=""):
     series = _series(rows)
     available = list(dict.fromkeys(name for _, name in series))
     if names is None:
-        names = [n for n in available if not n.endswith(_AUXILIARY) and not n.startswith(("undefined_", "num_"))]
+        names = [
+            n
+            for n in available
+            if not n.endswith(_AUXILIARY) and not n.startswith(("undefined_", "num_"))
+        ]
     names = [name for name in names if name in available]
     if not names:
-        raise UserError(f"`names` must name at least one logged metric of {available}. Received nothing to draw.")
+        raise UserError(
+            f"`names` must name at least one logged metric of {available}. Received nothing to draw."
+        )
     splits = list(dict.fromkeys(split for split, _ in series))
     columns = min(MAX_COLUMNS, len(names))
     rows_of_panels = math.ceil(len(names) / columns)
@@ -49,12 +55,25 @@ def learning_curve_figure(rows, names=None, *, title=""):
     figure = canvas.new_figure(width, height)
     if title:
         y = 1.0 - canvas.MARGIN / height
-        figure.text(70 / width, y, title, fontsize=canvas.TITLE_SIZE, color=canvas.INK, weight="bold", va="top")
+        figure.text(
+            70 / width,
+            y,
+            title,
+            fontsize=canvas.TITLE_SIZE,
+            color=canvas.INK,
+            weight="bold",
+            va="top",
+        )
     handles = {}
     for i, name in enumerate(names):
         row, column = divmod(i, columns)
         left, upper = 70 + column * PANEL_WIDTH, top + row * (PANEL_HEIGHT + 96)
-        box = (left / width, 1.0 - (upper + PANEL_HEIGHT) / height, (PANEL_WIDTH - 84) / width, PANEL_HEIGHT / height)
+        box = (
+            left / width,
+            1.0 - (upper + PANEL_HEIGHT) / height,
+            (PANEL_WIDTH - 84) / width,
+            PANEL_HEIGHT / height,
+        )
         axes = figure.add_axes(box)
         _panel(axes, name, splits, series, handles)
     figure.legend(
@@ -92,7 +111,9 @@ def _panel(axes, name, splits, series, handles):
             (line,) = axes.plot(steps, values, "-o", color=colour, linewidth=1.6, markersize=3.2)
             if (split, f"{name}_low") in series and (split, f"{name}_high") in series:
                 low, high = series[split, f"{name}_low"], series[split, f"{name}_high"]
-                axes.fill_between(low[0], low[1], np.interp(low[0], *high), color=colour, alpha=0.15, linewidth=0)
+                axes.fill_between(
+                    low[0], low[1], np.interp(low[0], *high), color=colour, alpha=0.15, linewidth=0
+                )
         handles.setdefault(split, line)
         drawn.append(values)
         last = f"{values[-1]:.4g}"
@@ -100,12 +121,16 @@ def _panel(axes, name, splits, series, handles):
     low, high = np.percentile(values, [5, 95])
     if values.min() > 0 and high > LOG_RANGE * low:
         axes.set_yscale("log")
-    axes.set_title(name, loc="left", fontsize=canvas.LABEL_SIZE + 1, color=canvas.INK, weight="bold")
+    axes.set_title(
+        name, loc="left", fontsize=canvas.LABEL_SIZE + 1, color=canvas.INK, weight="bold"
+    )
     axes.set_title(last, loc="right", fontsize=canvas.LABEL_SIZE, color=canvas.SOFT_INK)
     axes.set_xlabel("step", fontsize=canvas.SMALL_SIZE, color=canvas.SOFT_INK)
     axes.xaxis.set_major_formatter(_short_number)
     axes.xaxis.set_major_locator(_few_ticks())
-    axes.tick_params(labelsize=canvas.SMALL_SIZE, colors=canvas.SOFT_INK, length=3, width=0.6, which="both")
+    axes.tick_params(
+        labelsize=canvas.SMALL_SIZE, colors=canvas.SOFT_INK, length=3, width=0.6, which="both"
+    )
     axes.grid(axis="y", color="#e5e7eb", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

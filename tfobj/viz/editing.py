@@ -9,7 +9,19 @@ LINE = 19
 """Pixels between two lines below a cell."""
 
 
-def slots_figure(image, recon, masks, slot_recons, *, numbers=None, positions=None, depths=None, background=None, amodal_masks=None, title=""):
+def slots_figure(
+    image,
+    recon,
+    masks,
+    slot_recons,
+    *,
+    numbers=None,
+    positions=None,
+    depths=None,
+    background=None,
+    amodal_masks=None,
+    title="",
+):
     """One scene and its slots under the numbers by which they are edited.
 
     Args:
@@ -33,13 +45,33 @@ def slots_figure(image, recon, masks, slot_recons, *, numbers=None, positions=No
     ids = clustering.segment_ids(masks[None])[0]
     heads = ("input", "reconstruction", "segmentation")
     lines = 1 + max(positions is not None, background is not None) + (depths is not None)
-    grid = canvas.Grid(1, len(heads) + num_slots, (height, width), title=title, breaks=(len(heads),), bottom=lines * LINE + 8)
-    for column, (name, picture) in enumerate(zip(heads, (image, recon, palette.render_segmentation(ids, colours)), strict=True)):
+    grid = canvas.Grid(
+        1,
+        len(heads) + num_slots,
+        (height, width),
+        title=title,
+        breaks=(len(heads),),
+        bottom=lines * LINE + 8,
+    )
+    for column, (name, picture) in enumerate(
+        zip(heads, (image, recon, palette.render_segmentation(ids, colours)), strict=True)
+    ):
         grid.column_label(column, name)
         grid.picture(0, column, picture)
     segmentation = grid.figure.axes[-1]
-    ranks = {} if depths is None else {k: rank for rank, k in enumerate((k for k in np.argsort(depths, kind="stable") if k != background), start=1)}
-    cutouts = palette.over_checkerboard(slot_recons, masks if amodal_masks is None else amodal_masks)
+    ranks = (
+        {}
+        if depths is None
+        else {
+            k: rank
+            for rank, k in enumerate(
+                (k for k in np.argsort(depths, kind="stable") if k != background), start=1
+            )
+        }
+    )
+    cutouts = palette.over_checkerboard(
+        slot_recons, masks if amodal_masks is None else amodal_masks
+    )
     for k, number in enumerate(numbers):
         column = len(heads) + k
         grid.column_label(column, f"slot {number}", colour=colours[k])
@@ -50,11 +82,26 @@ def slots_figure(image, recon, masks, slot_recons, *, numbers=None, positions=No
             layers.mark_position(grid.figure.axes[-1], positions[k], (height, width), colours[k])
         place = inner_pixel(ids == k)
         if place is not None:
-            segmentation.text(place[1], place[0], str(number), ha="center", va="center", fontsize=canvas.LABEL_SIZE, weight="bold",
-                              color=canvas.INK, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.2})
+            segmentation.text(
+                place[1],
+                place[0],
+                str(number),
+                ha="center",
+                va="center",
+                fontsize=canvas.LABEL_SIZE,
+                weight="bold",
+                color=canvas.INK,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.2},
+            )
         for line, text in enumerate(slot_facts(k, (ids == k).mean(), positions, ranks, background)):
-            grid.text(grid.x(column) + grid.cell_width / 2, grid.y(0) + grid.cell_height + 16 + LINE * line, text, ha="center",
-                      size=canvas.SMALL_SIZE, colour=canvas.SOFT_INK)
+            grid.text(
+                grid.x(column) + grid.cell_width / 2,
+                grid.y(0) + grid.cell_height + 16 + LINE * line,
+                text,
+                ha="center",
+                size=canvas.SMALL_SIZE,
+                colour=canvas.SOFT_INK,
+            )
     return grid.figure
 
 
@@ -83,7 +130,9 @@ def inner_pixel(inside):
 
 def render_slots(masks, numbers):
     """Paints the slot with the largest share of every pixel, masks [K, H, W, 1], in the colour of its number: [H, W, 3]."""
-    return palette.render_segmentation(clustering.segment_ids(np.asarray(masks)[None])[0], _colours(numbers))
+    return palette.render_segmentation(
+        clustering.segment_ids(np.asarray(masks)[None])[0], _colours(numbers)
+    )
 
 
 def edits_figure(heads, results, *, title=""):
@@ -98,7 +147,9 @@ def edits_figure(heads, results, *, title=""):
       matplotlib.figure.Figure.
     """
     columns = max(len(heads), *(len(pictures) for _, pictures in results))
-    grid = canvas.Grid(1 + len(results), columns, np.shape(heads[0][1])[:2], title=title, left=190, row_breaks=(1,))
+    grid = canvas.Grid(
+        1 + len(results), columns, np.shape(heads[0][1])[:2], title=title, left=190, row_breaks=(1,)
+    )
     grid.row_label(0, "scene")
     for column, (name, picture) in enumerate(heads):
         grid.column_label(column, name)

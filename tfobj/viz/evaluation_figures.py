@@ -37,7 +37,10 @@ def draw(out, split, suffix, evaluator, scenes, table, summary, facts, experimen
     index = first.pop("index")
     title = f"{facts['model']}, {split}, step {facts['step']:,}"
     layers = first.pop("layers")
-    canvas.save_figure(panels.decomposition_figure(**first, scores=_scores(table, index), title=title), figures / f"decomposition_{split}.png")
+    canvas.save_figure(
+        panels.decomposition_figure(**first, scores=_scores(table, index), title=title),
+        figures / f"decomposition_{split}.png",
+    )
     more = []
     for name, caption, figure in _more_figures(evaluator, scenes, first, layers, title):
         canvas.save_figure(figure, figures / f"{name}_{split}.png")
@@ -47,32 +50,65 @@ def draw(out, split, suffix, evaluator, scenes, table, summary, facts, experimen
     worst.pop("layers")
     health = evaluator.health(next(evaluation_batches(scenes, evaluator.batch_size))["image"])
     report.write_report(
-        pathlib.Path(out) / f"report{suffix}.html", title=title, summary=summary, protocol=facts["protocol"], table=table, scenes=worst,
-        figures=more, config=experiment.to_dict(),
-        warnings=diagnose(health, num_slots=facts["num_slots"], step=facts["step"]))
+        pathlib.Path(out) / f"report{suffix}.html",
+        title=title,
+        summary=summary,
+        protocol=facts["protocol"],
+        table=table,
+        scenes=worst,
+        figures=more,
+        config=experiment.to_dict(),
+        warnings=diagnose(health, num_slots=facts["num_slots"], step=facts["step"]),
+    )
 
 
 def _more_figures(evaluator, scenes, first, layers, title):
     """Yields (name, caption, figure) of what the model has: complete objects, ways of inference, latents, a prior."""
     image, true_mask = first["image"], first["true_mask"]
     if layers is not None:
-        figure = layers_figure(**first, **layers, background=evaluator.model.background_slot, title=title)
-        yield "layers", "The complete objects of the first scenes, hidden parts included, from near to far.", figure
+        figure = layers_figure(
+            **first, **layers, background=evaluator.model.background_slot, title=title
+        )
+        yield (
+            "layers",
+            "The complete objects of the first scenes, hidden parts included, from near to far.",
+            figure,
+        )
     history = refinement_history(evaluator, image[:1])
     if history is not None:
-        strip = panels.refinement_strip(history, image=image[:1], true_mask=None if true_mask is None else true_mask[:1], title=title)
+        strip = panels.refinement_strip(
+            history,
+            image=image[:1],
+            true_mask=None if true_mask is None else true_mask[:1],
+            title=title,
+        )
         yield "refinement", "Refinement of the first scene.", strip
     sticks = stick_breaking_steps(evaluator, image[:STICK_BREAKING_SCENES])
     if sticks is not None:
-        yield "stick_breaking", "How the first scenes are taken apart.", stick_breaking_figure(**sticks, title=title)
+        yield (
+            "stick_breaking",
+            "How the first scenes are taken apart.",
+            stick_breaking_figure(**sticks, title=title),
+        )
     latents = posterior_means(evaluator, next(evaluation_batches(scenes, evaluator.batch_size)))
     if latents is not None:
-        slot = slot_to_traverse(latents["kl"][0], first["masks"][0], None if true_mask is None else true_mask[0])
-        figure = traversal_figure(**latents, decode=lambda slots: evaluator.model.decode(tf.constant(slots)), slot=slot, title=title)
+        slot = slot_to_traverse(
+            latents["kl"][0], first["masks"][0], None if true_mask is None else true_mask[0]
+        )
+        figure = traversal_figure(
+            **latents,
+            decode=lambda slots: evaluator.model.decode(tf.constant(slots)),
+            slot=slot,
+            title=title,
+        )
         yield "traversal", "The most informative latents of one slot of the first scene.", figure
     if evaluator.model.has_prior:
         drawn = evaluator.model.sample(SAMPLES, random.make_seed(evaluator.seed))
-        yield "samples", f"{SAMPLES} scenes drawn from the prior.", samples_figure(drawn.recon, title=f"{title}: samples")
+        yield (
+            "samples",
+            f"{SAMPLES} scenes drawn from the prior.",
+            samples_figure(drawn.recon, title=f"{title}: samples"),
+        )
 
 
 def refinement_history(evaluator, image):
@@ -88,7 +124,10 @@ def refinement_history(evaluator, image):
     if not model.has_steps:
         return None
     runs = [model(image, num_steps=r, seed=seed) for r in range(1, model.config.num_steps + 1)]
-    return {"recon": np.stack([r.recon.numpy() for r in runs], 1), "masks": np.stack([r.masks.numpy() for r in runs], 1)}
+    return {
+        "recon": np.stack([r.recon.numpy() for r in runs], 1),
+        "masks": np.stack([r.masks.numpy() for r in runs], 1),
+    }
 
 
 def stick_breaking_steps(evaluator, image):
@@ -98,7 +137,11 @@ def stick_breaking_steps(evaluator, image):
         outputs = evaluator.forward(image[i : i + 1], first_scene=i)
         if not outputs.history or "stick_masks" not in outputs.history:
             return None
-        for name, value in (("scopes", outputs.history["scopes"]), ("masks", outputs.history["stick_masks"]), ("slot_recons", outputs.slot_recons)):
+        for name, value in (
+            ("scopes", outputs.history["scopes"]),
+            ("masks", outputs.history["stick_masks"]),
+            ("slot_recons", outputs.slot_recons),
+        ):
             steps[name].append(value.numpy())
     return {"image": image, **{name: np.concatenate(values) for name, values in steps.items()}}
 
@@ -131,13 +174,22 @@ def _decompose(evaluator, scenes, rows):
     for row in rows:
         image = scenes.image[row : row + 1].astype(np.float32) / np.float32(255)
         outputs = evaluator.forward(image, first_scene=int(row))
-        for name, value in (("image", image), ("recon", outputs.recon), ("masks", outputs.masks), ("slot_recons", outputs.slot_recons)):
+        for name, value in (
+            ("image", image),
+            ("recon", outputs.recon),
+            ("masks", outputs.masks),
+            ("slot_recons", outputs.slot_recons),
+        ):
             pictures[name].append(np.asarray(value))
         extents.append(outputs.extents())
     joined = {name: np.concatenate(values) for name, values in pictures.items()}
     layers = {name: np.concatenate([found[name] for found in extents]) for name in extents[0]}
-    return {**joined, "true_mask": None if scenes.mask is None else scenes.mask[rows], "index": np.asarray(rows),
-            "layers": layers if "amodal_masks" in layers else None}
+    return {
+        **joined,
+        "true_mask": None if scenes.mask is None else scenes.mask[rows],
+        "index": np.asarray(rows),
+        "layers": layers if "amodal_masks" in layers else None,
+    }
 
 
 def _scores(table, index):

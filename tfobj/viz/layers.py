@@ -11,7 +11,18 @@ SHOWN_ALPHA = 0.5
 
 
 def layers_figure(
-    image, recon, masks, slot_recons, amodal_masks, depths, *, positions=None, background=-1, true_mask=None, title="", scene_names=None
+    image,
+    recon,
+    masks,
+    slot_recons,
+    amodal_masks,
+    depths,
+    *,
+    positions=None,
+    background=-1,
+    true_mask=None,
+    title="",
+    scene_names=None,
 ):
     """Scenes as rows: input, reconstruction, segmentation, truth, then the complete objects from the nearest to the farthest.
 
@@ -36,16 +47,26 @@ def layers_figure(
     Raises:
       UserError: shapes that do not fit each other.
     """
-    image, recon, masks, slot_recons, amodal_masks, depths = map(np.asarray, (image, recon, masks, slot_recons, amodal_masks, depths))
+    image, recon, masks, slot_recons, amodal_masks, depths = map(
+        np.asarray, (image, recon, masks, slot_recons, amodal_masks, depths)
+    )
     num_scenes, num_slots, height, width = _check(image, masks, slot_recons, amodal_masks, depths)
     background = None if background is None else background % num_slots
     ranks = [near_to_far(amodal_masks[b], depths[b], background) for b in range(num_scenes)]
     most = max(map(len, ranks))
-    heads = ["input", "reconstruction", "segmentation"] + (["truth"] if true_mask is not None else [])
+    heads = ["input", "reconstruction", "segmentation"] + (
+        ["truth"] if true_mask is not None else []
+    )
     names = ["nearest", *(f"depth {rank}" for rank in range(2, most + 1))][:most]
     names += ["background"] if background is not None else []
-    grid = canvas.Grid(num_scenes, len(heads) + len(names), (height, width), title=title, left=118 if scene_names is not None else 88,
-                       breaks=(len(heads),) if names else ())
+    grid = canvas.Grid(
+        num_scenes,
+        len(heads) + len(names),
+        (height, width),
+        title=title,
+        left=118 if scene_names is not None else 88,
+        breaks=(len(heads),) if names else (),
+    )
     for column, name in enumerate((*heads, *names)):
         grid.column_label(column, name)
     ids, colours = clustering.segment_ids(masks), palette.slot_colours(num_slots)
@@ -53,7 +74,11 @@ def layers_figure(
         grid.row_label(b, str(scene_names[b]) if scene_names is not None else f"scene {b + 1}")
         pictures = [image[b], recon[b], palette.render_segmentation(ids[b], colours)]
         if true_mask is not None:
-            pictures.append(palette.render_true_mask(true_mask[b], panels.object_slots(true_mask[b], ids[b], num_slots)))
+            pictures.append(
+                palette.render_true_mask(
+                    true_mask[b], panels.object_slots(true_mask[b], ids[b], num_slots)
+                )
+            )
         for column, picture in enumerate(pictures):
             grid.picture(b, column, picture)
         complete = palette.over_checkerboard(slot_recons[b], amodal_masks[b])
@@ -90,7 +115,10 @@ def outline(axes, inside, colour):
     if not len(segments):
         return
     for line_colour, width in (("white", 2.6), (colour, 1.5)):
-        axes.add_collection(LineCollection(segments, colors=[line_colour], linewidths=width, capstyle="projecting"), autolim=False)
+        axes.add_collection(
+            LineCollection(segments, colors=[line_colour], linewidths=width, capstyle="projecting"),
+            autolim=False,
+        )
 
 
 def border_segments(inside):
@@ -99,10 +127,16 @@ def border_segments(inside):
     Pixel (row, column) covers columns column - 0.5 ... column + 0.5, as in `imshow`.
     """
     padded = np.pad(np.asarray(inside, bool), 1)
-    rows, columns = np.nonzero(padded[1:, 1:-1] != padded[:-1, 1:-1])     # edge above pixel (rows, columns)
-    level = np.stack([np.stack([columns - 0.5, rows - 0.5], -1), np.stack([columns + 0.5, rows - 0.5], -1)], 1)
-    rows, columns = np.nonzero(padded[1:-1, 1:] != padded[1:-1, :-1])     # edge left of it
-    upright = np.stack([np.stack([columns - 0.5, rows - 0.5], -1), np.stack([columns - 0.5, rows + 0.5], -1)], 1)
+    rows, columns = np.nonzero(
+        padded[1:, 1:-1] != padded[:-1, 1:-1]
+    )  # edge above pixel (rows, columns)
+    level = np.stack(
+        [np.stack([columns - 0.5, rows - 0.5], -1), np.stack([columns + 0.5, rows - 0.5], -1)], 1
+    )
+    rows, columns = np.nonzero(padded[1:-1, 1:] != padded[1:-1, :-1])  # edge left of it
+    upright = np.stack(
+        [np.stack([columns - 0.5, rows - 0.5], -1), np.stack([columns - 0.5, rows + 0.5], -1)], 1
+    )
     return np.concatenate([level, upright])
 
 
@@ -118,17 +152,37 @@ def mark_position(axes, position, size, colour):
 def tag(axes, text, colour):
     """Writes a name in the upper left corner of a cell, on the slot's colour."""
     dark = float(np.dot(colour, (0.299, 0.587, 0.114))) < 0.55
-    axes.text(0.02, 0.98, text, transform=axes.transAxes, ha="left", va="top", fontsize=canvas.SMALL_SIZE - 1,
-              color="white" if dark else canvas.INK, bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.6})
+    axes.text(
+        0.02,
+        0.98,
+        text,
+        transform=axes.transAxes,
+        ha="left",
+        va="top",
+        fontsize=canvas.SMALL_SIZE - 1,
+        color="white" if dark else canvas.INK,
+        bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.6},
+    )
 
 
 def _check(image, masks, slot_recons, amodal_masks, depths):
     if image.ndim != 4 or masks.ndim != 5:
-        raise UserError(f"`image` must have shape [B, H, W, C] and `masks` [B, K, H, W, 1]. Received: {image.shape} and {masks.shape}.")
+        raise UserError(
+            f"`image` must have shape [B, H, W, C] and `masks` [B, K, H, W, 1]. Received: {image.shape} and {masks.shape}."
+        )
     num_scenes, height, width, channels = image.shape
     num_slots = masks.shape[1]
-    expected = {"masks": (height, width, 1), "slot_recons": (height, width, channels), "amodal_masks": (height, width, 1), "depths": ()}
-    for (name, shape), array in zip(expected.items(), (masks, slot_recons, amodal_masks, depths), strict=True):
+    expected = {
+        "masks": (height, width, 1),
+        "slot_recons": (height, width, channels),
+        "amodal_masks": (height, width, 1),
+        "depths": (),
+    }
+    for (name, shape), array in zip(
+        expected.items(), (masks, slot_recons, amodal_masks, depths), strict=True
+    ):
         if array.shape != (num_scenes, num_slots, *shape):
-            raise UserError(f"`{name}` must have shape {(num_scenes, num_slots, *shape)}. Received: {array.shape}.")
+            raise UserError(
+                f"`{name}` must have shape {(num_scenes, num_slots, *shape)}. Received: {array.shape}."
+            )
     return num_scenes, num_slots, height, width

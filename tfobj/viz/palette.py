@@ -15,7 +15,9 @@ _HEX = (
     "00F0B4 690FA5 D20FC3 873C00 E1C3FF 96C378 FF3C78 00694B "
     "2D2DFF A53C78 FF78D2 870078 96F0E1 D2004B 8787F0 A5F087"
 )
-SLOT_COLOURS = np.array([[int(code[i : i + 2], 16) for i in (0, 2, 4)] for code in _HEX.split()]) / 255.0
+SLOT_COLOURS = (
+    np.array([[int(code[i : i + 2], 16) for i in (0, 2, 4)] for code in _HEX.split()]) / 255.0
+)
 """[24, 3] RGB in [0, 1], read-only."""
 SLOT_COLOURS.flags.writeable = False
 
@@ -57,7 +59,9 @@ def render_segmentation(ids, colours=None):
     largest = int(ids.max(initial=0))
     colours = slot_colours(largest + 1) if colours is None else np.asarray(colours)
     if largest >= len(colours):
-        raise UserError(f"`colours` must have a row for every id up to {largest}. Received: {len(colours)} rows.")
+        raise UserError(
+            f"`colours` must have a row for every id up to {largest}. Received: {len(colours)} rows."
+        )
     return colours[ids]
 
 
@@ -118,7 +122,9 @@ def to_rgb(picture):
     """[..., H, W, C] with C = 1 or 3 -> float32 [..., H, W, 3] clipped to [0, 1]; NaN becomes magenta."""
     picture = np.asarray(picture, np.float32)
     if picture.ndim < 3 or picture.shape[-1] not in (1, 3):
-        raise UserError(f"`picture` must be [..., H, W, 1] or [..., H, W, 3]. Received: shape {picture.shape}.")
+        raise UserError(
+            f"`picture` must be [..., H, W, 1] or [..., H, W, 3]. Received: shape {picture.shape}."
+        )
     rgb = np.broadcast_to(picture, (*picture.shape[:-1], 3))
     broken = np.isnan(rgb).any(-1, keepdims=True)
     return np.where(broken, np.float32([1.0, 0.0, 1.0]), np.clip(np.nan_to_num(rgb), 0.0, 1.0))

@@ -14,7 +14,16 @@ from tfobj.viz import canvas, palette
 
 
 def decomposition_figure(
-    image, recon, masks, slot_recons, true_mask=None, scores=None, *, title="", scene_names=None, show_masks=False
+    image,
+    recon,
+    masks,
+    slot_recons,
+    true_mask=None,
+    scores=None,
+    *,
+    title="",
+    scene_names=None,
+    show_masks=False,
 ):
     """Scenes as rows: input, reconstruction, segmentation, truth, then every slot on a checkerboard.
 
@@ -38,7 +47,9 @@ def decomposition_figure(
     num_scenes, num_slots, height, width = _check(image, recon, masks, slot_recons)
     ids = clustering.segment_ids(masks)
     colours = palette.slot_colours(num_slots)
-    heads = ["input", "reconstruction", "segmentation"] + (["truth"] if true_mask is not None else [])
+    heads = ["input", "reconstruction", "segmentation"] + (
+        ["truth"] if true_mask is not None else []
+    )
     rows_per_scene = 2 if show_masks else 1
     grid = canvas.Grid(
         num_scenes * rows_per_scene,
@@ -55,10 +66,18 @@ def decomposition_figure(
         grid.column_label(len(heads) + k, f"slot {k + 1}", colour=colours[k])
     for b in range(num_scenes):
         row = b * rows_per_scene
-        grid.row_label(row, str(scene_names[b]) if scene_names is not None else f"scene {b + 1}", _note(scores, b))
+        grid.row_label(
+            row,
+            str(scene_names[b]) if scene_names is not None else f"scene {b + 1}",
+            _note(scores, b),
+        )
         pictures = [image[b], recon[b], palette.render_segmentation(ids[b], colours)]
         if true_mask is not None:
-            pictures.append(palette.render_true_mask(true_mask[b], object_slots(true_mask[b], ids[b], num_slots)))
+            pictures.append(
+                palette.render_true_mask(
+                    true_mask[b], object_slots(true_mask[b], ids[b], num_slots)
+                )
+            )
         for column, picture in enumerate(pictures):
             grid.picture(row, column, picture)
         cutouts = palette.over_checkerboard(slot_recons[b], masks[b])
@@ -106,8 +125,16 @@ def refinement_strip(history, *, image=None, true_mask=None, scene=0, title=""):
         grid.picture(0, 0, np.asarray(image)[scene])
         if true_mask is not None:
             true = np.asarray(true_mask)[scene]
-            grid.picture(1, 0, palette.render_true_mask(true, object_slots(true, ids[-1], num_slots)))
-            grid.text(grid.x(0) + grid.cell_width / 2, grid.y(2) + 10, "truth", ha="center", size=canvas.SMALL_SIZE)
+            grid.picture(
+                1, 0, palette.render_true_mask(true, object_slots(true, ids[-1], num_slots))
+            )
+            grid.text(
+                grid.x(0) + grid.cell_width / 2,
+                grid.y(2) + 10,
+                "truth",
+                ha="center",
+                size=canvas.SMALL_SIZE,
+            )
     for row, name in enumerate([*names, *(f"mask {k + 1}" for k in range(num_slots))]):
         grid.row_label(row, name)
     for step in range(num_steps):
@@ -139,7 +166,12 @@ def masks_grid(masks, image=None, *, title=""):
     colours = palette.slot_colours(num_slots)
     first = 0 if image is None else 1
     grid = canvas.Grid(
-        num_scenes, first + num_slots, (height, width), title=title, left=78, breaks=(1,) if first else ()
+        num_scenes,
+        first + num_slots,
+        (height, width),
+        title=title,
+        left=78,
+        breaks=(1,) if first else (),
     )
     if image is not None:
         grid.column_label(0, "input")
@@ -178,7 +210,15 @@ def _loss_under_columns(grid, last_row, first, loss):
     top = grid.y(last_row) + grid.cell_height + 30
     axes = grid.axes(left, top, right - left, 84)
     centres = [grid.x(first + r) + grid.cell_width / 2 - left for r in range(len(loss))]
-    axes.plot(centres, loss, "-o", color=palette.SLOT_COLOURS[0], linewidth=1.4, markersize=4, clip_on=False)
+    axes.plot(
+        centres,
+        loss,
+        "-o",
+        color=palette.SLOT_COLOURS[0],
+        linewidth=1.4,
+        markersize=4,
+        clip_on=False,
+    )
     spread = np.ptp(loss[np.isfinite(loss)]) if np.isfinite(loss).any() else 0.0
     for x, value in zip(centres, loss, strict=True):
         if np.isfinite(value):
@@ -199,7 +239,9 @@ def _note(scores, index):
     lines = []
     for name, values in (scores or {}).items():
         value = float(np.asarray(values)[index])
-        lines.append(f"{name} {'–' if np.isnan(value) else format(value, '.3g' if abs(value) < 0.01 else '.3f')}")
+        lines.append(
+            f"{name} {'–' if np.isnan(value) else format(value, '.3g' if abs(value) < 0.01 else '.3f')}"
+        )
     return "\n".join(lines)
 
 
@@ -214,5 +256,7 @@ def _check(image, recon, masks, slot_recons):
     for name, array, last in (("masks", masks, 1), ("slot_recons", slot_recons, channels)):
         expected = (num_scenes, num_slots, height, width, last)
         if array.shape != expected:
-            raise UserError(f"`{name}` must have shape [B, K, H, W, {last}] = {expected}. Received: {array.shape}.")
+            raise UserError(
+                f"`{name}` must have shape [B, K, H, W, {last}] = {expected}. Received: {array.shape}."
+            )
     return num_scenes, num_slots, height, width

@@ -81,25 +81,43 @@ def write_report(
     """
     table = {name: np.asarray(values, np.float64) for name, values in (table or {}).items()}
     order, sorted_by = worst_first(table, sort_by)
-    parts = [f"<h1>{_escape(title)}</h1>", f'<p class="protocol">{_escape(protocol)}</p>' if protocol else ""]
+    parts = [
+        f"<h1>{_escape(title)}</h1>",
+        f'<p class="protocol">{_escape(protocol)}</p>' if protocol else "",
+    ]
     parts += [f'<div class="warning">{_escape(sentence)}</div>' for sentence in warnings]
     parts += [_tiles(summary), "<h2>Scores</h2>", _scores(summary)]
     if sorted_by in table and np.isfinite(table[sorted_by]).any():
-        parts.append(_figure("How the scenes are distributed.", distribution_figure(table[sorted_by], sorted_by)))
+        parts.append(
+            _figure(
+                "How the scenes are distributed.", distribution_figure(table[sorted_by], sorted_by)
+            )
+        )
     if scenes:
         parts.append("<h2>Scenes, worst first</h2>")
-        parts += [_figure(caption, figure) for caption, figure in _scene_figures(scenes, table, order, sorted_by)]
+        parts += [
+            _figure(caption, figure)
+            for caption, figure in _scene_figures(scenes, table, order, sorted_by)
+        ]
     if order.size:
-        parts += [f"<h2>Worst scenes by {_escape(sorted_by)}</h2>", _worst_table(table, order[:MAX_LISTED])]
+        parts += [
+            f"<h2>Worst scenes by {_escape(sorted_by)}</h2>",
+            _worst_table(table, order[:MAX_LISTED]),
+        ]
     if figures:
         parts.append("<h2>Figures</h2>")
         parts += [_figure(caption, figure) for caption, figure in figures]
     if config is not None:
         dump = json.dumps(config, indent=2, sort_keys=False, default=str)
-        parts += ["<h2>Configuration</h2>", f"<details><summary>show</summary><pre>{_escape(dump)}</pre></details>"]
+        parts += [
+            "<h2>Configuration</h2>",
+            f"<details><summary>show</summary><pre>{_escape(dump)}</pre></details>",
+        ]
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_escape(title)}</title>'
-        f"<style>{_STYLE}</style></head>\n<body>\n" + "\n".join(filter(None, parts)) + "\n</body></html>\n"
+        f"<style>{_STYLE}</style></head>\n<body>\n"
+        + "\n".join(filter(None, parts))
+        + "\n</body></html>\n"
     )
     path = pathlib.Path(path)
     files.write_text(path, page)
@@ -139,9 +157,20 @@ def distribution_figure(values, name):
     values = values[np.isfinite(values)]
     figure = canvas.new_figure(900, 330)
     axes = figure.add_axes((0.08, 0.20, 0.89, 0.70))
-    axes.hist(values, bins=min(40, max(10, len(values) // 8)), color=palette.SLOT_COLOURS[0], edgecolor="white", lw=0.5)
+    axes.hist(
+        values,
+        bins=min(40, max(10, len(values) // 8)),
+        color=palette.SLOT_COLOURS[0],
+        edgecolor="white",
+        lw=0.5,
+    )
     axes.axvline(values.mean(), color=palette.SLOT_COLOURS[5], linewidth=1.6)
-    axes.set_title(f"mean {values.mean():.4g}", loc="right", fontsize=canvas.LABEL_SIZE, color=palette.SLOT_COLOURS[5])
+    axes.set_title(
+        f"mean {values.mean():.4g}",
+        loc="right",
+        fontsize=canvas.LABEL_SIZE,
+        color=palette.SLOT_COLOURS[5],
+    )
     axes.set_xlabel(name, fontsize=canvas.LABEL_SIZE, color=canvas.INK)
     axes.set_ylabel("scenes", fontsize=canvas.LABEL_SIZE, color=canvas.INK)
     axes.tick_params(labelsize=canvas.SMALL_SIZE, colors=canvas.SOFT_INK, length=3, width=0.6)
@@ -155,7 +184,9 @@ def _scene_figures(scenes, table, order, sorted_by):
     image = np.asarray(scenes["image"])
     index = np.asarray(scenes.get("index", np.arange(len(image))))
     if index.shape != (len(image),):
-        raise UserError(f"`scenes['index']` must have shape [{len(image)}]. Received: {index.shape}.")
+        raise UserError(
+            f"`scenes['index']` must have shape [{len(image)}]. Received: {index.shape}."
+        )
     rank = {row: place for place, row in enumerate(order)}
     drawn = sorted(range(len(index)), key=lambda b: rank.get(index[b], len(rank)))
     for start in range(0, len(drawn), SCENES_PER_FIGURE):
@@ -166,19 +197,30 @@ def _scene_figures(scenes, table, order, sorted_by):
             if scenes.get(name) is not None
         }
         rows = index[chosen]
-        scores = {name: table[name][rows] for name in dict.fromkeys([sorted_by, "mse"]) if name in table}
-        figure = panels.decomposition_figure(**arrays, scores=scores, scene_names=[f"scene {row}" for row in rows])
+        scores = {
+            name: table[name][rows] for name in dict.fromkeys([sorted_by, "mse"]) if name in table
+        }
+        figure = panels.decomposition_figure(
+            **arrays, scores=scores, scene_names=[f"scene {row}" for row in rows]
+        )
         yield f"Scenes {', '.join(map(str, rows))}.", figure
 
 
 def _tiles(summary):
     tiles = [name for name in TILES if name in summary]
-    cells = "".join(f'<div class="tile"><b>{_number(summary[n])}</b><span>{_escape(n)}</span></div>' for n in tiles)
+    cells = "".join(
+        f'<div class="tile"><b>{_number(summary[n])}</b><span>{_escape(n)}</span></div>'
+        for n in tiles
+    )
     return f'<div class="tiles">{cells}</div>' if tiles else ""
 
 
 def _scores(summary):
-    names = [n for n in summary if not n.endswith(("_std", "_low", "_high")) and not n.startswith("undefined_")]
+    names = [
+        n
+        for n in summary
+        if not n.endswith(("_std", "_low", "_high")) and not n.startswith("undefined_")
+    ]
     rows = []
     for name in names:
         ends = [_number(summary[name + end]) for end in ("_low", "_high") if name + end in summary]
@@ -196,7 +238,9 @@ def _worst_table(table, order):
 
 def _html_table(head, rows):
     head = "".join(f"<th>{_escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{_escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{_escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 

@@ -21,9 +21,13 @@ def samples_figure(recon, *, columns=8, title=""):
     """
     recon = np.asarray(recon)
     if recon.ndim != 4 or not len(recon):
-        raise UserError(f"`recon` must have shape [n, H, W, C] with n at least 1. Received: {recon.shape}.")
+        raise UserError(
+            f"`recon` must have shape [n, H, W, C] with n at least 1. Received: {recon.shape}."
+        )
     columns = min(columns, len(recon))
-    grid = canvas.Grid(math.ceil(len(recon) / columns), columns, recon.shape[1:3], title=title, header=0)
+    grid = canvas.Grid(
+        math.ceil(len(recon) / columns), columns, recon.shape[1:3], title=title, header=0
+    )
     for i, picture in enumerate(recon):
         grid.picture(i // columns, i % columns, picture)
     return grid.figure

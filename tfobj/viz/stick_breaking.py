@@ -5,7 +5,12 @@ import numpy as np
 from tfobj.errors import UserError
 from tfobj.viz import canvas, palette
 
-ROWS = (("scope", "left before the step"), ("mask", "taken from it"), ("component", "before masking"), ("masked", "component by mask"))
+ROWS = (
+    ("scope", "left before the step"),
+    ("mask", "taken from it"),
+    ("component", "before masking"),
+    ("masked", "component by mask"),
+)
 
 
 def stick_breaking_figure(image, scopes, masks, slot_recons, *, title=""):
@@ -29,14 +34,27 @@ def stick_breaking_figure(image, scopes, masks, slot_recons, *, title=""):
     image, scopes, masks, slot_recons = map(np.asarray, (image, scopes, masks, slot_recons))
     num_scenes, height, width, channels = image.shape
     num_slots = slot_recons.shape[1]
-    for name, array, last in (("scopes", scopes, 1), ("masks", masks, 1), ("slot_recons", slot_recons, channels)):
+    for name, array, last in (
+        ("scopes", scopes, 1),
+        ("masks", masks, 1),
+        ("slot_recons", slot_recons, channels),
+    ):
         expected = (num_scenes, num_slots, height, width, last)
         if array.shape != expected:
-            raise UserError(f"`{name}` must have shape [B, K, H, W, {last}] = {expected}. Received: {array.shape}.")
+            raise UserError(
+                f"`{name}` must have shape [B, K, H, W, {last}] = {expected}. Received: {array.shape}."
+            )
     colours = palette.slot_colours(num_slots)
     rows = len(ROWS)
-    grid = canvas.Grid(num_scenes * rows, 1 + num_slots, (height, width), title=title, left=158, breaks=(1,),
-                       row_breaks=range(rows, num_scenes * rows, rows))
+    grid = canvas.Grid(
+        num_scenes * rows,
+        1 + num_slots,
+        (height, width),
+        title=title,
+        left=158,
+        breaks=(1,),
+        row_breaks=range(rows, num_scenes * rows, rows),
+    )
     grid.column_label(0, "input, sum")
     for k in range(num_slots):
         grid.column_label(1 + k, f"slot {k + 1}", colour=colours[k])
@@ -48,6 +66,8 @@ def stick_breaking_figure(image, scopes, masks, slot_recons, *, title=""):
         grid.picture(first + rows - 1, 0, np.sum(masks[b] * slot_recons[b], axis=0))
         cutouts = palette.over_checkerboard(slot_recons[b], masks[b])
         for k in range(num_slots):
-            for row, picture in enumerate((scopes[b, k], masks[b, k] * colours[k], slot_recons[b, k], cutouts[k])):
+            for row, picture in enumerate(
+                (scopes[b, k], masks[b, k] * colours[k], slot_recons[b, k], cutouts[k])
+            ):
                 grid.picture(first + row, 1 + k, picture)
     return grid.figure

@@ -25,18 +25,35 @@ def truth_figure(image, mask=None, amodal_masks=None, *, columns=6, title=""):
     """
     image = np.asarray(image)
     if image.ndim != 4 or not len(image):
-        raise UserError(f"`image` must have shape [n, H, W, C] with n at least 1. Received: {image.shape}.")
-    for name, values, wanted in (("mask", mask, image.shape[:3]), ("amodal_masks", amodal_masks, (len(image), None, *image.shape[1:3]))):
-        if values is not None and any(w not in (None, got) for w, got in zip(wanted, np.shape(values), strict=True)):
+        raise UserError(
+            f"`image` must have shape [n, H, W, C] with n at least 1. Received: {image.shape}."
+        )
+    for name, values, wanted in (
+        ("mask", mask, image.shape[:3]),
+        ("amodal_masks", amodal_masks, (len(image), None, *image.shape[1:3])),
+    ):
+        if values is not None and any(
+            w not in (None, got) for w, got in zip(wanted, np.shape(values), strict=True)
+        ):
             raise UserError(f"`{name}` must have shape {wanted}. Received: {np.shape(values)}.")
     columns, each = min(columns, len(image)), 1 if mask is None else 2
-    grid = canvas.Grid(each * -(-len(image) // columns), columns, image.shape[1:3], title=title, header=0,
-                       row_breaks=range(each, each * len(image), each))
+    grid = canvas.Grid(
+        each * -(-len(image) // columns),
+        columns,
+        image.shape[1:3],
+        title=title,
+        header=0,
+        row_breaks=range(each, each * len(image), each),
+    )
     for i, picture in enumerate(image):
         row, column = each * (i // columns), i % columns
         grid.picture(row, column, picture)
         if mask is not None:
             grid.picture(row + 1, column, palette.render_true_mask(mask[i]))
             for entity in range(1, 0 if amodal_masks is None else len(amodal_masks[i])):
-                outline(grid.figure.axes[-1], amodal_masks[i][entity] > 0, palette.slot_colours(entity + 1)[entity])
+                outline(
+                    grid.figure.axes[-1],
+                    amodal_masks[i][entity] > 0,
+                    palette.slot_colours(entity + 1)[entity],
+                )
     return grid.figure

@@ -56,7 +56,10 @@ def overlay(image, ids, *, num_slots=None, scale=1):
     edge = np.zeros(large.shape, bool)
     for axis in (-2, -1):
         for step in range(1, min(LINE, max(scale // 2, 1)) + 1):
-            here, there = ((slice(None),) * (large.ndim + axis) + (part,) for part in (slice(step, None), slice(None, -step)))
+            here, there = (
+                (slice(None),) * (large.ndim + axis) + (part,)
+                for part in (slice(step, None), slice(None, -step))
+            )
             differs = large[here] != large[there]
             edge[here] |= differs
             edge[there] |= differs
@@ -68,7 +71,9 @@ def enlarge(picture, scale):
     return np.repeat(np.repeat(picture, scale, axis=-3), scale, axis=-2)
 
 
-def filmstrip_figure(image, recon, masks, slot_recons=None, true_mask=None, scores=None, *, every=None, title=""):
+def filmstrip_figure(
+    image, recon, masks, slot_recons=None, true_mask=None, scores=None, *, every=None, title=""
+):
     """One clip as a strip: frames side by side, below each its reconstruction, segmentation, truth, and what every slot holds.
 
     Args:
@@ -99,14 +104,25 @@ def filmstrip_figure(image, recon, masks, slot_recons=None, true_mask=None, scor
         grid.column_label(column, f"frame {t + 1}")
     for k in slots:
         grid.row_label(len(rows) + k, f"slot {k + 1}")
-        _bar(grid, grid.x(0) - 9, grid.y(len(rows) + k), 4, grid.cell_height, palette.slot_colours(k + 1)[k])
+        _bar(
+            grid,
+            grid.x(0) - 9,
+            grid.y(len(rows) + k),
+            4,
+            grid.cell_height,
+            palette.slot_colours(k + 1)[k],
+        )
     for column, t in enumerate(columns if slots else ()):
-        for k, cutout in enumerate(palette.over_checkerboard(np.asarray(slot_recons)[t], np.asarray(masks)[t])):
+        for k, cutout in enumerate(
+            palette.over_checkerboard(np.asarray(slot_recons)[t], np.asarray(masks)[t])
+        ):
             grid.picture(len(rows) + k, column, cutout)
     return grid.figure
 
 
-def prediction_figure(image, recon, masks, true_mask=None, scores=None, *, num_observed, frames=None, title=""):
+def prediction_figure(
+    image, recon, masks, true_mask=None, scores=None, *, num_observed, frames=None, title=""
+):
     """A clip whose end the model predicted: what happened above what the model says, the border between seen and unseen marked.
 
     Args:
@@ -126,32 +142,63 @@ def prediction_figure(image, recon, masks, true_mask=None, scores=None, *, num_o
     Raises:
       UserError: shapes that do not fit each other, or `num_observed` leaves nothing.
     """
-    rows = _rows(image, recon, masks, true_mask, recon, names=("truth", "model", "segmentation", "true segments"))
+    rows = _rows(
+        image,
+        recon,
+        masks,
+        true_mask,
+        recon,
+        names=("truth", "model", "segmentation", "true segments"),
+    )
     num_frames = len(image)
     _check_observed(num_observed, num_frames)
     if frames is None:
-        ahead = np.unique(np.linspace(num_observed, num_frames - 1, min(6, num_frames - num_observed)).round().astype(int))
+        ahead = np.unique(
+            np.linspace(num_observed, num_frames - 1, min(6, num_frames - num_observed))
+            .round()
+            .astype(int)
+        )
         step = int(np.diff(ahead).min()) if len(ahead) > 1 else 1
         frames = [*range(num_observed - 1, -1, -step)[:4][::-1], *ahead.tolist()]
-    if not len(frames) or min(frames) < 0 or max(frames) >= num_frames or (np.diff(frames) <= 0).any():
-        raise UserError(f"`frames` must be ascending indices of the {num_frames} frames. Received: {list(frames)}.")
+    if (
+        not len(frames)
+        or min(frames) < 0
+        or max(frames) >= num_frames
+        or (np.diff(frames) <= 0).any()
+    ):
+        raise UserError(
+            f"`frames` must be ascending indices of the {num_frames} frames. Received: {list(frames)}."
+        )
     first = int(np.searchsorted(frames, num_observed))
     border = 0 < first < len(frames)
     grid = _strip(rows, frames, title, scores, header=74, breaks=(first,) if border else ())
     for column, t in enumerate(frames):
-        grid.column_label(column, f"frame {t + 1}" if t < num_observed else f"frame {t + 1} (+{t + 1 - num_observed})")
-    for name, colour, start, stop in (("observed", canvas.INK, 0, first), ("predicted", PREDICTED, first, len(frames))):
+        grid.column_label(
+            column,
+            f"frame {t + 1}" if t < num_observed else f"frame {t + 1} (+{t + 1 - num_observed})",
+        )
+    for name, colour, start, stop in (
+        ("observed", canvas.INK, 0, first),
+        ("predicted", PREDICTED, first, len(frames)),
+    ):
         if start < stop:
             left, right = grid.x(start), grid.x(stop - 1) + grid.cell_width
-            grid.text((left + right) / 2, grid.y(0) - 58, name, ha="center", weight="bold", colour=colour)
+            grid.text(
+                (left + right) / 2, grid.y(0) - 58, name, ha="center", weight="bold", colour=colour
+            )
             _bar(grid, left, grid.y(0) - 42, right - left, 3, colour)
     if border:
-        middle, bottom = (grid.x(first - 1) + grid.cell_width + grid.x(first)) / 2, grid.y(len(rows) - 1) + grid.cell_height
+        middle, bottom = (
+            (grid.x(first - 1) + grid.cell_width + grid.x(first)) / 2,
+            grid.y(len(rows) - 1) + grid.cell_height,
+        )
         _bar(grid, middle - 1, grid.y(0) - 66, 2, bottom - grid.y(0) + 66, PREDICTED)
     return grid.figure
 
 
-def animation_frames(image, recon, masks, slot_recons=None, true_mask=None, *, num_observed=None, title=""):
+def animation_frames(
+    image, recon, masks, slot_recons=None, true_mask=None, *, num_observed=None, title=""
+):
     """A clip as pictures of a film: input, reconstruction, segmentation and truth above the slots, with a line that shows the time.
 
     Args:
@@ -170,38 +217,70 @@ def animation_frames(image, recon, masks, slot_recons=None, true_mask=None, *, n
     num_frames, num_slots, height, width = np.shape(masks)[:4]
     if num_observed is not None:
         _check_observed(num_observed, num_frames)
-        heads = [("model" if name == "reconstruction" else name, pictures) for name, pictures in heads]
+        heads = [
+            ("model" if name == "reconstruction" else name, pictures) for name, pictures in heads
+        ]
     cells = [(name, None, pictures) for name, pictures in heads]
     if slot_recons is not None:
         cutouts = palette.over_checkerboard(slot_recons, masks)
-        cells += [(f"slot {k + 1}", colour, cutouts[:, k]) for k, colour in enumerate(palette.slot_colours(num_slots))]
+        cells += [
+            (f"slot {k + 1}", colour, cutouts[:, k])
+            for k, colour in enumerate(palette.slot_colours(num_slots))
+        ]
     columns = len(heads)
     rows = -(-len(cells) // columns)
-    grid = canvas.Grid(rows, columns, (height, width), title=title, bottom=50, row_breaks=[*range(1, rows)] * 2)
+    grid = canvas.Grid(
+        rows, columns, (height, width), title=title, bottom=50, row_breaks=[*range(1, rows)] * 2
+    )
     places = [(grid.x(i % columns), grid.y(i // columns)) for i in range(len(cells))]
     for (x, y), (name, colour, _) in zip(places, cells, strict=True):
         grid.text(x + grid.cell_width / 2, y - 20, name, ha="center")
         if colour is not None:
             _bar(grid, x, y - 9, grid.cell_width, 4, colour)
-    left, right, line = grid.x(0), grid.x(columns - 1) + grid.cell_width, grid.y(rows - 1) + grid.cell_height + 26
+    left, right, line = (
+        grid.x(0),
+        grid.x(columns - 1) + grid.cell_width,
+        grid.y(rows - 1) + grid.cell_height + 26,
+    )
     seen = num_frames if num_observed is None else num_observed
     border = left + (right - left) * seen / num_frames
     _bar(grid, left, line - 2, right - left, 4, GREY)
     grid.text(left, line + 22, "frame 1", size=canvas.SMALL_SIZE, colour=canvas.SOFT_INK)
-    grid.text(right, line + 22, f"frame {num_frames}", ha="right", size=canvas.SMALL_SIZE, colour=canvas.SOFT_INK)
+    grid.text(
+        right,
+        line + 22,
+        f"frame {num_frames}",
+        ha="right",
+        size=canvas.SMALL_SIZE,
+        colour=canvas.SOFT_INK,
+    )
     if seen < num_frames:
         _bar(grid, border, line - 2, right - border, 4, PREDICTED)
-        grid.text((border + right) / 2, line + 22, "predicted", ha="center", size=canvas.SMALL_SIZE, weight="bold", colour=PREDICTED)
+        grid.text(
+            (border + right) / 2,
+            line + 22,
+            "predicted",
+            ha="center",
+            size=canvas.SMALL_SIZE,
+            weight="bold",
+            colour=PREDICTED,
+        )
     still = canvas.figure_to_array(grid.figure)
     film = np.repeat(still[None], num_frames, axis=0)
     for (x, y), (name, _, pictures) in zip(places, cells, strict=True):
         film[:, y - 1 : y + grid.cell_height + 1, x - 1 : x + grid.cell_width + 1] = _bytes(GREY)
         if name in ("model", "segmentation"):
-            film[seen:, y - 3 : y + grid.cell_height + 3, x - 3 : x + grid.cell_width + 3] = _bytes(PREDICTED)
-        film[:, y : y + grid.cell_height, x : x + grid.cell_width] = _fit(pictures, (grid.cell_height, grid.cell_width))
+            film[seen:, y - 3 : y + grid.cell_height + 3, x - 3 : x + grid.cell_width + 3] = _bytes(
+                PREDICTED
+            )
+        film[:, y : y + grid.cell_height, x : x + grid.cell_width] = _fit(
+            pictures, (grid.cell_height, grid.cell_width)
+        )
     for t in range(num_frames):
         now = round(left + (right - left) * (t + 0.5) / num_frames)
-        film[t, line - 8 : line + 8, now - 3 : now + 3] = _bytes(PREDICTED if t >= seen else palette.BACKGROUND)
+        film[t, line - 8 : line + 8, now - 3 : now + 3] = _bytes(
+            PREDICTED if t >= seen else palette.BACKGROUND
+        )
     return film
 
 
@@ -223,7 +302,9 @@ def save_animation(frames, path, *, frame_rate=10.0):
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f"`path` must end in {', '.join(SUFFIXES)}. Received: {path}.")
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not len(frames):
-        raise UserError(f"`frames` must be uint8 [T, H, W, 3] with T at least 1. Received: {frames.dtype} {frames.shape}.")
+        raise UserError(
+            f"`frames` must be uint8 [T, H, W, 3] with T at least 1. Received: {frames.dtype} {frames.shape}."
+        )
     if not frame_rate > 0:
         raise UserError(f"`frame_rate` must be positive. Received: {frame_rate}.")
     if path.suffix.lower() == ".gif":
@@ -239,41 +320,67 @@ def _write_gif(frames, path, frame_rate):
     from PIL import Image
 
     sample = frames[np.linspace(0, len(frames) - 1, min(len(frames), 8)).round().astype(int)]
-    sample = sample[:, ::5, ::5] if min(sample.shape[1:3]) > 256 else sample  # 0.5 s instead of 4 s, the error is the same
-    colours = Image.fromarray(np.concatenate(sample)).quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=1)
+    sample = (
+        sample[:, ::5, ::5] if min(sample.shape[1:3]) > 256 else sample
+    )  # 0.5 s instead of 4 s, the error is the same
+    colours = Image.fromarray(np.concatenate(sample)).quantize(
+        256, method=Image.Quantize.MAXCOVERAGE, kmeans=1
+    )
     # Dither would flicker from frame to frame, and double the file.
-    first, *others = (Image.fromarray(frame).quantize(palette=colours, dither=Image.Dither.NONE) for frame in frames)
+    first, *others = (
+        Image.fromarray(frame).quantize(palette=colours, dither=Image.Dither.NONE)
+        for frame in frames
+    )
     duration = 10 * max(2, round(100 / frame_rate))
     first.save(path, format="GIF", save_all=True, append_images=others, duration=duration, loop=0)
 
 
-def _rows(image, recon, masks, true_mask, below, names=("input", "reconstruction", "segmentation", "truth")):
+def _rows(
+    image,
+    recon,
+    masks,
+    true_mask,
+    below,
+    names=("input", "reconstruction", "segmentation", "truth"),
+):
     """Returns [(name, pictures [T, H', W', C])] of what a clip is shown as; segmentations lie over the pictures `below`."""
     image, recon, masks = map(np.asarray, (image, recon, masks))
     if image.ndim != 4 or recon.shape != image.shape or not len(image):
-        raise UserError(f"`image` and `recon` must have one shape [T, H, W, C], one clip. Received: {image.shape} and {recon.shape}.")
+        raise UserError(
+            f"`image` and `recon` must have one shape [T, H, W, C], one clip. Received: {image.shape} and {recon.shape}."
+        )
     if masks.ndim != 5 or masks.shape != (len(image), masks.shape[1], *image.shape[1:3], 1):
-        raise UserError(f"`masks` must have shape [T, K, H, W, 1] of `image`, {image.shape}. Received: {masks.shape}.")
+        raise UserError(
+            f"`masks` must have shape [T, K, H, W, 1] of `image`, {image.shape}. Received: {masks.shape}."
+        )
     if true_mask is not None and np.shape(true_mask) != image.shape[:3]:
-        raise UserError(f"`true_mask` must have shape {image.shape[:3]}. Received: {np.shape(true_mask)}.")
+        raise UserError(
+            f"`true_mask` must have shape {image.shape[:3]}. Received: {np.shape(true_mask)}."
+        )
     ids, num_slots = clustering.segment_ids(masks), masks.shape[1]
     scale = max(1, canvas.cell_size(*image.shape[1:3])[0] // image.shape[1])
     rows = [image, recon, overlay(below, ids, num_slots=num_slots, scale=scale)]
     if true_mask is not None:
         true_mask = np.asarray(true_mask)
-        rows.append(palette.render_true_mask(true_mask, panels.object_slots(true_mask, ids, num_slots)))
+        rows.append(
+            palette.render_true_mask(true_mask, panels.object_slots(true_mask, ids, num_slots))
+        )
     return list(zip(names, rows, strict=False))
 
 
 def _check_slots(slot_recons, masks, image):
     expected = (*np.shape(masks)[:4], np.shape(image)[-1])
     if slot_recons is not None and np.shape(slot_recons) != expected:
-        raise UserError(f"`slot_recons` must have shape [T, K, H, W, C] = {expected}. Received: {np.shape(slot_recons)}.")
+        raise UserError(
+            f"`slot_recons` must have shape [T, K, H, W, C] = {expected}. Received: {np.shape(slot_recons)}."
+        )
 
 
 def _check_observed(num_observed, num_frames):
     if not 1 <= num_observed < num_frames:
-        raise UserError(f"`num_observed` must be at least 1 and less than the {num_frames} frames. Received: {num_observed}.")
+        raise UserError(
+            f"`num_observed` must be at least 1 and less than the {num_frames} frames. Received: {num_observed}."
+        )
 
 
 def _strip(rows, frames, title, scores, *, num_slots=0, header=34, breaks=()):
@@ -281,10 +388,21 @@ def _strip(rows, frames, title, scores, *, num_slots=0, header=34, breaks=()):
     scores = {name: np.asarray(values, np.float64) for name, values in (scores or {}).items()}
     for name, values in scores.items():
         if values.shape != (len(rows[0][1]),):
-            raise UserError(f"`scores[{name!r}]` must have one number per frame, {len(rows[0][1])}. Received: shape {values.shape}.")
+            raise UserError(
+                f"`scores[{name!r}]` must have one number per frame, {len(rows[0][1])}. Received: shape {values.shape}."
+            )
     size = rows[0][1].shape[1:3]
-    grid = canvas.Grid(len(rows) + num_slots, len(frames), size, title=title, left=150, header=header, breaks=breaks,
-                       bottom=24 * len(scores) + (12 if scores else 0), row_breaks=(len(rows),) if num_slots else ())
+    grid = canvas.Grid(
+        len(rows) + num_slots,
+        len(frames),
+        size,
+        title=title,
+        left=150,
+        header=header,
+        breaks=breaks,
+        bottom=24 * len(scores) + (12 if scores else 0),
+        row_breaks=(len(rows),) if num_slots else (),
+    )
     for row, (name, pictures) in enumerate(rows):
         grid.row_label(row, name)
         for column, t in enumerate(frames):
@@ -316,7 +434,12 @@ def _fit(pictures, size):
         return enlarge(large, size[0] // large.shape[1])
     from PIL import Image
 
-    return np.stack([np.asarray(Image.fromarray(frame).resize(size[::-1], Image.Resampling.BOX)) for frame in large])
+    return np.stack(
+        [
+            np.asarray(Image.fromarray(frame).resize(size[::-1], Image.Resampling.BOX))
+            for frame in large
+        ]
+    )
 
 
 def _bytes(colours):

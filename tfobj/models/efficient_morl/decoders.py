@@ -6,11 +6,26 @@ from tfobj.nn.broadcast_decoder import BroadcastDecoder
 
 LAYERS = {
     # On a grid of H + 10.
-    "iodine": {"channels": (64, 64, 64, 64), "kernel_sizes": 3, "padding": "valid", "activation": "elu"},
+    "iodine": {
+        "channels": (64, 64, 64, 64),
+        "kernel_sizes": 3,
+        "padding": "valid",
+        "activation": "elu",
+    },
     # On a grid of H + 6: one zero on each side.
-    "small": {"channels": (32, 32, 32), "kernel_sizes": (5, 5, 5, 3), "padding": 1, "activation": "relu"},
+    "small": {
+        "channels": (32, 32, 32),
+        "kernel_sizes": (5, 5, 5, 3),
+        "padding": 1,
+        "activation": "relu",
+    },
     # From a grid of H / 16, with transposed convolutions: half the memory.
-    "big": {"channels": (64, 64, 64, 64, 64), "kernel_sizes": (5, 5, 5, 5, 5, 3), "strides": (2, 2, 2, 2, 1, 1), "activation": "relu"},
+    "big": {
+        "channels": (64, 64, 64, 64, 64),
+        "kernel_sizes": (5, 5, 5, 5, 5, 3),
+        "strides": (2, 2, 2, 2, 1, 1),
+        "activation": "relu",
+    },
 }
 
 
@@ -25,9 +40,21 @@ def make_decoder(config, name):
     del layers["channels"]
     grid_size = None
     if config.decoder == "big":
-        require(not any(side % 16 for side in config.image_size), "model.image_size",
-                'sides of 16, 32, 48, 64, ... pixels for model.decoder="big", which doubles its grid four times', config.image_size)
+        require(
+            not any(side % 16 for side in config.image_size),
+            "model.image_size",
+            'sides of 16, 32, 48, 64, ... pixels for model.decoder="big", which doubles its grid four times',
+            config.image_size,
+        )
         grid_size = tuple(side // 16 for side in config.image_size)
-    return BroadcastDecoder(config.image_size, (*channels, config.channels + 1), grid_size=grid_size, positions="add",
-                            pixel_shuffle=config.decoder_pixel_shuffle, coarse_channels=int(config.decoder_coarse_masks),
-                            initializer=xavier_normal(config.initial_gain), name=name, **layers)
+    return BroadcastDecoder(
+        config.image_size,
+        (*channels, config.channels + 1),
+        grid_size=grid_size,
+        positions="add",
+        pixel_shuffle=config.decoder_pixel_shuffle,
+        coarse_channels=int(config.decoder_coarse_masks),
+        initializer=xavier_normal(config.initial_gain),
+        name=name,
+        **layers,
+    )

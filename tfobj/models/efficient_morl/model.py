@@ -32,10 +32,26 @@ import tensorflow_probability as tfp
 from tfobj import execution
 from tfobj.config import require
 from tfobj.distributions.spatial_mixture import SpatialMixture
-from tfobj.inference.geco import EASY_ERROR, HALF_LOG_2_PI, ErrorMultiplier, gaussian_floor, mean_squared_error_at
+from tfobj.inference.geco import (
+    EASY_ERROR,
+    HALF_LOG_2_PI,
+    ErrorMultiplier,
+    gaussian_floor,
+    mean_squared_error_at,
+)
 from tfobj.inference.schedules import check_schedule
 from tfobj.inference.score import decode_and_score
-from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, Stage, batch_and_slots, batch_size, compose, fold_slots, unfold_slots
+from tfobj.models.base import (
+    DecodedScene,
+    SceneConfig,
+    SceneModel,
+    Stage,
+    batch_and_slots,
+    batch_size,
+    compose,
+    fold_slots,
+    unfold_slots,
+)
 from tfobj.models.efficient_morl.bottom_up import StochasticLayer, TokenEncoder
 from tfobj.models.efficient_morl.decoders import make_decoder
 from tfobj.models.efficient_morl.priors import LayerPriors, draw, gaussian
@@ -113,11 +129,17 @@ class EfficientMORLConfig(SceneConfig):
             require(getattr(self, name) >= 1, f"model.{name}", "at least 1", getattr(self, name))
         for name in ("likelihood_scale", "initial_gain", "geco_acceleration"):
             require(getattr(self, name) > 0, f"model.{name}", "positive", getattr(self, name))
-        require(self.geco_warm_steps >= 0, "model.geco_warm_steps", "at least 0", self.geco_warm_steps)
+        require(
+            self.geco_warm_steps >= 0, "model.geco_warm_steps", "at least 0", self.geco_warm_steps
+        )
         floor = gaussian_floor(self.likelihood_scale, with_constant=False)
-        require(self.geco_target is None or floor - FURTHEST_BELOW <= self.geco_target < math.inf, "model.geco_target",
-                f"finite and within reach, at least {floor - FURTHEST_BELOW:.4g} (a perfect reconstruction at likelihood_scale = "
-                f"{self.likelihood_scale:g} has {floor:.4g}), or none", self.geco_target)
+        require(
+            self.geco_target is None or floor - FURTHEST_BELOW <= self.geco_target < math.inf,
+            "model.geco_target",
+            f"finite and within reach, at least {floor - FURTHEST_BELOW:.4g} (a perfect reconstruction at likelihood_scale = "
+            f"{self.likelihood_scale:g} has {floor:.4g}), or none",
+            self.geco_target,
+        )
 
     def warnings(self):
         if self.geco_target is None:
@@ -125,13 +147,21 @@ class EfficientMORLConfig(SceneConfig):
         floor = gaussian_floor(self.likelihood_scale, with_constant=False)
         error = mean_squared_error_at(self.geco_target, self.likelihood_scale, with_constant=False)
         if error > EASY_ERROR:
-            return [(f"model.geco_target={self.geco_target:g} asks for a mean squared error of {error:.2g} only: a picture of one colour may do. "
-                     f"A perfect reconstruction has {floor:.4g}.")]
+            return [
+                (
+                    f"model.geco_target={self.geco_target:g} asks for a mean squared error of {error:.2g} only: a picture of one colour may do. "
+                    f"A perfect reconstruction has {floor:.4g}."
+                )
+            ]
         if error >= 0.0:
             return []
-        return [(f"model.geco_target={self.geco_target:g} is below the least negative log likelihood of a perfect reconstruction, "
-                 f"ln {self.likelihood_scale:g} = {floor:.4g}: the weight of the likelihood will grow for as long as the run lasts "
-                 "(the published Tetrominoes run is like that).")]
+        return [
+            (
+                f"model.geco_target={self.geco_target:g} is below the least negative log likelihood of a perfect reconstruction, "
+                f"ln {self.likelihood_scale:g} = {floor:.4g}: the weight of the likelihood will grow for as long as the run lasts "
+                "(the published Tetrominoes run is like that)."
+            )
+        ]
 
 
 class Evidence(NamedTuple):
@@ -159,13 +189,21 @@ class EfficientMORL(SceneModel):
         super().__init__(config, **kwargs)
         self.tokens = TokenEncoder(config, name="tokens")
         self.layer = StochasticLayer(config, name="layer")
-        self.priors = LayerPriors(config.prior, config.num_layers, config.latent_size, config.initial_gain, name="priors")
+        self.priors = LayerPriors(
+            config.prior, config.num_layers, config.latent_size, config.initial_gain, name="priors"
+        )
         self.decoder = make_decoder(config, name="decoder")
-        self.refinement = LatentRefinement(config.latent_size, config.initial_gain, name="refinement")
+        self.refinement = LatentRefinement(
+            config.latent_size, config.initial_gain, name="refinement"
+        )
         self.geco = None
         if config.geco_target is not None:
-            self.geco = ErrorMultiplier(config.geco_target * math.prod(config.image_size) * config.channels,
-                                        acceleration=config.geco_acceleration, warm_steps=config.geco_warm_steps, name="geco")
+            self.geco = ErrorMultiplier(
+                config.geco_target * math.prod(config.image_size) * config.channels,
+                acceleration=config.geco_acceleration,
+                warm_steps=config.geco_warm_steps,
+                name="geco",
+            )
         self._read = execution.island(self.read)
         self.build()
 
@@ -176,12 +214,21 @@ class EfficientMORL(SceneModel):
             part.build(None)
         self.decoder.build((None, config.latent_size))
         shape = (config.latent_size,)
-        self.initial_loc = self.add_weight(name="initial_loc", shape=shape, initializer="zeros", autocast=False)
-        self.initial_raw = self.add_weight(name="initial_raw", shape=shape, initializer="ones", autocast=False)
+        self.initial_loc = self.add_weight(
+            name="initial_loc", shape=shape, initializer="zeros", autocast=False
+        )
+        self.initial_raw = self.add_weight(
+            name="initial_raw", shape=shape, initializer="ones", autocast=False
+        )
         self.built = True
 
     def stages(self):
-        schedule = check_schedule(self.config.num_steps, self.config.curriculum, "model.curriculum", self.config.minimum_steps)
+        schedule = check_schedule(
+            self.config.num_steps,
+            self.config.curriculum,
+            "model.curriculum",
+            self.config.minimum_steps,
+        )
         return tuple((start, Stage(num_steps)) for start, num_steps in schedule)
 
     def call(self, image, *, num_slots=None, num_steps=None, seed=None, training=False):
@@ -194,10 +241,15 @@ class EfficientMORL(SceneModel):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(posterior)
             latents = draw(posterior, seed, "efficient_morl/posterior", 0)
-            layer_kl, prior = self.priors.divergences([*posteriors[:-1], posterior][:num_layers], seed)
+            layer_kl, prior = self.priors.divergences(
+                [*posteriors[:-1], posterior][:num_layers], seed
+            )
             kl = sum(layer_kl, tf.zeros_like(latents))
         evidence = self.evidence(image, tape, posterior, latents, kl, operators, training)
-        history, kept = [(posterior, evidence)], isinstance(num_steps, int) and not execution.current().rematerialise
+        history, kept = (
+            [(posterior, evidence)],
+            isinstance(num_steps, int) and not execution.current().rematerialise,
+        )
 
         # Stage 2: refinement.
         def refine(i, state, constants):
@@ -210,12 +262,31 @@ class EfficientMORL(SceneModel):
                 kl = self.priors.divergence(posterior, *prior)
             evidence = self.evidence(image, tape, posterior, latents, kl, operators, training)
             history.append((posterior, evidence))
-            return posterior, memory, weighted_loss + self.loss_weight(i + 1, num_steps) * self.iteration_loss(evidence), *evidence
+            return (
+                posterior,
+                memory,
+                weighted_loss + self.loss_weight(i + 1, num_steps) * self.iteration_loss(evidence),
+                *evidence,
+            )
 
         memory = tf.zeros([batch_size(image) * num_slots, self.config.latent_size])
-        state = (posterior, memory, self.loss_weight(0, num_steps) * self.iteration_loss(evidence), *evidence)
+        state = (
+            posterior,
+            memory,
+            self.loss_weight(0, num_steps) * self.iteration_loss(evidence),
+            *evidence,
+        )
         posterior, _, weighted_loss, *last = iterate(refine, state, num_steps, (prior, operators))
-        return self.outputs(image, posterior, Evidence(*last), weighted_loss, posteriors, layer_kl, attention, history if kept else [])
+        return self.outputs(
+            image,
+            posterior,
+            Evidence(*last),
+            weighted_loss,
+            posteriors,
+            layer_kl,
+            attention,
+            history if kept else [],
+        )
 
     def bottom_up(self, image, num_slots, seed):
         """Stage 1 (Algorithm 1, first loop); without layers, the learned initial normal is the only posterior.
@@ -226,7 +297,11 @@ class EfficientMORL(SceneModel):
         size, batch = self.config.latent_size, batch_size(image)
         keys, values = self.tokens(image)
         initial = tf.concat([self.initial_loc.value, self.initial_raw.value], axis=0)
-        posterior, posteriors, attention = tf.broadcast_to(initial, [batch, num_slots, 2 * size]), [], []
+        posterior, posteriors, attention = (
+            tf.broadcast_to(initial, [batch, num_slots, 2 * size]),
+            [],
+            [],
+        )
         for layer in range(self.config.num_layers):
             latents = draw(posterior, seed, "efficient_morl/layer", layer)
             posterior, weights = self.layer(keys, values, latents, posterior)
@@ -237,10 +312,21 @@ class EfficientMORL(SceneModel):
     def evidence(self, image, tape, posterior, latents, kl, operators, training):
         """Decodes latents [B, K, D] and scores the image; `tape` knows how latents and KL came from `posterior`."""
         decoded, nll, _, latent_gradient = decode_and_score(
-            self.render, lambda decoded: self._read(decoded, image), latents, operators, stopped=training)
+            self.render,
+            lambda decoded: self._read(decoded, image),
+            latents,
+            operators,
+            stopped=training,
+        )
         # The sum over scenes is differentiated: the mean would scale with the batch what the layer norms' epsilon does not.
-        gradient = tape.gradient([latents, kl], posterior, [self.multiplier() * latent_gradient, tf.fill(tf.shape(kl), self.config.kl_weight)])
-        return Evidence(decoded, nll, kl, tf.ensure_shape(tf.stop_gradient(gradient), posterior.shape))
+        gradient = tape.gradient(
+            [latents, kl],
+            posterior,
+            [self.multiplier() * latent_gradient, tf.fill(tf.shape(kl), self.config.kl_weight)],
+        )
+        return Evidence(
+            decoded, nll, kl, tf.ensure_shape(tf.stop_gradient(gradient), posterior.shape)
+        )
 
     def read(self, decoded, image):
         """Returns (nll [B], (), d sum nll / d decoded) of decoder outputs [B, K, H, W, C + 1]."""
@@ -253,16 +339,26 @@ class EfficientMORL(SceneModel):
         """- log p(x | z) [B] in nats, without the 1/2 ln 2 pi of every pixel and channel, as the published GECO targets want it."""
         config, constant = self.config, HALF_LOG_2_PI * math.prod(image.shape[1:])
         if config.likelihood == "gaussian":
-            log_prob = tf.reduce_sum(tfd.Normal(self.scene(decoded).recon, config.likelihood_scale).log_prob(image), axis=[1, 2, 3])
+            log_prob = tf.reduce_sum(
+                tfd.Normal(self.scene(decoded).recon, config.likelihood_scale).log_prob(image),
+                axis=[1, 2, 3],
+            )
         else:
             colours, mask_logits = tf.split(decoded, [config.channels, 1], axis=-1)
-            log_prob = SpatialMixture(tf.sigmoid(colours), mask_logits, config.likelihood_scale, reduce=config.mixture_reduce).log_prob(image)
+            log_prob = SpatialMixture(
+                tf.sigmoid(colours),
+                mask_logits,
+                config.likelihood_scale,
+                reduce=config.mixture_reduce,
+            ).log_prob(image)
         return -(log_prob + constant)
 
     def render(self, latents, operators=None):
         """Latents [B, K, D] -> decoder outputs [B, K, H, W, C + 1]."""
         batch, num_slots = batch_and_slots(latents)
-        return unfold_slots(self.decoder(fold_slots(latents), operators=operators), batch, num_slots)
+        return unfold_slots(
+            self.decoder(fold_slots(latents), operators=operators), batch, num_slots
+        )
 
     def scene(self, decoded):
         """Decoder outputs -> `DecodedScene`."""
@@ -280,7 +376,9 @@ class EfficientMORL(SceneModel):
         weighted_nll = self.multiplier() * evidence.nll
         if self.geco is not None:
             slack = self.multiplier() * self.geco.constraint()
-            weighted_nll += tf.stop_gradient(tf.where(self.geco.is_warm > 0.0, -slack - weighted_nll, 0.0))
+            weighted_nll += tf.stop_gradient(
+                tf.where(self.geco.is_warm > 0.0, -slack - weighted_nll, 0.0)
+            )
         return kl + weighted_nll
 
     def loss_weight(self, i, num_steps):
@@ -291,34 +389,54 @@ class EfficientMORL(SceneModel):
             return (num_steps + 3 - i) / (num_steps + 1)
         return 1.0 if isinstance(i, int) and i == 0 else (num_steps + 1 - i) / (num_steps + 1)
 
-    def outputs(self, image, posterior, evidence, weighted_loss, posteriors, layer_kl, attention, history):
+    def outputs(
+        self, image, posterior, evidence, weighted_loss, posteriors, layer_kl, attention, history
+    ):
         """Collects `SceneOutputs`; `history` is a list of (lambda, `Evidence`), empty where the loop does not keep it."""
         scene, q = self.scene(evidence.decoded), gaussian(posterior)
         kl = tf.reduce_sum(evidence.kl, axis=[1, 2])
-        terms = {"nll": evidence.nll, "kl": kl, "elbo": -(evidence.nll + kl), "weighted_loss": weighted_loss,
-                 "mse": tf.reduce_mean(tf.square(image - scene.recon), axis=[1, 2, 3])}
+        terms = {
+            "nll": evidence.nll,
+            "kl": kl,
+            "elbo": -(evidence.nll + kl),
+            "weighted_loss": weighted_loss,
+            "mse": tf.reduce_mean(tf.square(image - scene.recon), axis=[1, 2, 3]),
+        }
         kept = {}
         if attention:
-            kept["attention"] = tf.stack(attention, axis=1)                       # [B, L, N, K]
+            kept["attention"] = tf.stack(attention, axis=1)  # [B, L, N, K]
         if history:
             scenes = [self.scene(e.decoded) for _, e in history]
             # t = 0 ... L - 1 are the layers, t = L - 1 + i the refinements.
             normals = [gaussian(p) for p in (*posteriors, *(p for p, _ in history[1:]))]
             kept.update(
-                recon=tf.stack([s.recon for s in scenes], axis=1), masks=tf.stack([s.masks for s in scenes], axis=1),
-                loss=tf.stack([e.nll + tf.reduce_sum(e.kl, axis=[1, 2]) for _, e in history], axis=1),
-                posterior_loc=tf.stack([n.loc for n in normals], axis=1), posterior_scale=tf.stack([n.scale for n in normals], axis=1))
+                recon=tf.stack([s.recon for s in scenes], axis=1),
+                masks=tf.stack([s.masks for s in scenes], axis=1),
+                loss=tf.stack(
+                    [e.nll + tf.reduce_sum(e.kl, axis=[1, 2]) for _, e in history], axis=1
+                ),
+                posterior_loc=tf.stack([n.loc for n in normals], axis=1),
+                posterior_scale=tf.stack([n.scale for n in normals], axis=1),
+            )
         layers = [tf.reduce_sum(kl, axis=[1, 2]) for kl in layer_kl]
-        posterior = {"loc": q.loc, "scale": q.scale, "kl": evidence.kl,
-                     "layer_kl": tf.stack(layers, axis=1) if layers else tf.zeros([batch_size(image), 0])}
-        return SceneOutputs(*scene, slots=q.loc, posterior=posterior, loss_terms=terms, history=kept or None)
+        posterior = {
+            "loc": q.loc,
+            "scale": q.scale,
+            "kl": evidence.kl,
+            "layer_kl": tf.stack(layers, axis=1) if layers else tf.zeros([batch_size(image), 0]),
+        }
+        return SceneOutputs(
+            *scene, slots=q.loc, posterior=posterior, loss_terms=terms, history=kept or None
+        )
 
     def objective(self, outputs, step):
         """Mean over scenes of Eq. 8, in nats; see `iteration_loss`."""
         terms = {name: tf.reduce_mean(term) for name, term in outputs.loss_terms.items()}
         loss = terms.pop("weighted_loss")
         if self.geco is not None:
-            terms.update(geco_multiplier=self.geco.multiplier(), geco_constraint=self.geco.constraint())
+            terms.update(
+                geco_multiplier=self.geco.multiplier(), geco_constraint=self.geco.constraint()
+            )
         return loss, terms
 
     def update_state(self, terms, statistics, step):
@@ -332,4 +450,6 @@ class EfficientMORL(SceneModel):
 
     def sample(self, num, seed, num_slots=None):
         """Draws `num` scenes: z^L from the prior, decoded; the lower layers of the reversed priors are auxiliary."""
-        return self.decode(self.priors.sample(num, self.config.num_slots if num_slots is None else num_slots, seed))
+        return self.decode(
+            self.priors.sample(num, self.config.num_slots if num_slots is None else num_slots, seed)
+        )

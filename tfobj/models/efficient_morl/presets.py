@@ -5,29 +5,73 @@ from tfobj.models.base import Preset
 
 def paper_train(steps):
     """Emami 2021, appendix F.2 and released code: batch 32, warm-up to 4e-4 over 10,000 updates, then halved every 100,000."""
-    return {"steps": steps, "batch_size": 32, "learning_rate": 4e-4, "warmup_steps": 10_000, "decay_rate": 0.5, "decay_steps": 100_000,
-            "decay_start": 10_000, "adam_epsilon": 1e-8, "clip_norm": 5.0}
+    return {
+        "steps": steps,
+        "batch_size": 32,
+        "learning_rate": 4e-4,
+        "warmup_steps": 10_000,
+        "decay_rate": 0.5,
+        "decay_steps": 100_000,
+        "decay_start": 10_000,
+        "adam_epsilon": 1e-8,
+        "clip_norm": 5.0,
+    }
 
 
-TETRIS = {"num_slots": 4, "latent_size": 32, "decoder": "small", "likelihood": "gaussian", "likelihood_scale": 0.3, "geco_target": -1.224}
+TETRIS = {
+    "num_slots": 4,
+    "latent_size": 32,
+    "decoder": "small",
+    "likelihood": "gaussian",
+    "likelihood_scale": 0.3,
+    "geco_target": -1.224,
+}
 """The target is -4500 nats per image in the paper, below what the likelihood can reach; see `EfficientMORLConfig.geco_target`."""
 
-MULTI_DSPRITES = {"num_slots": 6, "latent_size": 64, "decoder": "iodine", "likelihood": "gaussian", "likelihood_scale": 0.1,
-                  "curriculum": ((100_000, 1),)}
+MULTI_DSPRITES = {
+    "num_slots": 6,
+    "latent_size": 64,
+    "decoder": "iodine",
+    "likelihood": "gaussian",
+    "likelihood_scale": 0.1,
+    "curriculum": ((100_000, 1),),
+}
 
-CLEVR6 = {"image_size": (96, 96), "num_slots": 7, "latent_size": 64, "decoder": "iodine", "likelihood": "mixture", "likelihood_scale": 0.1,
-          "geco_target": -2.206, "curriculum": ((100_000, 1),)}
+CLEVR6 = {
+    "image_size": (96, 96),
+    "num_slots": 7,
+    "latent_size": 64,
+    "decoder": "iodine",
+    "likelihood": "mixture",
+    "likelihood_scale": 0.1,
+    "geco_target": -2.206,
+    "curriculum": ((100_000, 1),),
+}
 """Target -61,000 nats per image in the paper."""
 
-CLEVR10 = {**CLEVR6, "image_size": (128, 128), "num_slots": 11, "geco_target": -2.1, "geco_acceleration": 5.0, "curriculum": ((100_000, 2),)}
+CLEVR10 = {
+    **CLEVR6,
+    "image_size": (128, 128),
+    "num_slots": 11,
+    "geco_target": -2.1,
+    "geco_acceleration": 5.0,
+    "curriculum": ((100_000, 2),),
+}
 """The released configuration called clevr6-128x128, which trains on CLEVR10."""
 
 RELEASED = {"refinement_weighting": "released"}
 """The loss weights of the released code, with which the published numbers were presumably made."""
 
 QUICK = {
-    "num_steps": 1, "encoder_channels": (32, 96, 96, 96), "encoder_kernels": (5, 5, 3, 3), "encoder_strides": (2, 2, 1, 1),
-    "decoder_channels": (24, 24, 24), "decoder_pixel_shuffle": 2, "decoder_coarse_masks": True, "likelihood_scale": 0.1, "initial_gain": 1.0,
+    "num_steps": 1,
+    "encoder_channels": (32, 96, 96, 96),
+    "encoder_kernels": (5, 5, 3, 3),
+    "encoder_strides": (2, 2, 1, 1),
+    "decoder_channels": (24, 24, 24),
+    "decoder_pixel_shuffle": 2,
+    "decoder_coarse_masks": True,
+    "likelihood_scale": 0.1,
+    "initial_gain": 1.0,
 }
 """Made for two CPU cores: a strided encoder (81 tokens on Tetris), a decoder at half resolution, one refinement. One run each:
 at the published likelihood scale of 0.3 with GECO the KL wins first (fg-ARI 0.17 after 3,000 updates, 0.26 at 0.1 without
@@ -35,39 +79,73 @@ GECO); with the DualGRU's weights from N(0, 0.2**2), not N(0, 1), the slots stay
 without the larger initial gain, at 0.3 and without GECO, nothing was found in 2,300 updates."""
 
 QUICK_TRAIN = {
-    "steps": 16_000, "batch_size": 8, "learning_rate": 7e-4, "warmup_steps": 500, "cooldown_steps": 16_000, "clip_norm": 5.0,
-    "eval_every": 2_000, "log_every": 500,
+    "steps": 16_000,
+    "batch_size": 8,
+    "learning_rate": 7e-4,
+    "warmup_steps": 500,
+    "cooldown_steps": 16_000,
+    "clip_norm": 5.0,
+    "eval_every": 2_000,
+    "log_every": 500,
 }
 
 PRESETS = {
     ("quick", "tetris"): Preset(
         "Small and fast, ours: about ten minutes on two CPU cores; README.md has its scores.",
-        model={"num_slots": 4, **QUICK}, train=QUICK_TRAIN),
+        model={"num_slots": 4, **QUICK},
+        train=QUICK_TRAIN,
+    ),
     ("quick", "multi_dsprites"): Preset(
         "The quick settings of Tetris at 64 x 64; not tuned.",
-        model={"num_slots": 6, **QUICK}, train=QUICK_TRAIN),
+        model={"num_slots": 6, **QUICK},
+        train=QUICK_TRAIN,
+    ),
     ("paper", "tetris"): Preset(
         "Emami 2021 on Tetrominoes: fg-ARI 98.2 +- 1.8 there; five hours on two RTX 2080 Ti.",
-        model=TETRIS, train=paper_train(200_000), eval={"num_steps": 3}),
+        model=TETRIS,
+        train=paper_train(200_000),
+        eval={"num_steps": 3},
+    ),
     ("paper", "multi_dsprites"): Preset(
         "Emami 2021 on Multi-dSprites: fg-ARI 91.2 +- 0.4 there; a day on several GPUs.",
-        model=MULTI_DSPRITES, train=paper_train(300_000), eval={"num_steps": 1}),
+        model=MULTI_DSPRITES,
+        train=paper_train(300_000),
+        eval={"num_steps": 1},
+    ),
     ("paper", "clevr_with_masks"): Preset(
         "Emami 2021 on CLEVR6, 96x96: fg-ARI 96.2 +- 1.6 there; 17 hours on eight RTX 2080 Ti.",
-        model=CLEVR6, train=paper_train(300_000), eval={"num_steps": 1}),
+        model=CLEVR6,
+        train=paper_train(300_000),
+        eval={"num_steps": 1},
+    ),
     ("paper_128", "clevr_with_masks"): Preset(
         "CLEVR6 at 128x128, the size of the paper's timings (Emami 2021, Fig. 10): the settings of CLEVR10 with 7 slots; no score is published.",
-        model={**CLEVR10, "num_slots": 7}, train=paper_train(300_000), eval={"num_steps": 2}),
+        model={**CLEVR10, "num_slots": 7},
+        train=paper_train(300_000),
+        eval={"num_steps": 2},
+    ),
     ("clevr10", "clevr_with_masks"): Preset(
         "The released configuration for CLEVR10 at 128x128 with 11 slots; no score is published.",
-        model=CLEVR10, train=paper_train(300_000), eval={"num_steps": 2}),
+        model=CLEVR10,
+        train=paper_train(300_000),
+        eval={"num_steps": 2},
+    ),
     ("released", "tetris"): Preset(
         "The paper's settings with the loss weights of the released code (the released run: fg-ARI 99.7, MSE 2.76e-4, KL 70.7).",
-        model={**TETRIS, **RELEASED}, train=paper_train(200_000), eval={"num_steps": 3}),
+        model={**TETRIS, **RELEASED},
+        train=paper_train(200_000),
+        eval={"num_steps": 3},
+    ),
     ("released", "multi_dsprites"): Preset(
         "The paper's settings with the loss weights of the released code.",
-        model={**MULTI_DSPRITES, **RELEASED}, train=paper_train(300_000), eval={"num_steps": 1}),
+        model={**MULTI_DSPRITES, **RELEASED},
+        train=paper_train(300_000),
+        eval={"num_steps": 1},
+    ),
     ("released", "clevr_with_masks"): Preset(
         "The paper's settings with the loss weights of the released code (the released run: fg-ARI 98.05, MSE 3.64e-4, KL 187.1).",
-        model={**CLEVR6, **RELEASED}, train=paper_train(300_000), eval={"num_steps": 1}),
+        model={**CLEVR6, **RELEASED},
+        train=paper_train(300_000),
+        eval={"num_steps": 1},
+    ),
 }

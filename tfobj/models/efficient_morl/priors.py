@@ -25,7 +25,9 @@ MAXIMUM_RAW = 80.0
 def gaussian(parameters):
     """Returns the normals of parameters [..., 2 D] = [loc, raw]: variance = softplus(min(raw, 80)) + 1e-5 (Emami 2021, Eqs. 10 and 11)."""
     loc, raw = tf.split(tf.cast(parameters, tf.float32), 2, axis=-1)
-    return tfd.Normal(loc, tf.sqrt(tf.math.softplus(tf.minimum(raw, MAXIMUM_RAW)) + MINIMUM_VARIANCE))
+    return tfd.Normal(
+        loc, tf.sqrt(tf.math.softplus(tf.minimum(raw, MAXIMUM_RAW)) + MINIMUM_VARIANCE)
+    )
 
 
 def draw(parameters, seed, place, index=0):
@@ -57,8 +59,17 @@ class LayerPriors(keras.layers.Layer):
         self.kind, self.num_layers, self.size = kind, num_layers, size
         if num_layers > 1:
             initializer = xavier_normal(gain)
-            self.hidden = Dense(self.HIDDEN, activation="elu", kernel_initializer=initializer.clone(), dtype="float32", name="hidden")
-            self.heads = [Dense(size, kernel_initializer=initializer.clone(), dtype="float32", name=half) for half in ("loc", "raw")]
+            self.hidden = Dense(
+                self.HIDDEN,
+                activation="elu",
+                kernel_initializer=initializer.clone(),
+                dtype="float32",
+                name="hidden",
+            )
+            self.heads = [
+                Dense(size, kernel_initializer=initializer.clone(), dtype="float32", name=half)
+                for half in ("loc", "raw")
+            ]
 
     def build(self, input_shape=None):
         if self.num_layers > 1:
@@ -88,14 +99,22 @@ class LayerPriors(keras.layers.Layer):
         kl, prior, before = {}, (), None
         for layer in order:
             if before is not None:
-                prior = (self.transition(draw(posteriors[before], seed, "efficient_morl/prior_path", before)),)
+                prior = (
+                    self.transition(
+                        draw(posteriors[before], seed, "efficient_morl/prior_path", before)
+                    ),
+                )
             kl[layer] = self.divergence(posteriors[layer], *prior)
             before = layer
-        return [kl[layer] for layer in range(self.num_layers)], () if self.kind == "reversed" else prior
+        return [
+            kl[layer] for layer in range(self.num_layers)
+        ], () if self.kind == "reversed" else prior
 
     def divergence(self, posterior, prior=None):
         """Returns KL(q || p) [B, K, D] of parameters [B, K, 2 D]; without a prior, from N(0, 1)."""
-        return tfd.kl_divergence(gaussian(posterior), standard_normal(self.size) if prior is None else gaussian(prior))
+        return tfd.kl_divergence(
+            gaussian(posterior), standard_normal(self.size) if prior is None else gaussian(prior)
+        )
 
     def sample(self, num, num_slots, seed):
         """Draws z^L [num, K, D]: what is decoded."""

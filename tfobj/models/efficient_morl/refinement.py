@@ -22,12 +22,26 @@ class LatentRefinement(keras.layers.Layer):
     def __init__(self, size, gain, **kwargs):
         super().__init__(dtype="float32", **kwargs)
         self.size, initializer = size, xavier_normal(gain)
-        self.mlp = MLP((128, size), activation="elu", initializer=initializer, dtype="float32", name="mlp")
+        self.mlp = MLP(
+            (128, size), activation="elu", initializer=initializer, dtype="float32", name="mlp"
+        )
         # PyTorch's default of a GRU: uniform within 1 / sqrt(D).
-        kernel, recurrent, bias = (keras.initializers.RandomUniform(-(size**-0.5), size**-0.5) for _ in range(3))
-        self.gru = keras.layers.GRUCell(size, reset_after=True, kernel_initializer=kernel, recurrent_initializer=recurrent,
-                                        bias_initializer=bias, dtype="float32", name="gru")
-        self.heads = [Dense(size, kernel_initializer=initializer.clone(), dtype="float32", name=half) for half in ("loc", "raw")]
+        kernel, recurrent, bias = (
+            keras.initializers.RandomUniform(-(size**-0.5), size**-0.5) for _ in range(3)
+        )
+        self.gru = keras.layers.GRUCell(
+            size,
+            reset_after=True,
+            kernel_initializer=kernel,
+            recurrent_initializer=recurrent,
+            bias_initializer=bias,
+            dtype="float32",
+            name="gru",
+        )
+        self.heads = [
+            Dense(size, kernel_initializer=initializer.clone(), dtype="float32", name=half)
+            for half in ("loc", "raw")
+        ]
 
     def build(self, input_shape=None):
         self.mlp.build((None, 4 * self.size))
@@ -40,7 +54,9 @@ class LatentRefinement(keras.layers.Layer):
         inputs = fold_slots(tf.concat([posterior, *normalised], axis=-1))
         memory, _ = self.gru(self.mlp(inputs), [memory])
         delta = tf.concat([head(memory) for head in self.heads], axis=-1)
-        return posterior + tf.ensure_shape(tf.reshape(delta, tf.shape(posterior)), posterior.shape), memory
+        return posterior + tf.ensure_shape(
+            tf.reshape(delta, tf.shape(posterior)), posterior.shape
+        ), memory
 
     def normalise(self, x):
         """Layer norm over the last axis without gain and offset."""

@@ -102,32 +102,96 @@ class FactoredScenesConfig(SceneConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        require(self.num_steps == 1, "model.num_steps", "1: factored_scenes has no iterations", self.num_steps)
+        require(
+            self.num_steps == 1,
+            "model.num_steps",
+            "1: factored_scenes has no iterations",
+            self.num_steps,
+        )
         multiple = 8 if self.decoder == "residual" else 4
-        require(self.canvas_size >= multiple and self.canvas_size % multiple == 0, "model.canvas_size", f"a multiple of {multiple}", self.canvas_size)
-        require(self.canvas_size <= min(self.image_size), "model.canvas_size",
-                f"at most the shorter side of the image, {min(self.image_size)}", self.canvas_size)
-        require(len(self.decoder_filters) == 4, "model.decoder_filters", "four numbers", self.decoder_filters)
-        require(len(self.scene_filters) == 4, "model.scene_filters", "four numbers", self.scene_filters)
+        require(
+            self.canvas_size >= multiple and self.canvas_size % multiple == 0,
+            "model.canvas_size",
+            f"a multiple of {multiple}",
+            self.canvas_size,
+        )
+        require(
+            self.canvas_size <= min(self.image_size),
+            "model.canvas_size",
+            f"at most the shorter side of the image, {min(self.image_size)}",
+            self.canvas_size,
+        )
+        require(
+            len(self.decoder_filters) == 4,
+            "model.decoder_filters",
+            "four numbers",
+            self.decoder_filters,
+        )
+        require(
+            len(self.scene_filters) == 4, "model.scene_filters", "four numbers", self.scene_filters
+        )
         for name in ("position_channels", "encoder_channels", "background_encoder_channels"):
-            require(len(getattr(self, name)) > 0, f"model.{name}", "one number per layer", getattr(self, name))
-        for name in ("depth_temperature", "final_depth_temperature", "position_temperature", "first_position_temperature", "likelihood_scale", "later_scale",
-                     "position_temperature_doubling_steps"):
+            require(
+                len(getattr(self, name)) > 0,
+                f"model.{name}",
+                "one number per layer",
+                getattr(self, name),
+            )
+        for name in (
+            "depth_temperature",
+            "final_depth_temperature",
+            "position_temperature",
+            "first_position_temperature",
+            "likelihood_scale",
+            "later_scale",
+            "position_temperature_doubling_steps",
+        ):
             value = getattr(self, name)
             require(value is None or 0 < value < math.inf, f"model.{name}", "positive", value)
-        for name in ("appearance_size", "background_size", "position_stride", "depth_anneal_steps", "position_anneal_steps", "position_penalty_cell", "scene_from_step"):
+        for name in (
+            "appearance_size",
+            "background_size",
+            "position_stride",
+            "depth_anneal_steps",
+            "position_anneal_steps",
+            "position_penalty_cell",
+            "scene_from_step",
+        ):
             require(getattr(self, name) >= 1, f"model.{name}", "at least 1", getattr(self, name))
-        require(self.scene_code_size >= 2, "model.scene_code_size", "at least 2", self.scene_code_size)
+        require(
+            self.scene_code_size >= 2, "model.scene_code_size", "at least 2", self.scene_code_size
+        )
         if self.ordering != "soft_over":
             least = compositing.LEAST_SOFTRAS_TEMPERATURE
             for name in ("depth_temperature", "final_depth_temperature"):
                 value = getattr(self, name)
-                require(value is None or value >= least, f"model.{name}", f"at least {least} with model.ordering={self.ordering}", value)
+                require(
+                    value is None or value >= least,
+                    f"model.{name}",
+                    f"at least {least} with model.ordering={self.ordering}",
+                    value,
+                )
         for name in ("initial_alpha", "initial_background"):
-            require(0 < getattr(self, name) < 1, f"model.{name}", "between 0 and 1", getattr(self, name))
-        for name in ("beta_appearance", "beta_depth", "beta_background", "position_penalty_weight", "alpha_entropy_weight", "alpha_area_weight", "scene_kl_weight",
-                     "position_target_blur", "later_scale_from_step"):
-            require(0 <= getattr(self, name) < math.inf, f"model.{name}", "at least 0", getattr(self, name))
+            require(
+                0 < getattr(self, name) < 1, f"model.{name}", "between 0 and 1", getattr(self, name)
+            )
+        for name in (
+            "beta_appearance",
+            "beta_depth",
+            "beta_background",
+            "position_penalty_weight",
+            "alpha_entropy_weight",
+            "alpha_area_weight",
+            "scene_kl_weight",
+            "position_target_blur",
+            "later_scale_from_step",
+        ):
+            require(
+                0 <= getattr(self, name) < math.inf,
+                f"model.{name}",
+                "at least 0",
+                getattr(self, name),
+            )
 
     @property
     def num_objects(self):

@@ -36,7 +36,15 @@ from tfobj.distributions import compositing
 from tfobj.distributions.gaussian import isotropic_nll, log_variance_gaussian
 from tfobj.distributions.relaxed import relaxed_sample
 from tfobj.inference.schedules import stepped
-from tfobj.models.base import DecodedScene, SceneModel, Stage, batch_and_slots, batch_size, fold_slots, unfold_slots
+from tfobj.models.base import (
+    DecodedScene,
+    SceneModel,
+    Stage,
+    batch_and_slots,
+    batch_size,
+    fold_slots,
+    unfold_slots,
+)
 from tfobj.models.factored_scenes import networks
 from tfobj.models.factored_scenes.config import FactoredScenesConfig
 from tfobj.models.factored_scenes.position_penalty import PositionPenalty
@@ -89,42 +97,97 @@ class FactoredScenes(SceneModel):
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
         num_latents = config.appearance_size + 1
-        self.position_network = networks.PositionNetwork(config.position_channels, config.num_objects, config.position_stride,
-                                                         name="position_network")
+        self.position_network = networks.PositionNetwork(
+            config.position_channels,
+            config.num_objects,
+            config.position_stride,
+            name="position_network",
+        )
         self.object_encoder = self.crop_encoder = None
         if config.features != "attentive":
-            self.object_encoder = networks.ObjectEncoder(config.encoder_channels, config.num_objects, num_latents, config.norm, name="object_encoder")
+            self.object_encoder = networks.ObjectEncoder(
+                config.encoder_channels,
+                config.num_objects,
+                num_latents,
+                config.norm,
+                name="object_encoder",
+            )
         if config.features != "global":
-            self.crop_encoder = networks.make_crop_encoder(config.crop_encoder_filters, num_latents, name="crop_encoder")
-        self.background_encoder = networks.BackgroundEncoder(config.background_encoder_channels, config.background_encoder_hidden, config.background_size,
-                                                             config.norm, name="background_encoder")
+            self.crop_encoder = networks.make_crop_encoder(
+                config.crop_encoder_filters, num_latents, name="crop_encoder"
+            )
+        self.background_encoder = networks.BackgroundEncoder(
+            config.background_encoder_channels,
+            config.background_encoder_hidden,
+            config.background_size,
+            config.norm,
+            name="background_encoder",
+        )
         if config.decoder == "transposed":
-            self.decoder = networks.CanvasDecoder(config.canvas_size, config.channels, config.decoder_hidden, config.decoder_filters, name="decoder")
+            self.decoder = networks.CanvasDecoder(
+                config.canvas_size,
+                config.channels,
+                config.decoder_hidden,
+                config.decoder_filters,
+                name="decoder",
+            )
         else:
-            self.decoder = networks.make_residual_canvas_decoder(config.canvas_size, config.channels, config.residual_decoder_filters, name="decoder")
-        background_class = networks.BackgroundDecoder if config.background == "convolutional" else networks.UniformBackground
-        self.background_decoder = background_class(config.image_size, config.channels, name="background_decoder")
-        self.position_penalty = PositionPenalty(config.image_size, config.position_penalty_cell, config.position_penalty == "moving",
-                                                name="position_penalty")
+            self.decoder = networks.make_residual_canvas_decoder(
+                config.canvas_size, config.channels, config.residual_decoder_filters, name="decoder"
+            )
+        background_class = (
+            networks.BackgroundDecoder
+            if config.background == "convolutional"
+            else networks.UniformBackground
+        )
+        self.background_decoder = background_class(
+            config.image_size, config.channels, name="background_decoder"
+        )
+        self.position_penalty = PositionPenalty(
+            config.image_size,
+            config.position_penalty_cell,
+            config.position_penalty == "moving",
+            name="position_penalty",
+        )
         self.scene_prior = None
         if config.scene_prior:
-            self.scene_prior = ScenePrior(config.image_size, config.num_objects, num_latents, config.scene_code_size, config.scene_units,
-                                          config.scene_filters, config.position_target_blur, name="scene_prior")
+            self.scene_prior = ScenePrior(
+                config.image_size,
+                config.num_objects,
+                num_latents,
+                config.scene_code_size,
+                config.scene_units,
+                config.scene_filters,
+                config.position_target_blur,
+                name="scene_prior",
+            )
         self.build()
 
     def build(self, input_shape=None):
         config = self.config
-        image_shape, canvas_shape = (None, *config.image_size, config.channels), (None, config.canvas_size, config.canvas_size, config.channels)
+        image_shape, canvas_shape = (
+            (None, *config.image_size, config.channels),
+            (None, config.canvas_size, config.canvas_size, config.channels),
+        )
         self.position_network.build(image_shape)
-        for encoder, shape in ((self.object_encoder, image_shape), (self.crop_encoder, canvas_shape)):
+        for encoder, shape in (
+            (self.object_encoder, image_shape),
+            (self.crop_encoder, canvas_shape),
+        ):
             if encoder is not None:
                 encoder.build(shape)
         self.background_encoder.build(image_shape)
         self.decoder.build((None, config.appearance_size))
-        last = self.decoder.cnn.stages[-1] if config.decoder == "transposed" else self.decoder.stages[-1]
+        last = (
+            self.decoder.cnn.stages[-1]
+            if config.decoder == "transposed"
+            else self.decoder.stages[-1]
+        )
         last.bias.assign([0.0] * config.channels + [logit(config.initial_alpha)])
         self.background_decoder.build((None, config.background_size))
-        self.background_decoder.last.bias.assign([logit(config.initial_background)] * config.channels)
+        self.background_decoder.last.bias.assign(
+            [logit(config.initial_background)] * config.channels
+        )
         if self.scene_prior is not None:
             self.scene_prior.build()
         self.position_penalty.build()
@@ -132,17 +195,29 @@ class FactoredScenes(SceneModel):
 
     def slot_parts(self):
         size = self.config.appearance_size
-        return {"appearance": (0, size), "depth": (size, size + 1), "position": (size + 1, size + 3)}
+        return {
+            "appearance": (0, size),
+            "depth": (size, size + 1),
+            "position": (size + 1, size + 3),
+        }
 
     def stages(self):
         """The object level from the start, the scene level from `scene_from_step` on."""
         objects, scene = Stage(1, "objects"), Stage(1, "scene")
-        return ((0, objects), (self.config.scene_from_step, scene)) if self.scene_prior is not None else ((0, objects),)
+        return (
+            ((0, objects), (self.config.scene_from_step, scene))
+            if self.scene_prior is not None
+            else ((0, objects),)
+        )
 
     def trained_variables(self, stage):
         if stage.part == "scene":
             return self.scene_prior.trainable_variables
-        resting = set() if self.scene_prior is None else {id(v) for v in self.scene_prior.trainable_variables}
+        resting = (
+            set()
+            if self.scene_prior is None
+            else {id(v) for v in self.scene_prior.trainable_variables}
+        )
         return [v for v in self.trainable_variables if id(v) not in resting]
 
     def call(self, image, *, num_slots=None, num_steps=None, seed=None, training=False):
@@ -166,33 +241,61 @@ class FactoredScenes(SceneModel):
         objects, background, statistics = self.encode(image, positions, sampled)
         latents, background_latents = objects.loc, background.loc
         if sampled:
-            latents += objects.scale * random.normal(seed, "factored_scenes/objects", [batch_size(image), *latents.shape[1:]])
-            background_latents += background.scale * random.normal(seed, "factored_scenes/background", [batch_size(image), self.config.background_size])
+            latents += objects.scale * random.normal(
+                seed, "factored_scenes/objects", [batch_size(image), *latents.shape[1:]]
+            )
+            background_latents += background.scale * random.normal(
+                seed, "factored_scenes/background", [batch_size(image), self.config.background_size]
+            )
         appearances, depths = latents[..., :-1], tf.sigmoid(latents[..., -1])
         layers = self.draw_objects(appearances, positions)
-        colours = tf.concat([layers.colours, self.background_decoder(background_latents)[:, None]], axis=1)
+        colours = tf.concat(
+            [layers.colours, self.background_decoder(background_latents)[:, None]], axis=1
+        )
         masks = self.occlude(layers.alphas, depths, step, soft=sampled)
         recon = compositing.composite(masks, colours)
-        kl_objects, kl_background = (tfd.kl_divergence(q, tfd.Normal(0.0, 1.0)) for q in (objects, background))
-        terms = self._object_terms(image, recon, layers.alphas, positions.logits, kl_objects, kl_background)
+        kl_objects, kl_background = (
+            tfd.kl_divergence(q, tfd.Normal(0.0, 1.0)) for q in (objects, background)
+        )
+        terms = self._object_terms(
+            image, recon, layers.alphas, positions.logits, kl_objects, kl_background
+        )
         if self.scene_prior is not None and not sampled:
             terms |= self._scene_terms(objects.loc, positions.centres, seed)
         if sampled:
-            statistics |= {POSITION_AVERAGE: tf.reduce_mean(self.position_penalty.probabilities(positions.logits), axis=0)}
+            statistics |= {
+                POSITION_AVERAGE: tf.reduce_mean(
+                    self.position_penalty.probabilities(positions.logits), axis=0
+                )
+            }
         return SceneOutputs(
-            recon=recon, masks=masks, slot_recons=colours, slots=self.join_slots(objects.loc, positions.centres, background.loc),
-            posterior=self._posterior(objects, background, kl_objects, kl_background), loss_terms=terms, statistics=statistics,
-            amodal_masks=_with_last(layers.alphas, 1.0), depths=_with_last(depths, 1.0), positions=self._middles(positions.centres))
+            recon=recon,
+            masks=masks,
+            slot_recons=colours,
+            slots=self.join_slots(objects.loc, positions.centres, background.loc),
+            posterior=self._posterior(objects, background, kl_objects, kl_background),
+            loss_terms=terms,
+            statistics=statistics,
+            amodal_masks=_with_last(layers.alphas, 1.0),
+            depths=_with_last(depths, 1.0),
+            positions=self._middles(positions.centres),
+        )
 
     def locate(self, image, seed, step, sampled):
         """Q(theta | x): the `Positions` of the objects of images [B, H, W, C]."""
         logits = self.position_network(image)
-        batch, num_objects, (height, width) = batch_size(image), self.config.num_objects, self.config.image_size
+        batch, num_objects, (height, width) = (
+            batch_size(image),
+            self.config.num_objects,
+            self.config.image_size,
+        )
         flat = tf.reshape(logits, [batch, num_objects, height * width])
         maps = None
         if sampled:
             relaxed = tfd.RelaxedOneHotCategorical(self.position_temperature(step), logits=flat)
-            noise = random.uniform(seed, "factored_scenes/positions", [batch, num_objects, height * width])
+            noise = random.uniform(
+                seed, "factored_scenes/positions", [batch, num_objects, height * width]
+            )
             maps = tf.reshape(relaxed_sample(relaxed, noise), [batch, num_objects, height, width])
         index = tf.argmax(flat, axis=-1, output_type=tf.int32)
         return Positions(logits, maps, tf.stack([index // width, index % width], axis=-1))
@@ -204,9 +307,15 @@ class FactoredScenes(SceneModel):
             parameters, statistics = self.object_encoder(image, training=training)
         if self.crop_encoder is not None:
             crops = fold_slots(self.crops(image, positions))
-            parameters += unfold_slots(self.crop_encoder(crops), batch_size(image), self.config.num_objects)
+            parameters += unfold_slots(
+                self.crop_encoder(crops), batch_size(image), self.config.num_objects
+            )
         background, more = self.background_encoder(image, training=training)
-        return log_variance_gaussian(parameters), log_variance_gaussian(background), statistics | more
+        return (
+            log_variance_gaussian(parameters),
+            log_variance_gaussian(background),
+            statistics | more,
+        )
 
     def crops(self, image, positions):
         """Returns the surroundings of the objects' positions, [B, J, M, M, C]."""
@@ -214,7 +323,9 @@ class FactoredScenes(SceneModel):
         if positions.maps is None:
             return extract_at(repeated, positions.centres, self.config.canvas_size)
         # Beside global features crops are there for detail. Left to these gradients as well, positions go where both objects can be read.
-        maps = tf.stop_gradient(positions.maps) if self.config.features == "both" else positions.maps
+        maps = (
+            tf.stop_gradient(positions.maps) if self.config.features == "both" else positions.maps
+        )
         return extract(repeated, maps, self.config.canvas_size)
 
     def draw_objects(self, appearances, positions):
@@ -229,7 +340,9 @@ class FactoredScenes(SceneModel):
         if positions.maps is None:
             placed = place_at(canvas, positions.centres, self.config.image_size)
         else:
-            placed = tf.clip_by_value(place(canvas, positions.maps), 0.0, 1.0)  # transforms leave +- 1e-7 beyond
+            placed = tf.clip_by_value(
+                place(canvas, positions.maps), 0.0, 1.0
+            )  # transforms leave +- 1e-7 beyond
         colours, alphas = placed[..., :-1], placed[..., -1:]
         if self.config.premultiplied:
             colours = tf.clip_by_value(colours / (alphas + 1e-6), 0.0, 1.0)
@@ -238,13 +351,17 @@ class FactoredScenes(SceneModel):
     def occlude(self, alphas, depths, step, soft):
         """Returns the share of every object, and of the background after them, in every pixel: [B, J + 1, H, W, 1]."""
         if soft:
-            return compositing.soft_weights(alphas, depths, self.depth_temperature(step), self.config.ordering)
+            return compositing.soft_weights(
+                alphas, depths, self.depth_temperature(step), self.config.ordering
+            )
         return compositing.hard_weights(alphas, depths)
 
     def position_temperature(self, step):
         """Returns tau after `step` updates."""
         config, step = self.config, tf.cast(step, tf.float32)
-        tau = config.position_temperature * tf.pow(2.0, step / config.position_temperature_doubling_steps)
+        tau = config.position_temperature * tf.pow(
+            2.0, step / config.position_temperature_doubling_steps
+        )
         if config.first_position_temperature is not None:
             left = tf.maximum(0.0, 1.0 - step / config.position_anneal_steps)
             tau *= tf.pow(config.first_position_temperature / config.position_temperature, left)
@@ -256,22 +373,36 @@ class FactoredScenes(SceneModel):
         if config.final_depth_temperature is None:
             return tf.constant(config.depth_temperature)
         share = tf.minimum(1.0, tf.cast(step, tf.float32) / config.depth_anneal_steps)
-        return config.depth_temperature * tf.pow(config.final_depth_temperature / config.depth_temperature, share)
+        return config.depth_temperature * tf.pow(
+            config.final_depth_temperature / config.depth_temperature, share
+        )
 
     def _object_terms(self, image, recon, alphas, logits, kl_objects, kl_background):
         squared_error = tf.reduce_sum(tf.square(image - recon), axis=[1, 2, 3])
         terms = {
-            "squared_error": squared_error, "mse": squared_error / self.num_values(),
-            "nll": isotropic_nll(squared_error, self.num_values(), self.config.later_scale or self.config.likelihood_scale),
-            "kl_appearance": tf.reduce_sum(kl_objects[..., :-1], axis=[1, 2]), "kl_depth": tf.reduce_sum(kl_objects[..., -1], axis=1),
+            "squared_error": squared_error,
+            "mse": squared_error / self.num_values(),
+            "nll": isotropic_nll(
+                squared_error,
+                self.num_values(),
+                self.config.later_scale or self.config.likelihood_scale,
+            ),
+            "kl_appearance": tf.reduce_sum(kl_objects[..., :-1], axis=[1, 2]),
+            "kl_depth": tf.reduce_sum(kl_objects[..., -1], axis=1),
             "kl_background": tf.reduce_sum(kl_background, axis=1),
-            "position_distance": self.position_penalty.distance(self.position_penalty.probabilities(logits)),
-            "alpha_entropy": tf.reduce_mean(binary_entropy(alphas), axis=[1, 2, 3, 4]), "alpha_area": tf.reduce_sum(alphas, axis=[1, 2, 3, 4])}
+            "position_distance": self.position_penalty.distance(
+                self.position_penalty.probabilities(logits)
+            ),
+            "alpha_entropy": tf.reduce_mean(binary_entropy(alphas), axis=[1, 2, 3, 4]),
+            "alpha_area": tf.reduce_sum(alphas, axis=[1, 2, 3, 4]),
+        }
         return terms | {"kl": terms["kl_appearance"] + terms["kl_depth"] + terms["kl_background"]}
 
     def _scene_terms(self, latents, centres, seed):
         height, width = self.config.image_size
-        noise = random.normal(seed, "factored_scenes/code", [batch_size(latents), self.config.scene_code_size])
+        noise = random.normal(
+            seed, "factored_scenes/code", [batch_size(latents), self.config.scene_code_size]
+        )
         index = centres[..., 0] * width + centres[..., 1]
         latents = tf.stop_gradient(latents)
         terms = self.scene_prior.terms(latents, self._coordinates(centres), index, noise)
@@ -281,18 +412,35 @@ class FactoredScenes(SceneModel):
         """mean over scenes of the loss of the phase that `step` falls into, in nats; see the module's docstring. `nll` is under the sigma of the step."""
         config = self.config
         terms = {name: tf.reduce_mean(term) for name, term in outputs.loss_terms.items()}
-        terms["nll"] = isotropic_nll(terms.pop("squared_error"), self.num_values(), self.likelihood_scale(step))
-        loss = (terms["nll"] + config.beta_appearance * terms["kl_appearance"] + config.beta_depth * terms["kl_depth"]
-                + config.beta_background * terms["kl_background"] + config.position_penalty_weight * terms["position_distance"]
-                + config.alpha_entropy_weight * terms["alpha_entropy"] + config.alpha_area_weight * terms["alpha_area"])
+        terms["nll"] = isotropic_nll(
+            terms.pop("squared_error"), self.num_values(), self.likelihood_scale(step)
+        )
+        loss = (
+            terms["nll"]
+            + config.beta_appearance * terms["kl_appearance"]
+            + config.beta_depth * terms["kl_depth"]
+            + config.beta_background * terms["kl_background"]
+            + config.position_penalty_weight * terms["position_distance"]
+            + config.alpha_entropy_weight * terms["alpha_entropy"]
+            + config.alpha_area_weight * terms["alpha_area"]
+        )
         if "scene_kl" in terms:
-            scene = terms["scene_positions_nll"] + terms["scene_appearance_nll"] + config.scene_kl_weight * terms["scene_kl"]
+            scene = (
+                terms["scene_positions_nll"]
+                + terms["scene_appearance_nll"]
+                + config.scene_kl_weight * terms["scene_kl"]
+            )
             loss = tf.where(step < config.scene_from_step, loss, scene)
         return loss, terms
 
     def likelihood_scale(self, step):
         """Returns sigma after `step` updates."""
-        return stepped(step, self.config.likelihood_scale, self.config.later_scale, self.config.later_scale_from_step)
+        return stepped(
+            step,
+            self.config.likelihood_scale,
+            self.config.later_scale,
+            self.config.later_scale_from_step,
+        )
 
     def update_state(self, terms, statistics, step):
         """Batch norms follow their moments, the average of positions that of the batch; nothing moves in the scene phase."""
@@ -312,7 +460,13 @@ class FactoredScenes(SceneModel):
         centres = tf.cast(tf.round((objects[..., size + 1 : size + 3] + 1.0) * middle), tf.int32)
         layers = self.draw_objects(objects[..., :size], Positions(None, None, centres))
         weights = compositing.hard_weights(layers.alphas, objects[..., size])[:, 1:]
-        colours = tf.concat([layers.colours[:, 1:], self.background_decoder(background[:, : self.config.background_size])[:, None]], axis=1)
+        colours = tf.concat(
+            [
+                layers.colours[:, 1:],
+                self.background_decoder(background[:, : self.config.background_size])[:, None],
+            ],
+            axis=1,
+        )
         return DecodedScene(compositing.composite(weights, colours), weights, colours)
 
     def sample(self, num, seed, num_slots=None):
@@ -325,7 +479,11 @@ class FactoredScenes(SceneModel):
         shape = [num, config.num_objects, config.appearance_size + 1]
         noise = random.normal(seed, "factored_scenes/prior_objects", shape)
         if self.scene_prior is None:
-            index = tf.cast(random.uniform(seed, "factored_scenes/prior_positions", shape[:2]) * (height * width), tf.int32)
+            index = tf.cast(
+                random.uniform(seed, "factored_scenes/prior_positions", shape[:2])
+                * (height * width),
+                tf.int32,
+            )
         else:
             code = random.normal(seed, "factored_scenes/prior_code", [num, config.scene_code_size])
             index = self.scene_prior.sample_positions(code, seed)
@@ -334,12 +492,16 @@ class FactoredScenes(SceneModel):
         if self.scene_prior is not None:
             prior = self.scene_prior.appearance(code, self._coordinates(centres))
             latents = prior.loc + prior.scale * noise
-        background = random.normal(seed, "factored_scenes/prior_background", [num, config.background_size])
+        background = random.normal(
+            seed, "factored_scenes/prior_background", [num, config.background_size]
+        )
         return self.join_slots(latents, centres, background)
 
     def join_slots(self, latents, centres, background):
         """Joins [B, J, D + 1], int32 [B, J, 2] and [B, D_bg] to slots [B, J + 1, S]."""
-        objects = _padded(tf.concat([latents, self._coordinates(centres)], axis=-1), self.config.slot_size)
+        objects = _padded(
+            tf.concat([latents, self._coordinates(centres)], axis=-1), self.config.slot_size
+        )
         return tf.concat([objects, _padded(background, self.config.slot_size)[:, None]], axis=1)
 
     def num_values(self):
@@ -362,9 +524,13 @@ class FactoredScenes(SceneModel):
         """Gaussians of all slots, padded to one length: the first numbers of a slot are these latents."""
         size = max(self.config.appearance_size + 1, self.config.background_size)
         join = lambda of_objects, of_background, fill: tf.concat(
-            [_padded(of_objects, size, fill), _padded(of_background, size, fill)[:, None]], axis=1)
-        return {"loc": join(objects.loc, background.loc, 0.0), "scale": join(objects.scale, background.scale, 1.0),
-                "kl": join(kl_objects, kl_background, 0.0)}
+            [_padded(of_objects, size, fill), _padded(of_background, size, fill)[:, None]], axis=1
+        )
+        return {
+            "loc": join(objects.loc, background.loc, 0.0),
+            "scale": join(objects.scale, background.scale, 1.0),
+            "kl": join(kl_objects, kl_background, 0.0),
+        }
 
 
 def binary_entropy(p):
@@ -380,4 +546,6 @@ def _with_last(x, value):
 
 def _padded(x, size, value=0.0):
     """Pads the last axis to `size`."""
-    return tf.pad(x, [[0, 0]] * (x.shape.rank - 1) + [[0, size - x.shape[-1]]], constant_values=value)
+    return tf.pad(
+        x, [[0, 0]] * (x.shape.rank - 1) + [[0, size - x.shape[-1]]], constant_values=value
+    )

@@ -31,12 +31,22 @@ class _NormedConv(keras.layers.Layer):
 
     def __init__(self, filters, stride, activation, norm, **kwargs):
         super().__init__(**kwargs)
-        self.convolution = Conv2D(filters, 3, strides=stride, padding="same", activation=activation, dtype=self.dtype_policy, name="conv")
+        self.convolution = Conv2D(
+            filters,
+            3,
+            strides=stride,
+            padding="same",
+            activation=activation,
+            dtype=self.dtype_policy,
+            name="conv",
+        )
         self.norm = None
         if norm == "batch":
             self.norm = BatchNorm(dtype=self.dtype_policy, name="norm")
         elif norm == "group":
-            self.norm = keras.layers.GroupNormalization(math.gcd(8, filters), epsilon=1e-5, dtype="float32", name="norm")
+            self.norm = keras.layers.GroupNormalization(
+                math.gcd(8, filters), epsilon=1e-5, dtype="float32", name="norm"
+            )
 
     def build(self, input_shape):
         self.convolution.build(input_shape)
@@ -76,9 +86,15 @@ class PositionNetwork(keras.layers.Layer):
         super().__init__(**kwargs)
         self.stride = stride
         common = {"stride": 1, "activation": "relu", "dtype": self.dtype_policy}
-        self.down = [_NormedConv(width, norm="group", name=f"down_{i}", **common) for i, width in enumerate(channels)]
+        self.down = [
+            _NormedConv(width, norm="group", name=f"down_{i}", **common)
+            for i, width in enumerate(channels)
+        ]
         self.bottom = _NormedConv(channels[-1], norm="none", name="bottom", **common)
-        self.up = [_NormedConv(width, norm="group" if i else "none", name=f"up_{i}", **common) for i, width in enumerate(channels)]
+        self.up = [
+            _NormedConv(width, norm="group" if i else "none", name=f"up_{i}", **common)
+            for i, width in enumerate(channels)
+        ]
         self.head = Conv2D(num_objects, 1, dtype=self.dtype_policy, name="head")
 
     def build(self, input_shape):
@@ -97,7 +113,9 @@ class PositionNetwork(keras.layers.Layer):
         x, skips, r = tf.cast(image, self.compute_dtype), [], self.stride
         height, width = image.shape[1:3]
         if r > 1:
-            x = tf.nn.space_to_depth(tf.pad(x, [[0, 0], [0, -height % r], [0, -width % r], [0, 0]]), r)
+            x = tf.nn.space_to_depth(
+                tf.pad(x, [[0, 0], [0, -height % r], [0, -width % r], [0, 0]]), r
+            )
         for block in self.down:
             x, _ = block(x)
             skips.append(x)
@@ -118,8 +136,17 @@ class _NormedStack(keras.layers.Layer):
 
     def __init__(self, channels, activation, norm, unnormed, **kwargs):
         super().__init__(**kwargs)
-        self.stages = [_NormedConv(width, 2, activation, "none" if i == unnormed else norm, dtype=self.dtype_policy, name=f"conv_{i}")
-                       for i, width in enumerate(channels)]
+        self.stages = [
+            _NormedConv(
+                width,
+                2,
+                activation,
+                "none" if i == unnormed else norm,
+                dtype=self.dtype_policy,
+                name=f"conv_{i}",
+            )
+            for i, width in enumerate(channels)
+        ]
 
     def build(self, input_shape):
         for stage in self.stages:
@@ -149,7 +176,9 @@ class ObjectEncoder(keras.layers.Layer):
     def __init__(self, channels, num_objects, num_latents, norm, **kwargs):
         super().__init__(**kwargs)
         self.num_objects, self.num_parameters = num_objects, 2 * num_latents
-        self.cnn = _NormedStack(channels, "elu", norm, self.UNNORMED, dtype=self.dtype_policy, name="cnn")
+        self.cnn = _NormedStack(
+            channels, "elu", norm, self.UNNORMED, dtype=self.dtype_policy, name="cnn"
+        )
         self.head = Dense(num_objects * self.num_parameters, dtype=self.dtype_policy, name="head")
 
     def build(self, input_shape):
@@ -160,12 +189,21 @@ class ObjectEncoder(keras.layers.Layer):
     def call(self, image, training=False):
         """Returns (parameters, statistics)."""
         x, statistics = self.cnn(image, training=training)
-        return tf.reshape(tf.cast(self.head(x), tf.float32), [-1, self.num_objects, self.num_parameters]), statistics
+        return tf.reshape(
+            tf.cast(self.head(x), tf.float32), [-1, self.num_objects, self.num_parameters]
+        ), statistics
 
 
 def make_crop_encoder(filters, num_latents, name):
     """Returns the `Chain` from crops [n, M, M, C] to [n, 2 L]; `filters` is 32 in the paper."""
-    return Chain([*encoder_stages(filters), keras.layers.Flatten(name="flatten"), Dense(2 * num_latents, name="latents")], name=name)
+    return Chain(
+        [
+            *encoder_stages(filters),
+            keras.layers.Flatten(name="flatten"),
+            Dense(2 * num_latents, name="latents"),
+        ],
+        name=name,
+    )
 
 
 @keras.saving.register_keras_serializable("tfobj")
@@ -174,7 +212,9 @@ class BackgroundEncoder(keras.layers.Layer):
 
     def __init__(self, channels, hidden, num_latents, norm, **kwargs):
         super().__init__(**kwargs)
-        self.cnn = _NormedStack(channels, "relu", norm, len(channels) - 1, dtype=self.dtype_policy, name="cnn")
+        self.cnn = _NormedStack(
+            channels, "relu", norm, len(channels) - 1, dtype=self.dtype_policy, name="cnn"
+        )
         self.hidden = Dense(hidden, activation="relu", dtype=self.dtype_policy, name="hidden")
         # A group norm of a vector would take its mean away; batch norm or nothing.
         self.norm = BatchNorm(dtype=self.dtype_policy, name="norm") if norm == "batch" else None
@@ -213,9 +253,19 @@ class CanvasDecoder(keras.layers.Layer):
         super().__init__(**kwargs)
         self.grid, self.depth = canvas_size // 4, filters[0]
         self.hidden = Dense(hidden, activation="elu", dtype=self.dtype_policy, name="hidden")
-        self.map = Dense(self.grid**2 * self.depth, activation="elu", dtype=self.dtype_policy, name="map")
-        self.cnn = ConvStack((*filters[1:], channels + 1), (3, 3, 5, 1), (2, 2, 1, 1), transposed=True, activation="elu", linear_output=True,
-                             dtype=self.dtype_policy, name="cnn")
+        self.map = Dense(
+            self.grid**2 * self.depth, activation="elu", dtype=self.dtype_policy, name="map"
+        )
+        self.cnn = ConvStack(
+            (*filters[1:], channels + 1),
+            (3, 3, 5, 1),
+            (2, 2, 1, 1),
+            transposed=True,
+            activation="elu",
+            linear_output=True,
+            dtype=self.dtype_policy,
+            name="cnn",
+        )
 
     def build(self, input_shape):
         self.hidden.build(input_shape)
@@ -225,14 +275,23 @@ class CanvasDecoder(keras.layers.Layer):
 
     def call(self, x):
         x = self.map(self.hidden(tf.cast(x, self.compute_dtype)))
-        return tf.sigmoid(tf.cast(self.cnn(tf.reshape(x, [-1, self.grid, self.grid, self.depth])), tf.float32))
+        return tf.sigmoid(
+            tf.cast(self.cnn(tf.reshape(x, [-1, self.grid, self.grid, self.depth])), tf.float32)
+        )
 
 
 def make_residual_canvas_decoder(canvas_size, channels, filters, name):
     """Returns the `Chain` of multi-dSprites from appearance [n, D] to the logits of colour and alpha [n, M, M, C + 1], M a multiple of 8."""
     grid = canvas_size // 8
-    return Chain([Dense(grid**2 * 4 * filters, activation="elu", name="map"), keras.layers.Reshape((grid, grid, 4 * filters), name="reshape"),
-                  *decoder_stages(filters), Conv2D(channels + 1, 3, padding="same", name="output")], name=name)
+    return Chain(
+        [
+            Dense(grid**2 * 4 * filters, activation="elu", name="map"),
+            keras.layers.Reshape((grid, grid, 4 * filters), name="reshape"),
+            *decoder_stages(filters),
+            Conv2D(channels + 1, 3, padding="same", name="output"),
+        ],
+        name=name,
+    )
 
 
 @keras.saving.register_keras_serializable("tfobj")
@@ -244,10 +303,27 @@ class BackgroundDecoder(keras.layers.Layer):
 
     def __init__(self, image_size, channels, **kwargs):
         super().__init__(**kwargs)
-        self.image_size, self.grid = tuple(image_size), [-(-side // self.STRIDE) for side in image_size]
-        self.map = Dense(math.prod(self.grid) * self.GRID_CHANNELS, activation="elu", dtype=self.dtype_policy, name="map")
-        self.stages = [Conv2D(channels, kernel, padding="same", activation="elu" if kernel == 3 else None, dtype=self.dtype_policy, name=f"conv_{i}")
-                       for i, kernel in enumerate((3, 3, 1))]
+        self.image_size, self.grid = (
+            tuple(image_size),
+            [-(-side // self.STRIDE) for side in image_size],
+        )
+        self.map = Dense(
+            math.prod(self.grid) * self.GRID_CHANNELS,
+            activation="elu",
+            dtype=self.dtype_policy,
+            name="map",
+        )
+        self.stages = [
+            Conv2D(
+                channels,
+                kernel,
+                padding="same",
+                activation="elu" if kernel == 3 else None,
+                dtype=self.dtype_policy,
+                name=f"conv_{i}",
+            )
+            for i, kernel in enumerate((3, 3, 1))
+        ]
         self.last = self.stages[-1]
 
     def build(self, input_shape):
@@ -259,7 +335,9 @@ class BackgroundDecoder(keras.layers.Layer):
         self.built = True
 
     def call(self, x):
-        x = tf.reshape(self.map(tf.cast(x, self.compute_dtype)), [-1, *self.grid, self.GRID_CHANNELS])
+        x = tf.reshape(
+            self.map(tf.cast(x, self.compute_dtype)), [-1, *self.grid, self.GRID_CHANNELS]
+        )
         for factor, stage in zip((2, 4, 4), self.stages, strict=True):
             x = stage(enlarge(x, factor))
         height, width = self.image_size

@@ -42,8 +42,15 @@ class SceneTerms(NamedTuple):
 
 def _residual_mlp(units, outputs, name):
     """Returns the `Chain` dense(units) ELU - residual - residual - dense(outputs), the last one linear; to float32."""
-    return Chain([Dense(units, activation="elu", name="dense_0"), ResidualDense(name="residual_1"), ResidualDense(name="residual_2"),
-                  Dense(outputs, name="dense_3")], name=name)
+    return Chain(
+        [
+            Dense(units, activation="elu", name="dense_0"),
+            ResidualDense(name="residual_1"),
+            ResidualDense(name="residual_2"),
+            Dense(outputs, name="dense_3"),
+        ],
+        name=name,
+    )
 
 
 @keras.saving.register_keras_serializable("tfobj")
@@ -57,8 +64,15 @@ class _PositionMaps(keras.layers.Layer):
         self.image_size, self.filters = tuple(image_size), filters
         self.grid = [-(-side // self.STRIDE) for side in image_size]
         self.hidden = Dense(units, activation="elu", dtype=self.dtype_policy, name="hidden")
-        self.map = Dense(self.grid[0] * self.grid[1] * filters[0], activation="elu", dtype=self.dtype_policy, name="map")
-        self.cnn = ConvStack(filters, 3, 2, transposed=True, activation="elu", dtype=self.dtype_policy, name="cnn")
+        self.map = Dense(
+            self.grid[0] * self.grid[1] * filters[0],
+            activation="elu",
+            dtype=self.dtype_policy,
+            name="map",
+        )
+        self.cnn = ConvStack(
+            filters, 3, 2, transposed=True, activation="elu", dtype=self.dtype_policy, name="cnn"
+        )
         self.head = Conv2D(num_objects, 1, dtype=self.dtype_policy, name="head")
 
     def build(self, input_shape):
@@ -70,7 +84,9 @@ class _PositionMaps(keras.layers.Layer):
         self.built = True
 
     def call(self, x):
-        x = tf.reshape(self.map(self.hidden(tf.cast(x, self.compute_dtype))), [-1, *self.grid, self.filters[0]])
+        x = tf.reshape(
+            self.map(self.hidden(tf.cast(x, self.compute_dtype))), [-1, *self.grid, self.filters[0]]
+        )
         height, width = self.image_size
         x = tf.cast(self.head(self.cnn(x)), tf.float32)[:, :height, :width]
         return tf.transpose(x, [0, 3, 1, 2])
@@ -90,12 +106,24 @@ class ScenePrior(keras.layers.Layer):
       target_blur: standard deviation in pixels that target positions are blurred with; 0 gives the likelihood.
     """
 
-    def __init__(self, image_size, num_objects, num_latents, code_size, units, filters, target_blur=0.0, **kwargs):
+    def __init__(
+        self,
+        image_size,
+        num_objects,
+        num_latents,
+        code_size,
+        units,
+        filters,
+        target_blur=0.0,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.target_blur = target_blur
         self.num_objects, self.num_latents, self.code_size = num_objects, num_latents, code_size
         self.encoder = _residual_mlp(units, 2 * code_size, name="encoder")
-        self.position_maps = _PositionMaps(image_size, num_objects, units, filters, dtype=self.dtype_policy, name="zeta")
+        self.position_maps = _PositionMaps(
+            image_size, num_objects, units, filters, dtype=self.dtype_policy, name="zeta"
+        )
         self.latents = _residual_mlp(units, 2 * num_objects * num_latents, name="xi")
 
     def build(self, input_shape=None):
@@ -106,7 +134,14 @@ class ScenePrior(keras.layers.Layer):
 
     def posterior(self, latents, positions):
         """Returns Q(y | z, d~, theta), a `tfd.Normal` of batch shape [B, code_size], from [B, J, L] and coordinates [B, J, 2]."""
-        return log_variance_gaussian(self.encoder(tf.reshape(tf.concat([latents, positions], axis=-1), [-1, self.num_objects * (self.num_latents + 2)])))
+        return log_variance_gaussian(
+            self.encoder(
+                tf.reshape(
+                    tf.concat([latents, positions], axis=-1),
+                    [-1, self.num_objects * (self.num_latents + 2)],
+                )
+            )
+        )
 
     def maps(self, code):
         """Returns the logits zeta(y_theta) [B, J, H, W] of a code y [B, code_size]."""
@@ -116,7 +151,9 @@ class ScenePrior(keras.layers.Layer):
         """Returns xi(y_a, positions), a `tfd.Normal` of batch shape [B, J, L]."""
         flat = tf.reshape(positions, [-1, 2 * self.num_objects])
         parameters = self.latents(tf.concat([code[:, self.code_size // 2 :], flat], axis=-1))
-        return log_variance_gaussian(tf.reshape(parameters, [-1, self.num_objects, 2 * self.num_latents]))
+        return log_variance_gaussian(
+            tf.reshape(parameters, [-1, self.num_objects, 2 * self.num_latents])
+        )
 
     def terms(self, latents, positions, index, noise):
         """Scores the modes of a scene's objects.
@@ -138,18 +175,30 @@ class ScenePrior(keras.layers.Layer):
         targets = tf.one_hot(index, height * width)
         if self.target_blur:
             rows, columns = (blur_matrix(side, self.target_blur) for side in (height, width))
-            targets = tf.einsum("hp,bjpq,wq->bjhw", rows, tf.reshape(targets, [-1, self.num_objects, height, width]), columns)
+            targets = tf.einsum(
+                "hp,bjpq,wq->bjhw",
+                rows,
+                tf.reshape(targets, [-1, self.num_objects, height, width]),
+                columns,
+            )
             targets = tf.reshape(targets, [-1, self.num_objects, height * width])
         return SceneTerms(
             positions_nll=-tf.reduce_sum(targets * log_probs, axis=[1, 2]),
-            appearance_nll=-tf.reduce_sum(self.appearance(code, positions).log_prob(latents), axis=[1, 2]),
-            kl=tf.reduce_sum(tfd.kl_divergence(posterior, tfd.Normal(0.0, 1.0)), axis=1))
+            appearance_nll=-tf.reduce_sum(
+                self.appearance(code, positions).log_prob(latents), axis=[1, 2]
+            ),
+            kl=tf.reduce_sum(tfd.kl_divergence(posterior, tfd.Normal(0.0, 1.0)), axis=1),
+        )
 
     def sample_positions(self, code, seed):
         """Draws one pixel per object from zeta: int32 [B, J], by the largest of logits plus Gumbel noise."""
         logits = self.maps(code)
-        uniform = random.uniform(seed, "factored_scenes/prior_positions", [tf.shape(code)[0], *logits.shape[1:]])
-        flat = tf.reshape(logits + gumbel(uniform), [-1, self.num_objects, logits.shape[2] * logits.shape[3]])
+        uniform = random.uniform(
+            seed, "factored_scenes/prior_positions", [tf.shape(code)[0], *logits.shape[1:]]
+        )
+        flat = tf.reshape(
+            logits + gumbel(uniform), [-1, self.num_objects, logits.shape[2] * logits.shape[3]]
+        )
         return tf.argmax(flat, axis=-1, output_type=tf.int32)
 
 

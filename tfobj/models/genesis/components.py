@@ -22,7 +22,13 @@ tfd = tfp.distributions
 LEAST_LOG_MASK = -14.0
 """Bound (8e-7) on log masks as inputs of a network, which would otherwise see values of -100 and less; the likelihood has none."""
 
-STRIDES = {32: (1, 2, 1, 2, 1), 64: (1, 2, 1, 2, 1), 96: (2, 2, 2, 1, 1), 128: (2, 2, 2, 1, 1), 256: (2, 2, 2, 2, 1)}
+STRIDES = {
+    32: (1, 2, 1, 2, 1),
+    64: (1, 2, 1, 2, 1),
+    96: (2, 2, 2, 1, 1),
+    128: (2, 2, 2, 1, 1),
+    256: (2, 2, 2, 2, 1),
+}
 """Of the mask encoder by the side of a square image (released code; 96 is ours)."""
 
 
@@ -76,8 +82,15 @@ def set_pytorch_initial_values(model):
 def lstm_cell(units, name):
     """Returns an LSTM cell with PyTorch's initial values: U(-f, f), f = 1 / sqrt(units), no unit forget bias."""
     initial = lambda: keras.initializers.RandomUniform(-(units**-0.5), units**-0.5)
-    return keras.layers.LSTMCell(units, kernel_initializer=initial(), recurrent_initializer=initial(), bias_initializer=initial(),
-                                 unit_forget_bias=False, dtype="float32", name=name)
+    return keras.layers.LSTMCell(
+        units,
+        kernel_initializer=initial(),
+        recurrent_initializer=initial(),
+        bias_initializer=initial(),
+        unit_forget_bias=False,
+        dtype="float32",
+        name=name,
+    )
 
 
 class MaskEncoder(keras.layers.Layer):
@@ -85,8 +98,17 @@ class MaskEncoder(keras.layers.Layer):
 
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)
-        self.stack = GatedConvStack(config.mask_encoder_channels, 5, config.strides(), norm=config.norm, dtype=self.dtype_policy, name="stack")
-        self.output_layer = GatedMapToVector(config.mask_features, dtype=self.dtype_policy, name="output")
+        self.stack = GatedConvStack(
+            config.mask_encoder_channels,
+            5,
+            config.strides(),
+            norm=config.norm,
+            dtype=self.dtype_policy,
+            name="stack",
+        )
+        self.output_layer = GatedMapToVector(
+            config.mask_features, dtype=self.dtype_policy, name="output"
+        )
 
     def build(self, input_shape):
         self.stack.build(input_shape)
@@ -111,7 +133,15 @@ class MaskDecoder(keras.layers.Layer):
         first, *rest = config.mask_decoder_channels
         shrunk = [-(-side // math.prod(strides)) for side in self.size]
         self.first = GatedVectorToMap(first, shrunk, dtype=self.dtype_policy, name="first")
-        self.stack = GatedConvStack(rest, 5, strides[::-1], norm=config.norm, transposed=True, dtype=self.dtype_policy, name="stack")
+        self.stack = GatedConvStack(
+            rest,
+            5,
+            strides[::-1],
+            norm=config.norm,
+            transposed=True,
+            dtype=self.dtype_policy,
+            name="stack",
+        )
         self.output_layer = Conv2D(1, 1, dtype=self.dtype_policy, name="output")
 
     def build(self, input_shape):
@@ -162,7 +192,9 @@ class RecurrentPosterior(keras.layers.Layer):
             parameters = self.later(output)
             return (draw(posterior_gaussian(parameters), noises[t + 1]), *memory), parameters
 
-        _, later = scan(body, (draw(posterior_gaussian(first), noises[0]), zeros, zeros), num_slots - 1)
+        _, later = scan(
+            body, (draw(posterior_gaussian(first), noises[0]), zeros, zeros), num_slots - 1
+        )
         q = posterior_gaussian(tf.transpose(tf.concat([first[None], later], axis=0), [1, 0, 2]))
         return q, draw(q, noise)
 
@@ -173,8 +205,14 @@ class ComponentEncoder(keras.layers.Layer):
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)
         common = {"activation": "elu", "dtype": self.dtype_policy}
-        self.cnn = ConvStack(config.component_encoder_channels, 3, 2, padding=1, name="cnn", **common)
-        self.mlp = MLP((config.component_encoder_hidden, 2 * config.component_latent_size), name="mlp", **common)
+        self.cnn = ConvStack(
+            config.component_encoder_channels, 3, 2, padding=1, name="cnn", **common
+        )
+        self.mlp = MLP(
+            (config.component_encoder_hidden, 2 * config.component_latent_size),
+            name="mlp",
+            **common,
+        )
 
     def build(self, input_shape):
         *shape, channels = input_shape
@@ -185,7 +223,9 @@ class ComponentEncoder(keras.layers.Layer):
 
     def call(self, log_masks, image):
         log_masks = tf.maximum(log_masks, tf.cast(LEAST_LOG_MASK, log_masks.dtype))
-        images = tf.broadcast_to(image[:, None], tf.concat([tf.shape(log_masks)[:-1], image.shape[-1:]], axis=0))
+        images = tf.broadcast_to(
+            image[:, None], tf.concat([tf.shape(log_masks)[:-1], image.shape[-1:]], axis=0)
+        )
         x = tf.concat([log_masks, images], axis=-1)
         x = self.cnn(tf.reshape(x, [-1, *image.shape[1:3], image.shape[3] + 1]))
         return self.mlp(tf.reshape(x, [-1, self.map_size]))

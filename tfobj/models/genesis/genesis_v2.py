@@ -50,7 +50,11 @@ class PixelClustering(keras.layers.Layer):
     def build(self, input_shape):
         _, height, width, _ = input_shape
         self.embedding.build(input_shape)
-        self.gain = self.add_weight(name="gain", shape=(), initializer=keras.initializers.Constant(self.config.v2_embedding_gain))
+        self.gain = self.add_weight(
+            name="gain",
+            shape=(),
+            initializer=keras.initializers.Constant(self.config.v2_embedding_gain),
+        )
         # Its logarithm is learned, so that it stays positive.
         self.log_scale = self.add_weight(name="log_scale", shape=(), initializer="zeros")
         self.grid = coordinates.grid_weight(self, coordinates.linear_grid(height, width))
@@ -75,18 +79,25 @@ class PixelClustering(keras.layers.Layer):
         sharpness = tf.cast(num_slots, tf.float32) * math.log(2.0) * tf.exp(-self.log_scale.value)
 
         def body(t, state):
-            log_scope, = state
-            seed = tf.argmax(tf.math.log(priorities) + tf.stop_gradient(log_scope), axis=1, output_type=tf.int32)
+            (log_scope,) = state
+            seed = tf.argmax(
+                tf.math.log(priorities) + tf.stop_gradient(log_scope), axis=1, output_type=tf.int32
+            )
             centre = tf.gather(embedded, seed, batch_dims=1)[:, None]
             log_share = -tf.reduce_sum(tf.square(embedded - centre), axis=-1) * sharpness
             share = tf.exp(log_share)
-            share += tf.stop_gradient(tf.clip_by_value(share, LEAST_SHARE, GREATEST_SHARE) - share)  # the gradient passes the bounds
+            share += tf.stop_gradient(
+                tf.clip_by_value(share, LEAST_SHARE, GREATEST_SHARE) - share
+            )  # the gradient passes the bounds
             left = log_scope + tf.math.log1p(-share)
             return (left,), (log_scope + tf.math.log(share), log_scope)
 
         (left,), (log_masks, log_scopes) = scan(body, (tf.zeros_like(priorities),), num_slots - 1)
         _, height, width, _ = features.shape
-        as_maps = lambda x: tf.reshape(tf.transpose(tf.concat([x, left[None]], axis=0), [1, 0, 2]), [-1, num_slots, height, width, 1])
+        as_maps = lambda x: tf.reshape(
+            tf.transpose(tf.concat([x, left[None]], axis=0), [1, 0, 2]),
+            [-1, num_slots, height, width, 1],
+        )
         return as_maps(log_masks), as_maps(log_scopes)
 
 
@@ -100,9 +111,19 @@ class EnlargingDecoder(keras.layers.Layer):
         super().__init__(**kwargs)
         self.size = config.image_size
         common = {"dtype": self.dtype_policy}
-        self.broadcast = BroadcastGrid([-(-side // 16) for side in self.size], positions="append", name="broadcast", **common)
-        self.convolutions = [Conv2DTranspose(config.v2_features, 5, strides=2, padding="same", name=f"conv_{i}", **common) for i in range(4)]
-        self.norms = [keras.layers.GroupNormalization(GROUPS, epsilon=1e-5, dtype="float32", name=f"norm_{i}") for i in range(4)]
+        self.broadcast = BroadcastGrid(
+            [-(-side // 16) for side in self.size], positions="append", name="broadcast", **common
+        )
+        self.convolutions = [
+            Conv2DTranspose(
+                config.v2_features, 5, strides=2, padding="same", name=f"conv_{i}", **common
+            )
+            for i in range(4)
+        ]
+        self.norms = [
+            keras.layers.GroupNormalization(GROUPS, epsilon=1e-5, dtype="float32", name=f"norm_{i}")
+            for i in range(4)
+        ]
         self.output_layer = Conv2D(config.channels + 1, 1, name="output", **common)
 
     def build(self, input_shape):
@@ -128,14 +149,29 @@ class ClusteringNetwork(keras.layers.Layer):
     def __init__(self, config, **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.config = config
-        features, size, common = config.v2_features, config.mask_latent_size, {"dtype": self.dtype_policy}
-        self.encoder = UNet(default_blocks(config.image_size), features, channels=features, groups=GROUPS, name="encoder", **common)
+        features, size, common = (
+            config.v2_features,
+            config.mask_latent_size,
+            {"dtype": self.dtype_policy},
+        )
+        self.encoder = UNet(
+            default_blocks(config.image_size),
+            features,
+            channels=features,
+            groups=GROUPS,
+            name="encoder",
+            **common,
+        )
         self.clustering = PixelClustering(config, name="clustering")
         self.head = UNetBlock(features, groups=GROUPS, name="head", **common)
         self.head_output = Conv2D(2 * features, 1, name="head_output", **common)
         self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype="float32", name="norm")
         self.mlp = MLP((2 * features, 2 * size), dtype="float32", name="mlp")
-        self.prior_network = RecurrentPrior(size, config.prior_units, name="prior") if config.autoregressive_prior else None
+        self.prior_network = (
+            RecurrentPrior(size, config.prior_units, name="prior")
+            if config.autoregressive_prior
+            else None
+        )
         self.decoder = EnlargingDecoder(config, name="decoder", **common)
 
     def build(self, input_shape):
@@ -163,20 +199,31 @@ class ClusteringNetwork(keras.layers.Layer):
         priorities = random.uniform(seed, "genesis/cluster_seeds", [batch, height * width])
         log_attention, log_scopes = self.clustering(features, priorities, num_slots=num_slots)
         q = self.posterior(features, tf.exp(log_attention))
-        latents = draw(q, random.normal(seed, "genesis/mask_latents", [batch, num_slots, self.config.mask_latent_size]))
+        latents = draw(
+            q,
+            random.normal(
+                seed, "genesis/mask_latents", [batch, num_slots, self.config.mask_latent_size]
+            ),
+        )
         history = {"scopes": tf.exp(log_scopes), "stick_masks": tf.exp(log_attention)}
         return Inference(q, latents, *self.decode(latents), history, {})
 
     def posterior(self, features, attention):
         """Features [B, H, W, F] and attention [B, K, H, W, 1] -> q of the latents [B, K, D]."""
-        heads = tf.cast(self.head_output(self.head(features)), tf.float32)                    # [B, H, W, 2 F]
-        pooled = tf.einsum("bkhwo,bhwf->bkf", attention, heads) / tf.reduce_sum(attention, axis=[2, 3])
+        heads = tf.cast(self.head_output(self.head(features)), tf.float32)  # [B, H, W, 2 F]
+        pooled = tf.einsum("bkhwo,bhwf->bkf", attention, heads) / tf.reduce_sum(
+            attention, axis=[2, 3]
+        )
         return posterior_gaussian(self.mlp(self.norm(pooled)))
 
     def decode(self, latents):
         """Latents [B, K, D] -> (log masks [B, K, H, W, 1], means [B, K, H, W, C])."""
         batch, num_slots = batch_and_slots(latents)
-        means, logits = tf.split(unfold_slots(self.decoder(fold_slots(latents)), batch, num_slots), [self.config.channels, 1], axis=-1)
+        means, logits = tf.split(
+            unfold_slots(self.decoder(fold_slots(latents)), batch, num_slots),
+            [self.config.channels, 1],
+            axis=-1,
+        )
         return tf.nn.log_softmax(logits, axis=1), tf.sigmoid(means)
 
     def prior(self, latents):
@@ -187,5 +234,11 @@ class ClusteringNetwork(keras.layers.Layer):
 
     def sample_prior(self, num, num_slots, seed):
         """Returns latents [num, K, D] from the prior, one slot after the other."""
-        noise = random.normal(seed, "genesis/prior_mask_latents", [num, num_slots, self.config.mask_latent_size])
-        return noise if self.prior_network is None else self.prior_network.distribution(num_slots).from_noise(noise)
+        noise = random.normal(
+            seed, "genesis/prior_mask_latents", [num, num_slots, self.config.mask_latent_size]
+        )
+        return (
+            noise
+            if self.prior_network is None
+            else self.prior_network.distribution(num_slots).from_noise(noise)
+        )

@@ -96,30 +96,69 @@ class GenesisConfig(SceneConfig):
     @property
     def slot_size(self):
         """D: of the mask latent and, in "genesis", of the component latent after it."""
-        return self.mask_latent_size + (self.component_latent_size if self.variant == "genesis" else 0)
+        return self.mask_latent_size + (
+            self.component_latent_size if self.variant == "genesis" else 0
+        )
 
     def __post_init__(self):
         super().__post_init__()
-        require(self.num_steps == 1, "model.num_steps", "1: genesis has no iterations", self.num_steps)
+        require(
+            self.num_steps == 1, "model.num_steps", "1: genesis has no iterations", self.num_steps
+        )
         for name in ("mask_latent_size", "component_latent_size", "component_pixel_shuffle"):
             require(getattr(self, name) >= 1, f"model.{name}", "at least 1", getattr(self, name))
-        require(self.v2_features >= 8 and self.v2_features % 8 == 0, "model.v2_features", "a multiple of 8", self.v2_features)
-        require(self.v2_embedding_size >= 2, "model.v2_embedding_size", "at least 2", self.v2_embedding_size)
+        require(
+            self.v2_features >= 8 and self.v2_features % 8 == 0,
+            "model.v2_features",
+            "a multiple of 8",
+            self.v2_features,
+        )
+        require(
+            self.v2_embedding_size >= 2,
+            "model.v2_embedding_size",
+            "at least 2",
+            self.v2_embedding_size,
+        )
         layers = len(self.mask_encoder_channels)
-        require(layers >= 1, "model.mask_encoder_channels", "one number per layer", self.mask_encoder_channels)
-        require(len(self.strides()) == layers and min(self.strides()) >= 1, "model.mask_strides", f"{layers} positive numbers", self.strides())
-        require(len(self.mask_decoder_channels) == layers + 1, "model.mask_decoder_channels", f"{layers + 1} numbers", self.mask_decoder_channels)
+        require(
+            layers >= 1,
+            "model.mask_encoder_channels",
+            "one number per layer",
+            self.mask_encoder_channels,
+        )
+        require(
+            len(self.strides()) == layers and min(self.strides()) >= 1,
+            "model.mask_strides",
+            f"{layers} positive numbers",
+            self.strides(),
+        )
+        require(
+            len(self.mask_decoder_channels) == layers + 1,
+            "model.mask_decoder_channels",
+            f"{layers + 1} numbers",
+            self.mask_decoder_channels,
+        )
         for name in ("likelihood_scale", "geco_rate", "geco_speed_up"):
-            require(0 < getattr(self, name) < math.inf, f"model.{name}", "positive", getattr(self, name))
+            require(
+                0 < getattr(self, name) < math.inf, f"model.{name}", "positive", getattr(self, name)
+            )
         for name in ("kl_weight", "kl_warmup_steps"):
-            require(0 <= getattr(self, name) < math.inf, f"model.{name}", "at least 0", getattr(self, name))
+            require(
+                0 <= getattr(self, name) < math.inf,
+                f"model.{name}",
+                "at least 0",
+                getattr(self, name),
+            )
         if self.geco_goal is not None:
             floor = gaussian_floor(self.likelihood_scale)
             error = mean_squared_error_at(self.geco_goal, self.likelihood_scale)
-            require(error > 0 and self.geco_goal < math.inf, "model.geco_goal",
-                    f"above {floor:.5f}, the value of a perfect reconstruction at likelihood_scale={self.likelihood_scale:g}, and finite, or none "
-                    f"(a goal of {floor:.5f} + MSE / {2 * self.likelihood_scale**2:g} asks for that mean squared error; this one for {error:.2g})",
-                    self.geco_goal)
+            require(
+                error > 0 and self.geco_goal < math.inf,
+                "model.geco_goal",
+                f"above {floor:.5f}, the value of a perfect reconstruction at likelihood_scale={self.likelihood_scale:g}, and finite, or none "
+                f"(a goal of {floor:.5f} + MSE / {2 * self.likelihood_scale**2:g} asks for that mean squared error; this one for {error:.2g})",
+                self.geco_goal,
+            )
 
     def warnings(self):
         if self.geco_goal is None:
@@ -127,8 +166,12 @@ class GenesisConfig(SceneConfig):
         error = mean_squared_error_at(self.geco_goal, self.likelihood_scale)
         if error < EASY_ERROR:
             return []
-        return [(f"`model.geco_goal` = {self.geco_goal:g} at likelihood_scale = {self.likelihood_scale:g} asks for a mean squared error of {error:.2g} only: "
-                 f"a picture of one colour may do. The floor is {gaussian_floor(self.likelihood_scale):.5f}; add MSE / (2 scale^2).")]
+        return [
+            (
+                f"`model.geco_goal` = {self.geco_goal:g} at likelihood_scale = {self.likelihood_scale:g} asks for a mean squared error of {error:.2g} only: "
+                f"a picture of one colour may do. The floor is {gaussian_floor(self.likelihood_scale):.5f}; add MSE / (2 scale^2)."
+            )
+        ]
 
     def strides(self):
         """Returns the strides of the mask encoder."""
@@ -147,12 +190,18 @@ class Genesis(SceneModel):
 
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
-        self.network = (ClusteringNetwork if config.variant == "genesis_v2" else StickBreakingNetwork)(config, name="network")
+        self.network = (
+            ClusteringNetwork if config.variant == "genesis_v2" else StickBreakingNetwork
+        )(config, name="network")
         self.multiplier = None
         if config.geco_goal is not None:
             height, width = config.image_size
-            self.multiplier = KLMultiplier(config.geco_goal * config.channels * height * width, rate=config.geco_rate * 64**2 / (height * width),
-                                           speed_up=config.geco_speed_up, name="multiplier")
+            self.multiplier = KLMultiplier(
+                config.geco_goal * config.channels * height * width,
+                rate=config.geco_rate * 64**2 / (height * width),
+                speed_up=config.geco_speed_up,
+                name="multiplier",
+            )
         self._negative_log_likelihood = execution.island(self.negative_log_likelihood)
         self.build()
 
@@ -165,31 +214,52 @@ class Genesis(SceneModel):
 
     def slot_parts(self):
         first, size = self.config.mask_latent_size, self.config.slot_size
-        return {"mask": (0, first), "component": (first, size)} if self.config.variant == "genesis" else {"latent": (0, size)}
+        return (
+            {"mask": (0, first), "component": (first, size)}
+            if self.config.variant == "genesis"
+            else {"latent": (0, size)}
+        )
 
     def call(self, image, *, num_slots=None, num_steps=None, seed=None, training=False):
         num_slots, _, seed = self.resolve_call(image, num_slots, num_steps, seed)
         inference = self.network.infer(image, num_slots, seed, training)
         nll = self._negative_log_likelihood(image, inference.log_masks, inference.means)
         q, p = inference.posterior, self.network.prior(inference.samples)
-        kl_per_latent = tfd.kl_divergence(q, p)                                               # [B, K, D]
-        kl = kl_per_latent if self.config.kl == "analytic" else q.log_prob(inference.samples) - p.log_prob(inference.samples)
+        kl_per_latent = tfd.kl_divergence(q, p)  # [B, K, D]
+        kl = (
+            kl_per_latent
+            if self.config.kl == "analytic"
+            else q.log_prob(inference.samples) - p.log_prob(inference.samples)
+        )
         kl_per_slot = tf.reduce_sum(kl, axis=-1)
         kl = tf.reduce_sum(kl_per_slot, axis=1)
         masks = tf.exp(inference.log_masks)
         recon = compose(masks, inference.means)
-        terms = {"nll": nll, "kl": kl, "elbo": -(nll + kl), "mse": tf.reduce_mean(tf.square(image - recon), axis=[1, 2, 3])}
+        terms = {
+            "nll": nll,
+            "kl": kl,
+            "elbo": -(nll + kl),
+            "mse": tf.reduce_mean(tf.square(image - recon), axis=[1, 2, 3]),
+        }
         return SceneOutputs(
-            recon=recon, masks=masks, slot_recons=inference.means, slots=q.loc,
+            recon=recon,
+            masks=masks,
+            slot_recons=inference.means,
+            slots=q.loc,
             posterior={"loc": q.loc, "scale": q.scale, "kl": kl_per_latent},
-            loss_terms=terms, history=inference.history, statistics=inference.statistics)
+            loss_terms=terms,
+            history=inference.history,
+            statistics=inference.statistics,
+        )
 
     def negative_log_likelihood(self, image, log_masks, means):
         """Returns - log p(x | z) [B], nats summed over pixels and channels, the constant 1/2 ln 2 pi included."""
         scale = self.config.likelihood_scale
         if self.config.likelihood == "mixture":
             return -SpatialMixture(means, log_masks, scale, reduce="channel").log_prob(image)
-        return -tfd.Independent(tfd.Normal(compose(tf.exp(log_masks), means), scale), 3).log_prob(image)
+        return -tfd.Independent(tfd.Normal(compose(tf.exp(log_masks), means), scale), 3).log_prob(
+            image
+        )
 
     def objective(self, outputs, step):
         """mean over scenes of NLL + beta KL, in nats; beta is `kl_weight` among the terms, `geco_multiplier` under GECO."""
@@ -207,7 +277,9 @@ class Genesis(SceneModel):
             return self.multiplier.multiplier()
         if not self.config.kl_warmup_steps:
             return tf.constant(self.config.kl_weight)
-        return self.config.kl_weight * tf.minimum(1.0, tf.cast(step, tf.float32) / self.config.kl_warmup_steps)
+        return self.config.kl_weight * tf.minimum(
+            1.0, tf.cast(step, tf.float32) / self.config.kl_warmup_steps
+        )
 
     def update_state(self, terms, statistics, step):
         """GECO follows the NLL, batch norms their moments."""
@@ -224,4 +296,8 @@ class Genesis(SceneModel):
 
     def sample(self, num, seed, num_slots=None):
         """Draws `num` scenes from the prior, slot after slot."""
-        return self.decode(self.network.sample_prior(num, self.config.num_slots if num_slots is None else num_slots, seed))
+        return self.decode(
+            self.network.sample_prior(
+                num, self.config.num_slots if num_slots is None else num_slots, seed
+            )
+        )

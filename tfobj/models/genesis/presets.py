@@ -2,14 +2,30 @@
 
 from tfobj.models.base import Preset
 
-PAPER_TRAIN = {"steps": 500_000, "batch_size": 32, "learning_rate": 1e-4, "adam_epsilon": 1e-8, "clip_norm": 1e4}
+PAPER_TRAIN = {
+    "steps": 500_000,
+    "batch_size": 32,
+    "learning_rate": 1e-4,
+    "adam_epsilon": 1e-8,
+    "clip_norm": 1e4,
+}
 """Released code of Engelcke 2020: Adam at a constant rate. It does not clip; the bound is ours, far above ordinary norms, a guard alone."""
 
 QUICK = {
-    "mask_strides": (2, 2), "mask_encoder_channels": (32, 32), "mask_decoder_channels": (32, 32, 16), "mask_features": 128,
-    "mask_latent_size": 32, "component_latent_size": 8, "prior_units": 64, "posterior_units": 64, "component_prior_hidden": (64,),
-    "component_encoder_channels": (16, 32, 32), "component_encoder_hidden": 64, "component_decoder_channels": (16, 16),
-    "geco_goal": None, "kl_weight": 0.01,
+    "mask_strides": (2, 2),
+    "mask_encoder_channels": (32, 32),
+    "mask_decoder_channels": (32, 32, 16),
+    "mask_features": 128,
+    "mask_latent_size": 32,
+    "component_latent_size": 8,
+    "prior_units": 64,
+    "posterior_units": 64,
+    "component_prior_hidden": (64,),
+    "component_encoder_channels": (16, 32, 32),
+    "component_encoder_hidden": 64,
+    "component_decoder_channels": (16, 16),
+    "geco_goal": None,
+    "kl_weight": 0.01,
 }
 """Made for two CPU cores: strides of 2 in all layers, few channels, a component decoder too weak to draw shapes, so masks must.
 
@@ -19,29 +35,51 @@ channel by itself (fg-ARI below 0.2 after 1,500 steps; 0.7: 0.56). With one Gaus
 but their masks follow the shading and lose the dark pixels (0.46 from 1,500 steps on).
 """
 
-QUICK_TRAIN = {"steps": 20_000, "batch_size": 8, "learning_rate": 1e-3, "warmup_steps": 500, "cooldown_steps": 10_000, "clip_norm": 10.0,
-               "eval_every": 2_000, "log_every": 500}
+QUICK_TRAIN = {
+    "steps": 20_000,
+    "batch_size": 8,
+    "learning_rate": 1e-3,
+    "warmup_steps": 500,
+    "cooldown_steps": 10_000,
+    "clip_norm": 10.0,
+    "eval_every": 2_000,
+    "log_every": 500,
+}
 
 PRESETS = {
     ("quick", "tetris"): Preset(
         "Small and fast, ours: about ten minutes on two CPU cores; README.md has its scores.",
-        model={"num_slots": 4, **QUICK}, train=QUICK_TRAIN),
+        model={"num_slots": 4, **QUICK},
+        train=QUICK_TRAIN,
+    ),
     ("quick", "multi_dsprites"): Preset(
         "The quick settings of Tetris at 64 x 64; not tuned.",
-        model={"num_slots": 6, **QUICK}, train=QUICK_TRAIN),
+        model={"num_slots": 6, **QUICK},
+        train=QUICK_TRAIN,
+    ),
     ("paper", "tetris"): Preset(
         "Engelcke 2020 on Tetrominoes: K of the released code, its images of 32x32 are 35x35 here; no published score; GPU-days.",
-        model={"num_slots": 4}, train=PAPER_TRAIN),
+        model={"num_slots": 4},
+        train=PAPER_TRAIN,
+    ),
     ("paper", "multi_dsprites"): Preset(
         "Engelcke 2020 on Multi-dSprites, 64x64, 12.6 million parameters: fg-ARI 57 on the authors' own version of the data; GPU-days.",
-        model={"num_slots": 6}, train=PAPER_TRAIN),
+        model={"num_slots": 6},
+        train=PAPER_TRAIN,
+    ),
     ("paper", "clevr_with_masks"): Preset(
         "Engelcke 2020 on CLEVR6, 128x128; the README of the released code advises a smaller likelihood_scale and goal there; GPU-days.",
-        model={"image_size": (128, 128), "num_slots": 7}, train=PAPER_TRAIN),
+        model={"image_size": (128, 128), "num_slots": 7},
+        train=PAPER_TRAIN,
+    ),
     ("genesis_s", "multi_dsprites"): Preset(
         "GENESIS-S of Engelcke 2020, one latent per slot, trained as GENESIS; GPU-days.",
-        model={"num_slots": 6, "variant": "genesis_s"}, train=PAPER_TRAIN),
+        model={"num_slots": 6, "variant": "genesis_s"},
+        train=PAPER_TRAIN,
+    ),
     ("genesis_v2", "multi_dsprites"): Preset(
         "GENESIS-V2 of Engelcke 2021 with the settings of its released code, no recurrence over slots; GPU-days.",
-        model={"num_slots": 6, "variant": "genesis_v2"}, train=PAPER_TRAIN),
+        model={"num_slots": 6, "variant": "genesis_v2"},
+        train=PAPER_TRAIN,
+    ),
 }

@@ -13,9 +13,17 @@ def make_decoder(config, name):
     if config.decoder == "deconv":
         return DeconvDecoder(config.image_size, 1 + config.channels, name=name)
     grid_size = tuple(-(-side // config.decoder_pixel_shuffle) for side in config.image_size)
-    return BroadcastDecoder(config.image_size, (*config.decoder_channels, 1 + config.channels), (config.decoder_kernel,),
-                            grid_size=grid_size, pixel_shuffle=config.decoder_pixel_shuffle, positions="append", activation="elu",
-                            initializer=FanInTruncatedNormal(), name=name)
+    return BroadcastDecoder(
+        config.image_size,
+        (*config.decoder_channels, 1 + config.channels),
+        (config.decoder_kernel,),
+        grid_size=grid_size,
+        pixel_shuffle=config.decoder_pixel_shuffle,
+        positions="append",
+        activation="elu",
+        initializer=FanInTruncatedNormal(),
+        name=name,
+    )
 
 
 class DeconvDecoder(keras.layers.Layer):
@@ -31,10 +39,21 @@ class DeconvDecoder(keras.layers.Layer):
         doublings = 0
         while 8 * 2**doublings < max(size):
             doublings += 1
-        common = {"initializer": FanInTruncatedNormal(), "activation": "elu", "dtype": self.dtype_policy}
+        common = {
+            "initializer": FanInTruncatedNormal(),
+            "activation": "elu",
+            "dtype": self.dtype_policy,
+        }
         self.mlp = MLP((512, 512), linear_output=False, name="mlp", **common)
-        self.stack = ConvStack((64,) * (doublings + 1) + (channels,), 5, (2,) * doublings + (1, 1), linear_output=True,
-                               transposed=True, name="stack", **common)
+        self.stack = ConvStack(
+            (64,) * (doublings + 1) + (channels,),
+            5,
+            (2,) * doublings + (1, 1),
+            linear_output=True,
+            transposed=True,
+            name="stack",
+            **common,
+        )
 
     def build(self, input_shape):
         self.mlp.build(input_shape)

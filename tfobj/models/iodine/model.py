@@ -32,10 +32,23 @@ from tfobj.config import require
 from tfobj.distributions.gaussian import diagonal_gaussian, isotropic_prior, negative_elbo_gradient
 from tfobj.distributions.spatial_mixture import SpatialMixture
 from tfobj.inference.refinement import RefinementNetwork
-from tfobj.inference.refinement_inputs import FLAT, SPATIAL, RefinementInputs, RefinementInputsConfig
+from tfobj.inference.refinement_inputs import (
+    FLAT,
+    SPATIAL,
+    RefinementInputs,
+    RefinementInputsConfig,
+)
 from tfobj.inference.schedules import refinement_loss_weight
 from tfobj.inference.score import decode_and_score
-from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, batch_and_slots, batch_size, fold_slots, unfold_slots
+from tfobj.models.base import (
+    DecodedScene,
+    SceneConfig,
+    SceneModel,
+    batch_and_slots,
+    batch_size,
+    fold_slots,
+    unfold_slots,
+)
 from tfobj.models.iodine.decoders import make_decoder
 from tfobj.nn.iteration import iterate
 from tfobj.structs import SceneOutputs
@@ -85,11 +98,25 @@ class IodineConfig(SceneConfig):
     def __post_init__(self):
         super().__post_init__()
         require(self.latent_size >= 1, "model.latent_size", "positive", self.latent_size)
-        require(self.likelihood_scale > 0, "model.likelihood_scale", "positive", self.likelihood_scale)
-        require(0 < self.likelihood_weight < math.inf, "model.likelihood_weight", "positive", self.likelihood_weight)
+        require(
+            self.likelihood_scale > 0, "model.likelihood_scale", "positive", self.likelihood_scale
+        )
+        require(
+            0 < self.likelihood_weight < math.inf,
+            "model.likelihood_weight",
+            "positive",
+            self.likelihood_weight,
+        )
         require(self.prior_variance > 0, "model.prior_variance", "positive", self.prior_variance)
-        require(self.inputs.enabled(SPATIAL), "model.inputs", "a set with an image-shaped input", ())
-        require(self.inputs.enabled(FLAT), "model.inputs", "a set with posterior or posterior_gradient", ())
+        require(
+            self.inputs.enabled(SPATIAL), "model.inputs", "a set with an image-shaped input", ()
+        )
+        require(
+            self.inputs.enabled(FLAT),
+            "model.inputs",
+            "a set with posterior or posterior_gradient",
+            (),
+        )
 
 
 class Evidence(NamedTuple):
@@ -117,12 +144,25 @@ class Iodine(SceneModel):
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
         self.decoder = make_decoder(config, name="decoder")
-        self.refinement_inputs = RefinementInputs(config.inputs, (*config.image_size, config.channels), config.latent_size,
-                                                  name="refinement_inputs")
+        self.refinement_inputs = RefinementInputs(
+            config.inputs,
+            (*config.image_size, config.channels),
+            config.latent_size,
+            name="refinement_inputs",
+        )
         self.refinement = RefinementNetwork(
-            config.refinement_channels, config.refinement_kernel, config.refinement_mlp, config.lstm_size, 2 * config.latent_size,
-            mlp_linear_output=config.refinement_mlp_linear_output, name="refinement")
-        self._read, self._spatial_inputs = execution.island(self.read), execution.island(self.spatial_inputs)
+            config.refinement_channels,
+            config.refinement_kernel,
+            config.refinement_mlp,
+            config.lstm_size,
+            2 * config.latent_size,
+            mlp_linear_output=config.refinement_mlp_linear_output,
+            name="refinement",
+        )
+        self._read, self._spatial_inputs = (
+            execution.island(self.read),
+            execution.island(self.spatial_inputs),
+        )
         self.build()
 
     def build(self, input_shape=None):
@@ -133,8 +173,12 @@ class Iodine(SceneModel):
         if config.initial_posterior == "trained":
             # TF1's default for a vector of size 2 D: uniform within sqrt(6 / (4 D)).
             limit = (6.0 / (4 * config.latent_size)) ** 0.5
-            self.initial = self.add_weight(name="initial_posterior", shape=(2 * config.latent_size,), autocast=False,
-                                           initializer=keras.initializers.RandomUniform(-limit, limit))
+            self.initial = self.add_weight(
+                name="initial_posterior",
+                shape=(2 * config.latent_size,),
+                autocast=False,
+                initializer=keras.initializers.RandomUniform(-limit, limit),
+            )
         self.built = True
 
     def call(self, image, *, num_slots=None, num_steps=None, seed=None, training=False):
@@ -148,7 +192,11 @@ class Iodine(SceneModel):
             evidence = self.score(image, posterior, seed, t, operators, training)
             history.append(evidence)
             posterior, memory = self.update(image, posterior, evidence, memory)
-            return posterior, weighted_loss + self.loss_weight(t, num_steps) * self.negative_elbo(evidence), *memory
+            return (
+                posterior,
+                weighted_loss + self.loss_weight(t, num_steps) * self.negative_elbo(evidence),
+                *memory,
+            )
 
         memory = self.refinement.initial_memory(batch_size(image) * num_slots)
         state = (posterior, tf.zeros([batch_size(image)]), *memory)
@@ -164,25 +212,49 @@ class Iodine(SceneModel):
         if self.config.initial_posterior == "trained":
             vector = self.initial.value
         else:  # softplus(raw) = prior variance
-            vector = tf.concat([tf.zeros([size]), tf.fill([size], tf.math.log(tf.math.expm1(self.config.prior_variance)))], axis=0)
+            vector = tf.concat(
+                [
+                    tf.zeros([size]),
+                    tf.fill([size], tf.math.log(tf.math.expm1(self.config.prior_variance))),
+                ],
+                axis=0,
+            )
         return tf.broadcast_to(vector, [batch, num_slots, 2 * size])
 
     def score(self, image, posterior, seed, t, operators, training=False):
         """Draws z ~ q, decodes it and scores the image: the `Evidence` of decode t."""
         q = diagonal_gaussian(posterior)
-        loc, scale = q.distribution.loc, q.distribution.scale                     # [B, K, D]
-        noise = random.normal(seed, "iodine/posterior", tf.unstack(tf.shape(loc)) if None in loc.shape else list(loc.shape), index=t)
+        loc, scale = q.distribution.loc, q.distribution.scale  # [B, K, D]
+        noise = random.normal(
+            seed,
+            "iodine/posterior",
+            tf.unstack(tf.shape(loc)) if None in loc.shape else list(loc.shape),
+            index=t,
+        )
         decoded, nll, terms, latent_gradient = decode_and_score(
-            self.render, lambda decoded: self._read(decoded, image), loc + scale * tf.ensure_shape(noise, loc.shape), operators,
-            stopped=training and self.config.inputs.decoder_is_stopped())
+            self.render,
+            lambda decoded: self._read(decoded, image),
+            loc + scale * tf.ensure_shape(noise, loc.shape),
+            operators,
+            stopped=training and self.config.inputs.decoder_is_stopped(),
+        )
         kl = q.kl_divergence(isotropic_prior(tf.shape(loc), self.config.prior_variance))
-        posterior_gradient = negative_elbo_gradient(posterior, noise, self.config.likelihood_weight * latent_gradient, self.config.prior_variance)
+        posterior_gradient = negative_elbo_gradient(
+            posterior,
+            noise,
+            self.config.likelihood_weight * latent_gradient,
+            self.config.prior_variance,
+        )
         return Evidence(decoded, terms, nll, kl, posterior_gradient)
 
     def read(self, decoded, image):
         """Returns (nll [B] in nats, `PixelTerms`, d nll / d decoded) of decoder outputs [B, K, H, W, 1 + C]."""
         terms = self.mixture(decoded).pixel_terms(image)
-        return -tf.reduce_sum(terms.log_prob, axis=[1, 2, 3, 4]), terms, tf.concat([terms.logits_gradient, terms.means_gradient], axis=-1)
+        return (
+            -tf.reduce_sum(terms.log_prob, axis=[1, 2, 3, 4]),
+            terms,
+            tf.concat([terms.logits_gradient, terms.means_gradient], axis=-1),
+        )
 
     def spatial_inputs(self, image, decoded, terms):
         """Returns the image-shaped inputs of the refinement network; see `RefinementInputs.spatial`."""
@@ -205,8 +277,12 @@ class Iodine(SceneModel):
 
     def mixture(self, decoded):
         """Returns p(x | z), a `SpatialMixture`, from decoder outputs."""
-        mask_logits, means = tf.split(decoded, [1, self.config.channels], axis=-1)  # tf.split: the gradient of a slice costs ten times that
-        return SpatialMixture(means, mask_logits, self.config.likelihood_scale, self.config.likelihood)
+        mask_logits, means = tf.split(
+            decoded, [1, self.config.channels], axis=-1
+        )  # tf.split: the gradient of a slice costs ten times that
+        return SpatialMixture(
+            means, mask_logits, self.config.likelihood_scale, self.config.likelihood
+        )
 
     def negative_elbo(self, evidence):
         """L_t per scene, [B]: beta nll + sum over slots of kl."""
@@ -214,15 +290,22 @@ class Iodine(SceneModel):
 
     def loss_weight(self, t, num_steps):
         """Weight of L_t in the training loss; see `refinement_loss_weight`."""
-        return refinement_loss_weight(t, num_steps, self.config.loss_weights, self.config.loss_weight_list)
+        return refinement_loss_weight(
+            t, num_steps, self.config.loss_weights, self.config.loss_weight_list
+        )
 
     def outputs(self, image, posterior, evidence, weighted_loss, history):
         """Collects `SceneOutputs` from the last decode; `history` is a list of `Evidence` or None."""
         q = diagonal_gaussian(posterior)
         mixture, kl = self.mixture(evidence.decoded), tf.reduce_sum(evidence.kl, axis=1)
         recon = mixture.mean()
-        terms = {"nll": evidence.nll, "kl": kl, "elbo": -(evidence.nll + kl), "weighted_loss": weighted_loss,
-                 "mse": tf.reduce_mean(tf.square(image - recon), axis=[1, 2, 3])}
+        terms = {
+            "nll": evidence.nll,
+            "kl": kl,
+            "elbo": -(evidence.nll + kl),
+            "weighted_loss": weighted_loss,
+            "mse": tf.reduce_mean(tf.square(image - recon), axis=[1, 2, 3]),
+        }
         if history is not None:
             mixtures = [self.mixture(h.decoded) for h in history]
             history = {
@@ -231,9 +314,14 @@ class Iodine(SceneModel):
                 "loss": tf.stack([self.negative_elbo(h) for h in history], axis=1),
             }
         return SceneOutputs(
-            recon=recon, masks=mixture.masks, slot_recons=mixture.means, slots=q.distribution.loc,
+            recon=recon,
+            masks=mixture.masks,
+            slot_recons=mixture.means,
+            slots=q.distribution.loc,
             posterior={"loc": q.distribution.loc, "scale": q.distribution.scale, "kl": evidence.kl},
-            loss_terms=terms, history=history)
+            loss_terms=terms,
+            history=history,
+        )
 
     def objective(self, outputs, step):
         """mean over scenes of sum_t w_t (NLL_t + KL_t), in nats (Greff 2019, Eq. 4)."""
@@ -247,6 +335,10 @@ class Iodine(SceneModel):
 
     def sample(self, num, seed, num_slots=None):
         """Draws `num` scenes from the prior: z ~ N(0, prior variance) for every slot, decoded."""
-        shape = [num, self.config.num_slots if num_slots is None else num_slots, self.config.latent_size]
+        shape = [
+            num,
+            self.config.num_slots if num_slots is None else num_slots,
+            self.config.latent_size,
+        ]
         latents = random.normal(seed, "iodine/prior", shape) * self.config.prior_variance**0.5
         return self.decode(latents)

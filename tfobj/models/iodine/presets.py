@@ -4,7 +4,13 @@ import math
 
 from tfobj.models.base import Preset
 
-PAPER_TRAIN = {"steps": 1_000_000, "batch_size": 32, "learning_rate": 3e-4, "adam_epsilon": 1e-8, "clip_norm": 5.0}
+PAPER_TRAIN = {
+    "steps": 1_000_000,
+    "batch_size": 32,
+    "learning_rate": 3e-4,
+    "adam_epsilon": 1e-8,
+    "clip_norm": 5.0,
+}
 """Greff 2019, appendix B: Adam 3e-4, batch 32 on 8 GPUs, global norm clipped at 5."""
 
 TETRIS = {"num_slots": 4, "latent_size": 32, "lstm_size": 0}
@@ -14,14 +20,25 @@ MULTI_DSPRITES = {"num_slots": 6, "latent_size": 16, "lstm_size": 128}
 """Greff 2019, Table 7 (16 latents by the refinement table; the decoder table prints the size of lambda)."""
 
 CLEVR6 = {
-    "image_size": (128, 128), "num_slots": 7, "latent_size": 64, "decoder_channels": (64, 64, 64, 64), "decoder_kernel": 3,
-    "refinement_channels": (64, 64, 64, 64), "refinement_kernel": 3, "refinement_mlp": (256,), "lstm_size": 256,
+    "image_size": (128, 128),
+    "num_slots": 7,
+    "latent_size": 64,
+    "decoder_channels": (64, 64, 64, 64),
+    "decoder_kernel": 3,
+    "refinement_channels": (64, 64, 64, 64),
+    "refinement_kernel": 3,
+    "refinement_mlp": (256,),
+    "lstm_size": 256,
 }
 """Greff 2019, Table 6."""
 
 RELEASE = {
-    "likelihood": "logistic", "likelihood_scale": 0.03, "prior_variance": math.log(2.0), "latent_constant": True,
-    "refinement_mlp_linear_output": True, "inputs.legacy_constants": True,
+    "likelihood": "logistic",
+    "likelihood_scale": 0.03,
+    "prior_variance": math.log(2.0),
+    "latent_constant": True,
+    "refinement_mlp_linear_output": True,
+    "inputs.legacy_constants": True,
 }
 """What the published configurations do on all three datasets."""
 
@@ -31,47 +48,97 @@ SPRITES = {"inputs.coordinate_type": "cosine"}
 
 def release_train(batch_size, reference_rate, reference_batch):
     """Released recipe: Adam beta_1 0.95, rate scaled by sqrt(batch), continuous decay by 10 per million steps."""
-    return {"steps": 1_000_000, "batch_size": batch_size, "learning_rate": reference_rate * math.sqrt(batch_size / reference_batch),
-            "decay_rate": 0.1, "decay_steps": 1_000_000, "adam_beta_1": 0.95, "adam_epsilon": 1e-8, "clip_norm": 5.0}
+    return {
+        "steps": 1_000_000,
+        "batch_size": batch_size,
+        "learning_rate": reference_rate * math.sqrt(batch_size / reference_batch),
+        "decay_rate": 0.1,
+        "decay_steps": 1_000_000,
+        "adam_beta_1": 0.95,
+        "adam_epsilon": 1e-8,
+        "clip_norm": 5.0,
+    }
 
 
-QUICK = {"num_steps": 3, "lstm_size": 0, "decoder_channels": (32, 32, 32), "decoder_pixel_shuffle": 2, "likelihood_scale": 0.3}
+QUICK = {
+    "num_steps": 3,
+    "lstm_size": 0,
+    "decoder_channels": (32, 32, 32),
+    "decoder_pixel_shuffle": 2,
+    "likelihood_scale": 0.3,
+}
 """Made for two CPU cores: three refinements, a decoder at half resolution, and a wide likelihood. At the paper's 0.1 the
 mixture first explains pixels by one constant colour per slot and stays there: fg-ARI 0.00 after 1,500 steps against 0.52 (one
 run each, whose learning rates differed by up to a third as well)."""
 
 QUICK_TRAIN = {
-    "steps": 4_000, "batch_size": 8, "learning_rate": 1e-3, "warmup_steps": 200, "adam_epsilon": 1e-8, "clip_norm": 5.0,
-    "eval_every": 500, "log_every": 100,
+    "steps": 4_000,
+    "batch_size": 8,
+    "learning_rate": 1e-3,
+    "warmup_steps": 200,
+    "adam_epsilon": 1e-8,
+    "clip_norm": 5.0,
+    "eval_every": 500,
+    "log_every": 100,
 }
 
 PRESETS = {
     ("quick", "tetris"): Preset(
         "Small and fast, ours: about ten minutes on two CPU cores; README.md has its scores.",
-        model={**TETRIS, **QUICK}, train=QUICK_TRAIN),
+        model={**TETRIS, **QUICK},
+        train=QUICK_TRAIN,
+    ),
     ("quick", "multi_dsprites"): Preset(
         "The quick settings of Tetris at 64 x 64; not tuned.",
-        model={**MULTI_DSPRITES, **QUICK}, train=QUICK_TRAIN),
+        model={**MULTI_DSPRITES, **QUICK},
+        train=QUICK_TRAIN,
+    ),
     ("quick", "bouncing_balls"): Preset(
         "The quick settings on single frames of coloured balls, 32 x 32, with an LSTM: the baseline of models of clips; not tuned.",
         model={**MULTI_DSPRITES, **QUICK, "image_size": (32, 32), "num_slots": 5, "lstm_size": 64},
-        train={**QUICK_TRAIN, "steps": 1_500}, data={"num_train": 2_000, "num_test": 320}),
+        train={**QUICK_TRAIN, "steps": 1_500},
+        data={"num_train": 2_000, "num_test": 320},
+    ),
     ("paper", "bouncing_balls"): Preset(
         "IODINE frame by frame on balls (--dataset=balls4_color) as Zablotskaia 2020 ran it, R = 6 and beta = 10, with the sizes of multi-dSprites and 64 "
         "latents: fg-ARI of frames 0.998 (white) and 0.975 (coloured balls) there, by a net of their own; GPU-days.",
-        model={**MULTI_DSPRITES, "num_slots": 5, "num_steps": 6, "latent_size": 64, "likelihood_weight": 10.0}, train=PAPER_TRAIN),
-    ("paper", "tetris"): Preset("Greff 2019 on Tetris: fg-ARI 0.992 +- 0.004 there; GPU-days.", model=TETRIS, train=PAPER_TRAIN),
+        model={
+            **MULTI_DSPRITES,
+            "num_slots": 5,
+            "num_steps": 6,
+            "latent_size": 64,
+            "likelihood_weight": 10.0,
+        },
+        train=PAPER_TRAIN,
+    ),
+    ("paper", "tetris"): Preset(
+        "Greff 2019 on Tetris: fg-ARI 0.992 +- 0.004 there; GPU-days.",
+        model=TETRIS,
+        train=PAPER_TRAIN,
+    ),
     ("paper", "multi_dsprites"): Preset(
-        "Greff 2019 on Multi-dSprites: fg-ARI 0.767 +- 0.056 there; GPU-days.", model=MULTI_DSPRITES, train=PAPER_TRAIN),
+        "Greff 2019 on Multi-dSprites: fg-ARI 0.767 +- 0.056 there; GPU-days.",
+        model=MULTI_DSPRITES,
+        train=PAPER_TRAIN,
+    ),
     ("paper", "clevr_with_masks"): Preset(
-        "Greff 2019 on CLEVR6: fg-ARI 0.988 +- 0.000 there; about a week on 8 GPUs.", model=CLEVR6, train=PAPER_TRAIN),
+        "Greff 2019 on CLEVR6: fg-ARI 0.988 +- 0.000 there; about a week on 8 GPUs.",
+        model=CLEVR6,
+        train=PAPER_TRAIN,
+    ),
     ("release", "tetris"): Preset(
-        "The released Tetrominoes configuration.", train=release_train(256, 3e-4, 256),
-        model={**TETRIS, **RELEASE, **SPRITES, "inputs.gradient_scale": 1 / 32}),
+        "The released Tetrominoes configuration.",
+        train=release_train(256, 3e-4, 256),
+        model={**TETRIS, **RELEASE, **SPRITES, "inputs.gradient_scale": 1 / 32},
+    ),
     ("release", "multi_dsprites"): Preset(
-        "The released Multi-dSprites configuration.", train=release_train(128, 3e-4, 128),
-        model={**MULTI_DSPRITES, **RELEASE, **SPRITES, "inputs.gradient_scale": 1 / 16}),
+        "The released Multi-dSprites configuration.",
+        train=release_train(128, 3e-4, 128),
+        model={**MULTI_DSPRITES, **RELEASE, **SPRITES, "inputs.gradient_scale": 1 / 16},
+    ),
     ("release", "clevr_with_masks"): Preset(
-        "The released CLEVR6 configuration.", train=release_train(32, 1e-3, 32),
-        model={**CLEVR6, **RELEASE, "refinement_mlp": (256, 256), "inputs.gradient_scale": 1 / 4}),
+        "The released CLEVR6 configuration.",
+        train=release_train(32, 1e-3, 32),
+        model={**CLEVR6, **RELEASE, "refinement_mlp": (256, 256), "inputs.gradient_scale": 1 / 4},
+    ),
 }

@@ -29,7 +29,16 @@ import tensorflow_probability as tfp
 from tfobj import random
 from tfobj.config import require
 from tfobj.distributions.spatial_mixture import SpatialMixture
-from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, batch_and_slots, batch_size, compose, fold_slots, unfold_slots
+from tfobj.models.base import (
+    DecodedScene,
+    SceneConfig,
+    SceneModel,
+    batch_and_slots,
+    batch_size,
+    compose,
+    fold_slots,
+    unfold_slots,
+)
 from tfobj.nn.broadcast_decoder import BroadcastDecoder
 from tfobj.nn.convolution import ConvStack
 from tfobj.nn.iteration import scan
@@ -87,7 +96,9 @@ class MonetConfig(SceneConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        require(self.num_steps == 1, "model.num_steps", "1: MONet has no refinement", self.num_steps)
+        require(
+            self.num_steps == 1, "model.num_steps", "1: MONet has no refinement", self.num_steps
+        )
         for name in ("background_scale", "foreground_scale", "initial_gain"):
             require(getattr(self, name) > 0, f"model.{name}", "positive", getattr(self, name))
         for name in ("beta", "gamma"):
@@ -100,8 +111,12 @@ class ComponentEncoder(keras.layers.Layer):
 
     def __init__(self, channels, mlp, latent_size, initializer, **kwargs):
         super().__init__(**kwargs)
-        self.cnn = ConvStack(channels, 3, 2, padding=1, initializer=initializer, dtype=self.dtype_policy, name="cnn")
-        self.mlp = MLP((*mlp, 2 * latent_size), initializer=initializer, dtype=self.dtype_policy, name="mlp")
+        self.cnn = ConvStack(
+            channels, 3, 2, padding=1, initializer=initializer, dtype=self.dtype_policy, name="cnn"
+        )
+        self.mlp = MLP(
+            (*mlp, 2 * latent_size), initializer=initializer, dtype=self.dtype_policy, name="mlp"
+        )
 
     def build(self, input_shape):
         self.cnn.build(input_shape)
@@ -125,13 +140,33 @@ class Monet(SceneModel):
 
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
-        initializer = keras.initializers.VarianceScaling(config.initial_gain**2 / 3, "fan_in", "uniform")
-        self.attention = UNet(config.unet_blocks or default_blocks(config.image_size), config.unet_filters, config.unet_mlp,
-                              initializer=initializer, name="attention")
-        self.encoder = ComponentEncoder(config.encoder_channels, config.encoder_mlp, config.latent_size, initializer, name="encoder")
+        initializer = keras.initializers.VarianceScaling(
+            config.initial_gain**2 / 3, "fan_in", "uniform"
+        )
+        self.attention = UNet(
+            config.unet_blocks or default_blocks(config.image_size),
+            config.unet_filters,
+            config.unet_mlp,
+            initializer=initializer,
+            name="attention",
+        )
+        self.encoder = ComponentEncoder(
+            config.encoder_channels,
+            config.encoder_mlp,
+            config.latent_size,
+            initializer,
+            name="encoder",
+        )
         self.decoder = BroadcastDecoder(
-            config.image_size, (*config.decoder_channels, config.channels + 1), (*(3,) * len(config.decoder_channels), 1), padding="valid",
-            pixel_shuffle=config.decoder_pixel_shuffle, positions="append", initializer=initializer, name="decoder")
+            config.image_size,
+            (*config.decoder_channels, config.channels + 1),
+            (*(3,) * len(config.decoder_channels), 1),
+            padding="valid",
+            pixel_shuffle=config.decoder_pixel_shuffle,
+            positions="append",
+            initializer=initializer,
+            name="decoder",
+        )
         self.build()
 
     def build(self, input_shape=None):
@@ -145,20 +180,38 @@ class Monet(SceneModel):
         num_slots, _, seed = self.resolve_call(image, num_slots, num_steps, seed)
         log_masks, log_scopes = self.attend(image, num_slots)
         posterior = self.encode(image, log_masks, num_slots)
-        noise = random.normal(seed, "monet/posterior", [batch_size(image), num_slots, self.config.latent_size])
+        noise = random.normal(
+            seed, "monet/posterior", [batch_size(image), num_slots, self.config.latent_size]
+        )
         slot_recons, mask_logits = self.render(posterior.loc + posterior.scale * noise)
         masks = tf.exp(log_masks)
         recon = compose(masks, slot_recons)
 
-        kl = tfd.kl_divergence(posterior, tfd.Normal(0.0, 1.0))                                     # [B, K, D]
-        terms = {"nll": -SpatialMixture(slot_recons, log_masks, self.pixel_scale(num_slots), reduce=self.config.mixture).log_prob(image),
-                 "kl": tf.reduce_sum(kl, axis=[1, 2]),
-                 "mask_kl": mask_divergence(log_masks, tf.nn.log_softmax(mask_logits, axis=1))}
-        terms |= {"elbo": -(terms["nll"] + terms["kl"]), "mse": tf.reduce_mean(tf.square(image - recon), axis=[1, 2, 3])}
+        kl = tfd.kl_divergence(posterior, tfd.Normal(0.0, 1.0))  # [B, K, D]
+        terms = {
+            "nll": -SpatialMixture(
+                slot_recons, log_masks, self.pixel_scale(num_slots), reduce=self.config.mixture
+            ).log_prob(image),
+            "kl": tf.reduce_sum(kl, axis=[1, 2]),
+            "mask_kl": mask_divergence(log_masks, tf.nn.log_softmax(mask_logits, axis=1)),
+        }
+        terms |= {
+            "elbo": -(terms["nll"] + terms["kl"]),
+            "mse": tf.reduce_mean(tf.square(image - recon), axis=[1, 2, 3]),
+        }
         return SceneOutputs(
-            recon=recon, masks=masks, slot_recons=slot_recons, slots=posterior.loc, loss_terms=terms,
+            recon=recon,
+            masks=masks,
+            slot_recons=slot_recons,
+            slots=posterior.loc,
+            loss_terms=terms,
             posterior={"loc": posterior.loc, "scale": posterior.scale, "kl": kl},
-            history={"scopes": tf.exp(log_scopes), "stick_masks": masks, "decoded_masks": tf.nn.softmax(mask_logits, axis=1)})
+            history={
+                "scopes": tf.exp(log_scopes),
+                "stick_masks": masks,
+                "decoded_masks": tf.nn.softmax(mask_logits, axis=1),
+            },
+        )
 
     def attend(self, image, num_slots):
         """Breaks the image into masks, one slot after the other.
@@ -172,12 +225,22 @@ class Monet(SceneModel):
         """
 
         def step(_, state):
-            log_scope, = state
-            logits = self.attention(tf.concat([image, tf.maximum(log_scope, LOWEST_LOG_MASK)], axis=-1))
-            return (log_scope - tf.nn.softplus(logits),), (log_scope - tf.nn.softplus(-logits), log_scope)
+            (log_scope,) = state
+            logits = self.attention(
+                tf.concat([image, tf.maximum(log_scope, LOWEST_LOG_MASK)], axis=-1)
+            )
+            return (log_scope - tf.nn.softplus(logits),), (
+                log_scope - tf.nn.softplus(-logits),
+                log_scope,
+            )
 
-        (rest,), (log_masks, log_scopes) = scan(step, (tf.zeros_like(image[..., :1]),), num_slots - 1)
-        return tuple(tf.transpose(tf.concat([x, rest[None]], axis=0), [1, 0, 2, 3, 4]) for x in (log_masks, log_scopes))
+        (rest,), (log_masks, log_scopes) = scan(
+            step, (tf.zeros_like(image[..., :1]),), num_slots - 1
+        )
+        return tuple(
+            tf.transpose(tf.concat([x, rest[None]], axis=0), [1, 0, 2, 3, 4])
+            for x in (log_masks, log_scopes)
+        )
 
     def encode(self, image, log_masks, num_slots):
         """Returns q(z_k), a `tfd.Normal` of batch shape [B, K, D], from the image [B, H, W, C] and log m_k [B, K, H, W, 1]."""
@@ -185,7 +248,9 @@ class Monet(SceneModel):
         inputs = tf.concat([tiled, tf.maximum(log_masks, LOWEST_LOG_MASK)], axis=-1)
         parameters = unfold_slots(self.encoder(fold_slots(inputs)), batch_size(image), num_slots)
         loc, log_scale = tf.split(parameters, 2, axis=-1)
-        return tfd.Normal(loc, tf.exp(tf.clip_by_value(log_scale, -LOG_SCALE_BOUND, LOG_SCALE_BOUND)))
+        return tfd.Normal(
+            loc, tf.exp(tf.clip_by_value(log_scale, -LOG_SCALE_BOUND, LOG_SCALE_BOUND))
+        )
 
     def render(self, latents):
         """Latents [B, K, D] -> (means in (0, 1) [B, K, H, W, C], mask logits l [B, K, H, W, 1])."""
@@ -195,13 +260,21 @@ class Monet(SceneModel):
 
     def pixel_scale(self, num_slots):
         """Returns sigma_k, [K, 1, 1, 1]."""
-        scales = tf.concat([[self.config.background_scale], tf.fill([num_slots - 1], self.config.foreground_scale)], axis=0)
+        scales = tf.concat(
+            [
+                [self.config.background_scale],
+                tf.fill([num_slots - 1], self.config.foreground_scale),
+            ],
+            axis=0,
+        )
         return tf.reshape(scales, [-1, 1, 1, 1])
 
     def objective(self, outputs, step):
         """mean over scenes of nll + beta kl + gamma mask_kl, in nats (Burgess 2019, Eq. 3)."""
         terms = {name: tf.reduce_mean(term) for name, term in outputs.loss_terms.items()}
-        return terms["nll"] + self.config.beta * terms["kl"] + self.config.gamma * terms["mask_kl"], terms
+        return terms["nll"] + self.config.beta * terms["kl"] + self.config.gamma * terms[
+            "mask_kl"
+        ], terms
 
     def decode(self, slots):
         """Renders latents [B, K, D] as a `DecodedScene` with the reconstructed masks, softmax_k(l): attention masks need an image."""
@@ -211,7 +284,11 @@ class Monet(SceneModel):
 
     def sample(self, num, seed, num_slots=None):
         """Draws `num` scenes: z ~ N(0, I) for every slot by itself, decoded. Their slots do not fit together."""
-        shape = [num, self.config.num_slots if num_slots is None else num_slots, self.config.latent_size]
+        shape = [
+            num,
+            self.config.num_slots if num_slots is None else num_slots,
+            self.config.latent_size,
+        ]
         return self.decode(random.normal(seed, "monet/prior", shape))
 
 

@@ -65,17 +65,45 @@ class RNemConfig(VideoConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        require(self.num_steps == 1, "model.num_steps", "1: every frame is looked at once", self.num_steps)
-        require(self.variant not in ("rnn", "lstm") or self.num_slots == 1, "model.num_slots",
-                f"1 where model.variant={self.variant}: one slot for the whole frame", self.num_slots)
+        require(
+            self.num_steps == 1,
+            "model.num_steps",
+            "1: every frame is looked at once",
+            self.num_steps,
+        )
+        require(
+            self.variant not in ("rnn", "lstm") or self.num_slots == 1,
+            "model.num_slots",
+            f"1 where model.variant={self.variant}: one slot for the whole frame",
+            self.num_slots,
+        )
         sizes = ("state_size", "relation_size", "attention_size", "kernel_size")
-        for name in (*sizes, "encoder_channels", "encoder_hidden", "decoder_hidden", "decoder_channels"):
+        for name in (
+            *sizes,
+            "encoder_channels",
+            "encoder_hidden",
+            "decoder_hidden",
+            "decoder_channels",
+        ):
             value = getattr(self, name)
-            require(all(v >= 1 for v in (value if isinstance(value, tuple) else (value,))), f"model.{name}", "at least 1", value)
-        require(self.layer_norm_epsilon is None or 0 < self.layer_norm_epsilon < math.inf, "model.layer_norm_epsilon", "positive, or none",
-                self.layer_norm_epsilon)
-        require(0 < self.e_step_scale < math.inf, "model.e_step_scale", "positive", self.e_step_scale)
-        require(0 <= self.inter_weight < math.inf, "model.inter_weight", "at least 0", self.inter_weight)
+            require(
+                all(v >= 1 for v in (value if isinstance(value, tuple) else (value,))),
+                f"model.{name}",
+                "at least 1",
+                value,
+            )
+        require(
+            self.layer_norm_epsilon is None or 0 < self.layer_norm_epsilon < math.inf,
+            "model.layer_norm_epsilon",
+            "positive, or none",
+            self.layer_norm_epsilon,
+        )
+        require(
+            0 < self.e_step_scale < math.inf, "model.e_step_scale", "positive", self.e_step_scale
+        )
+        require(
+            0 <= self.inter_weight < math.inf, "model.inter_weight", "at least 0", self.inter_weight
+        )
         require(0 < self.initial_mean < 1, "model.initial_mean", "in (0, 1)", self.initial_mean)
         for name in ("noise", "rollout_threshold"):
             require(0 <= getattr(self, name) < 1, f"model.{name}", "in [0, 1)", getattr(self, name))
@@ -93,7 +121,9 @@ class RNemConfig(VideoConfig):
     def warnings(self):
         if self.noise:
             return []
-        return ["`model.noise` is 0: a model that sees clean frames learns to copy them instead of taking them apart."]
+        return [
+            "`model.noise` is 0: a model that sees clean frames learns to copy them instead of taking them apart."
+        ]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -93,7 +93,9 @@ class RelationalCore(RecurrentCore):
         """
         linear = self.pair.linear
         focus, context = tf.split(linear.kernel.value, 2, axis=0)
-        pairs = self.pair.finish((slots @ focus)[:, :, None] + (slots @ context)[:, None] + linear.bias.value)   # [B, K, K, relation_size]
+        pairs = self.pair.finish(
+            (slots @ focus)[:, :, None] + (slots @ context)[:, None] + linear.bias.value
+        )  # [B, K, K, relation_size]
         effects = self.effect(pairs)
         if self.attention_size is not None:
             effects *= self.gate(self.attention(pairs))
@@ -105,7 +107,7 @@ class RelationalCore(RecurrentCore):
 class LSTMCore(keras.layers.Layer):
     """LSTM with layer norms (Ba 2016), a baseline with one slot; a norm takes the place of a bias:
 
-        i, j, f, o = LN(each part of W [e ; h])     c <- LN(sigmoid(f + 1) c + sigmoid(i) tanh(j))     h <- sigmoid(o) tanh(c)
+    i, j, f, o = LN(each part of W [e ; h])     c <- LN(sigmoid(f + 1) c + sigmoid(i) tanh(j))     h <- sigmoid(o) tanh(c)
     """
 
     memory_names = ("cell", "output")
@@ -113,7 +115,9 @@ class LSTMCore(keras.layers.Layer):
     def __init__(self, units, epsilon, **kwargs):
         super().__init__(**{**FLOAT32, **kwargs})
         self.units = units
-        self.gates = keras.layers.Dense(4 * units, use_bias=epsilon is None, dtype="float32", name="gates")
+        self.gates = keras.layers.Dense(
+            4 * units, use_bias=epsilon is None, dtype="float32", name="gates"
+        )
         names = () if epsilon is None else ("input", "candidate", "forget", "output", "cell")
         self.norms = [JointNorm(1, epsilon, name=f"norm_{name}") for name in names]
 
@@ -152,8 +156,14 @@ class GradientCore(keras.layers.Layer):
         self.image_shape, self.units = tuple(image_shape), units
 
     def build(self, input_shape=None):
-        self.kernel = self.add_weight(name="kernel", shape=(math.prod(self.image_shape), self.units), initializer="glorot_uniform")
-        self.step_size = self.add_weight(name="step_size", shape=(1, 1), initializer="glorot_uniform")
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(math.prod(self.image_shape), self.units),
+            initializer="glorot_uniform",
+        )
+        self.step_size = self.add_weight(
+            name="step_size", shape=(1, 1), initializer="glorot_uniform"
+        )
         self.built = True
 
     def encode(self, x):
@@ -162,7 +172,9 @@ class GradientCore(keras.layers.Layer):
 
     def render(self, z):
         """z [N, units] -> logits [N, H, W, C]."""
-        return tf.reshape(tf.matmul(tf.sigmoid(z), self.kernel.value, transpose_b=True), [-1, *self.image_shape])
+        return tf.reshape(
+            tf.matmul(tf.sigmoid(z), self.kernel.value, transpose_b=True), [-1, *self.image_shape]
+        )
 
     def call(self, features, memory):
         (z,) = memory

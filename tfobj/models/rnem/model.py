@@ -28,7 +28,14 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfobj import random
-from tfobj.models.base import DecodedScene, batch_and_slots, batch_size, compose, fold_slots, unfold_slots
+from tfobj.models.base import (
+    DecodedScene,
+    batch_and_slots,
+    batch_size,
+    compose,
+    fold_slots,
+    unfold_slots,
+)
 from tfobj.models.rnem.config import RNemConfig, RnnEMConfig
 from tfobj.models.rnem.cores import GradientCore, LSTMCore, RecurrentCore, RelationalCore
 from tfobj.models.rnem.networks import Decoder, Encoder
@@ -58,18 +65,40 @@ class RNem(VideoModel):
         epsilon = config.layer_norm_epsilon
         self.encoder = self.decoder = None
         if config.variant == "nem":
-            self.core = GradientCore((*config.image_size, config.channels), config.state_size, name="core")
+            self.core = GradientCore(
+                (*config.image_size, config.channels), config.state_size, name="core"
+            )
         else:
-            self.encoder = Encoder(config.encoder_channels, config.kernel_size, config.encoder_hidden, epsilon, name="encoder")
+            self.encoder = Encoder(
+                config.encoder_channels,
+                config.kernel_size,
+                config.encoder_hidden,
+                epsilon,
+                name="encoder",
+            )
             self.core = self._recurrent_core()
-            self.decoder = Decoder(config.image_size, config.channels, config.decoder_hidden, config.decoder_channels, config.kernel_size, epsilon,
-                                   logit(config.initial_mean) if config.likelihood == "bernoulli" else 0.0, name="decoder")
+            self.decoder = Decoder(
+                config.image_size,
+                config.channels,
+                config.decoder_hidden,
+                config.decoder_channels,
+                config.kernel_size,
+                epsilon,
+                logit(config.initial_mean) if config.likelihood == "bernoulli" else 0.0,
+                name="decoder",
+            )
         self.build()
 
     def _recurrent_core(self):
         config, epsilon = self.config, self.config.layer_norm_epsilon
         if config.variant == "rnem":
-            return RelationalCore(config.state_size, config.relation_size, config.attention_size if config.attention else None, epsilon, name="core")
+            return RelationalCore(
+                config.state_size,
+                config.relation_size,
+                config.attention_size if config.attention else None,
+                epsilon,
+                name="core",
+            )
         core_class = LSTMCore if config.variant == "lstm" else RecurrentCore
         return core_class(config.state_size, epsilon, name="core")
 
@@ -86,7 +115,9 @@ class RNem(VideoModel):
         return self.core.memory_names
 
     def initial_memory(self, batch, num_slots, seed):
-        return tuple(tf.zeros([batch, num_slots, self.config.state_size]) for _ in self.memory_names())
+        return tuple(
+            tf.zeros([batch, num_slots, self.config.state_size]) for _ in self.memory_names()
+        )
 
     def cell(self, image, memory, seed, cell, num_steps, operators):
         raw, means = self.expect(memory, cell)
@@ -102,7 +133,12 @@ class RNem(VideoModel):
         return self.follow(kept["recon"], means, responsibilities, memory, seed, cell), kept
 
     def _record(self, means, responsibilities, memory):
-        return {"recon": compose(responsibilities, means), "masks": responsibilities, "slot_recons": means, "slots": memory[-1]}
+        return {
+            "recon": compose(responsibilities, means),
+            "masks": responsibilities,
+            "slot_recons": means,
+            "slots": memory[-1],
+        }
 
     def expect(self, memory, cell):
         """Returns (logits, psi), each [B, K, H, W, C]: what the memory predicts of a frame. Of the first one it is nothing, psi = 0."""
@@ -112,19 +148,37 @@ class RNem(VideoModel):
             return nothing, nothing
         raw = self.render(memory[-1])
         means = self.read(raw)
-        return raw, means if isinstance(cell.frame, int) else tf.where(tf.equal(cell.frame, 0), 0.0, means)
+        return raw, means if isinstance(cell.frame, int) else tf.where(
+            tf.equal(cell.frame, 0), 0.0, means
+        )
 
     def explain(self, target, means, seed, cell):
         """Returns gamma [B, K, H, W, 1] of a frame [B, H, W, C] that psi was predicted of; of the first one it is noise."""
         if isinstance(cell.frame, int):
-            responsibilities = self.initial_responsibilities(means, seed) if cell.frame == 0 else self.e_step(target, means)
+            responsibilities = (
+                self.initial_responsibilities(means, seed)
+                if cell.frame == 0
+                else self.e_step(target, means)
+            )
         else:
-            responsibilities = tf.where(tf.equal(cell.frame, 0), self.initial_responsibilities(means, seed), self.e_step(target, means))
-        return tf.stop_gradient(responsibilities) if self.config.stop_responsibilities else responsibilities
+            responsibilities = tf.where(
+                tf.equal(cell.frame, 0),
+                self.initial_responsibilities(means, seed),
+                self.e_step(target, means),
+            )
+        return (
+            tf.stop_gradient(responsibilities)
+            if self.config.stop_responsibilities
+            else responsibilities
+        )
 
     def initial_responsibilities(self, means, seed):
         """Returns |n| / sum_k |n|, n ~ N(0, 1), which nothing but the slots' noise tells apart; n is never zero."""
-        share = tf.abs(random.normal(seed, "rnem/responsibilities", [*batch_and_slots(means), *self.config.image_size, 1]))
+        share = tf.abs(
+            random.normal(
+                seed, "rnem/responsibilities", [*batch_and_slots(means), *self.config.image_size, 1]
+            )
+        )
         return share / tf.reduce_sum(share, axis=1, keepdims=True)
 
     def e_step(self, target, means):
@@ -140,7 +194,11 @@ class RNem(VideoModel):
     def guess(self, means):
         """Returns the frame [B, H, W, C] that stands for one that nobody has seen in its E-step: the brightest prediction, binary for Bernoulli pixels."""
         brightest = tf.reduce_max(means, axis=1)
-        return tf.cast(brightest > self.config.rollout_threshold, tf.float32) if self.config.likelihood == "bernoulli" else brightest
+        return (
+            tf.cast(brightest > self.config.rollout_threshold, tf.float32)
+            if self.config.likelihood == "bernoulli"
+            else brightest
+        )
 
     def score(self, target, raw, responsibilities, cell):
         """Returns (share of the training loss [B], terms [B] of this frame); zeros for the first one, of which nothing was predicted."""
@@ -148,9 +206,15 @@ class RNem(VideoModel):
         total = lambda x: tf.reduce_sum(x, axis=[1, 2, 3, 4])
         upper_bound, _ = self.errors(target[:, None], tf.reduce_max(raw, axis=1, keepdims=True))
         predicted = tf.cast(tf.greater(cell.frame, 0), tf.float32)
-        terms = {"intra": total(responsibilities * intra), "inter": total((1.0 - responsibilities) * inter), "upper_bound": total(upper_bound)}
+        terms = {
+            "intra": total(responsibilities * intra),
+            "inter": total((1.0 - responsibilities) * inter),
+            "upper_bound": total(upper_bound),
+        }
         terms = {name: predicted * term for name, term in terms.items()}
-        return self.loss_weight(cell) * (terms["intra"] + self.config.inter_weight * terms["inter"]), terms
+        return self.loss_weight(cell) * (
+            terms["intra"] + self.config.inter_weight * terms["inter"]
+        ), terms
 
     def errors(self, target, raw):
         """Returns (- log p(x | psi), KL(black || psi)) of logits, in nats per pixel and channel, without the Gaussian's constant."""
@@ -184,12 +248,17 @@ class RNem(VideoModel):
         struck = random.uniform(seed, "rnem/noise", shape, index=cell.noise_index) < rate
         if self.config.likelihood == "bernoulli":
             return tf.where(struck, 1.0 - image, image)
-        return tf.where(struck, random.uniform(seed, "rnem/noise_values", shape, index=cell.noise_index), image)
+        return tf.where(
+            struck, random.uniform(seed, "rnem/noise_values", shape, index=cell.noise_index), image
+        )
 
     def render(self, slots):
         """Slots [B, K, D] -> logits of psi [B, K, H, W, C], or psi under the Gaussian."""
         rows = fold_slots(slots)
-        return unfold_slots(self.core.render(rows) if self.decoder is None else self.decoder(rows), *batch_and_slots(slots))
+        return unfold_slots(
+            self.core.render(rows) if self.decoder is None else self.decoder(rows),
+            *batch_and_slots(slots),
+        )
 
     def read(self, raw):
         """Returns psi of what `render` returns."""
@@ -204,7 +273,11 @@ class RNem(VideoModel):
     def _outputs(self, image, loss, records):
         """The terms of R-NEM are means over the frames that were predicted, all but the first; the MSE is that of all frames."""
         first = tf.minimum(1, tf.shape(records["recon"])[0] - 1)
-        return super()._outputs(image, loss, {name: value[first:] if name in TERMS else value for name, value in records.items()})
+        return super()._outputs(
+            image,
+            loss,
+            {name: value[first:] if name in TERMS else value for name, value in records.items()},
+        )
 
 
 @keras.saving.register_keras_serializable("tfobj")

@@ -37,8 +37,12 @@ class JointNorm(keras.layers.Layer):
 
     def call(self, x):
         x = tf.cast(x, tf.float32)
-        mean, variance = tf.nn.moments(x, list(range(len(x.shape) - self.rank, len(x.shape))), keepdims=True)
-        return (x - mean) * (tf.math.rsqrt(variance + self.epsilon) * self.gain.value) + self.offset.value
+        mean, variance = tf.nn.moments(
+            x, list(range(len(x.shape) - self.rank, len(x.shape))), keepdims=True
+        )
+        return (x - mean) * (
+            tf.math.rsqrt(variance + self.epsilon) * self.gain.value
+        ) + self.offset.value
 
 
 @keras.saving.register_keras_serializable("tfobj")
@@ -48,7 +52,11 @@ class Block(keras.layers.Layer):
     def __init__(self, linear, activation, epsilon, **kwargs):
         super().__init__(**kwargs)
         self.linear, self.activation = linear, keras.activations.get(activation)
-        self.norm = None if epsilon is None else JointNorm(1 if isinstance(linear, keras.layers.Dense) else 3, epsilon, name="norm")
+        self.norm = (
+            None
+            if epsilon is None
+            else JointNorm(1 if isinstance(linear, keras.layers.Dense) else 3, epsilon, name="norm")
+        )
 
     def build(self, input_shape):
         self.linear.build(input_shape)
@@ -64,17 +72,23 @@ class Block(keras.layers.Layer):
 
     def finish(self, x):
         """Norm and activation of what the linear layer returns."""
-        return self.activation(x if self.norm is None else tf.cast(self.norm(x), self.compute_dtype))
+        return self.activation(
+            x if self.norm is None else tf.cast(self.norm(x), self.compute_dtype)
+        )
 
 
 def dense_block(units, activation, epsilon, dtype, name):
     """Returns a dense `Block`."""
-    return Block(Dense(units, dtype=dtype, name="linear"), activation, epsilon, dtype=dtype, name=name)
+    return Block(
+        Dense(units, dtype=dtype, name="linear"), activation, epsilon, dtype=dtype, name=name
+    )
 
 
 def conv_block(channels, kernel_size, stride, activation, epsilon, dtype, name):
     """Returns a convolutional `Block`; zeros around the map, of an even kernel one more after it than before."""
-    linear = Conv2D(channels, kernel_size, strides=stride, padding="same", dtype=dtype, name="linear")
+    linear = Conv2D(
+        channels, kernel_size, strides=stride, padding="same", dtype=dtype, name="linear"
+    )
     return Block(linear, activation, epsilon, dtype=dtype, name=name)
 
 
@@ -85,8 +99,14 @@ class Encoder(keras.layers.Layer):
     def __init__(self, channels, kernel_size, hidden, epsilon, **kwargs):
         super().__init__(**kwargs)
         dtype = self.dtype_policy
-        self.convolutions = [conv_block(width, kernel_size, 2, "elu", epsilon, dtype, f"conv_{i}") for i, width in enumerate(channels)]
-        self.hidden = [dense_block(width, "elu", epsilon, dtype, f"dense_{i}") for i, width in enumerate(hidden)]
+        self.convolutions = [
+            conv_block(width, kernel_size, 2, "elu", epsilon, dtype, f"conv_{i}")
+            for i, width in enumerate(channels)
+        ]
+        self.hidden = [
+            dense_block(width, "elu", epsilon, dtype, f"dense_{i}")
+            for i, width in enumerate(hidden)
+        ]
 
     def build(self, input_shape):
         shape = input_shape
@@ -122,16 +142,36 @@ class Decoder(keras.layers.Layer):
       initial_bias: of the last layer.
     """
 
-    def __init__(self, image_size, image_channels, hidden, channels, kernel_size, epsilon, initial_bias=0.0, **kwargs):
+    def __init__(
+        self,
+        image_size,
+        image_channels,
+        hidden,
+        channels,
+        kernel_size,
+        epsilon,
+        initial_bias=0.0,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         dtype, self.initial_bias = self.dtype_policy, initial_bias
-        self.sizes = tuple(tuple(-(-side // 2**i) for side in image_size) for i in range(len(channels), -1, -1))
+        self.sizes = tuple(
+            tuple(-(-side // 2**i) for side in image_size) for i in range(len(channels), -1, -1)
+        )
         self.map_channels, self.image_channels = channels[0] if channels else None, image_channels
         widths = (*hidden, math.prod(self.sizes[0]) * channels[0]) if channels else hidden
-        self.hidden = [dense_block(width, "relu", epsilon, dtype, f"dense_{i}") for i, width in enumerate(widths)]
-        self.convolutions = [conv_block(width, kernel_size, 1, "relu", epsilon, dtype, f"conv_{i}") for i, width in enumerate(channels[1:])]
+        self.hidden = [
+            dense_block(width, "relu", epsilon, dtype, f"dense_{i}")
+            for i, width in enumerate(widths)
+        ]
+        self.convolutions = [
+            conv_block(width, kernel_size, 1, "relu", epsilon, dtype, f"conv_{i}")
+            for i, width in enumerate(channels[1:])
+        ]
         if channels:
-            self.pixels = Conv2D(image_channels, kernel_size, padding="same", dtype=dtype, name="pixels")
+            self.pixels = Conv2D(
+                image_channels, kernel_size, padding="same", dtype=dtype, name="pixels"
+            )
         else:
             self.pixels = Dense(math.prod(image_size) * image_channels, dtype=dtype, name="pixels")
 

@@ -3,34 +3,71 @@
 from tfobj.models.base import Preset
 from tfobj.models.video import QUICK_DATA, QUICK_EVAL
 
-PAPER_TRAIN = {"steps": 390_500, "batch_size": 64, "learning_rate": 1e-3, "adam_epsilon": 1e-8, "clip_norm": None}
+PAPER_TRAIN = {
+    "steps": 390_500,
+    "batch_size": 64,
+    "learning_rate": 1e-3,
+    "adam_epsilon": 1e-8,
+    "clip_norm": None,
+}
 """Released code of van Steenkiste 2018: Adam at 1e-3 without clipping, at most 500 epochs of 781 updates; there training stopped ten epochs after
 the best validation loss, here the best checkpoint is kept."""
 
 QUICK = {
-    "image_size": (32, 32), "channels": 1, "num_frames": 20, "noise": 0.1, "initial_mean": 0.1, "state_size": 64, "relation_size": 64, "attention_size": 32,
-    "encoder_channels": (8, 16), "encoder_hidden": (128,), "decoder_hidden": (128,), "decoder_channels": (16, 8),
+    "image_size": (32, 32),
+    "channels": 1,
+    "num_frames": 20,
+    "noise": 0.1,
+    "initial_mean": 0.1,
+    "state_size": 64,
+    "relation_size": 64,
+    "attention_size": 32,
+    "encoder_channels": (8, 16),
+    "encoder_hidden": (128,),
+    "decoder_hidden": (128,),
+    "decoder_channels": (16, 8),
 }
 """Clips are long and slots begin dark: over eight frames (batch 16, rate 1e-3, noise 0.2) all slots went on predicting all balls, fg-ARI of ten frames
 0.40 after 2,000 steps; over twenty it was 0.63 after 300. Begun at 0.1, the loss was 134 after 250 steps, begun at 0.5, 189 after 300. One run each."""
-QUICK_TRAIN = {"steps": 1_000, "batch_size": 8, "learning_rate": 2e-3, "warmup_steps": 100, "cooldown_steps": 400, "clip_norm": None,
-               "eval_every": 500, "log_every": 100}
+QUICK_TRAIN = {
+    "steps": 1_000,
+    "batch_size": 8,
+    "learning_rate": 2e-3,
+    "warmup_steps": 100,
+    "cooldown_steps": 400,
+    "clip_norm": None,
+    "eval_every": 500,
+    "log_every": 100,
+}
 
 PRESETS = {
     ("quick", "bouncing_balls"): Preset(
         "Small, ours, binary balls of 32 x 32; README.md has its minutes and scores.",
-        model=QUICK, train=QUICK_TRAIN, eval=QUICK_EVAL, data=QUICK_DATA),
+        model=QUICK,
+        train=QUICK_TRAIN,
+        eval=QUICK_EVAL,
+        data=QUICK_DATA,
+    ),
     ("paper", "bouncing_balls"): Preset(
         "van Steenkiste 2018 on four binary balls, which also --dataset=balls3_curtain takes, and balls678_binary with num_slots=8 for testing. "
         "By Zablotskaia 2020 its public weights score fg-ARI 0.77, ARI 0.66 over 30 frames (0.64, 0.45 on 6 to 8 balls, K = 9); "
         "the released code has noise in tests too (model.noise_everywhere). A day on a GPU.",
-        model={}, train=PAPER_TRAIN),
+        model={},
+        train=PAPER_TRAIN,
+    ),
     ("no_attention", "bouncing_balls"): Preset(
-        "R-NEM with all effects at full weight, trained as R-NEM.", model={"attention": False}, train=PAPER_TRAIN),
+        "R-NEM with all effects at full weight, trained as R-NEM.",
+        model={"attention": False},
+        train=PAPER_TRAIN,
+    ),
     ("rnn", "bouncing_balls"): Preset(
         "The recurrent network of van Steenkiste 2018, one slot for the whole frame, trained as R-NEM.",
-        model={"variant": "rnn", "num_slots": 1}, train=PAPER_TRAIN),
+        model={"variant": "rnn", "num_slots": 1},
+        train=PAPER_TRAIN,
+    ),
     ("lstm", "bouncing_balls"): Preset(
         "The LSTM of van Steenkiste 2018, one slot for the whole frame, trained as R-NEM.",
-        model={"variant": "lstm", "num_slots": 1}, train=PAPER_TRAIN),
+        model={"variant": "lstm", "num_slots": 1},
+        train=PAPER_TRAIN,
+    ),
 }

@@ -6,7 +6,15 @@ from tfobj.models.video import QUICK_DATA, QUICK_EVAL
 
 PRESETS = {
     ("quick", "bouncing_balls"): Preset(
-        "The quick settings of R-NEM, for comparison.", model=QUICK, train=QUICK_TRAIN, eval=QUICK_EVAL, data=QUICK_DATA),
+        "The quick settings of R-NEM, for comparison.",
+        model=QUICK,
+        train=QUICK_TRAIN,
+        eval=QUICK_EVAL,
+        data=QUICK_DATA,
+    ),
     ("paper", "bouncing_balls"): Preset(
-        "RNN-EM as in van Steenkiste 2018: the settings of R-NEM; a day on a GPU.", model={}, train=PAPER_TRAIN),
+        "RNN-EM as in van Steenkiste 2018: the settings of R-NEM; a day on a GPU.",
+        model={},
+        train=PAPER_TRAIN,
+    ),
 }

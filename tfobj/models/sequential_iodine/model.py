@@ -35,8 +35,15 @@ class SequentialIodineConfig(VideoConfig, IodineConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        require(self.clamp is None or self.clamp > 0, "model.clamp", "positive, or none", self.clamp)
-        require(self.loss_weights != "list", "model.loss_weights", "linear or constant: clips differ in length", self.loss_weights)
+        require(
+            self.clamp is None or self.clamp > 0, "model.clamp", "positive, or none", self.clamp
+        )
+        require(
+            self.loss_weights != "list",
+            "model.loss_weights",
+            "linear or constant: clips differ in length",
+            self.loss_weights,
+        )
 
 
 @keras.saving.register_keras_serializable("tfobj")
@@ -53,25 +60,37 @@ class SequentialIodine(VideoModel, Iodine):
     def initial_memory(self, batch, num_slots, seed):
         """Returns (lambda, and h, c of the LSTM if there is one), before the first frame."""
         memory = self.refinement.initial_memory(batch * num_slots)
-        return self.first_posterior(batch, num_slots), *(unfold_slots(m, batch, num_slots) for m in memory)
+        return self.first_posterior(batch, num_slots), *(
+            unfold_slots(m, batch, num_slots) for m in memory
+        )
 
     def operators(self):
         return self.decoder.operators()
 
     def cell(self, image, memory, seed, cell, num_steps, operators):
         posterior, *lstm = memory
-        evidence = self.clamped(self.score(image, posterior, seed, cell.frame, operators, training=True))
+        evidence = self.clamped(
+            self.score(image, posterior, seed, cell.frame, operators, training=True)
+        )
         memory = self.refined(image, posterior, evidence, lstm)
         num_frames = 2 if cell.num_frames is None else cell.num_frames
-        last = max(num_frames - 1, 1) if isinstance(num_frames, int) else tf.maximum(num_frames - 1, 1)  # a clip of one frame has no weight to divide
+        last = (
+            max(num_frames - 1, 1) if isinstance(num_frames, int) else tf.maximum(num_frames - 1, 1)
+        )  # a clip of one frame has no weight to divide
         weight = refinement_loss_weight(cell.frame, last, self.config.loss_weights)
         kl = tf.reduce_sum(evidence.kl, axis=1)
-        return memory, weight * self.negative_elbo(evidence), {**self.record(posterior, evidence), "nll": evidence.nll, "kl": kl}
+        return (
+            memory,
+            weight * self.negative_elbo(evidence),
+            {**self.record(posterior, evidence), "nll": evidence.nll, "kl": kl},
+        )
 
     def imagined_cell(self, memory, seed, cell, num_steps, operators):
         """The drawing of the posterior mean takes the place of the frame, and refines like one."""
         posterior, *lstm = memory
-        drawn = self.mixture(self.render(diagonal_gaussian(posterior).distribution.loc, operators)).mean()
+        drawn = self.mixture(
+            self.render(diagonal_gaussian(posterior).distribution.loc, operators)
+        ).mean()
         evidence = self.clamped(self.score(drawn, posterior, seed, cell.frame, operators))
         return self.refined(drawn, posterior, evidence, lstm), self.record(posterior, evidence)
 
@@ -80,7 +99,9 @@ class SequentialIodine(VideoModel, Iodine):
         batch, num_slots = batch_and_slots(posterior)
         new, lstm = self.update(image, posterior, evidence, [fold_slots(m) for m in lstm])
         if self.config.clamp is not None:
-            new = posterior + tf.clip_by_value(new - posterior, -self.config.clamp, self.config.clamp)
+            new = posterior + tf.clip_by_value(
+                new - posterior, -self.config.clamp, self.config.clamp
+            )
         return new, *(unfold_slots(m, batch, num_slots) for m in lstm)
 
     def clamped(self, evidence):
@@ -89,13 +110,21 @@ class SequentialIodine(VideoModel, Iodine):
         if bound is None:
             return evidence
         clip = lambda x: tf.clip_by_value(x, -bound, bound)
-        terms = evidence.terms._replace(means_gradient=clip(evidence.terms.means_gradient), logits_gradient=clip(evidence.terms.logits_gradient))
+        terms = evidence.terms._replace(
+            means_gradient=clip(evidence.terms.means_gradient),
+            logits_gradient=clip(evidence.terms.logits_gradient),
+        )
         return evidence._replace(terms=terms, posterior_gradient=clip(evidence.posterior_gradient))
 
     def record(self, posterior, evidence):
         """Returns what `VideoModel` keeps of a frame."""
         mixture = self.mixture(evidence.decoded)
-        return {"recon": mixture.mean(), "masks": mixture.masks, "slot_recons": mixture.means, "slots": diagonal_gaussian(posterior).distribution.loc}
+        return {
+            "recon": mixture.mean(),
+            "masks": mixture.masks,
+            "slot_recons": mixture.means,
+            "slots": diagonal_gaussian(posterior).distribution.loc,
+        }
 
     @classmethod
     def of_pictures(cls, model, clamp=None):

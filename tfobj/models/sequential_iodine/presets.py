@@ -4,19 +4,46 @@ from tfobj.models.base import Preset
 from tfobj.models.iodine.presets import MULTI_DSPRITES, PAPER_TRAIN
 from tfobj.models.video import QUICK_DATA, QUICK_EVAL
 
-PAPER = {**MULTI_DSPRITES, "image_size": (64, 64), "num_slots": 5, "latent_size": 64, "num_frames": 16}
+PAPER = {
+    **MULTI_DSPRITES,
+    "image_size": (64, 64),
+    "num_slots": 5,
+    "latent_size": 64,
+    "num_frames": 16,
+}
 """Greff 2019 trains on flights of 16 frames through rooms, which were not published; network sizes are those of multi-dSprites."""
 
-QUICK = {"image_size": (32, 32), "num_slots": 5, "num_frames": 6, "latent_size": 16, "lstm_size": 64, "decoder_channels": (32, 32, 32),
-         "decoder_pixel_shuffle": 2, "likelihood_scale": 0.3}
+QUICK = {
+    "image_size": (32, 32),
+    "num_slots": 5,
+    "num_frames": 6,
+    "latent_size": 16,
+    "lstm_size": 64,
+    "decoder_channels": (32, 32, 32),
+    "decoder_pixel_shuffle": 2,
+    "likelihood_scale": 0.3,
+}
 
 PRESETS = {
     ("quick", "bouncing_balls"): Preset(
-        "Small, ours, frames of 32 x 32 in colour; not trained at length yet.", model=QUICK,
-        train={"steps": 3_000, "batch_size": 8, "learning_rate": 1e-3, "warmup_steps": 200, "adam_epsilon": 1e-8, "clip_norm": 5.0,
-               "eval_every": 500, "log_every": 100},
-        eval=QUICK_EVAL, data=QUICK_DATA),
+        "Small, ours, frames of 32 x 32 in colour; not trained at length yet.",
+        model=QUICK,
+        train={
+            "steps": 3_000,
+            "batch_size": 8,
+            "learning_rate": 1e-3,
+            "warmup_steps": 200,
+            "adam_epsilon": 1e-8,
+            "clip_norm": 5.0,
+            "eval_every": 500,
+            "log_every": 100,
+        },
+        eval=QUICK_EVAL,
+        data=QUICK_DATA,
+    ),
     ("paper", "bouncing_balls"): Preset(
         "The recipe of Greff 2019, appendix A.1, on balls (--dataset=balls4_color); no scores are published; GPU-days.",
-        model=PAPER, train={**PAPER_TRAIN, "batch_size": 4}),
+        model=PAPER,
+        train={**PAPER_TRAIN, "batch_size": 4},
+    ),
 }

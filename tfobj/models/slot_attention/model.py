@@ -19,7 +19,16 @@ import tensorflow as tf
 
 from tfobj import random
 from tfobj.config import require
-from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, batch_and_slots, batch_size, compose, fold_slots, unfold_slots
+from tfobj.models.base import (
+    DecodedScene,
+    SceneConfig,
+    SceneModel,
+    batch_and_slots,
+    batch_size,
+    compose,
+    fold_slots,
+    unfold_slots,
+)
 from tfobj.nn.broadcast_decoder import BroadcastDecoder
 from tfobj.nn.convolution import ConvStack
 from tfobj.nn.coordinates import PositionEmbedding
@@ -60,9 +69,19 @@ class SlotAutoencoderConfig(SceneConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        require(len(self.decoder_grid) in (0, 2), "model.decoder_grid", "empty or two numbers", self.decoder_grid)
+        require(
+            len(self.decoder_grid) in (0, 2),
+            "model.decoder_grid",
+            "empty or two numbers",
+            self.decoder_grid,
+        )
         require(self.slot_size >= 1, "model.slot_size", "positive", self.slot_size)
-        require(self.decoder_pixel_shuffle >= 1, "model.decoder_pixel_shuffle", "at least 1", self.decoder_pixel_shuffle)
+        require(
+            self.decoder_pixel_shuffle >= 1,
+            "model.decoder_pixel_shuffle",
+            "at least 1",
+            self.decoder_pixel_shuffle,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,7 +102,9 @@ class ImageTokens(keras.layers.Layer):
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)
         width = config.encoder_channels[-1]
-        self.cnn = ConvStack(config.encoder_channels, config.encoder_kernels, config.encoder_strides, name="cnn")
+        self.cnn = ConvStack(
+            config.encoder_channels, config.encoder_kernels, config.encoder_strides, name="cnn"
+        )
         self.positions = PositionEmbedding(name="positions")
         self.norm = keras.layers.LayerNormalization(epsilon=1e-3, dtype="float32", name="norm")
         self.mlp = MLP((config.token_hidden or width, width), name="mlp")
@@ -98,7 +119,9 @@ class ImageTokens(keras.layers.Layer):
 
     def call(self, image):
         features = self.positions(self.cnn(2.0 * image - 1.0))
-        tokens = tf.reshape(features, [-1, self.map_shape[1] * self.map_shape[2], self.map_shape[3]])
+        tokens = tf.reshape(
+            features, [-1, self.map_shape[1] * self.map_shape[2], self.map_shape[3]]
+        )
         return self.mlp(self.norm(tokens))
 
 
@@ -109,9 +132,16 @@ class SlotAutoencoder(SceneModel):
         super().__init__(config, **kwargs)
         self.tokens = ImageTokens(config, autocast=False, name="tokens")
         self.decoder = BroadcastDecoder(
-            config.image_size, (*config.decoder_channels, config.channels + 1), config.decoder_kernels, config.decoder_strides,
-            grid_size=config.decoder_grid or None, pixel_shuffle=config.decoder_pixel_shuffle,
-            coarse_channels=int(config.decoder_coarse_masks), positions="add", name="decoder")
+            config.image_size,
+            (*config.decoder_channels, config.channels + 1),
+            config.decoder_kernels,
+            config.decoder_strides,
+            grid_size=config.decoder_grid or None,
+            pixel_shuffle=config.decoder_pixel_shuffle,
+            coarse_channels=int(config.decoder_coarse_masks),
+            positions="add",
+            name="decoder",
+        )
 
     def build(self, input_shape=None):
         self.tokens.build((None, *self.config.image_size, self.config.channels))
@@ -132,7 +162,12 @@ class SlotAutoencoder(SceneModel):
         slots, history = self.infer(self.tokens(image), num_slots, num_steps, seed)
         scene = self.decode(slots)
         squared_error = tf.reduce_mean(tf.square(image - scene.recon), axis=[1, 2, 3])
-        return SceneOutputs(*scene, slots=slots, loss_terms={"squared_error": 4.0 * squared_error, "mse": squared_error}, history=history)
+        return SceneOutputs(
+            *scene,
+            slots=slots,
+            loss_terms={"squared_error": 4.0 * squared_error, "mse": squared_error},
+            history=history,
+        )
 
     def objective(self, outputs, step):
         """Mean squared error with images in [-1, 1] (`squared_error`); `mse` is the same with images in [0, 1]."""
@@ -156,7 +191,9 @@ class SlotAttentionAutoencoder(SlotAutoencoder):
 
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
-        self.attention = SlotAttention(config.slot_size, config.mlp_hidden, epsilon=config.epsilon, name="attention")
+        self.attention = SlotAttention(
+            config.slot_size, config.mlp_hidden, epsilon=config.epsilon, name="attention"
+        )
         self.build()
 
     def build_slots(self, map_shape):
@@ -164,16 +201,28 @@ class SlotAttentionAutoencoder(SlotAutoencoder):
         # Official initial values: Glorot uniform on [1, 1, D], i.e. +-sqrt(6 / (1 + D)), for mean and log sigma alike.
         size, centre = self.config.slot_size, self.config.initial_log_sigma
         shape, limit = (1, 1, size), (6.0 / (1 + size)) ** 0.5
-        self.slot_mean = self.add_weight(name="slot_mean", shape=shape, autocast=False,
-                                         initializer=keras.initializers.RandomUniform(-limit, limit))
-        self.slot_log_sigma = self.add_weight(name="slot_log_sigma", shape=shape, autocast=False,
-                                              initializer=keras.initializers.RandomUniform(centre - limit, centre + limit))
+        self.slot_mean = self.add_weight(
+            name="slot_mean",
+            shape=shape,
+            autocast=False,
+            initializer=keras.initializers.RandomUniform(-limit, limit),
+        )
+        self.slot_log_sigma = self.add_weight(
+            name="slot_log_sigma",
+            shape=shape,
+            autocast=False,
+            initializer=keras.initializers.RandomUniform(centre - limit, centre + limit),
+        )
 
     def initial_slots(self, batch, num_slots, seed):
         """Draws s_k = mu + exp(log sigma) * noise, [B, K, D]: the only thing that tells slots apart."""
-        noise = random.normal(seed, "slot_attention/initial_slots", [batch, num_slots, self.config.slot_size])
+        noise = random.normal(
+            seed, "slot_attention/initial_slots", [batch, num_slots, self.config.slot_size]
+        )
         return self.slot_mean + tf.exp(self.slot_log_sigma) * noise
 
     def infer(self, tokens, num_slots, num_steps, seed):
-        slots, attention = self.attention(tokens, self.initial_slots(batch_size(tokens), num_slots, seed), num_steps=num_steps)
+        slots, attention = self.attention(
+            tokens, self.initial_slots(batch_size(tokens), num_slots, seed), num_steps=num_steps
+        )
         return slots, {"attention": attention[:, None]}

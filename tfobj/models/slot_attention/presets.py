@@ -3,44 +3,76 @@
 from tfobj.models.base import Preset
 
 PAPER_TRAIN = {
-    "steps": 500_000, "batch_size": 64, "learning_rate": 4e-4, "warmup_steps": 10_000,
-    "decay_rate": 0.5, "decay_steps": 100_000, "adam_epsilon": 1e-8, "clip_norm": None,
+    "steps": 500_000,
+    "batch_size": 64,
+    "learning_rate": 4e-4,
+    "warmup_steps": 10_000,
+    "decay_rate": 0.5,
+    "decay_steps": 100_000,
+    "adam_epsilon": 1e-8,
+    "clip_norm": None,
 }
 """Locatello 2020, official training code: linear warm-up, continuous halving every 100,000 steps, no clipping."""
 
 CLEVR6 = {
-    "image_size": (128, 128), "num_slots": 7, "slot_size": 64, "encoder_channels": (64, 64, 64, 64),
-    "decoder_channels": (64, 64, 64, 64, 64), "decoder_kernels": (5, 5, 5, 5, 5, 3), "decoder_strides": (2, 2, 2, 2, 1, 1),
+    "image_size": (128, 128),
+    "num_slots": 7,
+    "slot_size": 64,
+    "encoder_channels": (64, 64, 64, 64),
+    "decoder_channels": (64, 64, 64, 64, 64),
+    "decoder_kernels": (5, 5, 5, 5, 5, 3),
+    "decoder_strides": (2, 2, 2, 2, 1, 1),
     "decoder_grid": (8, 8),
 }
 """Locatello 2020, Table 6: 890,308 parameters."""
 
 QUICK = {
-    "encoder_channels": (32, 96, 96, 96), "encoder_kernels": (5, 5, 3, 3), "encoder_strides": (2, 2, 1, 1), "token_hidden": 128,
-    "decoder_channels": (32, 32, 32), "decoder_kernels": (5, 5, 5, 3), "decoder_pixel_shuffle": 2,
+    "encoder_channels": (32, 96, 96, 96),
+    "encoder_kernels": (5, 5, 3, 3),
+    "encoder_strides": (2, 2, 1, 1),
+    "token_hidden": 128,
+    "decoder_channels": (32, 32, 32),
+    "decoder_kernels": (5, 5, 5, 3),
+    "decoder_pixel_shuffle": 2,
     "decoder_coarse_masks": True,
 }
 """Made for two CPU cores: a strided encoder (81 tokens on Tetris) and a decoder at half resolution."""
 
 QUICK_TRAIN = {
-    "steps": 24_000, "batch_size": 8, "learning_rate": 5e-4, "warmup_steps": 1_000, "cooldown_steps": 24_000, "clip_norm": 1.0,
-    "eval_every": 2_000, "log_every": 500,
+    "steps": 24_000,
+    "batch_size": 8,
+    "learning_rate": 5e-4,
+    "warmup_steps": 1_000,
+    "cooldown_steps": 24_000,
+    "clip_norm": 1.0,
+    "eval_every": 2_000,
+    "log_every": 500,
 }
 
 PRESETS = {
     ("quick", "tetris"): Preset(
         "Small and fast, ours: about ten minutes on two CPU cores; README.md has its scores.",
-        model={"num_slots": 4, "initial_log_sigma": -2.0, "decoder_grid": (18, 18), **QUICK}, train=QUICK_TRAIN),
+        model={"num_slots": 4, "initial_log_sigma": -2.0, "decoder_grid": (18, 18), **QUICK},
+        train=QUICK_TRAIN,
+    ),
     ("quick", "multi_dsprites"): Preset(
         "The quick settings of Tetris at 64 x 64; not tuned.",
-        model={"num_slots": 6, "initial_log_sigma": -2.0, "decoder_grid": (32, 32), **QUICK}, train=QUICK_TRAIN),
+        model={"num_slots": 6, "initial_log_sigma": -2.0, "decoder_grid": (32, 32), **QUICK},
+        train=QUICK_TRAIN,
+    ),
     ("paper", "tetris"): Preset(
         "Locatello 2020 on Tetrominoes (layers as in the re-implementations): fg-ARI 99.5 +- 0.2 there; GPU-days.",
-        model={"num_slots": 4}, train=PAPER_TRAIN),
+        model={"num_slots": 4},
+        train=PAPER_TRAIN,
+    ),
     ("paper", "multi_dsprites"): Preset(
         "Locatello 2020 on Multi-dSprites, 64x64: fg-ARI 91.3 +- 0.3 there; GPU-days.",
-        model={"num_slots": 6}, train=PAPER_TRAIN),
+        model={"num_slots": 6},
+        train=PAPER_TRAIN,
+    ),
     ("paper", "clevr_with_masks"): Preset(
         "Locatello 2020 on CLEVR6, 128x128: fg-ARI 98.8 +- 0.3 there; about a day on one 16 GB GPU.",
-        model=CLEVR6, train=PAPER_TRAIN),
+        model=CLEVR6,
+        train=PAPER_TRAIN,
+    ),
 }

@@ -29,7 +29,9 @@ class SlotMLPConfig(SlotAutoencoderConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        require(self.num_steps == 1, "model.num_steps", "1: slot_mlp has no iterations", self.num_steps)
+        require(
+            self.num_steps == 1, "model.num_steps", "1: slot_mlp has no iterations", self.num_steps
+        )
         require(self.pooled_grid >= 1, "model.pooled_grid", "at least 1", self.pooled_grid)
 
 
@@ -51,7 +53,10 @@ class SlotMLPAutoencoder(SlotAutoencoder):
         _, height, width, channels = map_shape
         side = self.config.pooled_grid
         self.map_shape = map_shape
-        self.window = (-(-height // side), -(-width // side))  # 35 rows and 8 cells: windows of 5, the last row padding
+        self.window = (
+            -(-height // side),
+            -(-width // side),
+        )  # 35 rows and 8 cells: windows of 5, the last row padding
         pooled = (-(-height // self.window[0]), -(-width // self.window[1]))
         self.mlp.build((None, pooled[0] * pooled[1] * channels))
 

@@ -6,14 +6,22 @@ from tfobj.models.slot_attention.presets import CLEVR6, PAPER_TRAIN, QUICK, QUIC
 PRESETS = {
     ("quick", "tetris"): Preset(
         "The quick settings of Slot Attention, for comparison.",
-        model={"num_slots": 4, "decoder_grid": (18, 18), **QUICK}, train=QUICK_TRAIN),
+        model={"num_slots": 4, "decoder_grid": (18, 18), **QUICK},
+        train=QUICK_TRAIN,
+    ),
     ("paper", "tetris"): Preset(
         "Slot MLP on Tetrominoes (our layer sizes): fg-ARI 25.1 +- 34.3 in Locatello 2020.",
-        model={"num_slots": 4}, train=PAPER_TRAIN),
+        model={"num_slots": 4},
+        train=PAPER_TRAIN,
+    ),
     ("paper", "multi_dsprites"): Preset(
         "Slot MLP on Multi-dSprites (our layer sizes): fg-ARI 60.3 +- 1.8 in Locatello 2020.",
-        model={"num_slots": 6}, train=PAPER_TRAIN),
+        model={"num_slots": 6},
+        train=PAPER_TRAIN,
+    ),
     ("paper", "clevr_with_masks"): Preset(
         "Slot MLP on CLEVR6 (our layer sizes): fg-ARI 60.4 +- 6.6 in Locatello 2020.",
-        model=CLEVR6, train=PAPER_TRAIN),
+        model=CLEVR6,
+        train=PAPER_TRAIN,
+    ),
 }

@@ -19,12 +19,27 @@ SIDE_MULTIPLE = 16
 
 def make_encoder(filters, latent_size, name):
     """Returns the `Chain` from images [B, H, W, C] to [B, 2 D]; `filters` is 32 in the paper."""
-    return Chain([*encoder_stages(filters), convolution(8 * filters, 3, 2, "conv_3"), group_norm("norm_3"), keras.layers.Flatten(name="flatten"),
-                  Dense(2 * latent_size, name="latents")], name=name)
+    return Chain(
+        [
+            *encoder_stages(filters),
+            convolution(8 * filters, 3, 2, "conv_3"),
+            group_norm("norm_3"),
+            keras.layers.Flatten(name="flatten"),
+            Dense(2 * latent_size, name="latents"),
+        ],
+        name=name,
+    )
 
 
 def make_decoder(image_size, channels, filters, name):
     """Returns the `Chain` from latents [B, D] to the pixels' logits [B, H, W, channels]."""
     height, width = (side // 8 for side in image_size)
-    return Chain([Dense(height * width * filters, activation="elu", name="dense"), keras.layers.Reshape((height, width, filters), name="reshape"),
-                  *decoder_stages(filters), Conv2D(channels, 1, name="output")], name=name)
+    return Chain(
+        [
+            Dense(height * width * filters, activation="elu", name="dense"),
+            keras.layers.Reshape((height, width, filters), name="reshape"),
+            *decoder_stages(filters),
+            Conv2D(channels, 1, name="output"),
+        ],
+        name=name,
+    )

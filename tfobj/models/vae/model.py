@@ -25,7 +25,16 @@ from tfobj.config import require
 from tfobj.distributions.gaussian import isotropic_nll, log_variance_gaussian
 from tfobj.errors import UserError
 from tfobj.inference.schedules import stepped
-from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, batch_and_slots, batch_size, compose, fold_slots, unfold_slots
+from tfobj.models.base import (
+    DecodedScene,
+    SceneConfig,
+    SceneModel,
+    batch_and_slots,
+    batch_size,
+    compose,
+    fold_slots,
+    unfold_slots,
+)
 from tfobj.models.vae import convolutional
 from tfobj.nn.broadcast_decoder import BroadcastDecoder
 from tfobj.nn.convolution import ConvStack
@@ -77,19 +86,38 @@ class VAEConfig(SceneConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        require(self.num_slots == 1, "model.num_slots", "1: a VAE has one latent vector for the scene", self.num_slots)
-        require(self.num_steps == 1, "model.num_steps", "1: a VAE has no refinement", self.num_steps)
-        require(self.later_scale is None or self.later_scale > 0, "model.later_scale", "positive, or none", self.later_scale)
+        require(
+            self.num_slots == 1,
+            "model.num_slots",
+            "1: a VAE has one latent vector for the scene",
+            self.num_slots,
+        )
+        require(
+            self.num_steps == 1, "model.num_steps", "1: a VAE has no refinement", self.num_steps
+        )
+        require(
+            self.later_scale is None or self.later_scale > 0,
+            "model.later_scale",
+            "positive, or none",
+            self.later_scale,
+        )
         for name in ("likelihood_scale", "latent_size", "latent_multiplier"):
             require(getattr(self, name) > 0, f"model.{name}", "positive", getattr(self, name))
         for name in ("beta", "later_scale_from_step"):
             require(getattr(self, name) >= 0, f"model.{name}", "at least 0", getattr(self, name))
-        require(self.conv_filters % 4 == 0 and self.conv_filters > 0, "model.conv_filters", "a multiple of 4", self.conv_filters)
+        require(
+            self.conv_filters % 4 == 0 and self.conv_filters > 0,
+            "model.conv_filters",
+            "a multiple of 4",
+            self.conv_filters,
+        )
         multiple = convolutional.SIDE_MULTIPLE
         if self.architecture == "conv" and any(side % multiple for side in self.image_size):
             height, width = (multiple * -(-side // multiple) for side in self.image_size)
-            raise UserError(f'`model.image_size` must have sides that are multiples of {multiple} for model.architecture="conv"; '
-                            f"{height}x{width} would do. Received: model.image_size={self.image_size}.")
+            raise UserError(
+                f'`model.image_size` must have sides that are multiples of {multiple} for model.architecture="conv"; '
+                f"{height}x{width} would do. Received: model.image_size={self.image_size}."
+            )
 
 
 class BroadcastEncoder(keras.layers.Layer):
@@ -97,8 +125,12 @@ class BroadcastEncoder(keras.layers.Layer):
 
     def __init__(self, channels, kernel_size, mlp, latent_size, **kwargs):
         super().__init__(**kwargs)
-        self.cnn = ConvStack(channels, kernel_size, 2, activation="elu", dtype=self.dtype_policy, name="cnn")
-        self.mlp = MLP((*mlp, 2 * latent_size), activation="elu", dtype=self.dtype_policy, name="mlp")
+        self.cnn = ConvStack(
+            channels, kernel_size, 2, activation="elu", dtype=self.dtype_policy, name="cnn"
+        )
+        self.mlp = MLP(
+            (*mlp, 2 * latent_size), activation="elu", dtype=self.dtype_policy, name="mlp"
+        )
 
     def build(self, input_shape):
         self.cnn.build(input_shape)
@@ -124,12 +156,29 @@ class VAE(SceneModel):
         super().__init__(config, **kwargs)
         self.latent_size = config.latent_size * config.latent_multiplier
         if config.architecture == "conv":
-            self.encoder = convolutional.make_encoder(config.conv_filters, self.latent_size, name="encoder")
-            self.decoder = convolutional.make_decoder(config.image_size, config.channels, config.conv_filters, name="decoder")
+            self.encoder = convolutional.make_encoder(
+                config.conv_filters, self.latent_size, name="encoder"
+            )
+            self.decoder = convolutional.make_decoder(
+                config.image_size, config.channels, config.conv_filters, name="decoder"
+            )
         else:
-            self.encoder = BroadcastEncoder(config.encoder_channels, config.kernel_size, config.encoder_mlp, self.latent_size, name="encoder")
-            self.decoder = BroadcastDecoder(config.image_size, (*config.decoder_channels, config.channels), config.kernel_size,
-                                            pixel_shuffle=config.decoder_pixel_shuffle, positions="append", activation="elu", name="decoder")
+            self.encoder = BroadcastEncoder(
+                config.encoder_channels,
+                config.kernel_size,
+                config.encoder_mlp,
+                self.latent_size,
+                name="encoder",
+            )
+            self.decoder = BroadcastDecoder(
+                config.image_size,
+                (*config.decoder_channels, config.channels),
+                config.kernel_size,
+                pixel_shuffle=config.decoder_pixel_shuffle,
+                positions="append",
+                activation="elu",
+                name="decoder",
+            )
         self.build()
 
     def build(self, input_shape=None):
@@ -142,12 +191,25 @@ class VAE(SceneModel):
         posterior = self.encode(image)
         noise = random.normal(seed, "vae/posterior", [batch_size(image), 1, self.latent_size])
         scene = self.decode(posterior.loc + posterior.scale * noise)
-        kl = tfd.kl_divergence(posterior, tfd.Normal(0.0, 1.0))                                     # [B, 1, D]
+        kl = tfd.kl_divergence(posterior, tfd.Normal(0.0, 1.0))  # [B, 1, D]
         squared_error = tf.reduce_sum(tf.square(image - scene.recon), axis=[1, 2, 3])
-        last_scale = self.config.likelihood_scale if self.config.later_scale is None else self.config.later_scale
-        terms = {"squared_error": squared_error, "nll": isotropic_nll(squared_error, self.num_values(), last_scale), "kl": tf.reduce_sum(kl, axis=[1, 2])}
+        last_scale = (
+            self.config.likelihood_scale
+            if self.config.later_scale is None
+            else self.config.later_scale
+        )
+        terms = {
+            "squared_error": squared_error,
+            "nll": isotropic_nll(squared_error, self.num_values(), last_scale),
+            "kl": tf.reduce_sum(kl, axis=[1, 2]),
+        }
         terms |= {"elbo": -(terms["nll"] + terms["kl"]), "mse": squared_error / self.num_values()}
-        return SceneOutputs(*scene, slots=posterior.loc, posterior={"loc": posterior.loc, "scale": posterior.scale, "kl": kl}, loss_terms=terms)
+        return SceneOutputs(
+            *scene,
+            slots=posterior.loc,
+            posterior={"loc": posterior.loc, "scale": posterior.scale, "kl": kl},
+            loss_terms=terms,
+        )
 
     def encode(self, image):
         """Returns q(z | x), a `tfd.Normal` of batch shape [B, 1, D], from the image [B, H, W, C]."""
@@ -160,7 +222,12 @@ class VAE(SceneModel):
     def objective(self, outputs, step):
         """mean over scenes of nll + beta kl, in nats, under the sigma of the step; so are `nll` and `elbo` here."""
         terms = {name: tf.reduce_mean(term) for name, term in outputs.loss_terms.items()}
-        scale = stepped(step, self.config.likelihood_scale, self.config.later_scale, self.config.later_scale_from_step)
+        scale = stepped(
+            step,
+            self.config.likelihood_scale,
+            self.config.later_scale,
+            self.config.later_scale_from_step,
+        )
         nll = isotropic_nll(terms.pop("squared_error"), self.num_values(), scale)
         terms |= {"nll": nll, "elbo": -(nll + terms["kl"])}
         return nll + self.config.beta * terms["kl"], terms

@@ -21,7 +21,12 @@ class VideoDecompositionConfig(VideoConfig):
     num_steps: int = 6
     """R: the first frame is decoded R times, every later frame once less, and none fewer than twice."""
     num_frames: int = 4
-    curriculum: tuple[tuple[int, int], ...] = ((20_000, 10), (40_000, 20), (60_000, 30), (80_000, 40))
+    curriculum: tuple[tuple[int, int], ...] = (
+        (20_000, 10),
+        (40_000, 20),
+        (60_000, 30),
+        (80_000, 40),
+    )
     """((step, frames), ...): clips become longer; begun with long ones, training collapses. The steps are ours: the paper lengthens clips by hand,
     and gives only the first and the last length."""
     latent_size: int = 64
@@ -73,21 +78,50 @@ class VideoDecompositionConfig(VideoConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("latent_size", "lstm_size", "prior_hidden", "refinement_features", "refinement_stride", "refinement_pool", "decoder_pixel_shuffle"):
+        for name in (
+            "latent_size",
+            "lstm_size",
+            "prior_hidden",
+            "refinement_features",
+            "refinement_stride",
+            "refinement_pool",
+            "decoder_pixel_shuffle",
+        ):
             require(getattr(self, name) >= 1, f"model.{name}", "at least 1", getattr(self, name))
         for name in ("decoder_channels", "refinement_channels"):
-            require(len(getattr(self, name)) > 0, f"model.{name}", "one number per layer", getattr(self, name))
-        require(not self.conditional_decoder or len(self.decoder_hidden) > 0, "model.decoder_hidden",
-                "at least one layer, which joins latent and history", self.decoder_hidden)
+            require(
+                len(getattr(self, name)) > 0,
+                f"model.{name}",
+                "one number per layer",
+                getattr(self, name),
+            )
+        require(
+            not self.conditional_decoder or len(self.decoder_hidden) > 0,
+            "model.decoder_hidden",
+            "at least one layer, which joins latent and history",
+            self.decoder_hidden,
+        )
         for name in ("likelihood_variance", "likelihood_weight", "output_gain"):
-            require(0 < getattr(self, name) < math.inf, f"model.{name}", "positive", getattr(self, name))
+            require(
+                0 < getattr(self, name) < math.inf, f"model.{name}", "positive", getattr(self, name)
+            )
         for name in ("kl_weight", "entropy_weight"):
-            require(0 <= getattr(self, name) < math.inf, f"model.{name}", "at least 0", getattr(self, name))
+            require(
+                0 <= getattr(self, name) < math.inf,
+                f"model.{name}",
+                "at least 0",
+                getattr(self, name),
+            )
         require(0 < self.initial_mean < 1, "model.initial_mean", "in (0, 1)", self.initial_mean)
         side = min(self.image_size)
         for _ in self.refinement_channels:
             side = -(-side // self.refinement_stride)
-        require(side >= self.refinement_pool, "model.refinement_pool", f"at most the shorter side of the maps that it pools, {side}", self.refinement_pool)
+        require(
+            side >= self.refinement_pool,
+            "model.refinement_pool",
+            f"at most the shorter side of the maps that it pools, {side}",
+            self.refinement_pool,
+        )
 
     @property
     def slot_size(self):

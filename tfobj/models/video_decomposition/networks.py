@@ -34,12 +34,43 @@ class SlotDecoder(keras.layers.Layer):
     conditioned. Before training means are about `initial_mean`, the closer the smaller `output_gain`.
     """
 
-    def __init__(self, image_size, channels, hidden, widths, kernel_size, pixel_shuffle, initial_mean=0.5, output_gain=1.0, **kwargs):
+    def __init__(
+        self,
+        image_size,
+        channels,
+        hidden,
+        widths,
+        kernel_size,
+        pixel_shuffle,
+        initial_mean=0.5,
+        output_gain=1.0,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.initial_mean, self.output_gain = initial_mean, output_gain
-        self.mlp = MLP(hidden, activation="elu", linear_output=False, initializer=fan_in_uniform(), dtype=self.dtype_policy, name="mlp") if hidden else None
-        self.broadcast = BroadcastDecoder(image_size, (*widths, 1 + channels), kernel_size, pixel_shuffle=pixel_shuffle, positions="append",
-                                          activation="elu", initializer=fan_in_uniform(), dtype=self.dtype_policy, name="broadcast")
+        self.mlp = (
+            MLP(
+                hidden,
+                activation="elu",
+                linear_output=False,
+                initializer=fan_in_uniform(),
+                dtype=self.dtype_policy,
+                name="mlp",
+            )
+            if hidden
+            else None
+        )
+        self.broadcast = BroadcastDecoder(
+            image_size,
+            (*widths, 1 + channels),
+            kernel_size,
+            pixel_shuffle=pixel_shuffle,
+            positions="append",
+            activation="elu",
+            initializer=fan_in_uniform(),
+            dtype=self.dtype_policy,
+            name="broadcast",
+        )
 
     def build(self, latent_size, context_size):
         size = latent_size
@@ -77,9 +108,19 @@ class ConditionalPrior(keras.layers.Layer):
     def __init__(self, latent_size, hidden, scale, **kwargs):
         super().__init__(**{"autocast": False, "dtype": "float32", **kwargs})
         self.scale = scale
-        self.hidden = keras.layers.Dense(hidden, activation="relu", kernel_initializer=fan_in_uniform(), dtype="float32", name="hidden")
-        self.mean = keras.layers.Dense(latent_size, kernel_initializer=fan_in_uniform(), dtype="float32", name="mean")
-        self.spread = keras.layers.Dense(latent_size, kernel_initializer=fan_in_uniform(), dtype="float32", name="spread")
+        self.hidden = keras.layers.Dense(
+            hidden,
+            activation="relu",
+            kernel_initializer=fan_in_uniform(),
+            dtype="float32",
+            name="hidden",
+        )
+        self.mean = keras.layers.Dense(
+            latent_size, kernel_initializer=fan_in_uniform(), dtype="float32", name="mean"
+        )
+        self.spread = keras.layers.Dense(
+            latent_size, kernel_initializer=fan_in_uniform(), dtype="float32", name="spread"
+        )
 
     def build(self, context_size):
         self.hidden.build((None, context_size))
@@ -107,13 +148,40 @@ class GridRefinement(keras.layers.Layer):
       update_size: 2 D.
     """
 
-    def __init__(self, widths, kernel_size, stride, pool, features, lstm_size, lstm_form, update_size, **kwargs):
+    def __init__(
+        self,
+        widths,
+        kernel_size,
+        stride,
+        pool,
+        features,
+        lstm_size,
+        lstm_form,
+        update_size,
+        **kwargs,
+    ):
         super().__init__(autocast=False, **kwargs)
         self.pool = pool
-        self.cnn = ConvStack(widths, kernel_size, stride, activation="elu", initializer=fan_in_uniform(), dtype=self.dtype_policy, name="cnn")
-        self.features = keras.layers.Dense(features, activation="elu", kernel_initializer=fan_in_uniform(), dtype="float32", name="features")
+        self.cnn = ConvStack(
+            widths,
+            kernel_size,
+            stride,
+            activation="elu",
+            initializer=fan_in_uniform(),
+            dtype=self.dtype_policy,
+            name="cnn",
+        )
+        self.features = keras.layers.Dense(
+            features,
+            activation="elu",
+            kernel_initializer=fan_in_uniform(),
+            dtype="float32",
+            name="features",
+        )
         self.lstm = LSTM2DCell(lstm_size, lstm_form, name="lstm")
-        self.update = keras.layers.Dense(update_size, kernel_initializer=fan_in_uniform(), dtype="float32", name="update")
+        self.update = keras.layers.Dense(
+            update_size, kernel_initializer=fan_in_uniform(), dtype="float32", name="update"
+        )
 
     def build(self, image_size, num_channels, flat_size):
         """Makes the weights for pictures of `image_size` with `num_channels` channels and vectors of `flat_size`."""
@@ -142,6 +210,10 @@ class GridRefinement(keras.layers.Layer):
             x = tf.nn.avg_pool2d(x, self.pool, self.pool, "VALID")
         x = self.features(tf.reshape(tf.cast(x, tf.float32), [-1, self.features.kernel.shape[0]]))
         rows = lambda tensors: [tf.reshape(t, [-1, t.shape[-1]]) for t in tensors]
-        h, c = self.lstm(tf.concat([*rows([flat]), x], axis=-1), rows(time_state), rows(refinement_state))
-        slots = lambda x, like: tf.ensure_shape(tf.reshape(x, [batch, num_slots, x.shape[-1]]), [*like.shape[:2], None])
+        h, c = self.lstm(
+            tf.concat([*rows([flat]), x], axis=-1), rows(time_state), rows(refinement_state)
+        )
+        slots = lambda x, like: tf.ensure_shape(
+            tf.reshape(x, [batch, num_slots, x.shape[-1]]), [*like.shape[:2], None]
+        )
         return slots(self.update(h), flat), slots(h, flat), slots(c, flat)

@@ -3,7 +3,13 @@
 from tfobj.models.base import Preset
 from tfobj.models.video import QUICK_DATA, QUICK_EVAL
 
-PAPER_TRAIN = {"steps": 100_000, "batch_size": 32, "learning_rate": 3e-4, "adam_epsilon": 1e-8, "clip_norm": 5.0}
+PAPER_TRAIN = {
+    "steps": 100_000,
+    "batch_size": 32,
+    "learning_rate": 3e-4,
+    "adam_epsilon": 1e-8,
+    "clip_norm": 5.0,
+}
 """Zablotskaia 2020, supplement, and released code: Adam at 3e-4, batch 32 for clips of 4 frames, global norm clipped at 5. The number of steps is ours."""
 
 BINARY = {"channels": 1, "likelihood_weight": 300.0, "entropy_weight": 0.1}
@@ -12,35 +18,79 @@ COLOR = {"channels": 3, "adapt_likelihood_weight": True}
 CLEVRER = {**COLOR, "num_slots": 6, "num_steps": 5}
 
 QUICK = {
-    "image_size": (32, 32), "num_steps": 3, "num_frames": 1, "curriculum": ((500, 2), (900, 4), (1_500, 8)),
-    "latent_size": 16, "lstm_size": 64, "decoder_hidden": (32,),
-    "decoder_channels": (32, 32, 32), "decoder_kernel": 5, "decoder_pixel_shuffle": 2, "prior_hidden": 32, "refinement_channels": (32, 32, 32),
-    "refinement_stride": 2, "refinement_pool": 1, "refinement_features": 64, "stop_decoder_inputs": True,
-    "initial_mean": 0.05, "output_gain": 0.1, "kl_weight": 1.0,
+    "image_size": (32, 32),
+    "num_steps": 3,
+    "num_frames": 1,
+    "curriculum": ((500, 2), (900, 4), (1_500, 8)),
+    "latent_size": 16,
+    "lstm_size": 64,
+    "decoder_hidden": (32,),
+    "decoder_channels": (32, 32, 32),
+    "decoder_kernel": 5,
+    "decoder_pixel_shuffle": 2,
+    "prior_hidden": 32,
+    "refinement_channels": (32, 32, 32),
+    "refinement_stride": 2,
+    "refinement_pool": 1,
+    "refinement_features": 64,
+    "stop_decoder_inputs": True,
+    "initial_mean": 0.05,
+    "output_gain": 0.1,
+    "kl_weight": 1.0,
 }
 """A quarter of the pixels against the paper's KL weight would be a price four times as high; one tenth of it is below the paper's."""
-QUICK_CLEVRER = {**QUICK, "num_slots": 6, "initial_mean": 0.4, "likelihood_variance": 0.03, "likelihood_weight": 30.0}
+QUICK_CLEVRER = {
+    **QUICK,
+    "num_slots": 6,
+    "initial_mean": 0.4,
+    "likelihood_variance": 0.03,
+    "likelihood_weight": 30.0,
+}
 """Grey background, pale objects: a channel's squared difference from the background is 0.047 on their pixels, of balls 0.39, so under a variance of 0.3
 slots hardly compete. After 1,400 steps fg-ARI of ten frames was 0.23 with 0.3 and a weight of 100, slots patches of the background, and 0.71 with 0.03
 and 30 (seed 0, one run each)."""
-QUICK_TRAIN = {"steps": 2_200, "batch_size": 16, "learning_rate": 5e-4, "warmup_steps": 100, "cooldown_steps": 800, "clip_norm": 5.0,
-               "eval_every": 500, "log_every": 100}
+QUICK_TRAIN = {
+    "steps": 2_200,
+    "batch_size": 16,
+    "learning_rate": 5e-4,
+    "warmup_steps": 100,
+    "cooldown_steps": 800,
+    "clip_norm": 5.0,
+    "eval_every": 500,
+    "log_every": 100,
+}
 """Some seeds divide frames into stripes or patches and keep them: at twice the rate, over clips of two frames, one of two (fg-ARI 0.31 after 500 steps). At
 this rate, on single frames and with the whole of the last kernel, one seed had 0.16 after 400 steps, and 0.54 with a tenth of it."""
 
 PRESETS = {
     ("quick", "bouncing_balls"): Preset(
         "Small, ours, frames of 32 x 32 in colour, clips of 1, 2, 4, then 8 frames; README.md has its minutes and scores.",
-        model=QUICK, train=QUICK_TRAIN, eval=QUICK_EVAL, data=QUICK_DATA),
+        model=QUICK,
+        train=QUICK_TRAIN,
+        eval=QUICK_EVAL,
+        data=QUICK_DATA,
+    ),
     ("quick", "clevrer"): Preset(
         "Small, ours, frames of 32 x 32 of 3 to 5 objects, clips of 1, 2, 4, then 8 frames; README.md has its minutes and scores.",
-        model=QUICK_CLEVRER, train=QUICK_TRAIN, eval=QUICK_EVAL, data={"num_train": 500, "num_test": 64}),
+        model=QUICK_CLEVRER,
+        train=QUICK_TRAIN,
+        eval=QUICK_EVAL,
+        data={"num_train": 500, "num_test": 64},
+    ),
     ("paper", "bouncing_balls"): Preset(
-        "Zablotskaia 2020 on binary balls: fg-ARI of frames 0.9999, ARI 0.73 there; a day on 8 GPUs.", model=BINARY, train=PAPER_TRAIN),
+        "Zablotskaia 2020 on binary balls: fg-ARI of frames 0.9999, ARI 0.73 there; a day on 8 GPUs.",
+        model=BINARY,
+        train=PAPER_TRAIN,
+    ),
     ("paper_color", "bouncing_balls"): Preset(
         "Zablotskaia 2020 on coloured balls (--dataset=balls4_color): fg-ARI of frames 1.0000, ARI 0.73 there; a day on 8 GPUs.",
-        model=COLOR, train=PAPER_TRAIN),
+        model=COLOR,
+        train=PAPER_TRAIN,
+    ),
     ("paper", "clevrer"): Preset(
         "Zablotskaia 2020 on clips of 3 to 5 objects (--dataset=clevrer345; _public on the published videos): fg-ARI of frames 0.93, ARI 0.27 there, with "
-        "features of a trained network that are left out here; a day on 8 GPUs.", model=CLEVRER, train=PAPER_TRAIN),
+        "features of a trained network that are left out here; a day on 8 GPUs.",
+        model=CLEVRER,
+        train=PAPER_TRAIN,
+    ),
 }
