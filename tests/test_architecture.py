@@ -28,7 +28,6 @@ ORDER = (
     "commands",
     "launch",
 )
-MAXIMUM_LINES = 400
 
 
 def sources(*folders):
@@ -156,13 +155,6 @@ def test_data_needs_no_tensorflow_at_import(path):
         for t, top in imports(path)
         if top and t.split(".")[0] in ("tensorflow", "tensorflow_datasets", "keras")
     }
-
-
-@pytest.mark.parametrize(
-    "path", [*PACKAGE, *sources("tests")], ids=lambda p: str(p.relative_to(ROOT))
-)
-def test_files_are_one_sitting_long(path):
-    assert len(path.read_text().splitlines()) <= MAXIMUM_LINES
 
 
 def test_no_path_of_one_machine():
