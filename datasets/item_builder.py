@@ -14,8 +14,8 @@ import functools
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
-from tfobj.datasets import workers
 
+from tfobj.datasets import workers
 from tfobj.errors import UserError
 
 

@@ -16,8 +16,8 @@ import dataclasses
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tfobj.datasets import item_builder, png, public_records
 
+from tfobj.datasets import item_builder, png, public_records
 from tfobj.errors import UserError
 
 _BUCKET = "https://storage.googleapis.com/multi-object-datasets/"

@@ -17,8 +17,8 @@ import abc
 import dataclasses
 
 import numpy as np
-from tfobj.datasets import item_builder
 
+from tfobj.datasets import item_builder
 from tfobj.errors import UserError
 
 

@@ -282,9 +282,9 @@ def write_tracked(film, segmentation, slots, out, name, title):
 def track_scenes(decomposer, out):
     """Follows the objects of generated clips and scores them against the truth; the first ones are drawn."""
     import numpy as np
-    from tfobj.datasets.generators import balls
     from tqdm import auto as tqdm
 
+    from tfobj.datasets.generators import balls
     from tfobj.errors import UserError
     from tfobj.metrics.scores import SceneScorer
 
@@ -444,7 +444,6 @@ def _generator(is_video=None):
       -> `video` uint8 [n, T, H, W, C], `mask` [n, T, H, W].
     """
     from tfobj.datasets.generators import balls, clevrer_clips, polygons, sprites, tetris
-
     from tfobj.errors import unknown_name
 
     pictures = {

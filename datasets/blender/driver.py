@@ -13,8 +13,8 @@ import sys
 import tempfile
 
 import numpy as np
-from tfobj.datasets.generators import clevr_scenes, raycast_shading, raycast_shapes
 
+from tfobj.datasets.generators import clevr_scenes, raycast_shading, raycast_shapes
 from tfobj.errors import UserError, first_line
 
 VARIABLE = "TFOBJ_BLENDER_PYTHON"

@@ -5,10 +5,10 @@ import functools
 
 import tensorflow_datasets as tfds
 from etils import epath
+
 from tfobj.datasets import item_builder, video_builder
 from tfobj.datasets.bouncing_balls import published_file
 from tfobj.datasets.generators import balls
-
 from tfobj.errors import UserError, unknown_name
 
 _FILES = {4: "balls4mass64.h5", 8: "balls678mass64.h5", 3: "balls3curtain64.h5"}

@@ -1,6 +1,7 @@
 """Tests of the bouncing balls builder: simulated and published clips, through TFDS's own battery."""
 
 import tensorflow_datasets as tfds
+
 from tfobj.datasets.bouncing_balls import bouncing_balls_dataset_builder
 
 Config = bouncing_balls_dataset_builder.BallsConfig

@@ -15,8 +15,8 @@ import dataclasses
 
 import h5py
 import numpy as np
-from tfobj.datasets.generators import balls
 
+from tfobj.datasets.generators import balls
 from tfobj.errors import UserError, first_line
 
 LINK = "https://www.dropbox.com/sh/8fjscaromuu094o/AAB4Ye7yD3lmUd-iInbEfcHga?dl=0"

@@ -5,10 +5,10 @@ import functools
 
 import tensorflow_datasets as tfds
 from etils import epath
+
 from tfobj.datasets import public_records, scene_builder
 from tfobj.datasets.blender import driver
 from tfobj.datasets.generators import clevr_scenes
-
 from tfobj.errors import UserError, unknown_name
 
 _RENDERERS = {"raycast": clevr_scenes.scenes, "blender": driver.scenes}

@@ -1,6 +1,7 @@
 """Tests of the CLEVR builder: ray-cast and published scenes, through TFDS's own battery."""
 
 import tensorflow_datasets as tfds
+
 from tfobj.datasets.clevr_with_masks import clevr_with_masks_dataset_builder
 
 Config = clevr_with_masks_dataset_builder.ClevrConfig

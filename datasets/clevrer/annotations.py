@@ -10,6 +10,7 @@ import dataclasses
 import json
 
 import numpy as np
+
 from tfobj.datasets.clevrer import rle
 from tfobj.datasets.generators.clevr_variants import COLOR_NAMES
 from tfobj.datasets.generators.raycast_shading import MATERIAL_NAMES

@@ -7,10 +7,10 @@ import functools
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
+
 from tfobj.datasets import video_builder, workers
 from tfobj.datasets.clevrer import annotations, published
 from tfobj.datasets.generators import clevrer_clips
-
 from tfobj.errors import UserError, unknown_name
 
 _URL = "https://data.csail.mit.edu/clevrer/"

@@ -7,6 +7,7 @@ import unittest
 
 import numpy as np
 import tensorflow_datasets as tfds
+
 from tfobj.datasets.clevrer import clevrer_dataset_builder, sample_files
 
 Config = clevrer_dataset_builder.ClevrerConfig

@@ -16,11 +16,11 @@ import zipfile
 import zlib
 
 import numpy as np
+
+from tfobj.data import transforms
 from tfobj.datasets import video_files
 from tfobj.datasets.clevrer import annotations
 from tfobj.datasets.generators import clevrer_clips
-
-from tfobj.data import transforms
 from tfobj.errors import UserError
 
 SPLITS = {

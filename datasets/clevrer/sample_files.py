@@ -7,6 +7,7 @@ import tempfile
 import zipfile
 
 import numpy as np
+
 from tfobj.datasets import video_files
 
 THREE = (("red", "metal", "cube"), ("blue", "rubber", "sphere"), ("yellow", "rubber", "cylinder"))

@@ -2,9 +2,9 @@
 
 import tensorflow_datasets as tfds
 from etils import epath
+
 from tfobj.datasets import public_records, scene_builder
 from tfobj.datasets.generators import sprites
-
 from tfobj.errors import UserError
 
 _DEFAULT_VARIANT = "colored_on_grayscale"

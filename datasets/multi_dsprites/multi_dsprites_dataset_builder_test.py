@@ -1,6 +1,7 @@
 """Tests of the Multi-dSprites builder: all variants and their sources, through TFDS's own battery."""
 
 import tensorflow_datasets as tfds
+
 from tfobj.datasets.generators import sprites
 from tfobj.datasets.multi_dsprites import multi_dsprites_dataset_builder
 from tfobj.datasets.scene_builder import SceneConfig

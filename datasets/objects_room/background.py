@@ -12,6 +12,7 @@ the highest number is in use, for there are never that many objects.
 """
 
 import numpy as np
+
 from tfobj.datasets.generators.rooms import FIRST_OBJECT, FLOOR, OTHER_WALL, SKY, WALL
 
 RULES = ("first_four", "by_outline")

@@ -6,10 +6,10 @@ import functools
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
+
 from tfobj.datasets import item_builder, public_records, scene_builder
 from tfobj.datasets.generators import rooms
 from tfobj.datasets.objects_room import background
-
 from tfobj.errors import UserError, unknown_name
 
 _PUBLISHED_TESTS, _GENERATED_TESTS = 922, 1_000

@@ -1,6 +1,7 @@
 """Tests of the Objects Room builder: both sources, through TFDS's own battery."""
 
 import tensorflow_datasets as tfds
+
 from tfobj.datasets.objects_room import objects_room_dataset_builder
 
 Config = objects_room_dataset_builder.ObjectsRoomConfig

@@ -2,9 +2,9 @@
 
 import tensorflow_datasets as tfds
 from etils import epath
+
 from tfobj.datasets import scene_builder
 from tfobj.datasets.generators import polygons
-
 from tfobj.errors import UserError
 
 _FACTORS = {

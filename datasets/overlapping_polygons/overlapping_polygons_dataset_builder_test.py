@@ -1,6 +1,7 @@
 """Tests of the builder of overlapping polygons, through TFDS's own battery."""
 
 import tensorflow_datasets as tfds
+
 from tfobj.datasets.overlapping_polygons import overlapping_polygons_dataset_builder
 from tfobj.datasets.scene_builder import SceneConfig
 

@@ -4,9 +4,9 @@ import dataclasses
 
 import tensorflow_datasets as tfds
 from etils import epath
+
 from tfobj.datasets import scene_builder
 from tfobj.datasets.generators import shapes
-
 from tfobj.errors import UserError
 
 _FACTORS = {

@@ -1,6 +1,7 @@
 """Tests of the builder of Shapes, through TFDS's own battery."""
 
 import tensorflow_datasets as tfds
+
 from tfobj.datasets.shapes import shapes_dataset_builder
 
 

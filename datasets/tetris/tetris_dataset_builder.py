@@ -2,6 +2,7 @@
 
 import tensorflow_datasets as tfds
 from etils import epath
+
 from tfobj.datasets import public_records, scene_builder
 from tfobj.datasets.generators import tetris
 

@@ -1,6 +1,7 @@
 """Tests of the Tetrominoes builder: both sources, through TFDS's own battery."""
 
 import tensorflow_datasets as tfds
+
 from tfobj.datasets.scene_builder import SceneConfig
 from tfobj.datasets.tetris import tetris_dataset_builder
 

@@ -5,10 +5,10 @@ import functools
 
 import tensorflow_datasets as tfds
 from etils import epath
+
 from tfobj.datasets import item_builder, video_builder
 from tfobj.datasets.generators import rooms
 from tfobj.datasets.video_objects_room import published_file
-
 from tfobj.errors import UserError, unknown_name
 
 _PUBLISHED_FRAMES = 10

@@ -1,6 +1,7 @@
 """Tests of the Video Objects Room builder: flights, through TFDS's own battery."""
 
 import tensorflow_datasets as tfds
+
 from tfobj.datasets.video_objects_room import video_objects_room_dataset_builder
 
 Config = video_objects_room_dataset_builder.VideoRoomConfig

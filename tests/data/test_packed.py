@@ -9,10 +9,10 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from tfobj.datasets.generators import polygons, sprites, tetris
-from tfobj.datasets.tetris.tetris_dataset_builder import Builder
 
 from tfobj.data import packed, pipeline, protocols, transforms
+from tfobj.datasets.generators import polygons, sprites, tetris
+from tfobj.datasets.tetris.tetris_dataset_builder import Builder
 from tfobj.errors import UserError
 
 SMALL = protocols.get("tetris").with_sizes(num_train=40, num_test=20)

@@ -10,10 +10,10 @@ import sys
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+
 from tfobj.datasets.blender import driver
 from tfobj.datasets.clevr_with_masks import clevr_with_masks_dataset_builder
 from tfobj.datasets.generators import clevr_scenes
-
 from tfobj.errors import UserError
 
 STAND_IN = '''#!{python}

@@ -7,10 +7,10 @@ import built_datasets
 import h5py
 import numpy as np
 import pytest
+
 from tfobj.datasets.bouncing_balls import bouncing_balls_dataset_builder, published_file
 from tfobj.datasets.bouncing_balls.published_file import PublishedFile
 from tfobj.datasets.generators import balls
-
 from tfobj.errors import UserError
 
 Builder = bouncing_balls_dataset_builder.Builder

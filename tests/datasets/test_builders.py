@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
+
+from tfobj.data import transforms
 from tfobj.datasets import png, public_records
 from tfobj.datasets.generators import polygons, sprites, tetris
 from tfobj.datasets.multi_dsprites import multi_dsprites_dataset_builder
 from tfobj.datasets.overlapping_polygons import overlapping_polygons_dataset_builder
 from tfobj.datasets.scene_builder import SceneConfig
 from tfobj.datasets.tetris import tetris_dataset_builder
-
-from tfobj.data import transforms
 from tfobj.errors import UserError
 
 BUILDERS = [

@@ -11,11 +11,11 @@ import sys
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+
+from tfobj.data import packed, protocols, transforms
 from tfobj.datasets import public_records
 from tfobj.datasets.clevr_with_masks import clevr_with_masks_dataset_builder
 from tfobj.datasets.generators import clevr_scenes
-
-from tfobj.data import packed, protocols, transforms
 from tfobj.errors import UserError
 
 Builder = clevr_with_masks_dataset_builder.Builder

@@ -9,9 +9,9 @@ import sys
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+
 from tfobj.datasets.clevrer import clevrer_dataset_builder, sample_files
 from tfobj.datasets.generators import clevrer_clips
-
 from tfobj.errors import UserError
 
 Builder = clevrer_dataset_builder.Builder

@@ -6,6 +6,7 @@ import hashlib
 
 import numpy as np
 import pytest
+
 from tfobj.datasets.generators import (
     clevr_scenes,
     clevrer_clips,

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+
 from tfobj.datasets.generators import clevrer_physics
 from tfobj.datasets.generators.clevrer_physics import Physics, gaps, simulate
 from tfobj.datasets.generators.raycast_shapes import CUBE, CYLINDER, SPHERE

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from tfobj.datasets.clevrer import annotations, published, rle, sample_files
 
 from tfobj.data import transforms
+from tfobj.datasets.clevrer import annotations, published, rle, sample_files
 from tfobj.errors import UserError
 
 pytest.importorskip("av")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from tfobj.datasets.generators import counter_rng
 
 # `kat_vectors` of Random123, philox4x32 with 10 rounds: counter, key, result.

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from tfobj.datasets.generators import balls, elastic_discs
 
 

@@ -11,8 +11,8 @@ import time
 
 import psutil
 import pytest
-from tfobj.datasets import workers
 
+from tfobj.datasets import workers
 from tfobj.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

@@ -7,10 +7,10 @@ import built_datasets
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+
 from tfobj.datasets import public_records
 from tfobj.datasets.generators import rooms
 from tfobj.datasets.objects_room import background, objects_room_dataset_builder
-
 from tfobj.errors import UserError
 
 Builder = objects_room_dataset_builder.Builder

@@ -4,6 +4,7 @@ import hashlib
 
 import numpy as np
 import pytest
+
 from tfobj.datasets.generators import room_pictures, rooms
 
 FAR = np.tan(np.pi / 6) / 32  # of a pixel of 64, at depth 1

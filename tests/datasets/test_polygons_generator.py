@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 from matplotlib.path import Path
+
 from tfobj.datasets.generators import polygons
 
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+
 from tfobj.datasets.generators import raycast, raycast_shading
 from tfobj.datasets.generators import raycast_shapes as shapes
 

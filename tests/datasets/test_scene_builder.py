@@ -6,11 +6,11 @@ import logging
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+
 from tfobj.datasets import scene_builder
 from tfobj.datasets.generators import polygons, tetris
 from tfobj.datasets.scene_builder import SceneConfig
 from tfobj.datasets.tetris import tetris_dataset_builder
-
 from tfobj.errors import UserError
 
 

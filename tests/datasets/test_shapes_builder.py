@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+
 from tfobj.datasets.generators import shapes
 from tfobj.datasets.shapes import shapes_dataset_builder
-
 from tfobj.errors import UserError
 
 Builder = shapes_dataset_builder.Builder

@@ -4,8 +4,8 @@ import hashlib
 
 import numpy as np
 import pytest
-from tfobj.datasets.generators import shapes
 
+from tfobj.datasets.generators import shapes
 from tfobj.structs import IGNORE_LABEL
 
 

@@ -4,6 +4,7 @@ import hashlib
 
 import numpy as np
 import pytest
+
 from tfobj.datasets.generators import sprites
 
 ALL_VARIANTS = list(sprites.VARIANTS)

@@ -5,11 +5,11 @@ import functools
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+
 from tfobj.datasets import video_builder
 from tfobj.datasets.bouncing_balls import bouncing_balls_dataset_builder
 from tfobj.datasets.generators import balls
 from tfobj.datasets.video_builder import VideoConfig
-
 from tfobj.errors import UserError
 
 

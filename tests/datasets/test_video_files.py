@@ -7,9 +7,9 @@ import struct
 import numpy as np
 import pytest
 from PIL import Image
+
 from tfobj.datasets import video_files
 from tfobj.datasets.video_files import Video, read_video, write_video
-
 from tfobj.errors import UserError
 from tfobj.serving import pictures
 

@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+
 from tfobj.datasets.generators import rooms
 from tfobj.datasets.video_objects_room import published_file, video_objects_room_dataset_builder
-
 from tfobj.errors import UserError
 
 Builder = video_objects_room_dataset_builder.Builder

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
-from tfobj.launch import evaluate
 
 from tfobj.errors import UserError
+from tfobj.launch import evaluate
 from tfobj.training import loop
 from tfobj.training.checkpoint import load_run
 from tfobj.training.experiment import resolve

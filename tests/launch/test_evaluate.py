@@ -7,9 +7,9 @@ import math
 import pytest
 from absl import flags
 from absl.testing import flagsaver
-from tfobj.launch import evaluate
 
 from tfobj.errors import UserError
+from tfobj.launch import evaluate
 from tfobj.training import loop
 from tfobj.training.experiment import resolve
 from tfobj.training.strategy import make_strategy

@@ -5,10 +5,10 @@ import pathlib
 import re
 
 import pytest
-from tfobj.launch import readme
 
 from tfobj import files
 from tfobj.errors import UserError
+from tfobj.launch import readme
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 

@@ -5,11 +5,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tfobj.datasets.generators import polygons, sprites
 
 from tfobj import random
 from tfobj.data.packed import SceneArrays
 from tfobj.data.pipeline import BatchStream
+from tfobj.datasets.generators import polygons, sprites
 from tfobj.distributions.compositing import composite, hard_weights
 from tfobj.errors import UserError
 from tfobj.models.base import Stage

@@ -5,9 +5,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tfobj.datasets.generators import tetris
 
 from tfobj import random
+from tfobj.datasets.generators import tetris
 from tfobj.models.iodine import Iodine, IodineConfig
 from tfobj.models.slot_attention import SlotAttentionAutoencoder, SlotAttentionConfig
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from tfobj.datasets.video_files import write_video
 
+from tfobj.datasets.video_files import write_video
 from tfobj.errors import UserError
 from tfobj.serving import zoo
 from tfobj.serving.export import export_model

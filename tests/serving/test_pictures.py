@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from tfobj.datasets import video_files
 
+from tfobj.datasets import video_files
 from tfobj.errors import UserError
 from tfobj.serving import pictures
 

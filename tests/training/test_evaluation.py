@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
-from tfobj.datasets.generators import polygons
 
 from tfobj.data.packed import SceneArrays
+from tfobj.datasets.generators import polygons
 from tfobj.structs import SceneOutputs
 from tfobj.training.evaluation import Evaluator, validation_score
 from tfobj.training.experiment import build_model

@@ -6,10 +6,10 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-from tfobj.datasets.generators import clevr_scenes, polygons, sprites, tetris
 
 from tfobj import random
 from tfobj.data.packed import SceneArrays
+from tfobj.datasets.generators import clevr_scenes, polygons, sprites, tetris
 from tfobj.errors import UserError
 from tfobj.metrics import generation as statistics
 from tfobj.metrics.generation_features import pixel_features
