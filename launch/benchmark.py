@@ -63,16 +63,17 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 def main(argv):
     commands.refuse_arguments(argv)
     if _WRITE_DOCS.value:
-        from tfobj.training import benchmark_tables
+        from tfobj.bench import tables
 
-        changed = benchmark_tables.write_page(
+        changed = tables.write_page(
             ROOT / "docs" / "performance.md", ROOT / "results", _CHECK.value
         )
         print(f"docs/performance.md {'rewritten' if changed else 'is up to date'}.")
         return 0
     commands.load_tensorflow()
+    from tfobj.bench import benchmark
     from tfobj.config import parse_overrides
-    from tfobj.training import benchmark, machine
+    from tfobj.training import machine
 
     rows = benchmark.make_rows(
         _MODEL.value,

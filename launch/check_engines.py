@@ -53,8 +53,8 @@ def main(argv):
     commands.refuse_arguments(argv)
     commands.load_tensorflow()
     from tfobj import files
+    from tfobj.bench import engines
     from tfobj.config import parse_overrides
-    from tfobj.training import engines
 
     experiment, remarks = engines.make_experiment(
         _MODEL.value, _DATASET.value, _PRESET.value, parse_overrides(_SET.value), _SEED.value

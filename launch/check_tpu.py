@@ -60,8 +60,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def main(argv):
+    from tfobj.bench import tpu, tpu_checks
     from tfobj.errors import UserError
-    from tfobj.portable import tpu, tpu_checks
 
     commands.refuse_arguments(argv)
     if sum([_MODEL.value is not None, _ALL_PRESETS.value or _WRITE_DOCS.value]) != 1:

@@ -1,7 +1,7 @@
 """The plan of the house, read from the imports: they point only to the left of
 
 structs, config, errors, execution, files, random, registry -> data -> nn -> distributions -> inference -> models
-    -> metrics -> training -> portable -> serving -> viz -> commands -> launch
+    -> metrics -> training -> portable -> serving -> bench -> viz -> commands -> launch
 """
 
 import ast
@@ -24,6 +24,7 @@ ORDER = (
     "training",
     "portable",
     "serving",
+    "bench",
     "viz",
     "commands",
     "launch",

@@ -11,7 +11,6 @@ from tfobj.execution import Execution
 TOLERANCE = 1e-5
 """Relative to the largest entry of the whole gradient."""
 
-each_model = pytest.mark.parametrize("case", slow_if_named(MODELS), ids=lambda c: c.id)
 on_both = pytest.mark.parametrize(
     "xla", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["graph", "xla"]
 )
@@ -39,33 +38,6 @@ def test_rematerialised(case, xla):
     assert_same(got, expected)
 
 
-@each_model
-def test_islands(case):
-    model, image = build(case), scenes(case.config)
-    expected = gradients(model, image, compiled=False)
-    with execution.using(Execution(islands=True)):
-        got = gradients(model, image, compiled=False)
-    assert_same(got, expected, 1e-4)
-
-
-def test_islands_are_compiled_and_only_where_asked_for():
-    @execution.island
-    def square(x):
-        return x * x
-
-    def compiled_calls(chosen):
-        with execution.using(chosen):
-            graph = tf.function(lambda x: square(x)).get_concrete_function(tf.TensorSpec([3])).graph
-        return sum(
-            "_XlaMustCompile" in op.node_def.attr and op.get_attr("_XlaMustCompile")
-            for op in graph.get_operations()
-        )
-
-    assert compiled_calls(Execution(islands=True)) == 1
-    assert compiled_calls(Execution()) == compiled_calls(Execution(islands=True, xla=True)) == 0
-    assert execution.current() == Execution()
-
-
 @pytest.mark.parametrize("case", [c for c in MODELS if not c.name], ids=lambda c: c.id)
 @on_both
 def test_micro_batches_equal_the_batch(case, xla):
@@ -82,9 +54,7 @@ def test_micro_batches_equal_the_batch(case, xla):
 @pytest.mark.parametrize("case", [c for c in MODELS if not c.name], ids=lambda c: c.id)
 def test_two_replicas_with_every_dial_equal_one_without(case, two_replicas):
     whole, terms = updates(case, tf.distribute.OneDeviceStrategy("/cpu:0"))
-    parts, parts_terms = updates(
-        case, two_replicas, Execution(islands=True, rematerialise=True), micro_batches=2
-    )
+    parts, parts_terms = updates(case, two_replicas, Execution(rematerialise=True), micro_batches=2)
     for name, value in terms.items():
         np.testing.assert_allclose(parts_terms[name], value, rtol=1e-4, err_msg=name)
     for a, b in zip(whole, parts, strict=True):

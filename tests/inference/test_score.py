@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfobj.bench.flops import count_flops
 from tfobj.inference.refinement_inputs import DECODED, RefinementInputsConfig
-from tfobj.training.flops import count_flops
 
 CASES = [case for case in conformance.MODELS if case.model == "iodine"]
 

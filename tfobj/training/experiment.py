@@ -44,9 +44,9 @@ class TrainConfig(Config):
     """Bound on the global norm of the gradient of the global batch; none: no clipping."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: layers compute in bfloat16; weights, likelihoods, KL and statistics stay in float32."""
-    compile: Literal["auto", "graph", "islands", "xla"] = "auto"
-    """How forward and backward run: graph is an ordinary graph; xla compiles all of it; islands compiles element-wise parts alone.
-    auto is xla on GPU and TPU, and graph on CPU, where XLA's convolutions are slower (islands: no gain there for IODINE)."""
+    compile: Literal["auto", "graph", "xla"] = "auto"
+    """How forward and backward run: `graph` as an ordinary graph, `xla` compiled as a whole.
+    `auto` is `xla` on GPU and TPU, and `graph` on CPU, where XLA's convolutions are slower."""
     micro_batches: int = 1
     """Parts that every replica works its scenes off in, one after the other: the same update in less memory and more time."""
     rematerialise: bool = False

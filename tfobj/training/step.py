@@ -183,7 +183,5 @@ def make_train_step(strategy, model, optimizer, experiment, xla=None):
     config = experiment.train
     check_batch_size(strategy, config.batch_size, config.micro_batches)
     xla = uses_xla(strategy, config.compile) if xla is None else xla
-    chosen = Execution(
-        xla=xla, islands=config.compile == "islands", rematerialise=config.rematerialise
-    )
+    chosen = Execution(xla=xla, rematerialise=config.rematerialise)
     return TrainStep(strategy, model, optimizer, experiment.seed, chosen, config.micro_batches)

@@ -204,7 +204,6 @@ class EfficientMORL(SceneModel):
                 warm_steps=config.geco_warm_steps,
                 name="geco",
             )
-        self._read = execution.island(self.read)
         self.build()
 
     def build(self, input_shape=None):
@@ -313,7 +312,7 @@ class EfficientMORL(SceneModel):
         """Decodes latents [B, K, D] and scores the image; `tape` knows how latents and KL came from `posterior`."""
         decoded, nll, _, latent_gradient = decode_and_score(
             self.render,
-            lambda decoded: self._read(decoded, image),
+            lambda decoded: self.read(decoded, image),
             latents,
             operators,
             stopped=training,

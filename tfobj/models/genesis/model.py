@@ -27,7 +27,6 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfobj import execution
 from tfobj.config import require
 from tfobj.distributions.spatial_mixture import SpatialMixture
 from tfobj.inference.geco import EASY_ERROR, KLMultiplier, gaussian_floor, mean_squared_error_at
@@ -202,7 +201,6 @@ class Genesis(SceneModel):
                 speed_up=config.geco_speed_up,
                 name="multiplier",
             )
-        self._negative_log_likelihood = execution.island(self.negative_log_likelihood)
         self.build()
 
     def build(self, input_shape=None):
@@ -223,7 +221,7 @@ class Genesis(SceneModel):
     def call(self, image, *, num_slots=None, num_steps=None, seed=None, training=False):
         num_slots, _, seed = self.resolve_call(image, num_slots, num_steps, seed)
         inference = self.network.infer(image, num_slots, seed, training)
-        nll = self._negative_log_likelihood(image, inference.log_masks, inference.means)
+        nll = self.negative_log_likelihood(image, inference.log_masks, inference.means)
         q, p = inference.posterior, self.network.prior(inference.samples)
         kl_per_latent = tfd.kl_divergence(q, p)  # [B, K, D]
         kl = (

@@ -159,10 +159,6 @@ class Iodine(SceneModel):
             mlp_linear_output=config.refinement_mlp_linear_output,
             name="refinement",
         )
-        self._read, self._spatial_inputs = (
-            execution.island(self.read),
-            execution.island(self.spatial_inputs),
-        )
         self.build()
 
     def build(self, input_shape=None):
@@ -233,7 +229,7 @@ class Iodine(SceneModel):
         )
         decoded, nll, terms, latent_gradient = decode_and_score(
             self.render,
-            lambda decoded: self._read(decoded, image),
+            lambda decoded: self.read(decoded, image),
             loc + scale * tf.ensure_shape(noise, loc.shape),
             operators,
             stopped=training and self.config.inputs.decoder_is_stopped(),
@@ -262,7 +258,7 @@ class Iodine(SceneModel):
 
     def update(self, image, posterior, evidence, memory):
         """One refinement: returns (new lambda [B, K, 2 D], new memory)."""
-        shared, per_slot = self._spatial_inputs(image, evidence.decoded, evidence.terms)
+        shared, per_slot = self.spatial_inputs(image, evidence.decoded, evidence.terms)
         flat = self.refinement_inputs.flat(posterior, evidence.posterior_gradient)
         delta, memory = self.refinement(shared, per_slot, flat, memory=tuple(memory))
         return posterior + tf.ensure_shape(delta, posterior.shape), memory

@@ -1,8 +1,8 @@
 """Arithmetic of a traced function, counted from its graph.
 
 `count_flops` adds up 2 * (multiply-accumulates) of the convolutions and matrix products, from static shapes. It
-walks backwards from the function's outputs and side effects, into called functions too (gradients, XLA
-islands, branches, loops), and follows only outputs that somebody uses. So gradients that the trace mentions and
+walks backwards from the function's outputs and side effects, into called functions too (gradients,
+compiled functions, branches, loops), and follows only outputs that somebody uses. So gradients that the trace mentions and
 nobody reads, which TensorFlow prunes before it runs the graph, are not counted. Taps on zero padding count as if
 they were pixels, element-wise operations and reductions do not count: the usual nominal count.
 """

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from tfobj import files
-from tfobj.portable import tpu_checks
+from tfobj.bench import tpu_checks
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GIB = 2**30
@@ -173,7 +173,7 @@ def test_docs_are_up_to_date_with_the_results():
 
 
 def test_files_are_named_by_their_settings_and_kept(tmp_path):
-    from tfobj.portable import tpu
+    from tfobj.bench import tpu
 
     settings = {"train.batch_size": 4, "train.precision": "bfloat16", "train.micro_batches": 2}
     experiment = tpu_checks.make_experiment("iodine", "clevr_with_masks", "paper", settings)
@@ -201,7 +201,7 @@ def test_files_are_named_by_their_settings_and_kept(tmp_path):
 
 def test_all_presets_continue_where_files_exist(tmp_path, monkeypatch):
     """Interrupted after three checks and started again, every check is made once."""
-    from tfobj.portable import tpu
+    from tfobj.bench import tpu
 
     made = []
 

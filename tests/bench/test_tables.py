@@ -5,8 +5,8 @@ import pathlib
 
 import pytest
 
+from tfobj.bench import tables
 from tfobj.errors import UserError
-from tfobj.training import benchmark_tables
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PUBLIC = {
@@ -60,9 +60,7 @@ def cells(table, line):
 
 
 def test_public_times_are_carried_over_by_two_yardsticks():
-    table = benchmark_tables.speed_table(
-        [report(row(pipeline_ratio=12.3), row(what="data"))], PUBLIC
-    )
+    table = tables.speed_table([report(row(pipeline_ratio=12.3), row(what="data"))], PUBLIC)
     names, values = cells(table, 0), cells(table, 2)
     got = dict(zip(names, values, strict=True))
     assert got["ratio by matmul"] == "0.60"  # 300 ms on a machine twice as fast, against 1,000
@@ -88,7 +86,7 @@ def test_public_times_are_carried_over_by_two_yardsticks():
     ],
 )
 def test_other_configurations_are_not_compared(changes):
-    table = benchmark_tables.speed_table([report(row(**changes))], PUBLIC)
+    table = tables.speed_table([report(row(**changes))], PUBLIC)
     assert dict(zip(cells(table, 0), cells(table, 2), strict=True))["ratio by matmul"] == "–"
 
 
@@ -104,7 +102,7 @@ def test_speed_against_iodine():
         row(image_size=[35, 35], what="inference", ms_per_step=120.0),
         row(image_size=[35, 35], model="efficient_morl", what="inference", ms_per_step=40.0),
     ]
-    table = benchmark_tables.refinement_table([report(*rows)], PUBLIC)
+    table = tables.refinement_table([report(*rows)], PUBLIC)
     assert [cells(table, line)[-3:] for line in range(2, 6)] == [
         ["1.0", "1.7", "1.7"],
         ["3.0", "5.0", "5.0"],
@@ -115,11 +113,11 @@ def test_speed_against_iodine():
 
 @pytest.mark.parametrize("height, size", [(35, 35), (64, 64), (96, 128), (128, 128), (32, 35)])
 def test_convolution_of_the_nearest_size(height, size):
-    assert benchmark_tables._convolution_size({"image_size": [height, height]}) == size
+    assert tables._convolution_size({"image_size": [height, height]}) == size
 
 
 def test_dials_are_set_against_the_first_row():
-    table = benchmark_tables.dials_table(
+    table = tables.dials_table(
         [
             report(
                 row(),
@@ -137,9 +135,7 @@ def test_dials_are_set_against_the_first_row():
 
 
 def test_page_is_up_to_date_with_the_results():
-    assert not benchmark_tables.write_page(
-        ROOT / "docs" / "performance.md", ROOT / "results", check=True
-    )
+    assert not tables.write_page(ROOT / "docs" / "performance.md", ROOT / "results", check=True)
 
 
 def test_a_page_that_is_not_up_to_date_is_refused(tmp_path):
@@ -147,7 +143,7 @@ def test_a_page_that_is_not_up_to_date_is_refused(tmp_path):
         (ROOT / "docs" / "performance.md").read_text().replace("| `iodine` |", "| `odin` |")
     )
     with pytest.raises(UserError, match="performance.md is not up to date"):
-        benchmark_tables.write_page(tmp_path / "performance.md", ROOT / "results", check=True)
+        tables.write_page(tmp_path / "performance.md", ROOT / "results", check=True)
 
 
 def test_public_times_have_their_sources():
@@ -155,6 +151,6 @@ def test_public_times_have_their_sources():
     assert all(
         p["source"]
         and p["ms"] > 0
-        and str(benchmark_tables.PICTURE_SIZE[p["dataset"]]) in public["convolution_gflops"]
+        and str(tables.PICTURE_SIZE[p["dataset"]]) in public["convolution_gflops"]
         for p in public["rows"]
     )

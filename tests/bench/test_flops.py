@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfobj.training.flops import count_flops
+from tfobj.bench.flops import count_flops
 
 B, H, W, C, D, K = 2, 6, 5, 3, 4, 3
 FIRST, SECOND = 2 * B * H * W * C * D * K**2, 2 * B * H * W * D * D * K**2

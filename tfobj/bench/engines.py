@@ -1,6 +1,6 @@
 """Whether every engine makes the same run: one device, two replicas of one process, two worker processes.
 
-Each engine trains the same few steps in processes of its own (`python -m tfobj.training.engines`, which reads its task
+Each engine trains the same few steps in processes of its own (`python -m tfobj.bench.engines`, which reads its task
 from stdin), with the batches, the noise, the clipping and the update of a real run; then the weights are held
 against those of the first. Two GPUs are used where there are two; else two logical CPU devices stand for them.
 """
@@ -204,7 +204,7 @@ def _train(engine, task):
         logs = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in environments]
         processes = [
             subprocess.Popen(
-                [sys.executable, "-m", "tfobj.training.engines"],
+                [sys.executable, "-m", "tfobj.bench.engines"],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

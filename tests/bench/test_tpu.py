@@ -7,8 +7,8 @@ import types
 
 import pytest
 
+from tfobj.bench import tpu
 from tfobj.errors import UserError
-from tfobj.portable import tpu
 
 LIBTPU = all(importlib.util.find_spec(name) for name in ("jax", "libtpu"))
 needs_libtpu = pytest.mark.skipif(not LIBTPU, reason="needs jax and libtpu")

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from tfobj.bench.workers import Team
 from tfobj.errors import UserError
-from tfobj.training.workers import Team
 
 
 class Counter:

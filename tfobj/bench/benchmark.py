@@ -28,10 +28,12 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from tfobj.bench import workers
+from tfobj.bench.flops import count_flops
 from tfobj.data import folder, protocols
 from tfobj.data.packed import SceneArrays
 from tfobj.errors import UserError, unknown_name
-from tfobj.training import machine, workers
+from tfobj.training import machine
 from tfobj.training.evaluation import Evaluator
 from tfobj.training.experiment import (
     ExperimentConfig,
@@ -40,7 +42,6 @@ from tfobj.training.experiment import (
     open_scenes,
     resolve,
 )
-from tfobj.training.flops import count_flops
 from tfobj.training.optimizer import make_optimizer
 from tfobj.training.step import make_train_step
 from tfobj.training.strategy import STRATEGIES, make_strategy, refuse_multiworker, uses_xla

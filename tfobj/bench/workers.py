@@ -56,7 +56,7 @@ class Worker:
             "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tfobj.training.workers"],
+            [sys.executable, "-m", "tfobj.bench.workers"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

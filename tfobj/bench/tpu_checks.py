@@ -7,8 +7,8 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 from tfobj import files, registry
+from tfobj.bench import tpu
 from tfobj.errors import UserError
-from tfobj.portable import tpu
 
 BEGIN, END = (
     "<!-- table: written by `python launch/check_tpu.py --write_docs` -->",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfobj.training import engines
+from tfobj.bench import engines
 
 FACTS = {
     "steps_per_second": 10.0,

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tfobj.bench import benchmark
 from tfobj.errors import UserError
-from tfobj.training import benchmark
 
 SMALL = {
     "model.encoder_channels": (4,),

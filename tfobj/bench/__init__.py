@@ -1,0 +1,1 @@
+"""Measurements: speed, memory, arithmetic, equality of engines, and compilation for TPUs."""
