@@ -1,7 +1,6 @@
 """Relaxed one-hot draws from given noise, against TFP's own distribution."""
 
 import numpy as np
-import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfobj import random

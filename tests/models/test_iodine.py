@@ -42,7 +42,7 @@ def test_inner_gradient_equals_autodiff_of_the_negative_elbo(case, weight):
         q = diagonal_gaussian(posterior)
         decoded = model.render(q.mean() + q.stddev() * noise)
         log_prob = SpatialMixture(
-            decoded[..., 1:], decoded[..., :1], config.likelihood_scale, config.likelihood
+            decoded[..., :-1], decoded[..., -1:], config.likelihood_scale, config.likelihood
         ).log_prob(image)
         kl = q.kl_divergence(isotropic_prior(q.mean().shape, config.prior_variance))
         loss = -weight * log_prob + tf.reduce_sum(kl, axis=1)

@@ -11,7 +11,7 @@ from tfobj import registry
 from tfobj.distributions.gaussian import isotropic_nll
 from tfobj.errors import UserError
 from tfobj.metrics.clustering import adjusted_rand_index
-from tfobj.models.vae import VAE, VAEConfig, convolutional
+from tfobj.models.vae import VAE, VAEConfig
 from tfobj.nn import residual
 
 CASES = {case.id: case for case in conformance.MODELS if case.model == "vae"}

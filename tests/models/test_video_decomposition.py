@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfobj import random
 from tfobj.errors import UserError
 from tfobj.models.base import Stage
 from tfobj.models.video import Cell

@@ -11,6 +11,7 @@ A model is a `keras.Model` built from a frozen config. It answers four questions
 trains, a constraint's multiplier or running moments: it is kept in weights and follows each update in `update_state`.
 """
 
+import abc
 from typing import Any, NamedTuple
 
 import keras
@@ -18,7 +19,7 @@ import tensorflow as tf
 
 from tfobj import random
 from tfobj.config import Config, require
-from tfobj.structs import SceneOutputs, check_num_slots, check_num_steps, check_outputs
+from tfobj.structs import check_num_slots, check_num_steps, check_outputs
 
 
 class SceneConfig(Config):
@@ -81,7 +82,7 @@ class Preset(NamedTuple):
     """Changes to `tfobj.training.experiment.DataConfig`."""
 
 
-class SceneModel(keras.Model):
+class SceneModel(keras.Model, metaclass=abc.ABCMeta):
     """Base of all models; see the module's docstring for the contract.
 
     Subclasses set `config_class`, wire their layers in `__init__` after `super().__init__(config)`, build
@@ -118,13 +119,23 @@ class SceneModel(keras.Model):
         return self.config.is_video
 
     def objective(self, outputs, step):
-        """Returns (loss, terms): the scalar that training minimises and named scalars, means over scenes.
+        """Returns (loss, terms): the scalar that training minimises, and named scalars.
 
         Args:
           outputs: `SceneOutputs` of `call` with `training=True`.
           step: int64 scalar tensor, number of finished updates (curricula are functions of it).
         """
-        raise NotImplementedError
+        terms = {name: tf.reduce_mean(term) for name, term in outputs.loss_terms.items()}
+        return self.total_loss(terms, step)
+
+    @abc.abstractmethod
+    def total_loss(self, terms, step):
+        """Returns (loss, reported terms) from the means of `loss_terms` over scenes.
+
+        Args:
+          terms: dict of scalars, free to be changed.
+          step: int64 scalar tensor, as in `objective`.
+        """
 
     def stages(self):
         """Returns the stages of training, ((0, `Stage`), (step, `Stage`), ...): each from that many finished updates on."""
@@ -152,9 +163,9 @@ class SceneModel(keras.Model):
           step: int64 scalar tensor, updates finished before this one.
         """
 
+    @abc.abstractmethod
     def decode(self, slots):
         """Renders slots [B, K, D] as a `DecodedScene`."""
-        raise NotImplementedError
 
     def sample(self, num, seed, num_slots=None):
         """Draws `num` scenes from the prior; a `DecodedScene`. Only where `has_prior`."""
@@ -239,43 +250,3 @@ class SceneModel(keras.Model):
     def count_trainable(self):
         """Returns the number of trainable parameters."""
         return sum(int(tf.size(v.value)) for v in self.trainable_variables)
-
-
-def compose(masks, slot_recons):
-    """Returns the mixture mean sum_k masks_k slot_recons_k: [B, K, H, W, 1], [B, K, H, W, C] -> [B, H, W, C]."""
-    return tf.reduce_sum(masks * slot_recons, axis=1)
-
-
-def fold_slots(x):
-    """[B, K, ...] -> [B * K, ...], static where the input is."""
-    lead = [-1] if x.shape[0] is None or x.shape[1] is None else [x.shape[0] * x.shape[1]]
-    return tf.reshape(x, [*lead, *x.shape[2:]])
-
-
-def unfold_slots(x, batch, num_slots):
-    """[B * K, ...] -> [B, K, ...]; `batch` and `num_slots` are Python or tensor integers."""
-    return tf.reshape(x, [batch, num_slots, *x.shape[1:]])
-
-
-def batch_size(x):
-    """Returns B as a Python integer where it is known, else as a tensor."""
-    return x.shape[0] if x.shape[0] is not None else tf.shape(x)[0]
-
-
-def batch_and_slots(x):
-    """Returns (B, K) of `x` [B, K, ...], Python integers where they are known, else tensors."""
-    return batch_size(x), x.shape[1] if x.shape[1] is not None else tf.shape(x)[1]
-
-
-__all__ = [
-    "DecodedScene",
-    "Preset",
-    "SceneConfig",
-    "SceneModel",
-    "SceneOutputs",
-    "batch_and_slots",
-    "batch_size",
-    "compose",
-    "fold_slots",
-    "unfold_slots",
-]

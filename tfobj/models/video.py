@@ -20,8 +20,9 @@ import tensorflow as tf
 from tfobj import random
 from tfobj.config import require
 from tfobj.inference.schedules import check_schedule
-from tfobj.models.base import SceneConfig, SceneModel, Stage, batch_size
+from tfobj.models.base import SceneConfig, SceneModel, Stage
 from tfobj.nn.iteration import record, scan
+from tfobj.nn.slots import batch_size
 from tfobj.structs import SceneOutputs, check_num_slots
 
 NOISE_STRIDE = 1024
@@ -100,9 +101,9 @@ class VideoModel(SceneModel):
     def initial_memory(self, batch, num_slots, seed):
         """Returns the memory before the first frame, a tuple of tensors [batch, num_slots, ...]."""
 
+    @abc.abstractmethod
     def memory_names(self):
         """Returns a name for each tensor of the memory; inputs and outputs of exported models are called so."""
-        raise NotImplementedError
 
     def num_cells(self, frame, num_steps):
         """Returns how many cells look at frame `frame`; a Python integer where both are, else an int32 tensor."""
@@ -298,9 +299,8 @@ class VideoModel(SceneModel):
         terms = {name: mean(term) for name, term in records.items() if name not in fields}
         return SceneOutputs(**fields, loss_terms={**terms, "mse": mse, "weighted_loss": loss})
 
-    def objective(self, outputs, step):
+    def total_loss(self, terms, step):
         """mean over clips of the sum of the cells' shares; other terms are means over clips and frames."""
-        terms = {name: tf.reduce_mean(term) for name, term in outputs.loss_terms.items()}
         return terms.pop("weighted_loss"), terms
 
 

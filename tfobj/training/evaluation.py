@@ -13,7 +13,7 @@ from tfobj.metrics.health import slot_health
 from tfobj.metrics.scores import SceneScorer
 from tfobj.metrics.tracking import tracking_scores
 from tfobj.metrics.video import prediction_scores
-from tfobj.models.base import fold_slots
+from tfobj.nn.slots import fold_slots
 from tfobj.structs import SceneOutputs
 
 EVALUATION_SEED = 2_000_003

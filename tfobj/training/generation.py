@@ -5,7 +5,6 @@ Sample i has the noise of scene i, whatever the batch size.
 """
 
 import importlib
-import math
 from typing import Any, NamedTuple
 
 import numpy as np

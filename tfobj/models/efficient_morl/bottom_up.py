@@ -6,11 +6,11 @@ A layer is an iteration of slot attention whose queries are samples. All layers 
 import keras
 import tensorflow as tf
 
-from tfobj.models.base import fold_slots
 from tfobj.nn.convolution import ConvStack
 from tfobj.nn.coordinates import PositionEmbedding
 from tfobj.nn.dual_gru import DualGRU, JointGRU
 from tfobj.nn.mlp import MLP
+from tfobj.nn.slots import fold_slots
 
 NORM = {"epsilon": 1e-5, "dtype": "float32"}
 """Of all layer norms; Keras' default is 1e-3."""

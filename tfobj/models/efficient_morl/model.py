@@ -41,22 +41,20 @@ from tfobj.inference.geco import (
 )
 from tfobj.inference.schedules import check_schedule
 from tfobj.inference.score import decode_and_score
-from tfobj.models.base import (
-    DecodedScene,
-    SceneConfig,
-    SceneModel,
-    Stage,
-    batch_and_slots,
-    batch_size,
-    compose,
-    fold_slots,
-    unfold_slots,
-)
+from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, Stage
 from tfobj.models.efficient_morl.bottom_up import StochasticLayer, TokenEncoder
 from tfobj.models.efficient_morl.decoders import make_decoder
 from tfobj.models.efficient_morl.priors import LayerPriors, draw, gaussian
 from tfobj.models.efficient_morl.refinement import LatentRefinement
 from tfobj.nn.iteration import iterate
+from tfobj.nn.slots import (
+    batch_and_slots,
+    batch_size,
+    compose,
+    fold_slots,
+    split_decoded,
+    unfold_slots,
+)
 from tfobj.structs import SceneOutputs
 
 tfd = tfp.distributions
@@ -343,7 +341,7 @@ class EfficientMORL(SceneModel):
                 axis=[1, 2, 3],
             )
         else:
-            colours, mask_logits = tf.split(decoded, [config.channels, 1], axis=-1)
+            colours, mask_logits = split_decoded(decoded)
             log_prob = SpatialMixture(
                 tf.sigmoid(colours),
                 mask_logits,
@@ -361,7 +359,7 @@ class EfficientMORL(SceneModel):
 
     def scene(self, decoded):
         """Decoder outputs -> `DecodedScene`."""
-        colours, mask_logits = tf.split(decoded, [self.config.channels, 1], axis=-1)
+        colours, mask_logits = split_decoded(decoded)
         colours, masks = tf.sigmoid(colours), tf.nn.softmax(mask_logits, axis=1)
         return DecodedScene(compose(masks, colours), masks, colours)
 
@@ -428,9 +426,8 @@ class EfficientMORL(SceneModel):
             *scene, slots=q.loc, posterior=posterior, loss_terms=terms, history=kept or None
         )
 
-    def objective(self, outputs, step):
+    def total_loss(self, terms, step):
         """Mean over scenes of Eq. 8, in nats; see `iteration_loss`."""
-        terms = {name: tf.reduce_mean(term) for name, term in outputs.loss_terms.items()}
         loss = terms.pop("weighted_loss")
         if self.geco is not None:
             terms.update(

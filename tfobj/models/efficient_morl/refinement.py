@@ -3,10 +3,10 @@
 import keras
 import tensorflow as tf
 
-from tfobj.models.base import fold_slots
 from tfobj.models.efficient_morl.bottom_up import xavier_normal
 from tfobj.nn.layers import Dense
 from tfobj.nn.mlp import MLP
+from tfobj.nn.slots import fold_slots
 
 
 class LatentRefinement(keras.layers.Layer):

@@ -36,15 +36,7 @@ from tfobj.distributions import compositing
 from tfobj.distributions.gaussian import isotropic_nll, log_variance_gaussian
 from tfobj.distributions.relaxed import relaxed_sample
 from tfobj.inference.schedules import stepped
-from tfobj.models.base import (
-    DecodedScene,
-    SceneModel,
-    Stage,
-    batch_and_slots,
-    batch_size,
-    fold_slots,
-    unfold_slots,
-)
+from tfobj.models.base import DecodedScene, SceneModel, Stage
 from tfobj.models.factored_scenes import networks
 from tfobj.models.factored_scenes.config import FactoredScenesConfig
 from tfobj.models.factored_scenes.position_penalty import PositionPenalty
@@ -52,6 +44,7 @@ from tfobj.models.factored_scenes.scene_prior import ScenePrior
 from tfobj.nn.batch_norm import BatchNorm
 from tfobj.nn.layers import logit
 from tfobj.nn.placement import extract, extract_at, place, place_at
+from tfobj.nn.slots import batch_and_slots, batch_size, fold_slots, unfold_slots
 from tfobj.structs import SceneOutputs
 
 tfd = tfp.distributions
@@ -408,10 +401,9 @@ class FactoredScenes(SceneModel):
         terms = self.scene_prior.terms(latents, self._coordinates(centres), index, noise)
         return {f"scene_{name}": value for name, value in terms._asdict().items()}
 
-    def objective(self, outputs, step):
+    def total_loss(self, terms, step):
         """mean over scenes of the loss of the phase that `step` falls into, in nats; see the module's docstring. `nll` is under the sigma of the step."""
         config = self.config
-        terms = {name: tf.reduce_mean(term) for name, term in outputs.loss_terms.items()}
         terms["nll"] = isotropic_nll(
             terms.pop("squared_error"), self.num_values(), self.likelihood_scale(step)
         )

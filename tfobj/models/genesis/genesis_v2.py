@@ -22,13 +22,13 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfobj import random
-from tfobj.models.base import batch_and_slots, batch_size, fold_slots, unfold_slots
 from tfobj.models.genesis.components import Inference, RecurrentPrior, draw, posterior_gaussian
 from tfobj.nn import coordinates
 from tfobj.nn.broadcast_decoder import BroadcastGrid
 from tfobj.nn.iteration import scan
 from tfobj.nn.layers import Conv2D, Conv2DTranspose
 from tfobj.nn.mlp import MLP
+from tfobj.nn.slots import batch_and_slots, batch_size, fold_slots, split_decoded, unfold_slots
 from tfobj.nn.unet import UNet, UNetBlock, default_blocks
 
 tfd = tfp.distributions
@@ -219,11 +219,8 @@ class ClusteringNetwork(keras.layers.Layer):
     def decode(self, latents):
         """Latents [B, K, D] -> (log masks [B, K, H, W, 1], means [B, K, H, W, C])."""
         batch, num_slots = batch_and_slots(latents)
-        means, logits = tf.split(
-            unfold_slots(self.decoder(fold_slots(latents)), batch, num_slots),
-            [self.config.channels, 1],
-            axis=-1,
-        )
+        decoded = unfold_slots(self.decoder(fold_slots(latents)), batch, num_slots)
+        means, logits = split_decoded(decoded)
         return tf.nn.log_softmax(logits, axis=1), tf.sigmoid(means)
 
     def prior(self, latents):

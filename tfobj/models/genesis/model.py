@@ -30,10 +30,11 @@ import tensorflow_probability as tfp
 from tfobj.config import require
 from tfobj.distributions.spatial_mixture import SpatialMixture
 from tfobj.inference.geco import EASY_ERROR, KLMultiplier, gaussian_floor, mean_squared_error_at
-from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, compose
+from tfobj.models.base import DecodedScene, SceneConfig, SceneModel
 from tfobj.models.genesis.components import default_strides, set_pytorch_initial_values
 from tfobj.models.genesis.genesis_v2 import ClusteringNetwork
 from tfobj.models.genesis.stick_breaking_network import StickBreakingNetwork
+from tfobj.nn.slots import compose
 from tfobj.structs import SceneOutputs
 
 tfd = tfp.distributions
@@ -259,9 +260,8 @@ class Genesis(SceneModel):
             image
         )
 
-    def objective(self, outputs, step):
+    def total_loss(self, terms, step):
         """mean over scenes of NLL + beta KL, in nats; beta is `kl_weight` among the terms, `geco_multiplier` under GECO."""
-        terms = {name: tf.reduce_mean(term) for name, term in outputs.loss_terms.items()}
         weight = self.kl_weight(step)
         if self.multiplier is None:
             more = {"kl_weight": weight}

@@ -7,11 +7,11 @@ import tensorflow_probability as tfp
 from tfobj import random
 from tfobj.distributions.autoregressive import bounded_gaussian
 from tfobj.distributions.stick_breaking import stick_breaking
-from tfobj.models.base import batch_and_slots, batch_size, fold_slots, unfold_slots
 from tfobj.models.genesis import components as parts
 from tfobj.models.genesis.components import Inference, draw, posterior_gaussian
 from tfobj.nn.broadcast_decoder import BroadcastDecoder
 from tfobj.nn.mlp import MLP
+from tfobj.nn.slots import batch_and_slots, batch_size, fold_slots, unfold_slots
 
 tfd = tfp.distributions
 

@@ -9,13 +9,13 @@ from tfobj.nn.mlp import MLP
 
 
 def make_decoder(config, name):
-    """Returns the decoder that `config` (`IodineConfig`) asks for: [N, D] -> [N, H, W, 1 + C], mask logit first."""
+    """Returns the decoder that `config` (`IodineConfig`) asks for: [N, D] -> [N, H, W, C + 1]."""
     if config.decoder == "deconv":
-        return DeconvDecoder(config.image_size, 1 + config.channels, name=name)
+        return DeconvDecoder(config.image_size, config.channels + 1, name=name)
     grid_size = tuple(-(-side // config.decoder_pixel_shuffle) for side in config.image_size)
     return BroadcastDecoder(
         config.image_size,
-        (*config.decoder_channels, 1 + config.channels),
+        (*config.decoder_channels, config.channels + 1),
         (config.decoder_kernel,),
         grid_size=grid_size,
         pixel_shuffle=config.decoder_pixel_shuffle,

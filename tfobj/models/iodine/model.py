@@ -40,17 +40,17 @@ from tfobj.inference.refinement_inputs import (
 )
 from tfobj.inference.schedules import refinement_loss_weight
 from tfobj.inference.score import decode_and_score
-from tfobj.models.base import (
-    DecodedScene,
-    SceneConfig,
-    SceneModel,
+from tfobj.models.base import DecodedScene, SceneConfig, SceneModel
+from tfobj.models.iodine.decoders import make_decoder
+from tfobj.nn.iteration import iterate
+from tfobj.nn.slots import (
     batch_and_slots,
     batch_size,
     fold_slots,
+    join_decoded,
+    split_decoded,
     unfold_slots,
 )
-from tfobj.models.iodine.decoders import make_decoder
-from tfobj.nn.iteration import iterate
 from tfobj.structs import SceneOutputs
 
 
@@ -123,7 +123,7 @@ class Evidence(NamedTuple):
     """What one decode says about the image."""
 
     decoded: Any
-    """[B, K, H, W, 1 + C]: mask logits and means of p(x | z)."""
+    """[B, K, H, W, C + 1]: means and mask logits of p(x | z)."""
     terms: Any
     """`PixelTerms` of the image."""
     nll: Any
@@ -244,12 +244,12 @@ class Iodine(SceneModel):
         return Evidence(decoded, terms, nll, kl, posterior_gradient)
 
     def read(self, decoded, image):
-        """Returns (nll [B] in nats, `PixelTerms`, d nll / d decoded) of decoder outputs [B, K, H, W, 1 + C]."""
+        """Returns (nll [B] in nats, `PixelTerms`, d nll / d decoded) of decoder outputs [B, K, H, W, C + 1]."""
         terms = self.mixture(decoded).pixel_terms(image)
         return (
             -tf.reduce_sum(terms.log_prob, axis=[1, 2, 3, 4]),
             terms,
-            tf.concat([terms.logits_gradient, terms.means_gradient], axis=-1),
+            join_decoded(terms.means_gradient, terms.logits_gradient),
         )
 
     def spatial_inputs(self, image, decoded, terms):
@@ -264,7 +264,7 @@ class Iodine(SceneModel):
         return posterior + tf.ensure_shape(delta, posterior.shape), memory
 
     def render(self, latents, operators=None):
-        """Latents [B, K, D] -> decoder outputs [B, K, H, W, 1 + C], mask logit first."""
+        """Latents [B, K, D] -> decoder outputs [B, K, H, W, C + 1]."""
         batch, num_slots = batch_and_slots(latents)
         flat = fold_slots(latents)
         if self.config.latent_constant:
@@ -273,9 +273,7 @@ class Iodine(SceneModel):
 
     def mixture(self, decoded):
         """Returns p(x | z), a `SpatialMixture`, from decoder outputs."""
-        mask_logits, means = tf.split(
-            decoded, [1, self.config.channels], axis=-1
-        )  # tf.split: the gradient of a slice costs ten times that
+        means, mask_logits = split_decoded(decoded)
         return SpatialMixture(
             means, mask_logits, self.config.likelihood_scale, self.config.likelihood
         )
@@ -319,9 +317,8 @@ class Iodine(SceneModel):
             history=history,
         )
 
-    def objective(self, outputs, step):
+    def total_loss(self, terms, step):
         """mean over scenes of sum_t w_t (NLL_t + KL_t), in nats (Greff 2019, Eq. 4)."""
-        terms = {name: tf.reduce_mean(term) for name, term in outputs.loss_terms.items()}
         return terms.pop("weighted_loss"), terms
 
     def decode(self, slots):

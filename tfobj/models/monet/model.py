@@ -29,20 +29,19 @@ import tensorflow_probability as tfp
 from tfobj import random
 from tfobj.config import require
 from tfobj.distributions.spatial_mixture import SpatialMixture
-from tfobj.models.base import (
-    DecodedScene,
-    SceneConfig,
-    SceneModel,
-    batch_and_slots,
-    batch_size,
-    compose,
-    fold_slots,
-    unfold_slots,
-)
+from tfobj.models.base import DecodedScene, SceneConfig, SceneModel
 from tfobj.nn.broadcast_decoder import BroadcastDecoder
 from tfobj.nn.convolution import ConvStack
 from tfobj.nn.iteration import scan
 from tfobj.nn.mlp import MLP
+from tfobj.nn.slots import (
+    batch_and_slots,
+    batch_size,
+    compose,
+    fold_slots,
+    split_decoded,
+    unfold_slots,
+)
 from tfobj.nn.unet import UNet, default_blocks
 from tfobj.structs import SceneOutputs
 
@@ -255,7 +254,7 @@ class Monet(SceneModel):
     def render(self, latents):
         """Latents [B, K, D] -> (means in (0, 1) [B, K, H, W, C], mask logits l [B, K, H, W, 1])."""
         decoded = unfold_slots(self.decoder(fold_slots(latents)), *batch_and_slots(latents))
-        colours, mask_logits = tf.split(decoded, [self.config.channels, 1], axis=-1)
+        colours, mask_logits = split_decoded(decoded)
         return tf.sigmoid(colours), mask_logits
 
     def pixel_scale(self, num_slots):
@@ -269,9 +268,8 @@ class Monet(SceneModel):
         )
         return tf.reshape(scales, [-1, 1, 1, 1])
 
-    def objective(self, outputs, step):
+    def total_loss(self, terms, step):
         """mean over scenes of nll + beta kl + gamma mask_kl, in nats (Burgess 2019, Eq. 3)."""
-        terms = {name: tf.reduce_mean(term) for name, term in outputs.loss_terms.items()}
         return terms["nll"] + self.config.beta * terms["kl"] + self.config.gamma * terms[
             "mask_kl"
         ], terms

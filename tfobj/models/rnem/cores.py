@@ -5,9 +5,9 @@ import math
 import keras
 import tensorflow as tf
 
-from tfobj.models.base import batch_and_slots
 from tfobj.models.rnem.networks import JointNorm, dense_block
 from tfobj.nn.layers import Dense
+from tfobj.nn.slots import batch_and_slots
 
 FLOAT32 = {"autocast": False, "dtype": "float32"}
 

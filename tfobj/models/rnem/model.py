@@ -28,19 +28,13 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfobj import random
-from tfobj.models.base import (
-    DecodedScene,
-    batch_and_slots,
-    batch_size,
-    compose,
-    fold_slots,
-    unfold_slots,
-)
+from tfobj.models.base import DecodedScene
 from tfobj.models.rnem.config import RNemConfig, RnnEMConfig
 from tfobj.models.rnem.cores import GradientCore, LSTMCore, RecurrentCore, RelationalCore
 from tfobj.models.rnem.networks import Decoder, Encoder
 from tfobj.models.video import VideoModel
 from tfobj.nn.layers import logit
+from tfobj.nn.slots import batch_and_slots, batch_size, compose, fold_slots, unfold_slots
 
 tfd = tfp.distributions
 

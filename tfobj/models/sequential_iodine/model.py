@@ -16,9 +16,9 @@ import tensorflow as tf
 from tfobj.config import require
 from tfobj.distributions.gaussian import diagonal_gaussian
 from tfobj.inference.schedules import refinement_loss_weight
-from tfobj.models.base import batch_and_slots, fold_slots, unfold_slots
 from tfobj.models.iodine.model import Iodine, IodineConfig
 from tfobj.models.video import VideoConfig, VideoModel
+from tfobj.nn.slots import batch_and_slots, fold_slots, unfold_slots
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

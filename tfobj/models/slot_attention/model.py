@@ -19,21 +19,20 @@ import tensorflow as tf
 
 from tfobj import random
 from tfobj.config import require
-from tfobj.models.base import (
-    DecodedScene,
-    SceneConfig,
-    SceneModel,
-    batch_and_slots,
-    batch_size,
-    compose,
-    fold_slots,
-    unfold_slots,
-)
+from tfobj.models.base import DecodedScene, SceneConfig, SceneModel
 from tfobj.nn.broadcast_decoder import BroadcastDecoder
 from tfobj.nn.convolution import ConvStack
 from tfobj.nn.coordinates import PositionEmbedding
 from tfobj.nn.mlp import MLP
 from tfobj.nn.slot_attention import SlotAttention
+from tfobj.nn.slots import (
+    batch_and_slots,
+    batch_size,
+    compose,
+    fold_slots,
+    split_decoded,
+    unfold_slots,
+)
 from tfobj.structs import SceneOutputs
 
 
@@ -169,15 +168,14 @@ class SlotAutoencoder(SceneModel):
             history=history,
         )
 
-    def objective(self, outputs, step):
+    def total_loss(self, terms, step):
         """Mean squared error with images in [-1, 1] (`squared_error`); `mse` is the same with images in [0, 1]."""
-        terms = {name: tf.reduce_mean(term) for name, term in outputs.loss_terms.items()}
         return terms["squared_error"], {"mse": terms["mse"]}
 
     def decode(self, slots):
         """Slots [B, K, D] -> `DecodedScene`; the decoder works in [-1, 1], the result is in [0, 1] (not clipped)."""
         decoded = unfold_slots(self.decoder(fold_slots(slots)), *batch_and_slots(slots))
-        colours, mask_logits = tf.split(decoded, [self.config.channels, 1], axis=-1)
+        colours, mask_logits = split_decoded(decoded)
         masks = tf.nn.softmax(mask_logits, axis=1)
         slot_recons = 0.5 * (colours + 1.0)
         return DecodedScene(compose(masks, slot_recons), masks, slot_recons)

@@ -25,20 +25,12 @@ from tfobj.config import require
 from tfobj.distributions.gaussian import isotropic_nll, log_variance_gaussian
 from tfobj.errors import UserError
 from tfobj.inference.schedules import stepped
-from tfobj.models.base import (
-    DecodedScene,
-    SceneConfig,
-    SceneModel,
-    batch_and_slots,
-    batch_size,
-    compose,
-    fold_slots,
-    unfold_slots,
-)
+from tfobj.models.base import DecodedScene, SceneConfig, SceneModel
 from tfobj.models.vae import convolutional
 from tfobj.nn.broadcast_decoder import BroadcastDecoder
 from tfobj.nn.convolution import ConvStack
 from tfobj.nn.mlp import MLP
+from tfobj.nn.slots import batch_and_slots, batch_size, compose, fold_slots, unfold_slots
 from tfobj.structs import SceneOutputs
 
 tfd = tfp.distributions
@@ -219,9 +211,8 @@ class VAE(SceneModel):
         """Returns H W C."""
         return math.prod(self.config.image_size) * self.config.channels
 
-    def objective(self, outputs, step):
+    def total_loss(self, terms, step):
         """mean over scenes of nll + beta kl, in nats, under the sigma of the step; so are `nll` and `elbo` here."""
-        terms = {name: tf.reduce_mean(term) for name, term in outputs.loss_terms.items()}
         scale = stepped(
             step,
             self.config.likelihood_scale,

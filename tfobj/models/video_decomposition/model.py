@@ -30,7 +30,7 @@ import tensorflow_probability as tfp
 from tfobj import random
 from tfobj.distributions.gaussian import LOG_VARIANCE_BOUND, log_variance_gaussian
 from tfobj.inference.score import decode_and_score
-from tfobj.models.base import DecodedScene, batch_and_slots, compose, fold_slots, unfold_slots
+from tfobj.models.base import DecodedScene
 from tfobj.models.video import VideoModel
 from tfobj.models.video_decomposition.config import VideoDecompositionConfig
 from tfobj.models.video_decomposition.networks import (
@@ -38,6 +38,14 @@ from tfobj.models.video_decomposition.networks import (
     GridRefinement,
     SlotDecoder,
     standardised,
+)
+from tfobj.nn.slots import (
+    batch_and_slots,
+    compose,
+    fold_slots,
+    join_decoded,
+    split_decoded,
+    unfold_slots,
 )
 
 tfd = tfp.distributions
@@ -258,7 +266,7 @@ class VideoDecomposition(VideoModel):
         ), noise
 
     def render(self, latents, time_h, operators):
-        """Latents and history [B, K, .] -> decoder outputs [B, K, H, W, 1 + C]: mask logit, mean before its sigmoid."""
+        """Latents and history [B, K, .] -> decoder outputs [B, K, H, W, C + 1]: mean before its sigmoid, mask logit."""
         batch, num_slots = batch_and_slots(latents)
         return unfold_slots(
             self.decoder(fold_slots(latents), fold_slots(time_h), operators), batch, num_slots
@@ -266,7 +274,7 @@ class VideoDecomposition(VideoModel):
 
     def read_decoded(self, raw):
         """Returns the `Decoded` of decoder outputs."""
-        mask_logits, means = tf.split(raw, [1, self.config.channels], axis=-1)
+        means, mask_logits = split_decoded(raw)
         return Decoded(tf.sigmoid(means), tf.nn.softmax(mask_logits, axis=1), mask_logits)
 
     def score(self, image, posterior, time_h, seed, cell, operators):
@@ -337,7 +345,7 @@ class VideoDecomposition(VideoModel):
         return (
             beta * nll + config.entropy_weight * entropy,
             pixels,
-            tf.concat([logits_gradient, means_gradient * means * (1.0 - means)], axis=-1),
+            join_decoded(means_gradient * means * (1.0 - means), logits_gradient),
         )
 
     def divergence(self, posterior, time_h):

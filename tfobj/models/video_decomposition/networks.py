@@ -28,7 +28,7 @@ def standardised(x):
 
 @keras.saving.register_keras_serializable("tfobj")
 class SlotDecoder(keras.layers.Layer):
-    """g: latents [n, D] and context [n, units] -> mask logit and mean before its sigmoid, float32 [n, H, W, 1 + C] (supplement, decoder table).
+    """g: latents [n, D] and context [n, units] -> mean before its sigmoid and mask logit, float32 [n, H, W, C + 1] (supplement, decoder table).
 
     Dense - ELU for each of `hidden`, then a spatial broadcast decoder; `hidden` is empty, and the context not read, where the decoder is not
     conditioned. Before training means are about `initial_mean`, the closer the smaller `output_gain`.
@@ -62,7 +62,7 @@ class SlotDecoder(keras.layers.Layer):
         )
         self.broadcast = BroadcastDecoder(
             image_size,
-            (*widths, 1 + channels),
+            (*widths, channels + 1),
             kernel_size,
             pixel_shuffle=pixel_shuffle,
             positions="append",
@@ -78,8 +78,8 @@ class SlotDecoder(keras.layers.Layer):
             self.mlp.build((None, latent_size + context_size))
             size = self.mlp.stages[-1].units
         self.broadcast.build((None, size))
-        last = self.broadcast.stack.stages[-1]  # of r x r pixels, each a mask logit and a mean
-        values = [0.0] + [logit(self.initial_mean)] * (self.broadcast.fine_channels - 1)
+        last = self.broadcast.stack.stages[-1]  # of r x r pixels, each a mean and a mask logit
+        values = [logit(self.initial_mean)] * (self.broadcast.fine_channels - 1) + [0.0]
         last.bias.assign(values * (last.bias.shape[0] // len(values)))
         last.kernel.assign(last.kernel * self.output_gain)
         self.built = True
