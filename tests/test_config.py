@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 
 from tfobj import config
-from tfobj.config import Config
+from tfobj.config import Bounds, Config, Positive, PositiveInt
 from tfobj.errors import UserError
 
 
@@ -210,3 +210,51 @@ def test_pairs_from_text(text, pairs):
 def test_what_is_no_list_of_pairs(text):
     with pytest.raises(UserError, match="`curriculum` must "):
         Pairs().override({"curriculum": text})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bounded(Config):
+    prefix = "part."
+
+    size: PositiveInt = 3
+    rate: Annotated[float, Bounds(low=0, below=1)] = 0.5
+    clip: Positive | None = None
+    widths: tuple[PositiveInt, ...] = (8,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size": 0}, "`part.size` must be at least 1. Received: part.size=0."),
+        ({"rate": 1.0}, r"`part.rate` must be in \[0, 1\). Received: part.rate=1.0."),
+        ({"rate": float("nan")}, r"`part.rate` must be in \[0, 1\). Received: part.rate=nan."),
+        ({"clip": 0.0}, "`part.clip` must be positive, or none. Received: part.clip=0.0."),
+        ({"clip": float("inf")}, "`part.clip` must be positive, or none. Received: part.clip=inf."),
+        ({"widths": (4, 0)}, r"`part.widths` must be numbers, each at least 1. .*\(4, 0\)."),
+    ],
+)
+def test_bounds_in_types_are_checked_when_a_config_is_made(changes, message):
+    with pytest.raises(UserError, match=message):
+        Bounded(**changes)
+    with pytest.raises(UserError, match=message):
+        Bounded().override(changes)
+
+
+def test_values_on_the_bounds_are_allowed():
+    assert Bounded(size=1, rate=0.0, clip=1e-30, widths=()).override({"clip": "none"}).clip is None
+
+
+@pytest.mark.parametrize(
+    ("bounds", "words"),
+    [
+        (Bounds(low=2), "at least 2"),
+        (Bounds(above=0), "positive"),
+        (Bounds(above=1), "above 1"),
+        (Bounds(high=4), "at most 4"),
+        (Bounds(below=4), "below 4"),
+        (Bounds(low=0, high=1), "in [0, 1]"),
+        (Bounds(above=0, below=1), "in (0, 1)"),
+    ],
+)
+def test_bounds_in_words(bounds, words):
+    assert str(bounds) == words

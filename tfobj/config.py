@@ -1,23 +1,91 @@
-"""Typed, frozen, printable settings: dataclasses with dotted overrides and errors that name the nearest key."""
+"""Typed, frozen, printable settings: dataclasses with dotted overrides and errors that name the nearest key.
+
+A setting's type states its bounds, which are checked whenever a configuration is made:
+
+    latent_size: PositiveInt = 64
+    beta: NonNegative = 1.0
+    momentum: Annotated[float, Bounds(low=0, below=1)] = 0.9
+    hidden: tuple[PositiveInt, ...] = (128, 128)
+    clip_norm: Positive | None = None
+"""
 
 import ast
 import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import types
 import typing
+from typing import Annotated
 
 from tfobj.errors import UserError, unknown_name
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """Limits of a number, for use in `Annotated`. NaN is within no limits, infinity only where `finite` is False."""
+
+    low: float | None = None
+    """Smallest allowed value."""
+    above: float | None = None
+    """Largest value that is too small."""
+    high: float | None = None
+    """Largest allowed value."""
+    below: float | None = None
+    """Smallest value that is too large."""
+    finite: bool = True
+
+    def allow(self, value):
+        """Returns whether the number `value` is within the limits."""
+        if not (math.isfinite(value) or (math.isinf(value) and not self.finite)):
+            return False
+        return (
+            (self.low is None or value >= self.low)
+            and (self.above is None or value > self.above)
+            and (self.high is None or value <= self.high)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self):
+        """Returns the limits in words: "at least 1", "positive", "in [0, 1)"."""
+        has_lower = self.low is not None or self.above is not None
+        has_upper = self.high is not None or self.below is not None
+        if has_lower and has_upper:
+            left = f"[{self.low:g}" if self.above is None else f"({self.above:g}"
+            right = f"{self.high:g}]" if self.below is None else f"{self.below:g})"
+            return f"in {left}, {right}"
+        if self.above is not None:
+            return "positive" if self.above == 0 else f"above {self.above:g}"
+        if self.low is not None:
+            return f"at least {self.low:g}"
+        if self.below is not None:
+            return f"below {self.below:g}"
+        return f"at most {self.high:g}" if self.high is not None else "finite"
+
+
+PositiveInt = Annotated[int, Bounds(low=1)]
+NonNegativeInt = Annotated[int, Bounds(low=0)]
+Positive = Annotated[float, Bounds(above=0)]
+NonNegative = Annotated[float, Bounds(low=0)]
+Fraction = Annotated[float, Bounds(low=0, high=1)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """Base of every configuration. Subclasses are frozen, keyword-only dataclasses whose fields all have defaults.
 
-    Values are checked where they enter (`from_dict`, `override`) against the annotated type, so a
-    wrong type never travels to the place where it would fail obscurely.
+    Types are checked where values enter (`from_dict`, `override`), bounds whenever a configuration is
+    made, so that a wrong value never travels to the place where it would fail obscurely.
+    Subclasses with checks of their own call `super().__post_init__()` first.
     """
+
+    prefix = ""
+    """How the settings' names begin on the command line, such as "model."; errors use the full names."""
+
+    def __post_init__(self):
+        for name, hint in self.field_types().items():
+            _check_bounds(getattr(self, name), hint, self.prefix + name)
 
     def to_dict(self):
         """Returns nested plain dicts, lists, numbers and strings; `from_dict` inverts it."""
@@ -38,8 +106,8 @@ class Config:
 
     @classmethod
     def field_types(cls):
-        """Returns field name -> annotated type."""
-        hints = typing.get_type_hints(cls)
+        """Returns field name -> annotated type, its bounds included."""
+        hints = typing.get_type_hints(cls, include_extras=True)
         return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
 
     def replace(self, **changes):
@@ -112,9 +180,28 @@ def differences(old, new, prefix=""):
     return lines
 
 
+def _check_bounds(value, hint, name):
+    """Raises a `UserError` if a number, or an entry of a tuple, is outside the bounds in its type."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        for bounds in args[1:]:
+            require(bounds.allow(value), name, str(bounds), value)
+    elif origin in (typing.Union, types.UnionType) and value is not None:
+        inner = [a for a in args if a is not type(None)]
+        for bounds in [b for a in inner for b in getattr(a, "__metadata__", ())]:
+            require(bounds.allow(value), name, f"{bounds}, or none", value)
+    elif origin is tuple and value:
+        entries = args[:1] * len(value) if args[-1] is Ellipsis else args
+        for entry, entry_hint in zip(value, entries, strict=True):
+            for bounds in getattr(entry_hint, "__metadata__", ()):
+                require(bounds.allow(entry), name, f"numbers, each {bounds}", value)
+
+
 def _convert(value, hint, name):
     """Returns `value` as the type `hint`; text is parsed, anything lossy is refused."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _convert(value, args[0], name)
     if origin in (typing.Union, types.UnionType):
         if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
             if type(None) in args:

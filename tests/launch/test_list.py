@@ -101,6 +101,6 @@ def test_texts_come_from_below_the_fields():
     }
     assert settings["batch_size"].text == "Scenes per update, over all replicas."
     assert (
-        settings["clip_norm"].kind == "number or none"
+        settings["clip_norm"].kind == "positive number or none"
         and settings["precision"].kind == "float32 | bfloat16"
     )

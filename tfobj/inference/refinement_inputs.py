@@ -50,6 +50,8 @@ class RefinementInputsConfig(Config):
     literal text.
     """
 
+    prefix = "model.inputs."
+
     image: bool = True
     means: bool = True
     mask: bool = True
@@ -75,6 +77,7 @@ class RefinementInputsConfig(Config):
     """Multiplies the gradients of the per-scene loss; the released code has 1 / (batch of one GPU)."""
 
     def __post_init__(self):
+        super().__post_init__()
         for field in ("layer_norm", "stop_gradient"):
             for name in getattr(self, field):
                 if name not in SPATIAL + FLAT:

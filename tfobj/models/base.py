@@ -18,14 +18,16 @@ import keras
 import tensorflow as tf
 
 from tfobj import random
-from tfobj.config import Config, require
+from tfobj.config import Config, PositiveInt, require
 from tfobj.structs import check_num_slots, check_num_steps, check_outputs
 
 
 class SceneConfig(Config):
     """What the configurations of all models have in common; subclasses are dataclasses with these fields."""
 
-    image_size: tuple[int, int]
+    prefix = "model."
+
+    image_size: tuple[PositiveInt, PositiveInt]
     channels: int
     num_slots: int
     num_steps: int
@@ -36,9 +38,7 @@ class SceneConfig(Config):
     """Whether the model takes clips [B, T, H, W, C], and its outputs have the axis T."""
 
     def __post_init__(self):
-        require(
-            min(self.image_size) >= 1, "model.image_size", "two positive numbers", self.image_size
-        )
+        super().__post_init__()
         require(self.channels in (1, 3), "model.channels", "1 or 3", self.channels)
         check_num_slots(self.num_slots, self.minimum_slots)
         check_num_steps(self.num_steps, self.minimum_steps)

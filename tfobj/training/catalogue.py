@@ -102,14 +102,38 @@ def _value(value):
 
 
 def _kind(hint):
+    """Returns in words what a setting takes, such as "two integers, each at least 1" or "positive number"."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return " or ".join("none" if a is type(None) else _kind(a) for a in args)
     if origin is typing.Literal:
         return " | ".join(map(str, args))
     if origin is tuple:
-        many = "" if args[-1] is Ellipsis else f"{len(args)} "
-        return f"{many}{_kind(args[0])}s"
-    return {int: "integer", float: "number", bool: "true or false", str: "name"}.get(
-        hint, "anything"
-    )
+        return _kind_of_tuple(args)
+    if origin is typing.Annotated:
+        kind = _kind(args[0])
+        bounds = " ".join(map(str, args[1:]))
+        return f"{bounds} {kind}" if bounds == "positive" else f"{kind} {bounds}"
+    return _WORDS.get(hint, ("anything", "entries"))[0]
+
+
+def _kind_of_tuple(args):
+    entry = args[0]
+    if typing.get_origin(entry) is tuple:
+        return f"pairs of {_kind_of_tuple((typing.get_args(entry)[0], ...))}"
+
+    bounds = "".join(f", each {bound}" for bound in getattr(entry, "__metadata__", ()))
+    plural = _WORDS.get(getattr(entry, "__origin__", entry), ("anything", "entries"))[1]
+    if args[-1] is Ellipsis:
+        return f"{plural}{bounds}"
+    count = {2: "two", 3: "three"}.get(len(args), str(len(args)))
+    return f"{count} {plural}{bounds}"
+
+
+_WORDS = {
+    int: ("integer", "integers"),
+    float: ("number", "numbers"),
+    bool: ("true or false", "truth values"),
+    str: ("name", "names"),
+}
+"""Type -> what one value is called, what several are."""

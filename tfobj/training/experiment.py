@@ -1,18 +1,18 @@
 """From what a user types (a model, a dataset, a preset, overrides) to one resolved, printable experiment."""
 
 import dataclasses
-import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import keras
 
 from tfobj import registry
-from tfobj.config import Config, require
+from tfobj.config import Bounds, Config, NonNegativeInt, Positive, PositiveInt, require
 from tfobj.data import folder, packed, protocols
 from tfobj.data.pipeline import BatchStream
 from tfobj.errors import UserError, unknown_name
 
 DEFAULT_PRESET = "paper"
+Decay = Annotated[float, Bounds(low=0, below=1)]
 FALLBACK_DATASET = "multi_dsprites"
 """Whose presets serve a user's own pictures."""
 
@@ -21,125 +21,82 @@ FALLBACK_DATASET = "multi_dsprites"
 class TrainConfig(Config):
     """One update and how many of them. Presets fill in what their paper says."""
 
-    steps: int = 100_000
-    batch_size: int = 32
+    prefix = "train."
+
+    steps: PositiveInt = 100_000
+    batch_size: PositiveInt = 32
     """Scenes per update, over all replicas."""
-    learning_rate: float = 4e-4
-    warmup_steps: int = 0
+    learning_rate: Positive = 4e-4
+    warmup_steps: NonNegativeInt = 0
     """The rate rises linearly from zero over these steps."""
-    decay_rate: float = 1.0
-    decay_steps: int = 100_000
+    decay_rate: Positive = 1.0
+    decay_steps: PositiveInt = 100_000
     """The rate is multiplied by decay_rate ** ((step - decay_start) / decay_steps), continuously, from step decay_start on."""
-    decay_start: int = 0
-    cooldown_steps: int = 0
+    decay_start: NonNegativeInt = 0
+    cooldown_steps: NonNegativeInt = 0
     """The rate falls linearly to zero over the last steps; 0: it does not."""
     optimizer: Literal["adam", "rmsprop"] = "adam"
-    adam_beta_1: float = 0.9
-    adam_beta_2: float = 0.999
-    adam_epsilon: float = 1e-8
-    rmsprop_rho: float = 0.99
-    rmsprop_epsilon: float = 1e-8
+    adam_beta_1: Decay = 0.9
+    adam_beta_2: Decay = 0.999
+    adam_epsilon: Positive = 1e-8
+    rmsprop_rho: Decay = 0.99
+    rmsprop_epsilon: Positive = 1e-8
     """Keras adds it inside the root, where it acts like its own root outside."""
-    clip_norm: float | None = None
+    clip_norm: Positive | None = None
     """Bound on the global norm of the gradient of the global batch; none: no clipping."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: layers compute in bfloat16; weights, likelihoods, KL and statistics stay in float32."""
     compile: Literal["auto", "graph", "xla"] = "auto"
     """How forward and backward run: `graph` as an ordinary graph, `xla` compiled as a whole.
     `auto` is `xla` on GPU and TPU, and `graph` on CPU, where XLA's convolutions are slower."""
-    micro_batches: int = 1
+    micro_batches: PositiveInt = 1
     """Parts that every replica works its scenes off in, one after the other: the same update in less memory and more time."""
     rematerialise: bool = False
     """Keep only the state between refinement steps, of clips between looks at a frame, and recompute the rest for the gradient:
     memory that hardly grows with the number of steps, for 40 to 50 % more time (IODINE)."""
-    steps_per_call: int = 10
+    steps_per_call: PositiveInt = 10
     """Updates between two looks of Python at the run (signals, progress bar)."""
-    log_every: int = 100
-    eval_every: int = 1_000
-    checkpoint_every: int = 1_000
-    keep_checkpoints: int = 3
-
-    def __post_init__(self):
-        for name in (
-            "steps",
-            "batch_size",
-            "micro_batches",
-            "steps_per_call",
-            "log_every",
-            "eval_every",
-            "checkpoint_every",
-            "keep_checkpoints",
-            "decay_steps",
-        ):
-            require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
-        for name in ("warmup_steps", "cooldown_steps", "decay_start"):
-            require(getattr(self, name) >= 0, f"train.{name}", "at least 0", getattr(self, name))
-        for name in ("learning_rate", "decay_rate", "adam_epsilon", "rmsprop_epsilon"):
-            require(
-                0 < getattr(self, name) < math.inf, f"train.{name}", "positive", getattr(self, name)
-            )
-        for name in ("adam_beta_1", "adam_beta_2", "rmsprop_rho"):
-            require(0 <= getattr(self, name) < 1, f"train.{name}", "in [0, 1)", getattr(self, name))
-        require(
-            self.clip_norm is None or 0 < self.clip_norm < math.inf,
-            "train.clip_norm",
-            "positive, or none",
-            self.clip_norm,
-        )
+    log_every: PositiveInt = 100
+    eval_every: PositiveInt = 1_000
+    checkpoint_every: PositiveInt = 1_000
+    keep_checkpoints: PositiveInt = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvalConfig(Config):
     """Scoring while training and afterwards."""
 
-    batch_size: int = 32
-    num_scenes: int = 320
+    prefix = "eval."
+
+    batch_size: PositiveInt = 32
+    num_scenes: PositiveInt = 320
     """Validation scenes while training (at most)."""
-    num_frames: int | None = 40
+    num_frames: PositiveInt | None = 40
     """Frames of a test clip, the first ones (at most); none: all."""
-    num_steps: int | None = None
+    num_steps: NonNegativeInt | None = None
     """Refinement steps or attention iterations when scoring and in the exported model; none: as in training."""
     best_metric: Literal["fg_ari", "ari", "msc", "miou", "object_miou", "aiou", "dpa_30", "mse"] = (
         "fg_ari"
     )
     """Chooses the best checkpoint on the validation split; mse is used where there are no labels."""
 
-    def __post_init__(self):
-        require(self.batch_size >= 1, "eval.batch_size", "at least 1", self.batch_size)
-        require(self.num_scenes >= 1, "eval.num_scenes", "at least 1", self.num_scenes)
-        require(
-            self.num_frames is None or self.num_frames >= 1,
-            "eval.num_frames",
-            "at least 1, or none",
-            self.num_frames,
-        )
-        require(
-            self.num_steps is None or self.num_steps >= 0,
-            "eval.num_steps",
-            "at least 0, or none",
-            self.num_steps,
-        )
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig(Config):
     """Where scenes come from."""
 
+    prefix = "data."
+
     protocol: str = "tetris"
     """A name of `tfobj.data.protocols.PROTOCOLS`, or folder:/path/to/pictures."""
-    num_train: int | None = None
+    num_train: PositiveInt | None = None
     """Build and use only the first scenes (a quick look); none: the protocol's split."""
-    num_test: int | None = None
+    num_test: PositiveInt | None = None
 
     @property
     def has_splits(self):
         """Whether there are several splits; a folder of pictures is one."""
         return not self.protocol.startswith(folder.PREFIX)
-
-    def __post_init__(self):
-        for name in ("num_train", "num_test"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"data.{name}", "at least 1, or none", value)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,6 +112,7 @@ class ExperimentConfig(Config):
     eval: EvalConfig = EvalConfig()
 
     def __post_init__(self):
+        super().__post_init__()
         require(0 <= self.seed < 2**31, "seed", "in 0 ... 2**31 - 1", self.seed)
         least = self.model.minimum_steps
         require(
