@@ -8,8 +8,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DEMO := runs/demo
-# Tracing graphs is most of the tests' work and takes one core: a process for each. Each grows to several GB, hence no more than four.
-TEST := -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
+# Tracing graphs is most of the tests' work and takes one core: a process for each, no more than four, since each
+# grows to several GB. Tests that share traces and exports stay in one process (tests/conftest.py).
+TEST := -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadgroup
 
 .PHONY: setup demo lint format test test-slow test-tf220 coverage readme lock
 

@@ -5,7 +5,10 @@ where there are several, a memory where there is one.
 """
 
 import contextlib
-from typing import NamedTuple
+import functools
+import pathlib
+import tempfile
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -372,20 +375,122 @@ def assert_same_outputs(got, expected, atol):
         )
 
 
-def updates(case, strategy, chosen=Execution(), micro_batches=1, num_steps=2):
-    """Returns (weights, terms of the last call) after updates with clipping that is always active."""
+def once_per_case(function):
+    """Decorates a function of a `Case`: tests of one case, which share a process, compute it once."""
+    results = {}
+
+    @functools.wraps(function)
+    def get(case):
+        if case.id not in results:
+            results[case.id] = function(case)
+        return results[case.id]
+
+    return get
+
+
+@once_per_case
+def model_of(case):
+    """Returns the model of a case as `build` makes it; tests that change weights build their own."""
+    return build(case)
+
+
+@once_per_case
+def outputs_of(case):
+    """Returns what `model_of(case)` makes of `scenes` with `seed()`: eager, or a graph for clips.
+
+    Eager loops over the cells of a clip would take minutes.
+    """
+    model = model_of(case)
+    call = functools.partial(model, seed=seed())
+    if model.is_video:
+        call = tf.function(call, autograph=False)
+    return call(tf.constant(scenes(case.config)))
+
+
+@once_per_case
+def training_pass(case):
+    """Returns `gradients` of `model_of(case)` on its `scenes`: eager, or a graph for clips."""
+    compiled = False if case.config.is_video else None
+    return gradients(model_of(case), scenes(case.config), compiled=compiled)
+
+
+NUM_UPDATES = 4
+"""Updates of `whole_run`; it is saved after half of them."""
+
+
+class Trainer(NamedTuple):
+    """A model with all that updates it; its clipping is always active."""
+
+    model: Any
+    optimizer: Any
+    step: TrainStep
+
+
+def make_trainer(case, strategy, chosen=Execution(), micro_batches=1):
+    """Returns the `Trainer` of a case."""
     config = TrainConfig(learning_rate=1e-3, clip_norm=1e-2, batch_size=BATCH)
     with strategy.scope():
-        model, optimizer = build(case), make_optimizer(config)
+        model = build(case)
+        optimizer = make_optimizer(config)
     step = TrainStep(
         strategy, model, optimizer, run_seed=3, execution=chosen, micro_batches=micro_batches
     )
-    images = np.stack([scenes(case.config, seed=s) for s in range(num_steps)])
-    iterator = iter(
-        strategy.experimental_distribute_dataset(
-            tf.data.Dataset.from_tensor_slices({"image": images})
-        )
-    )
-    terms, bad_step = step.run(iterator, num_steps)
-    assert bad_step == -1 and terms["grad_norm"] > 1e-2
-    return [np.asarray(v.numpy()) for v in model.variables], terms
+    return Trainer(model, optimizer, step)
+
+
+def batches(config, start=0):
+    """Returns a dataset of `NUM_UPDATES` batches, from batch `start` on."""
+    images = np.stack([scenes(config, seed=s) for s in range(NUM_UPDATES)])
+    return tf.data.Dataset.from_tensor_slices({"image": images}).skip(start)
+
+
+def weights_of(model):
+    """Returns copies of all variables, the state that no gradient trains included."""
+    return [np.asarray(v.numpy()) for v in model.variables]
+
+
+class WholeRun(NamedTuple):
+    """What a run on one device leaves behind."""
+
+    weights_halfway: list
+    terms_halfway: dict
+    checkpoint: str
+    """Saved halfway."""
+    weights: list
+
+
+@once_per_case
+def whole_run(case):
+    """Returns the `WholeRun` of `NUM_UPDATES` updates on one device; what other ways to train must equal."""
+    trainer = make_trainer(case, tf.distribute.OneDeviceStrategy("/cpu:0"))
+    before = weights_of(trainer.model)
+    iterator = iter(batches(case.config))
+
+    terms, bad_step = trainer.step.run(iterator, NUM_UPDATES // 2)
+    halfway = weights_of(trainer.model)
+    assert bad_step == -1 and terms["grad_norm"] > 1e-2  # or clipping would not be tested
+    assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(before, halfway, strict=True))
+
+    folder = pathlib.Path(tempfile.mkdtemp())
+    state = tf.train.Checkpoint(model=trainer.model, optimizer=trainer.optimizer)
+    checkpoint = state.save(folder / "state")
+    trainer.step.run(iterator, NUM_UPDATES // 2)
+    return WholeRun(halfway, terms, checkpoint, weights_of(trainer.model))
+
+
+def updates(case, strategy, chosen=Execution(), micro_batches=1, num_steps=2):
+    """Returns (weights, terms of the last call) after `num_steps` updates."""
+    trainer = make_trainer(case, strategy, chosen, micro_batches)
+    iterator = iter(strategy.experimental_distribute_dataset(batches(case.config)))
+    terms, bad_step = trainer.step.run(iterator, num_steps)
+    assert bad_step == -1
+    return weights_of(trainer.model), terms
+
+
+def assert_same_updates(got, expected, atol=1e-5):
+    """Compares two results of `updates`; Adam moves a weight by 1e-3 a step, whatever its gradient."""
+    (weights, terms), (expected_weights, expected_terms) = got, expected
+    for name, value in expected_terms.items():
+        np.testing.assert_allclose(terms[name], value, rtol=1e-4, err_msg=name)
+    for a, b in zip(expected_weights, weights, strict=True):
+        np.testing.assert_allclose(b, a, atol=atol, rtol=1e-5)

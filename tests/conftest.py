@@ -17,6 +17,37 @@ def pytest_configure(config):
     )
 
 
+SLOWEST_FIRST = (
+    "test_conformance",
+    "tests/serving/test_saved_model.py",
+    "tests/training/test_loop.py",
+    "tests/launch",
+    "tests/training",
+    "tests/bench",
+    "tests/portable",
+)
+"""Beginnings of paths whose tests take longest; what is left over at the end should be short."""
+
+
+def pytest_collection_modifyitems(items):
+    """Keeps tests that share traces, exports and data sets in one process (`--dist=loadgroup`).
+
+    Those are the tests of one case of the battery, whatever file they are in, and else those of one file.
+    """
+    for item in items:
+        case = getattr(item, "callspec", None) and item.callspec.params.get("case")
+        battery = "test_conformance" in item.path.name
+        group = case.id if battery and hasattr(case, "id") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+    def rank(item):
+        path = item.path.relative_to(item.config.rootpath).as_posix()
+        ranks = [i for i, start in enumerate(SLOWEST_FIRST) if start in path]
+        return min(ranks, default=len(SLOWEST_FIRST))
+
+    items.sort(key=rank)
+
+
 def pytest_collection_finish(session):
     """Sets the devices up after the test modules are imported and before TensorFlow looks for devices.
 

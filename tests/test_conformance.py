@@ -16,9 +16,12 @@ from conformance import (
     flat,
     gradients,
     image_like,
+    model_of,
+    outputs_of,
     scenes,
     seed,
     slow_if_named,
+    training_pass,
 )
 
 from tfobj import random
@@ -54,9 +57,9 @@ def test_config_round_trip(case):
 
 @each_model
 def test_contract(case):
-    model = build(case)
+    model = model_of(case)
     image = scenes(case.config)
-    outputs = model(image, seed=seed())
+    outputs = outputs_of(case)
     check_outputs(outputs, image)
     assert (
         outputs.masks.shape[:2] == (BATCH, case.config.num_slots) == tuple(outputs.slots.shape[:2])
@@ -77,10 +80,10 @@ def test_contract(case):
 
 @each_model
 def test_every_weight_gets_a_gradient(case):
-    model = build(case)
+    model = model_of(case)
     alive = set()
     for start, stage in model.stages():
-        outputs, terms, grads = gradients(model, scenes(case.config), step=start, stage=stage)
+        _, terms, grads = gradients(model, scenes(case.config), step=start, stage=stage)
         assert (
             set(terms) >= {"loss", "mse"}
             and all(np.isfinite(t) for t in terms.values())
@@ -97,8 +100,8 @@ def test_every_weight_gets_a_gradient(case):
 @each_model
 def test_decoding_the_slots_again(case):
     """`decode` renders what `call` rendered: exactly for deterministic decoders of the slots, in shape for sampled latents."""
-    model = build(case)
-    outputs = model(scenes(case.config), seed=seed())
+    model = model_of(case)
+    outputs = outputs_of(case)
     scene = model.decode(outputs.slots)
     assert [tuple(x.shape) for x in scene] == [
         tuple(x.shape) for x in (outputs.recon, outputs.masks, outputs.slot_recons)
@@ -109,7 +112,7 @@ def test_decoding_the_slots_again(case):
 
 @each_model
 def test_prior_samples(case):
-    model = build(case)
+    model = model_of(case)
     if not model.has_prior:
         with pytest.raises(
             NotImplementedError, match=f"{type(model).__name__} has no prior to sample from."
@@ -131,7 +134,8 @@ def test_prior_samples(case):
 
 @each_model
 def test_wrong_calls_are_refused(case):
-    model, config = build(case), case.config
+    model = model_of(case)
+    config = case.config
     height, width = config.image_size
     with pytest.raises(
         ValueError,
@@ -166,9 +170,8 @@ def test_grey_pictures_and_another_size(case):
 @each_model_compiled
 @pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
 def test_engines_agree(case, xla):
-    model, image = build(case), scenes(case.config)
-    outputs, terms, grads = gradients(model, image)
-    got_outputs, got_terms, got_grads = gradients(model, image, compiled=xla)
+    outputs, terms, grads = training_pass(case)
+    got_outputs, got_terms, got_grads = gradients(model_of(case), scenes(case.config), compiled=xla)
     assert_same_outputs(got_outputs, outputs, ENGINE_TOLERANCE)
     for name, value in terms.items():
         np.testing.assert_allclose(got_terms[name], value, rtol=1e-3, atol=1e-5, err_msg=name)
@@ -180,11 +183,10 @@ def test_engines_agree(case, xla):
 @each_model
 def test_bfloat16_is_close(case):
     """Same weights, layers computing in bfloat16: loss within 1 %, gradient cosine above 0.999, everything returned is float32."""
-    model, low = build(case), build(case, policy="mixed_bfloat16")
-    low.set_weights(model.get_weights())
-    image = scenes(case.config)
-    _, terms, grads = gradients(model, image)
-    low_outputs, low_terms, low_grads = gradients(low, image)
+    low = build(case, policy="mixed_bfloat16")
+    low.set_weights(model_of(case).get_weights())
+    _, terms, grads = training_pass(case)
+    low_outputs, low_terms, low_grads = gradients(low, scenes(case.config))
     assert all(w.dtype == "float32" for w in low.weights) and all(
         g.dtype == tf.float32 for g in low_grads
     )
@@ -195,8 +197,9 @@ def test_bfloat16_is_close(case):
 
 @each_model
 def test_scenes_of_a_batch_do_not_see_each_other(case):
-    model, image = build(case), scenes(case.config)
-    together = image_like(model(image, seed=seed()))
+    model = model_of(case)
+    image = scenes(case.config)
+    together = image_like(outputs_of(case))
     for b in (0, 2):
         alone = image_like(model(image[b : b + 1], seed=seed(first_scene=b)))
         for name, value in alone.items():
@@ -210,14 +213,13 @@ def test_scenes_of_a_batch_do_not_see_each_other(case):
 
 def permutation_error(case, monkeypatch):
     """Returns the largest difference between the permuted outputs and the outputs from permuted noise, and that of the losses."""
-    model, image = build(case), scenes(case.config)
     order = np.array([2, 0, 1])
-    before, terms, _ = gradients(model, image)
+    before, terms, _ = training_pass(case)
     draw = random.normal
     monkeypatch.setattr(
         random, "normal", lambda *args, **kwargs: tf.gather(draw(*args, **kwargs), order, axis=1)
     )
-    after, permuted_terms, _ = gradients(model, image)
+    after, permuted_terms, _ = gradients(model_of(case), scenes(case.config))
     fields = image_like(before)
     errors = [
         np.abs(image_like(after)[name] - value[:, order]).max() / (1 + np.abs(value).max())
@@ -243,18 +245,18 @@ def test_ordered_slots_fail_the_permutation_law(monkeypatch):
 
 @with_exchangeable_slots
 def test_slots_differ_by_their_noise_only(case, monkeypatch):
-    model = build(case)
     draw = random.normal
     monkeypatch.setattr(
         random, "normal", lambda *args, **kwargs: tf.repeat(draw(*args, **kwargs)[:, :1], 3, axis=1)
     )
-    masks = model(scenes(case.config), seed=seed()).masks
+    masks = model_of(case)(scenes(case.config), seed=seed()).masks
     np.testing.assert_allclose(masks, np.full(masks.shape, 1 / 3), atol=1e-5)
 
 
 @with_free_slots
 def test_slots_and_steps_change_at_call_time(case):
-    model, image = build(case), scenes(case.config)
+    model = model_of(case)
+    image = scenes(case.config)
     count = len(model.weights)
     changes = {
         "num_slots": 5,
@@ -287,10 +289,8 @@ def test_slots_and_steps_as_inputs_of_a_graph(case, policy):
     for batch, num_slots, num_steps in ((2, 3, 1), (3, 4, 3)):
         num_steps = num_steps if model.has_steps else config.num_steps
         image = scenes(config, batch)
-        got, expected = (
-            infer(image, num_slots, num_steps),
-            model(image, num_slots=num_slots, num_steps=num_steps, seed=seed()),
-        )
+        got = infer(image, num_slots, num_steps)
+        expected = model(image, num_slots=num_slots, num_steps=num_steps, seed=seed())
         for name, value in image_like(expected).items():
             tolerance = (1e-4 if policy == "float32" else 0.05) * (1 + np.abs(value).max())
             np.testing.assert_allclose(got[name], value, atol=tolerance, err_msg=name)
@@ -298,8 +298,10 @@ def test_slots_and_steps_as_inputs_of_a_graph(case, policy):
 
 @each_model
 def test_seed_decides(case):
-    model, image = build(case), scenes(case.config)
-    first, again = model(image, seed=seed()).masks, model(image, seed=seed()).masks
+    model = model_of(case)
+    image = scenes(case.config)
+    first = outputs_of(case).masks
+    again = model(image, seed=seed()).masks
     np.testing.assert_array_equal(first, again)
     if model.slots_are_exchangeable:
         assert not np.allclose(model(image, seed=seed(run=1)).masks, first)
@@ -312,7 +314,7 @@ def test_seed_decides(case):
 
 @each_model
 def test_keras_config_round_trip(case):
-    model = build(case)
+    model = model_of(case)
     again = type(model).from_config(json.loads(json.dumps(model.get_config())))
     assert again.config == model.config and [w.shape for w in again.weights] == [
         w.shape for w in model.weights
@@ -322,7 +324,8 @@ def test_keras_config_round_trip(case):
 @each_model_compiled
 @pytest.mark.parametrize("suffix", ["keras", "weights.h5"])
 def test_saved_model_is_the_same(case, suffix, tmp_path):
-    model, image = build(case), scenes(case.config)
+    model = model_of(case)
+    image = scenes(case.config)
     path = tmp_path / f"model.{suffix}"
     if suffix == "keras":
         model.save(path)
@@ -338,7 +341,7 @@ def test_saved_model_is_the_same(case, suffix, tmp_path):
         again.load_weights(path)
     for a, b, variable in zip(model.get_weights(), again.get_weights(), model.weights, strict=True):
         np.testing.assert_array_equal(a, b, err_msg=variable.path)
-    np.testing.assert_array_equal(again(image, seed=seed()).recon, model(image, seed=seed()).recon)
+    np.testing.assert_array_equal(again(image, seed=seed()).recon, outputs_of(case).recon)
 
 
 @pytest.mark.parametrize("case", [c for c in MODELS if not c.name], ids=lambda c: c.id)

@@ -18,7 +18,7 @@ import keras
 import tensorflow as tf
 
 from tfobj import random
-from tfobj.config import Config, PositiveInt, require
+from tfobj.config import Config, require
 from tfobj.structs import check_num_slots, check_num_steps, check_outputs
 
 
@@ -27,7 +27,7 @@ class SceneConfig(Config):
 
     prefix = "model."
 
-    image_size: tuple[PositiveInt, PositiveInt]
+    image_size: tuple[int, int]
     channels: int
     num_slots: int
     num_steps: int
@@ -39,6 +39,9 @@ class SceneConfig(Config):
 
     def __post_init__(self):
         super().__post_init__()
+        require(
+            min(self.image_size) >= 1, "model.image_size", "two positive numbers", self.image_size
+        )
         require(self.channels in (1, 3), "model.channels", "1 or 3", self.channels)
         check_num_slots(self.num_slots, self.minimum_slots)
         check_num_steps(self.num_steps, self.minimum_steps)
