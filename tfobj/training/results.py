@@ -1,7 +1,7 @@
 """Recorded runs: what presets cost and how they scored, from the files in results/.
 
-Every `results/<model>_<protocol>_<preset>_seed<n>.json` is the evaluation.json of one run. Lists, tables and
-pages read them here, so that no number is written down twice.
+Every `results/<model>_<protocol>_<preset>_seed<n>.json` is the evaluation.json of one run. Lists,
+tables and pages read them here, so that no number is written down twice.
 """
 
 import json
@@ -43,7 +43,7 @@ class Measured(NamedTuple):
 
 
 def load(folder=FOLDER):
-    """Returns (model, protocol, preset) -> evaluations of its recorded runs, ordered by file name."""
+    """Returns (model, protocol, preset) -> evaluations of its recorded runs, by seed."""
     groups = {}
     for path in sorted(pathlib.Path(folder).glob("*_seed*.json")):
         row = json.loads(path.read_text())
@@ -76,7 +76,7 @@ def measure(rows):
 def of_presets(model, folder=FOLDER):
     """Returns (preset, data set) -> `Measured` of a model's presets, as far as they were run.
 
-    The data set is the one in the run's command: a preset of "bouncing_balls" may have several protocols.
+    The data set is the one in the run's command: "bouncing_balls" has several protocols.
     """
     found = {}
     for (its_model, _, preset), rows in load(folder).items():
