@@ -13,8 +13,12 @@ from typing import NamedTuple
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "results"
 """Of a checkout; an installed package has none."""
 
-_SCORES = ("aiou_micro", "fg_ari_frame_40", "fg_ari")
-"""The score that a run is named by is the first of these that it has."""
+SCORE_TITLES = {
+    "aiou_micro": "amodal IoU",
+    "fg_ari_frame_40": "foreground ARI of frames",
+    "fg_ari": "foreground ARI",
+}
+"""A run is judged by the first of these scores that it has."""
 
 
 class Measured(NamedTuple):
@@ -26,20 +30,14 @@ class Measured(NamedTuple):
     num_seeds: int
     steps: int
     minutes: float
-    score_name: str
+    score_title: str
     score: float
 
     def __str__(self):
         """Returns a sentence: "foreground ARI 0.960 after 21 minutes on 2 cores of X (3 seeds)"."""
-        name = {
-            "aiou_micro": "amodal IoU",
-            "fg_ari_frame_40": "foreground ARI of frames",
-            "fg_ari": "foreground ARI",
-        }[self.score_name]
         seeds = "1 seed" if self.num_seeds == 1 else f"{self.num_seeds} seeds"
-        return (
-            f"{name} {self.score:.3f} after {self.minutes:.0f} minutes on {self.hardware} ({seeds})"
-        )
+        score = f"{self.score_title} {self.score:.3f}"
+        return f"{score} after {self.minutes:.0f} minutes on {self.hardware} ({seeds})"
 
 
 def load(folder=FOLDER):
@@ -61,14 +59,14 @@ def protocol_of(row):
 
 def measure(rows):
     """Returns the `Measured` of the runs of one preset."""
-    name = next(n for n in _SCORES if n in rows[0])
+    name = next(n for n in SCORE_TITLES if n in rows[0])
     return Measured(
         command=rows[0]["command"],
         hardware=rows[0]["hardware"],
         num_seeds=len(rows),
         steps=rows[0]["step"],
         minutes=statistics.mean(row["training_minutes"] for row in rows),
-        score_name=name,
+        score_title=SCORE_TITLES[name],
         score=statistics.mean(row[name] for row in rows),
     )
 
