@@ -182,7 +182,7 @@ def test_errors(monkeypatch):
         ),
         (
             lambda: generation.frechet_distance(x[:1], x),
-            "must be of at least 2 samples. Received: 1",
+            "needs at least 2 samples. Received: 1",
         ),
         (
             lambda: generation.kernel_distance_of_subsets(x, x[:9]),
@@ -198,7 +198,7 @@ def test_errors(monkeypatch):
         ),
         (
             lambda: generation.extrapolated_frechet_distance(x[:2], x[:2]),
-            "must have more samples. Received: 2",
+            "needs more samples. Received: 2",
         ),
         (
             lambda: generation.kernel_distance_of_subsets(x, x, subset_size=1),

@@ -145,11 +145,12 @@ def test_each_sickness_is_named_after_the_warm_up_only(sickness, sentences):
     [
         (
             14.8,
-            "73.6 nats are missing, and the weight of the likelihood has grown to 14.8 and grows on",
+            "73.6 nats are missing, and the weight of the likelihood has grown to 14.8 and keeps growing",
         ),
         (
             1e-10,
-            "73.6 nats are missing, and the weight of the KL has fallen to 1e-10, so that nothing regularises the latents",
+            "73.6 nats are missing, and the weight of the KL has fallen to 1e-10, "
+            "so nothing regularises the latents",
         ),
     ],
 )

@@ -1,19 +1,22 @@
-"""Scores of decompositions: exact on the host, compilable in the graph, and health signs without labels.
+"""Metrics of decompositions: exact on the host, compilable in the graph, and health without labels.
 
 | question | functions |
 |---|---|
-| are the pixels of an object together? | `clustering` (ARI, FG-ARI) |
-| do segments have the right extent? | `overlap` (IoU, covering, mBO), `matching` (Hungarian mIOU) |
-| are hidden parts and the order in depth right? | `amodal` (amodal IoU), `depth_order` (depth pair accuracy) |
-| is the image explained? | `reconstruction` (MSE, PSNR) |
-| do samples look like the data? | `generation` (Frechet distance, MMD), `generation_features` (what they are computed on) |
-| is the run going wrong? | `health` |
-| all of it, over a data set | `scores.SceneScorer`, `streaming` (Keras metrics) |
+| Are the pixels of an object grouped together? | `clustering` (ARI, FG-ARI) |
+| Do segments have the right extent? | `overlap` (IoU, covering, mBO), `matching` (Hungarian mIOU) |
+| Are hidden parts right? | `amodal` (amodal IoU) |
+| Is the depth order right? | `depth_order` (depth pair accuracy) |
+| Is the image explained? | `reconstruction` (MSE, PSNR) |
+| Do objects keep their slots over a video clip? | `tracking` (MOTA family), `video` (prefixes) |
+| Do samples look like the data? | `generation` (Frechet distance, MMD), `generation_features` |
+| Is the run going wrong? | `health` |
+| All of these over a data set | `scores.SceneScorer`, `streaming` (Keras metrics) |
 
 Functions take plain arrays and know no model. True masks are integer ids [B, (T,) H, W] with
 0 = background and 255 = not scored; predicted masks are shares [B, (T,) K, H, W, 1].
 
-Nothing heavy is imported here; `clustering`, `reconstruction` and `generation` need NumPy alone, so hosts without TensorFlow can score.
+Importing this package loads nothing heavy. `clustering`, `reconstruction` and `generation` need
+only NumPy, so hosts without TensorFlow can compute scores.
 """
 
 import importlib

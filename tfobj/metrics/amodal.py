@@ -1,12 +1,14 @@
-"""Objects with hidden parts: predicted extents, what of them is seen, and their IoU with the truth.
+"""Objects with hidden parts: predicted extents, their visible parts, and their IoU with the truth.
 
-A model with depth gives every object slot j a placed alpha a*_j in [0, 1], hidden parts included, and a depth d_j:
+A model with depth gives every object slot j a placed alpha a*_j in [0, 1] that includes hidden
+parts, and a depth d_j:
 
     predicted amodal set    A_j = {p : a*_j(p) > 0.3}
-    predicted modal map     m(p) = the slot with the least d_j among those with p in A_j, else background
+    predicted modal map     m(p) = the slot of least d_j among those with p in A_j, else background
 
-Modal: what is seen. Amodal: the full extent within the frame. The model's background slot takes no part, because its
-extent is the whole frame: drop it with `without_slot`.
+A modal mask is the visible part of an object; an amodal mask is its full extent within the frame.
+The model's background slot takes no part, because its extent is the whole frame: drop it with
+`without_slot`.
 
 Axes: B images, N true entities (0 = background), K object slots. On the host, int64/float64.
 
@@ -23,15 +25,24 @@ ALPHA_THRESHOLD = 0.3
 
 
 def without_slot(values, slot):
-    """Drops the slot `slot` (an index, -1 is the last; None drops none) of [B, K, ...]."""
-    return values if slot is None else np.delete(np.asarray(values), slot, axis=1)
+    """Drops one slot of [B, K, ...]; `slot` is its index (-1 is the last), None drops none."""
+    if slot is None:
+        return values
+    return np.delete(np.asarray(values), slot, axis=1)
 
 
 def amodal_sets(amodal_masks, threshold=ALPHA_THRESHOLD):
-    """Predicted extents: [B, K, H, W, 1] in [0, 1] -> bool [B, K, H, W], True where the share exceeds `threshold`.
+    """Thresholds predicted extents.
+
+    Args:
+      amodal_masks: [B, K, H, W, 1] in [0, 1].
+      threshold: share above which a pixel belongs to the extent.
+
+    Returns:
+      sets: bool [B, K, H, W].
 
     Raises:
-      UserError: if the shape is another one; videos have no amodal scores.
+      UserError: if the shape differs; videos have no amodal scores.
     """
     amodal_masks = np.asarray(amodal_masks)
     if amodal_masks.ndim != 5 or amodal_masks.shape[-1] != 1:
@@ -42,16 +53,17 @@ def amodal_sets(amodal_masks, threshold=ALPHA_THRESHOLD):
 
 
 def modal_ids(sets, depths):
-    """The predicted modal map: every pixel gets the nearest slot that covers it.
+    """Returns the predicted modal map: every pixel gets the nearest slot that covers it.
 
     Args:
       sets: bool [B, K, H, W], see `amodal_sets`.
-      depths: finite [B, K], smaller is nearer; of equally near slots the first is seen.
+      depths: finite [B, K], smaller is nearer; among equally near slots, the first is visible.
 
     Returns:
       ids: int64 [B, H, W]; 0 = background, j + 1 = slot j.
     """
-    sets, depths = np.asarray(sets, bool), np.asarray(depths, np.float64)
+    sets = np.asarray(sets, bool)
+    depths = np.asarray(depths, np.float64)
     if depths.shape != sets.shape[:2]:
         raise UserError(
             f"`depths` must have shape [B, K], {sets.shape[:2]}. Received: {depths.shape}."
@@ -59,20 +71,24 @@ def modal_ids(sets, depths):
     if not np.isfinite(depths).all():
         scene = int(np.flatnonzero(~np.isfinite(depths).all(axis=1))[0])
         raise UserError(
-            f"`depths` must be finite: nothing is nearer than NaN. Received: {depths[scene]} in scene {scene}."
+            "`depths` must be finite: nothing is nearer than NaN. "
+            f"Received: {depths[scene]} in scene {scene}."
         )
+
+    # `argmin` below refuses an axis without slots.
     if not sets.shape[1]:
         return np.zeros((len(sets), *sets.shape[2:]), np.int64)
+
     distance = np.where(sets, depths[..., None, None], np.inf)
     return np.where(sets.any(1), 1 + distance.argmin(1), 0)
 
 
 def modal_iou(true, predicted, num_objects, num_slots, ignore_label=None):
-    """IoU of what is seen of objects and slots.
+    """Computes the IoU of the visible parts of objects and slots.
 
     Args:
       true: [B, H, W] integer ids, 0 = background.
-      predicted: [B, H, W] of `modal_ids`.
+      predicted: [B, H, W] from `modal_ids`.
       num_objects: N - 1, at least the largest id in `true`.
       num_slots: K.
       ignore_label: id in `true` that marks pixels without label, or None.
@@ -92,7 +108,7 @@ def modal_iou(true, predicted, num_objects, num_slots, ignore_label=None):
 
 
 def amodal_iou(true_sets, sets):
-    """IoU of the full extents of objects and slots, which may overlap one another.
+    """Computes the IoU of the full extents of objects and slots, which may overlap one another.
 
     Args:
       true_sets: bool or {0, 1} [B, N - 1, H, W], objects without the background.
@@ -102,22 +118,24 @@ def amodal_iou(true_sets, sets):
       iou: float64 [B, N - 1, K] in [0, 1]; 0 where both are empty.
       present: bool [B, N - 1], objects with a pixel in the frame.
     """
-    true_sets, sets = flat(true_sets), flat(sets)
+    true_sets = flat(true_sets)
+    sets = flat(sets)
     joint = true_sets @ sets.swapaxes(1, 2)
     union = true_sets.sum(-1)[:, :, None] + sets.sum(-1)[:, None] - joint
     return joint / np.maximum(union, 1.0), true_sets.sum(-1) > 0
 
 
 def match_present(iou, present):
-    """The one-to-one matching of the largest sum of IoU, over objects that are there.
+    """Matches the objects that are present to slots, one to one, so that the sum of IoU is largest.
 
     Args:
       iou: [B, N - 1, K].
       present: bool [B, N - 1].
 
     Returns:
-      slots: int64 [B, N - 1]; -1 for objects that are absent, left over, or paired with a slot that they do not meet
-        at all: such a pair adds nothing to the sum, and which slot it names depends on the order of the slots.
+      slots: int64 [B, N - 1]; -1 for objects that are absent, left over, or paired with a slot that
+        they do not overlap: such a pair adds nothing to the sum, and the slot in it depends only on
+        the order of the slots.
     """
     iou = np.where(np.asarray(present)[..., None], iou, 0.0)
     slots = matching.match_objects(iou)
@@ -125,28 +143,43 @@ def match_present(iou, present):
 
 
 def iou_of_matching(iou, present, slots):
-    """IoU of every object with its slot: float64 [B, N - 1]; 0 without a slot, NaN for absent objects."""
+    """Returns the IoU of every object with its slot.
+
+    Args:
+      iou: [B, N - 1, K].
+      present: bool [B, N - 1].
+      slots: int64 [B, N - 1], -1 for objects without a slot.
+
+    Returns:
+      matched: float64 [B, N - 1]; 0 for objects without a slot, NaN for absent objects.
+    """
     if not iou.shape[-1]:
         return np.where(present, 0.0, np.nan)
+
     matched = np.take_along_axis(iou, np.maximum(slots, 0)[..., None], axis=-1)[..., 0]
     return np.where(present, np.where(slots >= 0, matched, 0.0), np.nan)
 
 
 def matched_amodal_iou(true_sets, sets, slots=None):
-    """IoU of the full extent of every object with that of its slot (aIOU before averaging).
+    """Computes the IoU of every object's full extent with that of its slot (aIOU before averaging).
 
     Args:
       true_sets, sets: as in `amodal_iou`.
-      slots: int64 [B, N - 1], a matching to reuse, such as the modal one; None matches anew on amodal IoU, the protocol.
+      slots: int64 [B, N - 1], a matching to reuse, such as the modal one; None matches on amodal
+        IoU, which is the protocol.
 
     Returns:
-      matched: float64 [B, N - 1]; 0 for objects without a slot, NaN for those that are not in the frame.
+      matched: float64 [B, N - 1]; 0 for objects without a slot, NaN for objects outside the frame.
     """
     iou, present = amodal_iou(true_sets, sets)
-    return iou_of_matching(iou, present, match_present(iou, present) if slots is None else slots)
+    if slots is None:
+        slots = match_present(iou, present)
+    return iou_of_matching(iou, present, slots)
 
 
 def flat(sets):
-    """[B, N, H, W] -> float64 [B, N, H * W] of 0 and 1, in which products of matrices count pixels exactly."""
+    """Flattens [B, N, H, W] to 0 and 1 in float64 [B, N, H * W], so that products count pixels."""
     sets = np.asarray(sets)
-    return (sets > 0).reshape(*sets.shape[:2], int(np.prod(sets.shape[2:]))).astype(np.float64)
+    # The pixel count is spelled out because -1 is ambiguous for an empty batch.
+    num_pixels = int(np.prod(sets.shape[2:]))
+    return (sets > 0).reshape(*sets.shape[:2], num_pixels).astype(np.float64)

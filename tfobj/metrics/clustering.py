@@ -1,8 +1,9 @@
-"""Contingency tables and the adjusted Rand index (ARI), on the host; `clustering_graph` has them in the graph.
+"""Contingency tables and the adjusted Rand index (ARI) on the host.
 
 Every segmentation score of the package is a function of one small table per image, n_ij = number of
-pixels with true id i and predicted id j, so the pixels are read once. The functions use NumPy alone, in
-int64/float64, and take the whole data set as one batch without a loop.
+pixels with true id i and predicted id j, so the pixels are read only once. The functions need only
+NumPy, compute in int64/float64, and take a whole data set as one batch without a loop. Their
+TensorFlow versions are in `clustering_graph`.
 
 Axes: B images, T frames, L true ids (0 = background), K predicted ids.
 """
@@ -16,7 +17,7 @@ LEVELS = ("sequence", "frame")
 
 
 def segment_ids(masks):
-    """Predicted ids: the slot with the largest share of every pixel; ties go to the lowest index.
+    """Returns the slot with the largest share of every pixel; ties go to the lowest index.
 
     Args:
       masks: [B, (T,) K, H, W, 1] array, shares or logits of the slots.
@@ -38,10 +39,10 @@ def contingency_table(
     ignore_label=IGNORE_LABEL,
     level="sequence",
 ):
-    """Counts the pixels of every pair of true and predicted id, for a whole batch in one `bincount`.
+    """Counts the pixels of every pair of true and predicted id, in one `bincount` for the batch.
 
     Args:
-      true: [B, ...] integer ids; 0 = background. Pixels equal to `ignore_label`, or negative, count nowhere.
+      true: [B, ...] integer ids; 0 = background. Negative ids and `ignore_label` are not counted.
       predicted: integer ids >= 0, the shape of `true`. See `segment_ids` for soft masks.
       num_true: L, more than every id in `true`; None takes the largest id plus one.
       num_predicted: K, more than every id in `predicted`; None takes the largest id plus one.
@@ -55,16 +56,19 @@ def contingency_table(
     Raises:
       UserError: if the shapes differ or an id is out of range.
     """
-    true, predicted = np.asarray(true), np.asarray(predicted)
+    true = np.asarray(true)
+    predicted = np.asarray(predicted)
     for name, ids in (("true", true), ("predicted", predicted)):
         if ids.ndim < 2 or ids.dtype.kind not in "iub":
             raise UserError(
-                f"`{name}` must be integer ids [B, ...]. Received: shape {ids.shape}, dtype {ids.dtype}."
+                f"`{name}` must be integer ids [B, ...]. "
+                f"Received: shape {ids.shape}, dtype {ids.dtype}."
             )
     if true.shape != predicted.shape:
         raise UserError(
             f"`predicted` must have the shape of `true`, {true.shape}. Received: {predicted.shape}."
         )
+
     lead = true.shape[: _num_lead_axes(true, level)]
     num_tables = int(np.prod(lead))
     # The pixel count is spelled out because -1 is ambiguous for an empty batch.
@@ -76,7 +80,9 @@ def contingency_table(
     if ignore_label is not None:
         valid &= true != ignore_label
     row = np.broadcast_to(np.arange(num_tables)[:, None], valid.shape)[valid]
-    true, predicted = true[valid], predicted[valid]
+    true = true[valid]
+    predicted = predicted[valid]
+
     num_true = _num_ids("true", true, num_true)
     num_predicted = _num_ids("predicted", predicted, num_predicted)
     cell = (row * num_true + true) * num_predicted + predicted
@@ -85,14 +91,15 @@ def contingency_table(
 
 
 def adjusted_rand_index_from_table(table, *, foreground_only=False, empty_value=np.nan):
-    """ARI of every contingency table.
+    """Computes the ARI of every contingency table.
 
-        N = n(n-1),   G_t = sum_i a_i(n-a_i) / N,   G_p = sum_j b_j(n-b_j) / N,   G_tp = sum_ij n_ij(n-n_ij) / N
+        N = n(n-1)
+        G_t = sum_i a_i(n-a_i) / N,   G_p = sum_j b_j(n-b_j) / N,   G_tp = sum_ij n_ij(n-n_ij) / N
         ARI = (G_t + G_p - G_tp - G_t G_p) / ((G_t + G_p)/2 - G_t G_p)
 
     with row sums a, column sums b and n = sum a. G is the share of pixel pairs that a partition
-    separates. This is the usual formula written in separated instead of joined pairs: it does not
-    cancel when one segment fills the image, so that the same lines serve float32.
+    separates. This is the usual formula written in separated instead of joined pairs. It does not
+    cancel when one segment fills the image, so the same formula works in float32.
 
     The denominator vanishes only for identical partitions. They are recognised by counting: as many
     occupied cells as occupied rows and as occupied columns; their ARI is 1.
@@ -100,8 +107,9 @@ def adjusted_rand_index_from_table(table, *, foreground_only=False, empty_value=
     Args:
       table: [..., L, K] integer counts.
       foreground_only: leaves out row 0, i.e. every pixel whose true id is 0 (FG-ARI).
-      empty_value: the score of a table without pixels, e.g. of an image without objects. NaN (skip and
-        count) is our protocol; 1.0 imitates scikit-learn, SAVi and PROVIDE, 0.0 imitates EfficientMORL.
+      empty_value: the score of a table without pixels, e.g. of an image without objects. NaN (skip
+        and count) is our protocol; 1.0 imitates scikit-learn, SAVi and PROVIDE, 0.0 imitates
+        EfficientMORL.
 
     Returns:
       scores: float64 [...], in [-0.5, 1]; 0 for random labels in expectation.
@@ -111,13 +119,18 @@ def adjusted_rand_index_from_table(table, *, foreground_only=False, empty_value=
     table = np.asarray(table, np.int64)
     if foreground_only:
         table = table[..., 1:, :]
-    rows, columns = table.sum(-1), table.sum(-2)
+    rows = table.sum(-1)
+    columns = table.sum(-2)
     n = rows.sum(-1)
+
+    # G_t, G_p and G_tp: shares of pixel pairs that the partitions and their product separate.
     pairs = np.maximum(n * (n - 1), 1)
     true_gap = (rows * (n[..., None] - rows)).sum(-1) / pairs
     predicted_gap = (columns * (n[..., None] - columns)).sum(-1) / pairs
     joint_gap = (table * (n[..., None, None] - table)).sum((-2, -1)) / pairs
     product = true_gap * predicted_gap
+
+    # Decided from exact counts and never from `denominator == 0`, which rounding can miss.
     occupied = (table > 0).sum((-2, -1))
     identical = (occupied == (rows > 0).sum(-1)) & (occupied == (columns > 0).sum(-1))
     denominator = np.where(identical, 1.0, 0.5 * (true_gap + predicted_gap) - product)
@@ -136,13 +149,13 @@ def adjusted_rand_index(
     level="sequence",
     ignore_label=IGNORE_LABEL,
 ):
-    """ARI of every image or video, see `adjusted_rand_index_from_table` for formula and edge cases.
+    """Computes the ARI of every image or video.
 
-        adjusted_rand_index([[0, 0, 1, 1]], [[0, 0, 1, 2]])                   # [0.5714...]
+        adjusted_rand_index([[0, 0, 1, 1]], [[0, 0, 1, 2]])                         # [0.5714...]
         adjusted_rand_index([[0, 0, 1, 1]], [[3, 0, 1, 1]], foreground_only=True)   # [1.0]
 
     FG-ARI does not see the background: slots that spill far beyond their objects still score 1.
-    Report ARI or covering beside it.
+    Report ARI or covering beside it. Formula and edge cases: `adjusted_rand_index_from_table`.
 
     Args:
       true: [B, ...] integer ids; 0 = background, `ignore_label` = not scored.
@@ -150,7 +163,8 @@ def adjusted_rand_index(
       foreground_only: scores the pixels of objects only.
       empty_value: the score where there is nothing to score.
       level: "sequence" treats all frames as one set of pixels, so identity switches cost; "frame"
-        averages the scores of the frames, NaN left out (PROVIDE's protocol, with `empty_value=1.0`).
+        averages the scores of the frames, NaN left out (with `empty_value=1.0`, the protocol of
+        PROVIDE).
       ignore_label: the id that marks pixels without label, or None.
 
     Returns:
@@ -160,11 +174,13 @@ def adjusted_rand_index(
     scores = adjusted_rand_index_from_table(
         table, foreground_only=foreground_only, empty_value=empty_value
     )
-    return scores if level == "sequence" else mean_over_defined(scores)
+    if level == "frame":
+        return mean_over_defined(scores)
+    return scores
 
 
 def mean_over_defined(scores, axis=-1):
-    """Mean over `axis` of the entries that are not NaN; NaN where there are none, without a warning."""
+    """Averages the entries that are not NaN over `axis`; NaN (no warning) where there are none."""
     scores = np.asarray(scores, np.float64)
     defined = ~np.isnan(scores)
     total = np.where(defined, scores, 0.0).sum(axis)
@@ -187,17 +203,19 @@ def _num_lead_axes(true, level):
 def _num_ids(name, ids, declared):
     if ids.size and ids.min() < 0:
         raise UserError(f"`{name}` must hold ids of at least 0. Received: {ids.min()}.")
-    found = int(ids.max()) + 1 if ids.size else 1
+
+    found = int(ids.max(initial=0)) + 1
     if declared is None:
         return found
     if declared < found:
         raise UserError(
-            f"`num_{name}` must be more than every id in `{name}`, {found - 1}. Received: {declared}."
+            f"`num_{name}` must be more than every id in `{name}`, {found - 1}. "
+            f"Received: {declared}."
         )
     return int(declared)
 
 
 def check_masks(shape):
-    """Raises a `UserError` unless `shape` is that of predicted masks."""
+    """Raises a `UserError` unless `shape` is a shape of predicted masks."""
     if len(shape) not in (5, 6) or shape[-1] != 1:
         raise UserError(f"`masks` must have shape [B, (T,) K, H, W, 1]. Received: {tuple(shape)}.")

@@ -1,6 +1,6 @@
-"""Contingency tables and the adjusted Rand index (ARI) in the graph, for validation inside a compiled step.
+"""Contingency tables and the adjusted Rand index (ARI) in the graph, for use in compiled steps.
 
-The same functions as in `clustering`, in TensorFlow, float32, with static shapes.
+These are the functions of `clustering` in TensorFlow: float32, with static shapes.
 
 Axes: B images, T frames, L true ids (0 = background), K predicted ids.
 """
@@ -11,35 +11,34 @@ from tfobj.metrics.clustering import check_masks
 
 
 def segment_ids_on_device(masks):
-    """`segment_ids` in the graph: masks [B, (T,) K, H, W, 1] of any float dtype -> int32 [B, (T,) H, W]."""
+    """Computes `segment_ids` in the graph: float [B, (T,) K, H, W, 1] -> int32 [B, (T,) H, W]."""
     check_masks(masks.shape)
     return tf.argmax(masks[..., 0], axis=-3, output_type=tf.int32)
 
 
 def contingency_table_on_device(true, predicted, num_true, num_predicted):
-    """`contingency_table` at sequence level in the graph, as a product of one-hot matrices.
+    """Computes `contingency_table` at sequence level as a product of one-hot matrices.
 
     Args:
-      true: [B, ...] integer tensor. Ids outside [0, num_true) count nowhere: that is how the ignore
-        label drops out, and why `num_true` must cover every object.
+      true: [B, ...] integer tensor. Ids outside [0, num_true) are not counted: the ignore label
+        drops out this way, and `num_true` must therefore cover every object.
       predicted: integer tensor of the same shape, in [0, num_predicted).
-      num_true: L, a Python integer (shapes stay static).
+      num_true: L, a Python integer so that shapes stay static.
       num_predicted: K, a Python integer.
 
     Returns:
-      table: float32 [B, L, K], exact counts up to 2**24 pixels per entry. Zeros and ones survive the
-        bfloat16 or TF32 inputs of a matrix unit, and sums are accumulated in float32.
+      table: float32 [B, L, K], exact counts up to 2**24 pixels per entry. Zeros and ones survive
+        the bfloat16 or TF32 inputs of a matrix unit, and sums are accumulated in float32.
     """
-    true, predicted = _flat_ids(true), _flat_ids(predicted)
-    return tf.einsum(
-        "bnl,bnk->blk", tf.one_hot(true, num_true), tf.one_hot(predicted, num_predicted)
-    )
+    true = tf.one_hot(_flat_ids(true), num_true)
+    predicted = tf.one_hot(_flat_ids(predicted), num_predicted)
+    return tf.einsum("bnl,bnk->blk", true, predicted)
 
 
 def adjusted_rand_index_from_table_on_device(
     table, *, foreground_only=False, empty_value=float("nan")
 ):
-    """`adjusted_rand_index_from_table` in float32, with every sum kept in [0, 1].
+    """Computes `adjusted_rand_index_from_table` in float32, with every sum kept in [0, 1].
 
     Args:
       table: float32 [..., L, K], exact counts.
@@ -51,19 +50,24 @@ def adjusted_rand_index_from_table_on_device(
     table = tf.cast(table, tf.float32)
     if foreground_only:
         table = table[..., 1:, :]
-    rows, columns = tf.reduce_sum(table, -1), tf.reduce_sum(table, -2)
+    rows = tf.reduce_sum(table, -1)
+    columns = tf.reduce_sum(table, -2)
     n = tf.reduce_sum(rows, -1)
-    size, others = tf.maximum(n, 1.0), tf.maximum(n - 1.0, 1.0)
+    size = tf.maximum(n, 1.0)
+    others = tf.maximum(n - 1.0, 1.0)
 
     def separated(counts, axes):
-        """Share of pixel pairs in different groups; n - counts is exact, so nothing cancels."""
+        """Returns the share of pixel pairs in different groups; n - counts is exact in float32."""
         total = n[(...,) + (None,) * len(axes)]
         shares = counts / size[(...,) + (None,) * len(axes)]
         return tf.reduce_sum(shares * (total - counts), axes) / others
 
-    true_gap, predicted_gap = separated(rows, [-1]), separated(columns, [-1])
+    true_gap = separated(rows, [-1])
+    predicted_gap = separated(columns, [-1])
     joint_gap = separated(table, [-2, -1])
     product = true_gap * predicted_gap
+
+    # Decided from exact counts and never from `denominator == 0`, which rounding can miss.
     occupied = _count_positive(table, [-2, -1])
     identical = (occupied == _count_positive(rows, [-1])) & (
         occupied == _count_positive(columns, [-1])

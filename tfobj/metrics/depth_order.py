@@ -1,12 +1,15 @@
-"""Which of two objects is in front? Depth pair accuracy (DPA), and how far off positions are.
+"""Depth pair accuracy (DPA), i.e. which of two objects is in front, and position errors.
 
-    pairs        (i, i') of one image whose true extents share at least `min_overlap` pixels; 0: all pairs
-    true order   the object that owns more of the shared pixels in the true modal map; if neither does (third objects
-                 hide the overlap, or there is none), the smaller true depth
+    pairs        (i, i') of one image whose true extents share at least `min_overlap` pixels;
+                 `min_overlap=0` takes all pairs
+    true order   the object that owns more of the shared pixels in the true modal map is in front;
+                 if neither does (third objects hide the overlap, or there is none), the one with
+                 the smaller true depth
     predicted    sign(d_slot(i) - d_slot(i')), slots by the modal matching
-    score        1 right, 0 wrong or an object without a slot, 1/2 for exactly equal depths
+    score        1 if right, 0 if wrong or an object has no slot, 1/2 for exactly equal depths
 
-Axes: B images, N true entities (0 = background), K object slots, P = (N - 1)(N - 2)/2 pairs. On the host, int64/float64.
+Axes: B images, N true entities (0 = background), K object slots, P = (N - 1)(N - 2)/2 pairs.
+On the host, int64/float64.
 
 Source: Anciukevicius 2020, section 4.
 """
@@ -19,7 +22,7 @@ from tfobj.errors import UserError, unknown_name
 from tfobj.metrics import amodal, clustering
 
 MIN_OVERLAPS = (0, 30, 90)
-"""Pixels that the extents of a pair share at least; 30 is the paper's, the others are its comparison."""
+"""Minimum overlaps of a pair in pixels: 30 is the paper's protocol, 0 and 90 its comparison."""
 
 
 class DepthPairs(NamedTuple):
@@ -32,7 +35,7 @@ class DepthPairs(NamedTuple):
     defined: np.ndarray
     """bool [B, P], whether both objects are in the frame and have a true order."""
     hidden: np.ndarray
-    """bool [B, P], whether one object shows no pixel. It has no slot then, and its pairs score 0, whatever the model."""
+    """bool [B, P], whether an object shows no pixel; such pairs score 0 whatever the model does."""
 
 
 def depth_pairs(true_mask, true_sets, true_depth, slots, depths):
@@ -41,7 +44,8 @@ def depth_pairs(true_mask, true_sets, true_depth, slots, depths):
     Args:
       true_mask: [B, H, W] integer ids, 0 = background.
       true_sets: bool or {0, 1} [B, N - 1, H, W], extents of the objects, without the background.
-      true_depth: [B, N - 1], smaller is nearer; None: pairs that the modal map does not order are left out.
+      true_depth: [B, N - 1], smaller is nearer; None leaves out pairs that the modal map does not
+        order.
       slots: int64 [B, N - 1], slot of every object by the modal matching, -1 without.
       depths: [B, K], predicted, smaller is nearer.
 
@@ -53,30 +57,30 @@ def depth_pairs(true_mask, true_sets, true_depth, slots, depths):
     visible = np.asarray(true_mask)[:, None] == np.arange(1, num_objects + 1)[:, None, None]
     extents = amodal.flat(true_sets)
     shared = np.rint(extents @ extents.swapaxes(1, 2)).astype(np.int64)
-    owned = np.rint(amodal.flat(visible & true_sets) @ extents.swapaxes(1, 2)).astype(
-        np.int64
-    )  # [b, i, j]: of the overlap of i and j, i shows
+    # owned[b, i, j]: pixels in the overlap of i and j where i is the visible one.
+    owned = np.rint(amodal.flat(visible & true_sets) @ extents.swapaxes(1, 2)).astype(np.int64)
     first, second = np.triu_indices(num_objects, 1)
 
-    true_order = np.sign(
-        owned[:, second, first] - owned[:, first, second]
-    )  # -1: the first is nearer
+    # An order of -1 means that the first object of the pair is nearer.
+    true_order = np.sign(owned[:, second, first] - owned[:, first, second])
     if true_depth is not None:
         true_depth = np.asarray(true_depth, np.float64)
         by_depth = np.sign(true_depth[:, first] - true_depth[:, second]).astype(np.int64)
         true_order = np.where(true_order == 0, by_depth, true_order)
 
-    has_slot, shows = slots >= 0, visible.any((2, 3))
     depths = np.asarray(depths, np.float64)
-    of_object = (
-        np.take_along_axis(depths, np.maximum(slots, 0), axis=1)
-        if depths.shape[1]
-        else np.zeros(slots.shape)
-    )
-    order = np.sign(of_object[:, first] - of_object[:, second])
+    if depths.shape[1]:
+        object_depths = np.take_along_axis(depths, np.maximum(slots, 0), axis=1)
+    else:
+        object_depths = np.zeros(slots.shape)
+
+    has_slot = slots >= 0
+    order = np.sign(object_depths[:, first] - object_depths[:, second])
     score = np.where(order == 0, 0.5, order == true_order)
     score = np.where(has_slot[:, first] & has_slot[:, second], score, 0.0)
+
     in_frame = true_sets.any((2, 3))
+    shows = visible.any((2, 3))
     return DepthPairs(
         score,
         shared[:, first, second],
@@ -86,16 +90,16 @@ def depth_pairs(true_mask, true_sets, true_depth, slots, depths):
 
 
 def counted(pairs, min_overlap):
-    """Returns bool [B, P], the pairs that count at a threshold: those that share at least `min_overlap` pixels."""
+    """Returns bool [B, P], the ordered pairs that share at least `min_overlap` pixels."""
     return pairs.defined & (pairs.overlap >= min_overlap)
 
 
 def depth_pair_accuracy(pairs, min_overlap=30, *, average="image"):
-    """DPA of `DepthPairs`.
+    """Computes the depth pair accuracy (DPA) of `DepthPairs`.
 
     Args:
-      pairs: of `depth_pairs`.
-      min_overlap: pixels that the true extents of a pair share at least.
+      pairs: from `depth_pairs`.
+      min_overlap: minimum number of pixels that the true extents of a pair share.
       average: "image" gives one score per image, "pair" the mean over all pairs (the paper's).
 
     Returns:
@@ -103,32 +107,37 @@ def depth_pair_accuracy(pairs, min_overlap=30, *, average="image"):
     """
     if average not in ("image", "pair"):
         raise unknown_name("average", average, ("image", "pair"))
+
     scores = np.where(counted(pairs, min_overlap), pairs.score, np.nan)
-    return clustering.mean_over_defined(scores, axis=-1 if average == "image" else None)
+    if average == "pair":
+        return clustering.mean_over_defined(scores, axis=None)
+    return clustering.mean_over_defined(scores)
 
 
 def box_centres(sets):
-    """Centres of the bounding boxes of extents.
+    """Returns the centres of the bounding boxes of extents.
 
     Args:
       sets: bool or {0, 1} [B, N, H, W].
 
     Returns:
-      centres: float64 [B, N, 2], row and column (0 is the middle of the first pixel); NaN for empty extents.
+      centres: float64 [B, N, 2], row and column (0 is the middle of the first pixel); NaN for empty
+        extents.
     """
     sets = np.asarray(sets) > 0
     centres = []
     for used in (sets.any(3), sets.any(2)):  # [B, N, H], [B, N, W]
-        first, last = used.argmax(-1), used.shape[-1] - 1 - used[..., ::-1].argmax(-1)
+        first = used.argmax(-1)
+        last = used.shape[-1] - 1 - used[..., ::-1].argmax(-1)
         centres.append(np.where(used.any(-1), 0.5 * (first + last), np.nan))
     return np.stack(centres, -1)
 
 
 def position_errors(true_sets, slots, positions):
-    """Distance of every object's bounding box centre from the position of its slot.
+    """Computes the distance of every object's bounding box centre from the position of its slot.
 
     Args:
-      true_sets: bool or {0, 1} [B, N - 1, H, W], extents of the objects inside of the frame.
+      true_sets: bool or {0, 1} [B, N - 1, H, W], extents of the objects within the frame.
       slots: int64 [B, N - 1] by the modal matching, -1 without.
       positions: [B, K, 2], row and column in pixels.
 
@@ -140,6 +149,7 @@ def position_errors(true_sets, slots, positions):
         raise UserError(
             f"`positions` must have shape [B, K, 2], row and column. Received: {positions.shape}."
         )
+
     if not positions.shape[1]:
         return np.full(slots.shape, np.nan)
     predicted = np.take_along_axis(positions, np.maximum(slots, 0)[..., None], axis=1)

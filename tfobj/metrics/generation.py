@@ -1,14 +1,16 @@
-"""Do samples look like the data? Distances between two sets of images, through features of the images.
+"""Distances between two sets of images in a feature space: do samples look like the data?
 
-    Frechet distance     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))      means m and covariances C of the features
-    squared MMD          kernel distance with k(u, v) = (u.v / d + 1)^3, unbiased
+    Frechet distance     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))
+    squared MMD          unbiased kernel distance with k(u, v) = (u.v / d + 1)^3
 
-With the features of the 2015 Inception graph they are called FID and KID, and only then: on other features, such as the
-surrogates of `generation_features`, the same formulas are other numbers, which compare models with each other but with
-no paper. `statistic_names` gives the names that a result may have.
+with means m and covariances C of features u, v of dimension d.
 
-The Frechet distance of finite samples is too large, by about c / N: compare at equal N only. The squared MMD is
-unbiased and may be negative. NumPy alone, float64.
+Only on features of the 2015 Inception graph are these called FID and KID. On other features, such
+as the surrogates of `generation_features`, the same formulas give different numbers, which compare
+models with each other but not with any paper. `statistic_names` names results accordingly.
+
+The Frechet distance of finite samples is too large by about c / N: compare only at equal N. The
+squared MMD is unbiased and may be negative. Needs only NumPy; computes in float64.
 
 Source: Heusel 2017 (FID); Binkowski 2018 (KID); Chong and Forsyth 2020 (extrapolation).
 """
@@ -18,28 +20,35 @@ import numpy as np
 from tfobj.errors import UserError
 
 MAX_KERNEL_ROWS = 5_000
-"""Beyond, kernels of all pairs take more than 200 MB each: use subsets."""
-SUBSET_SIZE, NUM_SUBSETS = 1_000, 100
-"""Of the usual report of KID."""
+"""Above this, the kernel of all pairs takes more than 200 MB: use subsets."""
+
+SUBSET_SIZE = 1_000
+NUM_SUBSETS = 100
+"""Papers usually report KID over 100 subsets of 1,000 samples."""
+
 _CHUNK = 1_000
+
 INCEPTION = "inception"
 """Name of the features on which the distances are FID and KID."""
 
 
 def statistic_names(features_name):
-    """Returns the names of (Frechet distance, squared MMD) on features of that name: ("fid", "kid") on Inception's alone."""
+    """Returns the names of the Frechet distance and the squared MMD on the features of that name.
+
+    They are ("fid", "kid") on Inception features only.
+    """
     if features_name == INCEPTION:
         return "fid", "kid"
     return f"frechet_{features_name}", f"mmd_{features_name}"
 
 
 class FeatureStatistics:
-    """Mean and covariance of features that come in batches; one d x d matrix is kept, never the features.
+    """Streaming mean and covariance of features; keeps one d x d matrix instead of the features.
 
         delta = batch mean - mean
         scatter += batch scatter + delta delta^T count n / (count + n)
 
-    which does not cancel as sums of squares do.
+    Unlike sums of squares, this update does not suffer from cancellation.
 
     Attributes:
       count: number of rows so far.
@@ -57,7 +66,7 @@ class FeatureStatistics:
         """Adds rows [n, d].
 
         Raises:
-          UserError: another d, or numbers that are not finite.
+          UserError: if d differs, or numbers are not finite.
         """
         features = _checked("features", features)
         if features.shape[1] != len(self.mean):
@@ -66,8 +75,11 @@ class FeatureStatistics:
             )
         if not len(features):
             return
+
         mean = features.mean(0)
-        centred, delta, count = features - mean, mean - self.mean, self.count + len(features)
+        centred = features - mean
+        delta = mean - self.mean
+        count = self.count + len(features)
         self._scatter += centred.T @ centred + np.outer(delta, delta) * (
             self.count * len(features) / count
         )
@@ -78,12 +90,12 @@ class FeatureStatistics:
     def covariance(self):
         """float64 [d, d], divided by count - 1."""
         if self.count < 2:
-            raise UserError(f"A covariance must be of at least 2 samples. Received: {self.count}.")
+            raise UserError(f"A covariance needs at least 2 samples. Received: {self.count}.")
         return self._scatter / (self.count - 1)
 
 
 def statistics_of(features):
-    """Returns the `FeatureStatistics` of rows [N, d], any float type, in little memory."""
+    """Returns the `FeatureStatistics` of rows [N, d] of any float type, chunk by chunk."""
     features = np.asarray(features)
     statistics = FeatureStatistics(features.shape[-1])
     for start in range(0, len(features), _CHUNK):
@@ -92,24 +104,29 @@ def statistics_of(features):
 
 
 def frechet_distance_of_moments(mean_1, covariance_1, mean_2, covariance_2):
-    """Squared Frechet (2-Wasserstein) distance of two normal distributions, from the eigenvalues of symmetric matrices only.
+    """Computes the squared Frechet (2-Wasserstein) distance of two normal distributions.
 
-        C1 = V diag(w) V^T,   S = V diag(sqrt(w)) V^T,   tr (C1 C2)^(1/2) = sum sqrt(eigenvalues of S C2 S)
+        C1 = V diag(w) V^T,  S = V diag(sqrt(w)) V^T,  tr (C1 C2)^(1/2) = sum sqrt(eig(S C2 S))
+
+    It needs only the eigenvalues of symmetric matrices.
 
     Args:
       mean_1, mean_2: [d].
       covariance_1, covariance_2: [d, d], symmetric; may be singular.
 
     Returns:
-      distance: float, at least 0; of identical distributions 0 up to about 1e-6 tr C1.
+      distance: float, at least 0; for identical distributions 0 up to about 1e-6 tr C1.
     """
     mean_1, mean_2, covariance_1, covariance_2 = (
         np.asarray(values, np.float64) for values in (mean_1, mean_2, covariance_1, covariance_2)
     )
+
+    # Singular covariances have eigenvalues that rounding puts slightly below 0.
     eigenvalues, vectors = np.linalg.eigh(covariance_1)
     root = (vectors * np.sqrt(np.maximum(eigenvalues, 0.0))) @ vectors.T
     product = root @ covariance_2 @ root
     cross = np.sqrt(np.maximum(np.linalg.eigvalsh(0.5 * (product + product.T)), 0.0)).sum()
+
     distance = (
         np.square(mean_1 - mean_2).sum()
         + np.trace(covariance_1)
@@ -120,84 +137,97 @@ def frechet_distance_of_moments(mean_1, covariance_1, mean_2, covariance_2):
 
 
 def frechet_distance(features_1, features_2):
-    """Frechet distance of two sets of features, [N, d] and [M, d] or `FeatureStatistics`; FID on Inception's.
+    """Computes the Frechet distance of two sets of features; on Inception features, the FID.
 
-    Biased upward: two sets of N draws of the same d-dimensional standard normal are about d (d + 1) / 2N apart.
+    The estimate is biased upward: two sets of N draws of the same d-dimensional standard normal are
+    about d (d + 1) / 2N apart.
+
+    Args:
+      features_1, features_2: [N, d] and [M, d], or their `FeatureStatistics`.
+
+    Returns:
+      distance: float, at least 0.
     """
-    one, two = (
-        f if isinstance(f, FeatureStatistics) else statistics_of(f)
-        for f in (features_1, features_2)
-    )
+    one = _as_statistics(features_1)
+    two = _as_statistics(features_2)
     if one.mean.shape != two.mean.shape:
         raise UserError(
-            f"Both sets of features must have the same d. Received: {len(one.mean)} and {len(two.mean)}."
+            "Both sets of features must have the same d. "
+            f"Received: {len(one.mean)} and {len(two.mean)}."
         )
     return frechet_distance_of_moments(one.mean, one.covariance, two.mean, two.covariance)
 
 
 def extrapolated_frechet_distance(features_1, features_2, *, num_points=8, smallest=0.25, seed=0):
-    """Frechet distance of infinitely many samples: the intercept of a line through the distances over 1 / N.
+    """Extrapolates the Frechet distance to infinitely many samples.
 
-    Random subsets of the same size N are drawn from both sets, N from `smallest` of all rows to all rows, evenly in 1 / N.
+    The result is the intercept of a line through distances over 1 / N. Random subsets of equal size
+    N are drawn from both sets; N ranges from a share `smallest` of the rows to all rows, evenly
+    spaced in 1 / N.
 
     Args:
       features_1, features_2: [N, d], equally many rows.
-      num_points: subset sizes, at least 2.
+      num_points: number of subset sizes, at least 2.
       smallest: share of the rows in the smallest subset, in (0, 1).
-      seed: of the subsets.
+      seed: seed of the subsets.
 
     Returns:
       distance: float; noise may make it negative.
 
-    Source: Chong and Forsyth 2020, section 4 (there only one of the two sets is extrapolated).
+    Source: Chong and Forsyth 2020, section 4 (there, only one of the two sets is extrapolated).
     """
     num_rows = _equal_rows(features_1, features_2)
     if num_points < 2 or not 0.0 < smallest < 1.0:
         raise UserError(
-            f"`num_points` must be at least 2 and `smallest` in (0, 1). Received: {num_points} and {smallest}."
+            "`num_points` must be at least 2 and `smallest` in (0, 1). "
+            f"Received: {num_points} and {smallest}."
         )
+
     inverse = np.linspace(1.0 / (smallest * num_rows), 1.0 / num_rows, num_points)
     sizes = np.unique(np.maximum(np.rint(1.0 / inverse).astype(np.int64), 2))
     if len(sizes) < 2:
-        raise UserError(f"An extrapolation must have more samples. Received: {num_rows}.")
+        raise UserError(f"An extrapolation needs more samples. Received: {num_rows}.")
+
     rng = np.random.default_rng(seed)
     distances = [
-        frechet_distance(
-            *(f[rng.choice(num_rows, size, replace=False)] for f in (features_1, features_2))
-        )
-        for size in sizes
+        frechet_distance(*_random_rows(rng, size, features_1, features_2)) for size in sizes
     ]
     return float(np.polyfit(1.0 / sizes, distances, 1)[1])
 
 
 def kernel_distance(features_1, features_2):
-    """Squared MMD of two sets of features with the cubic polynomial kernel, unbiased; KID on Inception's.
+    """Computes the unbiased squared MMD of two sets of features; on Inception features, the KID.
 
-        mean of k over pairs of different rows of each set  -  2 mean of k between the sets
+        mean of k over pairs of different rows, for each set  -  2 (mean of k between the sets)
+
+    k is the cubic polynomial kernel of this module's docstring.
 
     Args:
       features_1, features_2: [N, d] and [M, d], 2 to `MAX_KERNEL_ROWS` rows.
 
     Returns:
-      distance: float, expectation 0 for two samples of one distribution; may be negative.
+      distance: float with expectation 0 for two samples of one distribution; may be negative.
 
     Raises:
-      UserError: too few or too many rows, or d differs.
+      UserError: if there are too few or too many rows, or d differs.
 
     Source: Binkowski 2018, section 4.
     """
-    one, two = _checked("features_1", features_1), _checked("features_2", features_2)
+    one = _checked("features_1", features_1)
+    two = _checked("features_2", features_2)
     if one.shape[1] != two.shape[1]:
         raise UserError(
-            f"Both sets of features must have the same d. Received: {one.shape[1]} and {two.shape[1]}."
+            "Both sets of features must have the same d. "
+            f"Received: {one.shape[1]} and {two.shape[1]}."
         )
     if not 2 <= min(len(one), len(two)) <= max(len(one), len(two)) <= MAX_KERNEL_ROWS:
         raise UserError(
-            f"`kernel_distance` takes 2 to {MAX_KERNEL_ROWS:,} rows; use `kernel_distance_of_subsets` for more. "
-            f"Received: {len(one)} and {len(two)}."
+            f"`kernel_distance` takes 2 to {MAX_KERNEL_ROWS:,} rows; use "
+            f"`kernel_distance_of_subsets` for more. Received: {len(one)} and {len(two)}."
         )
 
     def within(rows):
+        # Leaving out the diagonal, each row with itself, makes the estimate unbiased.
         kernel = _kernel(rows, rows)
         return (kernel.sum() - np.trace(kernel)) / (len(rows) * (len(rows) - 1))
 
@@ -207,45 +237,54 @@ def kernel_distance(features_1, features_2):
 def kernel_distance_of_subsets(
     features_1, features_2, *, num_subsets=NUM_SUBSETS, subset_size=SUBSET_SIZE, seed=0
 ):
-    """Mean and standard deviation of `kernel_distance` over random subsets, drawn without replacement from each set.
+    """Computes mean and standard deviation of `kernel_distance` over random subsets.
+
+    Each subset is drawn without replacement from each set.
 
     Args:
       features_1, features_2: [N, d], equally many rows.
-      num_subsets: how many.
-      subset_size: rows of each; where there are no more than that, one subset of all rows is taken.
-      seed: of the subsets.
+      num_subsets: number of subsets.
+      subset_size: rows per subset; sets with no more rows than this are compared once, as a whole.
+      seed: seed of the subsets.
 
     Returns:
-      (mean, std): floats; std is NaN for one subset.
+      (mean, std): floats; std is NaN for a single subset.
     """
     num_rows = _equal_rows(features_1, features_2)
     if min(num_subsets, subset_size - 1) < 1:
         raise UserError(
-            f"`num_subsets` must be at least 1 and `subset_size` at least 2. Received: {num_subsets} and {subset_size}."
+            "`num_subsets` must be at least 1 and `subset_size` at least 2. "
+            f"Received: {num_subsets} and {subset_size}."
         )
+
+    # Subsets of all rows are all the same.
     if num_rows <= subset_size:
-        num_subsets, subset_size = 1, num_rows
+        num_subsets = 1
+        subset_size = num_rows
+
     rng = np.random.default_rng(seed)
     distances = [
-        kernel_distance(
-            *(f[rng.choice(num_rows, subset_size, replace=False)] for f in (features_1, features_2))
-        )
+        kernel_distance(*_random_rows(rng, subset_size, features_1, features_2))
         for _ in range(num_subsets)
     ]
-    return float(np.mean(distances)), float(np.std(distances)) if num_subsets > 1 else float("nan")
+
+    if num_subsets == 1:
+        return float(distances[0]), float("nan")
+    return float(np.mean(distances)), float(np.std(distances))
 
 
 def compare(features_1, features_2, features_name, *, extrapolate=False, seed=0):
-    """All statistics of two sets of features, under the names that they may have.
+    """Computes all statistics of two sets of features under their proper names.
 
     Args:
       features_1, features_2: [N, d], equally many rows.
-      features_name: of the features, see `statistic_names`.
-      extrapolate: also extrapolate the Frechet distance to infinitely many samples.
-      seed: of subsets.
+      features_name: name of the features, see `statistic_names`.
+      extrapolate: whether to extrapolate the Frechet distance to infinitely many samples as well.
+      seed: seed of the subsets.
 
     Returns:
-      dict: <frechet>; with `extrapolate` <frechet>_extrapolated; <mmd>, <mmd>_std (over subsets), <mmd>_x100 (the papers' unit).
+      dict: `<frechet>`; with `extrapolate`, `<frechet>_extrapolated`; `<mmd>`, `<mmd>_std` (over
+        subsets) and `<mmd>_x100` (the papers' unit).
     """
     frechet, mmd = statistic_names(features_name)
     result = {frechet: frechet_distance(features_1, features_2)}
@@ -261,10 +300,22 @@ def _kernel(one, two):
     return (one @ two.T / one.shape[1] + 1.0) ** 3
 
 
+def _as_statistics(features):
+    if isinstance(features, FeatureStatistics):
+        return features
+    return statistics_of(features)
+
+
+def _random_rows(rng, size, *sets):
+    """Draws `size` rows from every set without replacement, one set after the other."""
+    return [rows[rng.choice(len(rows), size, replace=False)] for rows in sets]
+
+
 def _equal_rows(one, two):
     if len(one) != len(two):
         raise UserError(
-            f"Both sets must have equally many samples, because the distances depend on it. Received: {len(one)} and {len(two)}."
+            "Both sets must have equally many samples, because distances depend on their number. "
+            f"Received: {len(one)} and {len(two)}."
         )
     return len(one)
 

@@ -1,12 +1,13 @@
-"""What distances between sets of images are computed on: functions from images to feature vectors.
+"""Functions from images to feature vectors, the input of the distances in `generation`.
 
-| name | features | offline |
+| name | number and kind of features | offline |
 |---|---|---|
-| inception | 2048, last average pool of the 2015 Inception graph, from a file of the user's: FID and KID | no |
-| random_conv | 192, activations of three random convolutions, means over the image: texture, colour, edges, counts | yes |
-| pixels | 64 C, the image reduced to 8 x 8: colour and layout | yes |
+| inception | 2048: last average pool of the 2015 Inception graph, in a file of the user | no |
+| random_conv | 192: mean activations of three random convolutions (texture, edges, counts) | yes |
+| pixels | 64 C: the image reduced to 8 x 8 (colour and layout) | yes |
 
-The last two are surrogates: they order models, but their distances are never FID or KID (see `generation.statistic_names`).
+Distances on Inception features are FID and KID. The other two are surrogates: they rank models, but
+their distances are never FID or KID (see `generation.statistic_names`).
 """
 
 import math
@@ -19,9 +20,13 @@ from tfobj.metrics import generation
 
 FEATURES = ("random_conv", "pixels", generation.INCEPTION)
 
-INCEPTION_SIZE, NUM_INCEPTION_FEATURES = 299, 2048
-_INPUT, _OUTPUT = "Mul", "pool_3"
-_WIDTHS, _KERNEL = (32, 64, 96), 5
+INCEPTION_SIZE = 299
+NUM_INCEPTION_FEATURES = 2048
+
+_INPUT = "Mul"
+_OUTPUT = "pool_3"
+_WIDTHS = (32, 64, 96)
+_KERNEL = 5
 _SEED = 0
 _GRID = 8
 
@@ -30,17 +35,26 @@ class Features:
     """A named function of images.
 
     Attributes:
-      name: of `FEATURES`, part of the names of statistics.
+      name: one of `FEATURES`; part of the names of statistics.
       num_features: d.
-      description: one line for results, that tells all that decides the numbers.
+      description: one line that is stored with results and says what determines the numbers.
     """
 
     def __init__(self, name, num_features, description, function):
-        self.name, self.num_features, self.description = name, num_features, description
+        self.name = name
+        self.num_features = num_features
+        self.description = description
         self._function = function
 
     def __call__(self, images):
-        """float32 images [n, H, W, C] in [0, 1], C 1 or 3, any n -> float32 [n, d]; does not depend on how images are batched."""
+        """Computes features, which do not depend on how images are batched.
+
+        Args:
+          images: float32 [n, H, W, C] in [0, 1], C = 1 or 3; n may be 0.
+
+        Returns:
+          features: float32 [n, d].
+        """
         images = np.asarray(images, np.float32)
         if images.ndim != 4 or images.shape[-1] not in (1, 3):
             raise UserError(
@@ -48,19 +62,26 @@ class Features:
             )
         if not len(images):
             return np.zeros((0, self.num_features), np.float32)
+
         features = np.asarray(self._function(images), np.float32)
         if features.shape != (len(images), self.num_features):
             raise UserError(
-                f"The features {self.name!r} must have shape [n, {self.num_features}]. Received: {features.shape}."
+                f"The features {self.name!r} must have shape [n, {self.num_features}]. "
+                f"Received: {features.shape}."
             )
         return features
 
 
 def make_features(name, channels, inception_weights=None):
-    """Returns the `Features` called `name` for images of `channels` channels; `inception_weights` is the path for "inception".
+    """Returns the `Features` called `name`.
+
+    Args:
+      name: one of `FEATURES`.
+      channels: channels of the images.
+      inception_weights: path of the weights; needed by "inception" only.
 
     Raises:
-      UserError: an unknown name, or no weights.
+      UserError: if the name is unknown, or weights are missing.
     """
     if name == "random_conv":
         return random_conv_features(channels)
@@ -72,13 +93,12 @@ def make_features(name, channels, inception_weights=None):
 
 
 def pixel_features(channels, grid=_GRID):
-    """Pixels of the image reduced to grid x grid by averaging areas, flattened: d = grid^2 C. NumPy alone."""
+    """Returns the pixels of images reduced to grid x grid by area averaging: d = grid^2 C."""
 
     def function(images):
         rows, columns = (_area_weights(size, grid) for size in images.shape[1:3])
-        return np.einsum("ih,nhwc,jw->nijc", rows, images, columns, optimize=True).reshape(
-            len(images), -1
-        )
+        reduced = np.einsum("ih,nhwc,jw->nijc", rows, images, columns, optimize=True)
+        return reduced.reshape(len(images), -1)
 
     return Features(
         "pixels",
@@ -89,7 +109,7 @@ def pixel_features(channels, grid=_GRID):
 
 
 def _area_weights(size, grid):
-    """Returns [grid, size]: the share of every pixel in each of `grid` equal stretches of a line."""
+    """Returns the weight of every pixel in each of `grid` equal parts of a line: [grid, size]."""
     edges = np.linspace(0.0, size, grid + 1)
     pixel = np.arange(size)
     covered = np.minimum(edges[1:, None], pixel + 1.0) - np.maximum(edges[:-1, None], pixel)
@@ -97,26 +117,29 @@ def _area_weights(size, grid):
 
 
 def random_conv_features(channels, seed=_SEED):
-    """Three random 5x5 convolutions of stride 2 with ReLU; the means of all activations over the image.
+    """Returns mean activations of three random 5x5 convolutions with stride 2 and ReLU: d = 192.
 
-    Weights are N(0, 2 / fan-in), biases N(0, 1/4), a function of `seed` alone. d = 32 + 64 + 96 = 192. The maps see
-    5, 13 and 29 pixels: the first describe colours and edges, the last parts of objects and, by their mean, how many there are.
+    Weights are N(0, 2 / fan-in) and biases N(0, 1/4); they depend on `seed` only. The receptive
+    fields are 5, 13 and 29 pixels wide: the first maps (32 features) describe colours and edges,
+    the last (96) parts of objects and, through their mean, how many objects there are.
     """
     import tensorflow as tf
 
-    rng, layers, fan_in = np.random.default_rng(seed), [], channels
+    rng = np.random.default_rng(seed)
+    layers = []
+    fan_in = channels
     for width in _WIDTHS:
-        kernel = rng.standard_normal((_KERNEL, _KERNEL, fan_in, width)) * math.sqrt(
-            2.0 / (_KERNEL * _KERNEL * fan_in)
-        )
-        layers.append(
-            (kernel.astype(np.float32), (0.5 * rng.standard_normal(width)).astype(np.float32))
-        )
+        # He initialisation keeps the scale of activations through ReLU layers.
+        scale = math.sqrt(2.0 / (_KERNEL * _KERNEL * fan_in))
+        kernel = rng.standard_normal((_KERNEL, _KERNEL, fan_in, width)) * scale
+        bias = 0.5 * rng.standard_normal(width)
+        layers.append((kernel.astype(np.float32), bias.astype(np.float32)))
         fan_in = width
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, channels])], autograph=False)
     def function(images):
-        x, means = 2.0 * images - 1.0, []
+        x = 2.0 * images - 1.0
+        means = []
         for kernel, bias in layers:
             x = tf.nn.relu(tf.nn.conv2d(x, kernel, 2, "SAME") + bias)
             means.append(tf.reduce_mean(x, [1, 2]))
@@ -131,43 +154,50 @@ def random_conv_features(channels, seed=_SEED):
 
 
 def inception_features(path):
-    """Features of FID and KID: "pool_3" of the 2015 Inception graph, with weights that the user supplies.
+    """Returns the features of FID and KID, "pool_3" of the 2015 Inception graph.
 
-    Accepted: the frozen graph `classify_image_graph_def.pb` (of inception-2015-12-05.tgz, the file that FID was defined
-    with), or a SavedModel folder whose "serving_default" maps float images [n, 299, 299, 3] to [n, (1, 1,) 2048]. Images
-    are enlarged to 299 x 299 as that graph does (bilinear, corners of 2015: no half-pixel centres, no antialiasing) and scaled
-    to (255 x - 128) / 128. Weights of the Inception in Keras or torchvision are another network, whose distances are not
-    comparable: don't convert them.
+    The user supplies the weights: either the frozen graph `classify_image_graph_def.pb` (from
+    inception-2015-12-05.tgz, the file FID was defined with), or a SavedModel folder whose
+    "serving_default" maps float images [n, 299, 299, 3] to [n, (1, 1,) 2048]. Images are enlarged
+    to 299 x 299 as that graph does (bilinear as in 2015: no half-pixel centres, no antialiasing)
+    and scaled to (255 x - 128) / 128. The Inception weights of Keras and torchvision belong to
+    different networks, whose distances are not comparable: do not convert them.
 
     Args:
-      path: of the file or folder.
+      path: path of the file or folder.
 
     Raises:
-      UserError: nothing there, or something else; says where the file comes from.
+      UserError: if the path is missing or holds something else; says where the file comes from.
     """
     hint = (
-        "classify_image_graph_def.pb of inception-2015-12-05.tgz (download.tensorflow.org/models/image/imagenet), or a SavedModel of it; "
-        "without it use the surrogates --features=random_conv or pixels, whose distances are not FID and KID"
+        "classify_image_graph_def.pb from inception-2015-12-05.tgz "
+        "(download.tensorflow.org/models/image/imagenet), or a SavedModel of it; without it, use "
+        "the surrogates --features=random_conv or pixels, whose distances are not FID and KID"
     )
     if path is None or not pathlib.Path(path).exists():
         raise UserError(
             f"`inception_weights` must be the 2015 Inception graph: {hint}. Received: {path}."
         )
+
     path = pathlib.Path(path)
     try:
-        network = _saved_model(path) if path.is_dir() else _frozen_graph(path)
+        load = _saved_model if path.is_dir() else _frozen_graph
+        network = load(path)
         shape = np.shape(network(np.zeros([1, INCEPTION_SIZE, INCEPTION_SIZE, 3], np.float32)))
         if math.prod(shape) != NUM_INCEPTION_FEATURES:
             raise ValueError(f"its features have shape {shape}")
-    except Exception as e:  # every kind of broken file has its own
+    except Exception as e:
+        # Caught broadly: every kind of broken file raises an exception of its own.
         raise UserError(
-            f"`inception_weights` must be the 2015 Inception graph: {hint}. Received: {path} ({first_line(e)})."
+            f"`inception_weights` must be the 2015 Inception graph: {hint}. "
+            f"Received: {path} ({first_line(e)})."
         ) from e
 
     import tensorflow as tf
 
     def function(images):
-        images = tf.broadcast_to(images, [*images.shape[:3], 3])  # gray is shown in three channels
+        # Grey images are repeated in three channels.
+        images = tf.broadcast_to(images, [*images.shape[:3], 3])
         enlarged = tf.raw_ops.ResizeBilinear(
             images=images, size=[INCEPTION_SIZE] * 2, align_corners=False, half_pixel_centers=False
         )
@@ -179,7 +209,7 @@ def inception_features(path):
 
 
 def _frozen_graph(path):
-    """Returns the function images [n, 299, 299, 3] -> pool_3 of a frozen GraphDef."""
+    """Returns the function from images [n, 299, 299, 3] to pool_3 of a frozen GraphDef."""
     import tensorflow as tf
 
     graph_def = tf.compat.v1.GraphDef()
@@ -188,11 +218,12 @@ def _frozen_graph(path):
     if missing:
         raise ValueError(f"it has no node {', '.join(sorted(missing))}")
 
-    # A session and not a tf.function: operations of 2015 (BatchNormWithGlobalNormalization) run in graphs of their version alone.
+    # A session instead of a tf.function: operations of 2015 (BatchNormWithGlobalNormalization) run
+    # only in graphs of their own version.
     graph = tf.Graph()
     with graph.as_default():
         images = tf.compat.v1.placeholder(tf.float32, [None, INCEPTION_SIZE, INCEPTION_SIZE, 3])
-        # In place of the graph's own decoder, whose batch is always one image.
+        # This placeholder replaces the graph's own decoder, whose batch is always one image.
         output = tf.graph_util.import_graph_def(
             graph_def, {f"{_INPUT}:0": images}, [f"{_OUTPUT}:0"], name="inception"
         )[0]
@@ -201,7 +232,10 @@ def _frozen_graph(path):
 
 
 def _saved_model(path):
-    """Returns the same function of a SavedModel: its "serving_default", one input and one output or one called pool_3."""
+    """Returns the same function for a SavedModel.
+
+    Its "serving_default" must have one input, and either one output or one called pool_3.
+    """
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))
@@ -210,6 +244,7 @@ def _saved_model(path):
     outputs = signature.structured_outputs
     key = _OUTPUT if _OUTPUT in outputs else next(iter(outputs))
 
+    # `keep` holds the model: its variables would be freed with the last reference to it.
     def network(images, keep=loaded):
         return signature(**{name: tf.constant(images)})[key].numpy()
 

@@ -1,7 +1,8 @@
-"""Signs of a run going wrong that need no labels: cheap scalars in the graph, plain words on the host.
+"""Signs of a run going wrong that need no labels: cheap scalars in the graph, advice on the host.
 
-`slot_health` runs inside the train step and costs about one pass over the masks. `diagnose` turns its
-numbers into sentences that say what is seen and what has helped, for the console and the report.
+`slot_health` runs inside the train step and costs about one pass over the masks. `diagnose` turns
+its numbers into sentences for the console and the report that say what is wrong and what has
+helped.
 """
 
 import math
@@ -9,68 +10,92 @@ import math
 import tensorflow as tf
 
 DOMINANT_SHARE = 0.95
-"""Share of the largest slot, mean over images, that counts as "one slot explains everything". The background
-of the data sets here covers up to about 90 % of the pixels, so a good decomposition stays below."""
+"""Mean share of the largest slot at which one slot explains everything.
+
+The background of the data sets here covers up to about 90 % of the pixels, so a good decomposition
+stays below.
+"""
 
 UNIFORM_ENTROPY = 0.9
-"""Fraction of log K. It is 0.9 when, of 7 slots, the largest has only 40 % and the others share the
-rest: no pixel is owned. A pixel divided between two slots out of 7 has 0.36."""
+"""Fraction of log K at or above which masks count as uniform.
+
+With 7 slots it is 0.9 when the largest has only 40 % and the others share the rest, so that no
+pixel is owned. A pixel divided between two of 7 slots has 0.36.
+"""
 
 MIN_KL_PER_SLOT = 0.1
-"""Nats of the most informative slot, or of all slots of a layer. One binary fact about an object costs log 2 = 0.69."""
+"""Nats of the most informative slot, or of a layer, at or below which the posterior has collapsed.
+
+One binary fact about an object costs log 2 = 0.69 nats.
+"""
 
 ACTIVE_LATENT_KL = 0.01
-"""Nats, mean over images and slots, above which a latent dimension counts as used: a shift of the posterior
-mean by 0.14 prior standard deviations, which noise of the sample hides."""
+"""Nats, mean over images and slots, above which a latent dimension counts as used.
+
+It corresponds to a shift of the posterior mean by 0.14 prior standard deviations, which sampling
+noise hides.
+"""
 
 MIN_IMAGE_DEPENDENCE = 0.005
-"""Share of pixels whose slot changes from image to image: 20 pixels at 64 x 64, less than one object that moves."""
+"""Share of pixels whose slot changes between images at or below which masks ignore the image.
+
+It is 20 pixels at 64 x 64, less than one moving object.
+"""
 
 WARMUP_STEPS = 2_000
-"""Masks of every model of the package are near uniform at the start; judged earlier, all runs look sick."""
+"""Earliest step of a diagnosis: at the start, the masks of every model here are nearly uniform."""
 
 STALL_STEPS = 20_000
 STALL_FRACTION = 0.25
-"""No better value for this many steps *and* this fraction of the run: plateaus of 10 000 steps before
-objects are found are normal (EfficientMORL, Slot Attention)."""
+"""A run stalls without a better value for this many steps *and* this fraction of the run.
+
+Plateaus of 10,000 steps before objects are found are normal (EfficientMORL, Slot Attention).
+"""
 
 MISSED_SHARE = 0.25
-"""Share of the planned steps for which a GECO constraint may go unmet: good targets are reached after 10 to 20 % of
-the steps (EfficientMORL's procedure), and afterwards the constraint is met again and again."""
+"""Share of the planned steps for which a GECO constraint may go unmet.
+
+Good targets are reached after 10 to 20 % of the steps (EfficientMORL's procedure), and afterwards
+the constraint is met again and again.
+"""
 
 MULTIPLIER_CEILING = 1e9
-"""Of a GECO multiplier of the KL, whose upper bound is 1e10 (GENESIS)."""
+"""A GECO multiplier of the KL this large has run away; its upper bound is 1e10 (GENESIS)."""
 
 
 def slot_health(masks, kl_per_slot=None, attention=None, layer_kl=None, *, min_share=0.01):
-    """Summary of how the slots are used, without labels. Frames of a video count as images.
+    """Summarises how the slots are used, without labels. Frames of a video count as images.
 
     Args:
       masks: [B, (T,) K, H, W, 1], shares that sum to one over K; any float precision.
       kl_per_slot: optional, in nats: [B, K] summed over latents, or [B, K, D] per latent.
       attention: optional [B, K, n], attention over n input positions, normalised over K.
       layer_kl: optional [B, L], nats per stochastic layer, summed over slots and latents.
-      min_share: a slot is active in an image if it owns at least this share of the pixels by argmax.
+      min_share: a slot is active in an image if it owns at least this share of the pixels by
+        argmax.
 
     Returns:
       dict of float32 scalars:
         active_slots: mean number of active slots per image, in [0, K].
-        largest_slot_share: mean share of pixels of the largest slot, in [1/K, 1].
-        mask_entropy: mean entropy over slots of a pixel, nats, in [0, log K].
+        largest_slot_share: mean pixel share of the largest slot, in [1/K, 1].
+        mask_entropy: mean entropy over slots of a pixel in nats, in [0, log K].
         mask_entropy_fraction: the same divided by log K, in [0, 1] (0 for K = 1).
-        image_dependence: share of pixels whose owner differs between neighbours in the batch, in [0, 1];
-          1 if the batch holds a single image.
-        kl_slot_mean, kl_slot_max: KL per slot, mean over slots, or largest slot; mean over images.
-        active_latents: number of dimensions D used by any slot ([B, K, D] only), see `ACTIVE_LATENT_KL`.
-        attention_entropy_fraction: mean entropy over slots of an input position, over log K.
+        image_dependence: share of pixels whose owner differs between neighbours in the batch, in
+          [0, 1]; 1 if the batch holds a single image.
+        kl_slot_mean, kl_slot_max: mean and largest KL over slots; mean over images.
+        active_latents: number of dimensions D that any slot uses, see `ACTIVE_LATENT_KL`; only for
+          `kl_per_slot` [B, K, D].
+        attention_entropy_fraction: mean entropy over slots of an input position, divided by log K.
         layer_kl_1, ..., layer_kl_L: KL of every layer, mean over images.
     """
     masks = tf.cast(masks, tf.float32)
     num_slots, height, width = masks.shape[-4:-1]
     masks = tf.reshape(masks, [-1, num_slots, height * width])
+
     owner = tf.argmax(masks, axis=1, output_type=tf.int32)
     share = tf.reduce_mean(tf.one_hot(owner, num_slots, axis=1), axis=-1)  # [B, K]
     entropy = tf.reduce_mean(_entropy(masks))
+    # Rolling by one compares every image with its neighbour in the batch.
     changed = tf.reduce_mean(tf.cast(owner != tf.roll(owner, 1, axis=0), tf.float32))
     health = {
         "active_slots": tf.reduce_mean(tf.reduce_sum(tf.cast(share >= min_share, tf.float32), -1)),
@@ -79,6 +104,7 @@ def slot_health(masks, kl_per_slot=None, attention=None, layer_kl=None, *, min_s
         "mask_entropy_fraction": entropy / math.log(max(num_slots, 2)),
         "image_dependence": tf.where(tf.shape(masks)[0] > 1, changed, 1.0),
     }
+
     if kl_per_slot is not None:
         kl = tf.cast(kl_per_slot, tf.float32)
         if kl.shape.rank == 3:
@@ -89,10 +115,12 @@ def slot_health(masks, kl_per_slot=None, attention=None, layer_kl=None, *, min_s
             kl = tf.reduce_sum(kl, -1)
         health["kl_slot_mean"] = tf.reduce_mean(kl)
         health["kl_slot_max"] = tf.reduce_mean(tf.reduce_max(kl, -1))
+
     if attention is not None:
         attention = tf.cast(attention, tf.float32)
         fraction = tf.reduce_mean(_entropy(attention)) / math.log(max(attention.shape[1], 2))
         health["attention_entropy_fraction"] = fraction
+
     if layer_kl is not None:
         per_layer = tf.reduce_mean(tf.cast(layer_kl, tf.float32), axis=0)
         health.update({f"layer_kl_{i + 1}": value for i, value in enumerate(tf.unstack(per_layer))})
@@ -108,126 +136,154 @@ def diagnose(
     constraint_missed=0.0,
     warmup_steps=WARMUP_STEPS,
 ):
-    """Says in plain words what looks wrong and what has helped others.
+    """Says in plain words what looks wrong and what has helped in such cases.
 
     Args:
-      health: name -> number, from `slot_health`, and of models with GECO "geco_multiplier" and "geco_constraint" (nats per
-        image, positive where it is met); further scalars (loss, gradient norm) are checked for being finite only. Missing
-        names are skipped.
+      health: name -> number: scalars from `slot_health` and, for models with GECO,
+        "geco_multiplier" and "geco_constraint" (nats per image, positive where it is met). Other
+        scalars (loss, gradient norm) are only checked for being finite. Missing names are skipped.
       num_slots: K.
       step: training step of the numbers.
       steps_without_improvement: steps since the best value of the watched metric.
-      constraint_missed: share of the planned steps since the GECO constraint was met last, in [0, 1].
-      warmup_steps: nothing but non-finite numbers is reported before this step.
+      constraint_missed: share of the planned steps since the GECO constraint was last met, in
+        [0, 1].
+      warmup_steps: before this step, only non-finite numbers are reported.
 
     Returns:
       warnings: list of sentences, most serious first; empty for a healthy run.
     """
     health = {name: float(value) for name, value in health.items()}
-    warnings = []
-    broken = sorted(name for name, value in health.items() if not math.isfinite(value))
-    if broken:
-        warnings.append(
-            f"Not finite at step {step}: {', '.join(broken)}. Everything after this step is lost: go back to the last "
-            "checkpoint, and try a lower learning rate, gradient clipping by norm, or float32 in place of bfloat16."
-        )
+    warnings = _not_finite(health, step)
+    # Early in training the masks of every model are nearly uniform, and all runs would look sick.
     if step < warmup_steps:
         return warnings
 
-    def beyond(name, bound, *, below=False):
-        value = health.get(name, math.nan)
-        return value <= bound if below else value >= bound
-
-    uniform = num_slots > 1 and beyond("mask_entropy_fraction", UNIFORM_ENTROPY)
-    if uniform:
+    if num_slots > 1:
+        warnings += _masks(health, num_slots)
+    warnings += _posterior(health)
+    warnings += _constraint(health, constraint_missed)
+    if num_slots > 1 and _at_least(health, "attention_entropy_fraction", UNIFORM_ENTROPY):
         warnings.append(
-            f"Masks are nearly uniform: every pixel is shared by all {num_slots} slots "
-            f"({_percent(health['mask_entropy_fraction'])} of the largest entropy). The slots are still copies of each "
-            "other: try a longer warm-up, a smaller noise scale of the likelihood, or another seed."
-        )
-    elif num_slots > 1 and beyond("largest_slot_share", DOMINANT_SHARE):
-        warnings.append(
-            f"One slot explains {_percent(health['largest_slot_share'])} of every image: its decoder is so strong, or the "
-            "noise scale so large, that one is enough. Try a smaller noise scale, a smaller latent or component decoder, more "
-            "refinement steps, or another seed (one seed in five fails in published runs)."
-        )
-    if (
-        not uniform
-        and num_slots > 1
-        and beyond("image_dependence", MIN_IMAGE_DEPENDENCE, below=True)
-    ):
-        warnings.append(
-            f"The segmentation is the same for every image (only {_percent(health['image_dependence'])} of the pixels "
-            "change owner): slots divide the plane, not the scene. Check that images differ and reach the encoder, and "
-            "that the masks depend on the latents."
-        )
-    collapsed = beyond("kl_slot_max", MIN_KL_PER_SLOT, below=True)
-    if collapsed:
-        warnings.append(
-            f"Posterior collapse: the most informative slot carries {health['kl_slot_max']:.2g} nats, so latents hold "
-            "nothing about the image. Try a lower weight of the KL or a slow warm-up of it, a smaller noise scale, or "
-            "a harder GECO target."
-        )
-    warnings += _empty_layers(health, collapsed) + _constraint(health, constraint_missed)
-    if num_slots > 1 and beyond("attention_entropy_fraction", UNIFORM_ENTROPY):
-        warnings.append(
-            f"Attention over slots stays uniform ({_percent(health['attention_entropy_fraction'])} of the largest "
-            "entropy): try a lower temperature, distinct initial slots, and keep the gated update."
+            "Attention over slots stays uniform "
+            f"({_percent(health['attention_entropy_fraction'])} of the largest possible entropy). "
+            "Try a lower temperature and distinct initial slots, and keep the gated update."
         )
     if steps_without_improvement >= max(STALL_STEPS, STALL_FRACTION * step):
         warnings.append(
-            f"No improvement for {steps_without_improvement:,} of {step:,} steps. The run may be done, or stuck: look "
-            "at the figures, and lower the learning rate or start another seed."
+            f"No improvement for {steps_without_improvement:,} of {step:,} steps. The run may be "
+            "finished, or stuck: look at the figures, then lower the learning rate or start "
+            "another seed."
         )
     return warnings
 
 
-def _empty_layers(health, collapsed):
-    """Returns the sentence about stochastic layers that hold (almost) nothing, unless `collapsed`, which says it of all."""
+def _not_finite(health, step):
+    """Returns the warning about numbers that are NaN or infinite, in a list."""
+    broken = sorted(name for name, value in health.items() if not math.isfinite(value))
+    if not broken:
+        return []
+    return [
+        f"Not finite at step {step}: {', '.join(broken)}. The weights are unusable from this step "
+        "on: go back to the last checkpoint, and try a lower learning rate, gradient clipping by "
+        "norm, or float32 instead of bfloat16."
+    ]
+
+
+def _masks(health, num_slots):
+    """Returns the warnings about masks that are uniform, dominated by one slot, or constant."""
+    warnings = []
+    # Where masks are uniform, the owner of a pixel means nothing, so its changes are not judged.
+    uniform = _at_least(health, "mask_entropy_fraction", UNIFORM_ENTROPY)
+    if uniform:
+        warnings.append(
+            f"Masks are nearly uniform: every pixel is shared by all {num_slots} slots "
+            f"({_percent(health['mask_entropy_fraction'])} of the largest possible entropy). The "
+            "slots are still copies of each other. Try a longer warm-up, a smaller noise scale of "
+            "the likelihood, or another seed."
+        )
+    elif _at_least(health, "largest_slot_share", DOMINANT_SHARE):
+        warnings.append(
+            f"One slot explains {_percent(health['largest_slot_share'])} of every image: its "
+            "decoder is so strong, or the noise scale so large, that one slot is enough. Try a "
+            "smaller noise scale, a smaller latent or component decoder, more refinement steps, "
+            "or another seed (one seed in five fails in published runs)."
+        )
+    if not uniform and _at_most(health, "image_dependence", MIN_IMAGE_DEPENDENCE):
+        warnings.append(
+            "The segmentation is the same for every image (only "
+            f"{_percent(health['image_dependence'])} of the pixels change owner): the slots divide "
+            "the image plane instead of the scene. Check that the images differ and reach the "
+            "encoder, and that the masks depend on the latents."
+        )
+    return warnings
+
+
+def _posterior(health):
+    """Returns the warnings about slots and stochastic layers whose posterior has collapsed."""
+    collapsed = _at_most(health, "kl_slot_max", MIN_KL_PER_SLOT)
+    warnings = []
+    if collapsed:
+        warnings.append(
+            f"Posterior collapse: the most informative slot carries {health['kl_slot_max']:.2g} "
+            "nats, so the latents hold nothing about the image. Try a lower or slowly increasing "
+            "weight of the KL, a smaller noise scale, or a harder GECO target."
+        )
+
     layers = sorted(
         int(name.removeprefix("layer_kl_")) for name in health if name.startswith("layer_kl_")
     )
     empty = [i for i in layers if health[f"layer_kl_{i}"] <= MIN_KL_PER_SLOT]
-    if not empty or (collapsed and empty == layers):
-        return []
-    which = f"layer{'s' * (len(empty) > 1)} {' and '.join(map(str, empty))} of {len(layers)}"
-    nats = ", ".join(f"{health[f'layer_kl_{i}']:.2g}" for i in empty)
-    sentence = (
-        f"Posterior collapse in {which}: KL {nats} nats. The reversed++ prior and GECO have helped (with a bottom-up or a "
-        "reversed prior, the posteriors of the first layers stay near the initial one)."
-    )
-    return [sentence]
+    # If all layers are empty, the sentence about the slots has already said so.
+    if empty and not (collapsed and empty == layers):
+        noun = "layer" if len(empty) == 1 else "layers"
+        nats = ", ".join(f"{health[f'layer_kl_{i}']:.2g}" for i in empty)
+        warnings.append(
+            f"Posterior collapse in {noun} {' and '.join(map(str, empty))} of {len(layers)}: KL "
+            f"{nats} nats. The reversed++ prior and GECO have helped; with a bottom-up or a "
+            "reversed prior, the posteriors of the first layers stay close to the initial one."
+        )
+    return warnings
 
 
 def _constraint(health, missed):
-    """Returns the sentence about a GECO constraint that is out of reach, or met without any information."""
-    multiplier, slack = (
-        health.get("geco_multiplier", math.nan),
-        health.get("geco_constraint", math.nan),
-    )
+    """Returns the warning about a GECO constraint that is out of reach or met too easily."""
+    multiplier = health.get("geco_multiplier", math.nan)
+    slack = health.get("geco_constraint", math.nan)
     if slack > 0.0 and multiplier >= MULTIPLIER_CEILING:
-        sentence = (
-            f"GECO target too easy: it is met by {slack:.3g} nats although the KL weighs {multiplier:.2g}, so that latents cannot "
-            "hold anything. Lower the target; launch/propose_target.py proposes one."
-        )
-        return [sentence]
+        return [
+            f"GECO target too easy: it is met by {slack:.3g} nats although the weight of the KL is "
+            f"{multiplier:.2g}, so the latents cannot hold anything. Lower the target; "
+            "launch/propose_target.py proposes one."
+        ]
     if not (slack < 0.0 and missed >= MISSED_SHARE):
         return []
-    effect = (
-        f"the weight of the likelihood has grown to {multiplier:.3g} and grows on"
-        if multiplier >= 1.0
-        else f"the weight of the KL has fallen to {multiplier:.2g}, so that nothing regularises the latents"
-    )
-    sentence = (
-        f"GECO target not met for {_percent(missed)} of the run: {-slack:.3g} nats are missing, and {effect}. The target is "
-        "below what the likelihood can reach (then it is never met; the published one on Tetrominoes is so), or too hard for "
-        "the model: launch/propose_target.py proposes another."
-    )
-    return [sentence]
+
+    # A multiplier of the likelihood is at least 1 and grows; one of the KL falls below 1.
+    if multiplier >= 1.0:
+        effect = f"the weight of the likelihood has grown to {multiplier:.3g} and keeps growing"
+    else:
+        weight = f"{multiplier:.2g}"
+        effect = f"the weight of the KL has fallen to {weight}, so nothing regularises the latents"
+    return [
+        f"GECO target not met for {_percent(missed)} of the run: {-slack:.3g} nats are missing, "
+        f"and {effect}. Either the target is below what the likelihood can reach, and is never met "
+        "(as the published one on Tetrominoes), or it is too hard for the model. "
+        "launch/propose_target.py proposes another."
+    ]
+
+
+def _at_least(health, name, bound):
+    """Returns whether a number is known and at least `bound`; comparisons with NaN are false."""
+    return health.get(name, math.nan) >= bound
+
+
+def _at_most(health, name, bound):
+    """Returns whether a number is known and at most `bound`; comparisons with NaN are false."""
+    return health.get(name, math.nan) <= bound
 
 
 def _entropy(shares):
-    """-sum_k p log p over axis 1, with 0 log 0 = 0; [B, K, n] -> [B, n] nats."""
+    """Returns -sum_k p log p over axis 1 with 0 log 0 = 0: [B, K, n] -> [B, n] nats."""
     return -tf.reduce_sum(tf.math.xlogy(shares, shares), axis=1)
 
 

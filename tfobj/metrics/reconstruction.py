@@ -1,7 +1,8 @@
 """Reconstruction error in image units: MSE over the image or its objects, and PSNR.
 
-Images and reconstructions are in [0, 1]; the errors of a model that works in [-1, 1] must be divided by
-4 (its images rescaled first) to compare. Some authors sum over pixels and channels: multiply by H*W*C.
+Images and reconstructions are in [0, 1]. The errors of a model that works in [-1, 1] are comparable
+only after rescaling its images, which divides them by 4. Some authors sum over pixels and channels:
+multiply by H*W*C to compare with them.
 """
 
 import numpy as np
@@ -10,13 +11,13 @@ from tfobj.errors import UserError, unknown_name
 from tfobj.structs import IGNORE_LABEL
 
 MAX_PSNR = 100.0
-"""dB, an error of 1e-5 or a 400th of one grey level: pictures are identical beyond, and a mean stays finite."""
+"""dB, i.e. an error of 1e-5 or a 400th of a grey level; the bound keeps means finite."""
 
 NORMALISATIONS = ("foreground", "all")
 
 
 def mean_squared_error(image, recon):
-    """Mean squared error of every image or video, over pixels, channels and frames.
+    """Computes the mean squared error of every image or video over pixels, channels and frames.
 
     Args:
       image: [B, (T,) H, W, C] in [0, 1].
@@ -32,14 +33,14 @@ def mean_squared_error(image, recon):
 def foreground_mean_squared_error(
     image, recon, true, *, normalise="foreground", ignore_label=IGNORE_LABEL
 ):
-    """Squared error on the pixels of true objects.
+    """Computes the squared error on the pixels of true objects.
 
     Args:
       image: [B, (T,) H, W, C] in [0, 1].
       recon: the same shape.
       true: [B, (T,) H, W] integer ids; 0 = background, `ignore_label` = not scored.
-      normalise: "foreground" divides by the pixels of objects; "all" divides by all pixels, so the value
-        grows with the objects' area (addtt/object-centric-library).
+      normalise: "foreground" divides by the pixels of objects; "all" divides by all pixels, so the
+        value grows with the objects' area (addtt/object-centric-library).
       ignore_label: the id that marks pixels without label, or None.
 
     Returns:
@@ -51,11 +52,14 @@ def foreground_mean_squared_error(
     true = np.asarray(true)
     if true.shape != per_pixel.shape:
         raise UserError(
-            f"`true` must have the shape of `image` without channels, {per_pixel.shape}. Received: {true.shape}."
+            f"`true` must have the shape of `image` without channels, {per_pixel.shape}. "
+            f"Received: {true.shape}."
         )
+
     foreground = true > 0
     if ignore_label is not None:
         foreground &= true != ignore_label
+
     axes = tuple(range(1, true.ndim))
     total = np.where(foreground, per_pixel, 0.0).sum(axes)
     if normalise == "all":
@@ -65,27 +69,38 @@ def foreground_mean_squared_error(
 
 
 def psnr(mse):
-    """Peak signal-to-noise ratio of images in [0, 1]: -10 log10(mse) in dB, at most `MAX_PSNR`. Any shape."""
+    """Computes the peak signal-to-noise ratio -10 log10(mse) of images in [0, 1].
+
+    Args:
+      mse: mean squared errors, any shape.
+
+    Returns:
+      psnr: float64 in dB, at most `MAX_PSNR`, the same shape.
+    """
     floor = 10.0 ** (-MAX_PSNR / 10.0)
     return -10.0 * np.log10(np.maximum(np.asarray(mse, np.float64), floor))
 
 
 def mean_squared_error_on_device(image, recon):
-    """`mean_squared_error` in the graph, in float32 whatever the inputs' precision: -> float32 [B]."""
-    import tensorflow as tf  # here: `mean_squared_error` serves hosts without it
+    """Computes `mean_squared_error` in the graph, in float32 for any precision of the inputs."""
+    # Imported here because `mean_squared_error` also serves hosts without TensorFlow.
+    import tensorflow as tf
 
     squared = tf.math.squared_difference(tf.cast(image, tf.float32), tf.cast(recon, tf.float32))
     return tf.reduce_mean(squared, axis=list(range(1, squared.shape.rank)))
 
 
 def _squared_error(image, recon):
-    image, recon = np.asarray(image), np.asarray(recon)
+    image = np.asarray(image)
+    recon = np.asarray(recon)
     if image.shape != recon.shape or image.ndim not in (4, 5):
         raise UserError(
-            f"`image` and `recon` must have one shape [B, (T,) H, W, C]. Received: {image.shape} and {recon.shape}."
+            "`image` and `recon` must have one shape [B, (T,) H, W, C]. "
+            f"Received: {image.shape} and {recon.shape}."
         )
     if image.dtype.kind != "f" or recon.dtype.kind != "f":
         raise UserError(
-            f"`image` and `recon` must be floats in [0, 1]. Received: {image.dtype} and {recon.dtype}."
+            "`image` and `recon` must be floats in [0, 1]. "
+            f"Received: {image.dtype} and {recon.dtype}."
         )
     return np.square(image.astype(np.float64) - recon.astype(np.float64))

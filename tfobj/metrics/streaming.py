@@ -1,8 +1,8 @@
-"""The scores as Keras metrics, for `compile(metrics=...)` and for loops under `tf.distribute`.
+"""Scores as Keras metrics, for `compile(metrics=...)` and for loops under `tf.distribute`.
 
-State is a sum over scenes and their number, so that replicas and batches of unequal size average by
-scene. Scenes where the score is undefined (no objects) count in neither. Default names are those of
-`scores.SceneScorer.summary`.
+The state is a sum over scenes and their number, so that replicas and batches of unequal size are
+averaged by scene. Scenes without a defined score (no objects) enter neither. The default names are
+those of `scores.SceneScorer.summary`.
 """
 
 import keras
@@ -31,15 +31,17 @@ class SceneMean(keras.metrics.Metric):
           sample_weight: optional [B]; 0 drops the padding of a last batch.
         """
         scores = self.score(y_true, y_pred)
+        # NaN times a weight of 0 would stay NaN, so undefined scores are replaced first.
         weight = tf.cast(tf.logical_not(tf.math.is_nan(scores)), tf.float32)
         scores = tf.where(weight > 0.0, scores, 0.0)
         if sample_weight is not None:
             weight *= tf.cast(sample_weight, tf.float32)
+
         self.total.assign_add(tf.reduce_sum(weight * scores))
         self.count.assign_add(tf.reduce_sum(weight))
 
     def result(self):
-        """Mean over scenes, float32 scalar; 0 before the first defined scene."""
+        """Returns the mean over scenes, a float32 scalar; 0 before the first defined scene."""
         return tf.math.divide_no_nan(
             tf.convert_to_tensor(self.total), tf.convert_to_tensor(self.count)
         )
@@ -64,7 +66,7 @@ class _MaskScore(SceneMean):
 
 
 class ForegroundARI(_MaskScore):
-    """Mean FG-ARI; `num_true` is the largest number of objects of a scene plus one for the background."""
+    """Mean FG-ARI; `num_true` is the largest number of objects in a scene plus one (background)."""
 
     def __init__(self, num_true, name="fg_ari", dtype=None):
         super().__init__(num_true, name, dtype)
@@ -106,7 +108,7 @@ class MeanMatchedIoU(_MaskScore):
 
 
 class ReconstructionError(SceneMean):
-    """Mean squared error of images [B, (T,) H, W, C] in [0, 1] (y_true) and reconstructions (y_pred)."""
+    """Mean squared error of images (y_true) and reconstructions (y_pred), [B, (T,) H, W, C]."""
 
     def __init__(self, name="mse", dtype=None):
         super().__init__(name, dtype)

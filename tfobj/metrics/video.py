@@ -1,15 +1,16 @@
-"""Scores of videos: frame by frame, over the first frames of a clip, and of frames that a model predicted. NumPy alone.
+"""Scores of video clips: per frame, per prefix, and of predicted frames. Needs only NumPy.
 
-    prefix_means(frame_rand_index(true, masks, foreground_only=True))         # {10: [B], 20: [B], ...}
-    prefix_rand_index(frame_tables(true, masks), foreground_only=True)        # the same clips; slot identity counts
+    prefix_means(frame_rand_index(true, masks, foreground_only=True))     # {10: [B], 20: [B], ...}
+    prefix_rand_index(frame_tables(true, masks), foreground_only=True)    # identity counts
 
-Two levels. *Frame*: every frame is scored alone and the scores are averaged; slots may change places from frame to frame.
-*Sequence*: the pixels of all frames are one set, so that a slot which changes its object costs. Zablotskaia et al. 2020 report the
-frame level (and so score models that see single frames); later work reports the sequence level.
+There are two levels. *Frame*: every frame is scored by itself, and the scores are averaged; this
+ignores identity across frames. *Sequence*: the pixels of all frames form one set, so a slot that
+switches objects lowers the score. Zablotskaia et al. 2020 report the frame level, which can also
+score models of single frames; later work reports the sequence level.
 
-FG-ARI of a frame is undefined where no object has a pixel. Ours is to leave such frames out of means (`empty_value=nan`, as
-everywhere in this package); `ZABLOTSKAIA_EMPTY_VALUE` is the paper's. Frames with one object are no special case: 1 if one slot
-has all of it, else 0, in both.
+The FG-ARI of a frame is undefined where no object has a pixel. Our protocol leaves such frames out
+of means (`empty_value=nan`, as everywhere in this package); `ZABLOTSKAIA_EMPTY_VALUE` is that of
+the paper. Frames with a single object score 1 if one slot holds all of it, else 0, in both.
 
 Axes: B clips, T frames, L true ids (0 = background), K slots.
 """
@@ -21,56 +22,74 @@ from tfobj.metrics import clustering, reconstruction
 from tfobj.structs import IGNORE_LABEL
 
 PREFIXES = (10, 20, 30, 40)
-"""Numbers of first frames that are scored (Zablotskaia 2020, table 1)."""
+"""Lengths of the scored prefixes in frames (Zablotskaia 2020, table 1)."""
 
 HORIZONS = (1, 3, 5, 7, 10)
-"""Predicted frames that are scored, 1 = the first one after the last observed frame (Zablotskaia 2020, figure 5, has those from 3 on)."""
+"""Scored predicted frames; 1 is the first after the last observed frame.
+
+Zablotskaia 2020, figure 5, shows those from 3 on.
+"""
 
 ZABLOTSKAIA_EMPTY_VALUE = 1.0
-"""FG-ARI of a frame without objects in the released evaluation of Zablotskaia 2020, where NaN counts as 1."""
+"""FG-ARI of a frame without objects in the released evaluation of Zablotskaia 2020."""
 
 
 def frame_tables(true, masks, *, ignore_label=IGNORE_LABEL):
-    """Contingency table of every frame; sums over frames are the tables of longer stretches.
+    """Counts the contingency table of every frame; sums over frames are tables of longer stretches.
 
     Args:
-      true: [B, T, H, W] integer ids, the same for the same object in all frames; 0 = background, `ignore_label` = not scored.
-      masks: [B, T, K, H, W, 1], shares or logits of the slots; a pixel belongs to the largest one, of equal ones to the first.
+      true: [B, T, H, W] integer ids, constant over frames for every object; 0 = background,
+        `ignore_label` = not scored.
+      masks: [B, T, K, H, W, 1], shares or logits of the slots; the largest one owns the pixel, and
+        ties go to the lowest index.
       ignore_label: the id that marks pixels without label, or None.
 
     Returns:
       tables: int64 [B, T, L, K]; L is one more than the largest true id of the batch.
     """
-    true, masks = np.asarray(true), np.asarray(masks)
-    if (
-        masks.ndim != 6
-        or masks.shape[-1] != 1
-        or true.shape != (*masks.shape[:2], *masks.shape[3:5])
-    ):
+    true = np.asarray(true)
+    masks = np.asarray(masks)
+    is_video = masks.ndim == 6 and masks.shape[-1] == 1
+    if not is_video or true.shape != (*masks.shape[:2], *masks.shape[3:5]):
         raise UserError(
-            f"`true` and `masks` must have shapes [B, T, H, W] and [B, T, K, H, W, 1]. Received: {true.shape} and {masks.shape}."
+            "`true` and `masks` must have shapes [B, T, H, W] and [B, T, K, H, W, 1]. "
+            f"Received: {true.shape} and {masks.shape}."
         )
-    num_true = (
-        int(true.max(initial=0, where=True if ignore_label is None else true != ignore_label)) + 1
-    )
-    counts = {
-        "num_true": num_true,
-        "num_predicted": masks.shape[2],
-        "ignore_label": ignore_label,
-        "level": "frame",
-    }
-    # One clip at a time: for 32 clips of 40 frames of 64x64 a quarter less time, and a 32nd of the memory, than all at once.
-    tables = [
-        clustering.contingency_table(t[None], clustering.segment_ids(m[None]), **counts)[0]
-        for t, m in zip(true, masks, strict=True)
-    ]
-    return np.array(tables, np.int64).reshape(*true.shape[:2], num_true, masks.shape[2])
+
+    labelled = True if ignore_label is None else true != ignore_label
+    num_true = int(true.max(initial=0, where=labelled)) + 1
+    num_slots = masks.shape[2]
+
+    # One clip at a time: for 32 clips of 40 frames at 64x64, this takes a quarter less time and a
+    # 32nd of the memory compared with all at once.
+    tables = []
+    for clip_true, clip_masks in zip(true, masks, strict=True):
+        table = clustering.contingency_table(
+            clip_true[None],
+            clustering.segment_ids(clip_masks[None]),
+            num_true=num_true,
+            num_predicted=num_slots,
+            ignore_label=ignore_label,
+            level="frame",
+        )
+        tables.append(table[0])
+
+    # The shape is spelled out for batches without clips.
+    return np.array(tables, np.int64).reshape(*true.shape[:2], num_true, num_slots)
 
 
 def frame_rand_index(
     true, masks, *, foreground_only=False, empty_value=np.nan, ignore_label=IGNORE_LABEL
 ):
-    """ARI (FG-ARI with `foreground_only`) of every frame: float64 [B, T]; arguments as of `frame_tables`."""
+    """Computes the ARI of every frame (FG-ARI with `foreground_only`).
+
+    Args:
+      true, masks, ignore_label: as for `frame_tables`.
+      foreground_only, empty_value: as for `clustering.adjusted_rand_index_from_table`.
+
+    Returns:
+      scores: float64 [B, T].
+    """
     tables = frame_tables(true, masks, ignore_label=ignore_label)
     return clustering.adjusted_rand_index_from_table(
         tables, foreground_only=foreground_only, empty_value=empty_value
@@ -78,7 +97,7 @@ def frame_rand_index(
 
 
 def frame_mean_squared_error(image, recon):
-    """Mean squared error of every frame, over pixels and channels.
+    """Computes the mean squared error of every frame over pixels and channels.
 
     Args:
       image: [B, T, H, W, C] floats in [0, 1].
@@ -87,10 +106,12 @@ def frame_mean_squared_error(image, recon):
     Returns:
       mse: float64 [B, T].
     """
-    image, recon = np.asarray(image), np.asarray(recon)
+    image = np.asarray(image)
+    recon = np.asarray(recon)
     if image.ndim != 5 or image.shape != recon.shape:
         raise UserError(
-            f"`image` and `recon` must have one shape [B, T, H, W, C]. Received: {image.shape} and {recon.shape}."
+            "`image` and `recon` must have one shape [B, T, H, W, C]. "
+            f"Received: {image.shape} and {recon.shape}."
         )
     errors = [
         reconstruction.mean_squared_error(frames, recons)
@@ -100,14 +121,14 @@ def frame_mean_squared_error(image, recon):
 
 
 def prefix_means(scores, lengths=PREFIXES):
-    """Mean over the first frames of every clip, undefined frames left out.
+    """Averages scores over prefixes of every clip, undefined frames left out.
 
     Args:
       scores: [B, T], one score per frame; NaN = undefined.
-      lengths: numbers of first frames; those beyond T are left out.
+      lengths: prefix lengths in frames; those beyond T are left out.
 
     Returns:
-      means: dict of length -> float64 [B]; NaN where none of these frames is defined.
+      means: dict of length -> float64 [B]; NaN where no frame of the prefix is defined.
     """
     scores = np.asarray(scores, np.float64)
     return {
@@ -117,17 +138,18 @@ def prefix_means(scores, lengths=PREFIXES):
 
 
 def prefix_rand_index(tables, lengths=PREFIXES, *, foreground_only=False, empty_value=np.nan):
-    """ARI of the first frames of every clip at sequence level: their pixels are one set, so identity switches cost.
+    """Computes the sequence-level ARI of prefixes of every clip; identity switches lower it.
 
     Args:
       tables: [B, T, L, K] counts of every frame.
-      lengths: numbers of first frames; those beyond T are left out.
+      lengths: prefix lengths in frames; those beyond T are left out.
       foreground_only, empty_value: see `clustering.adjusted_rand_index_from_table`.
 
     Returns:
       scores: dict of length -> float64 [B].
     """
-    lengths, so_far = _lengths(lengths, np.shape(tables)[1]), np.cumsum(tables, axis=1)
+    lengths = _lengths(lengths, np.shape(tables)[1])
+    so_far = np.cumsum(tables, axis=1)
     return {
         length: clustering.adjusted_rand_index_from_table(
             so_far[:, length - 1], foreground_only=foreground_only, empty_value=empty_value
@@ -148,55 +170,62 @@ def prediction_scores(
     empty_value=np.nan,
     ignore_label=IGNORE_LABEL,
 ):
-    """Scores of predicted frames by how far ahead they lie; the dict fits `SceneScorer.update(extra=...)`.
+    """Scores predicted frames by their horizon; the result fits `SceneScorer.update(extra=...)`.
 
-        prediction_scores(image, recon, masks, true, num_observed=20)["mse_ahead_10"]     # error of frame 30, counted from 1
+        scores = prediction_scores(image, recon, masks, true, num_observed=20)
+        scores["mse_ahead_10"]    # error of frame 30, counted from 1
 
     Args:
-      image: [B, T, H, W, C] floats in [0, 1], what was really seen.
+      image: [B, T, H, W, C] floats in [0, 1], the frames that really followed.
       recon: the same shape; frames from `num_observed` on are predictions.
       masks: optional [B, T, K, H, W, 1].
-      true: [B, T, H, W] integer ids, with `masks`; 0 = background.
-      num_observed: frames at the start that the model saw, which are not scored; 0 for arrays of predicted frames alone.
+      true: [B, T, H, W] integer ids, given with `masks`; 0 = background.
+      num_observed: number of frames at the start that the model saw, which are not scored; 0 for
+        arrays of predicted frames only.
       horizons: numbers of frames ahead, at least 1; those beyond T are left out.
-      cumulative: mean over all predicted frames up to the horizon, not the frame at the horizon alone. (The figure in
-        Zablotskaia 2020 does not say which; its released code averages over observed and predicted frames together.)
-      empty_value, ignore_label: as of `frame_rand_index`.
+      cumulative: averages over all predicted frames up to the horizon instead of taking the frame
+        at the horizon. (The figure in Zablotskaia 2020 does not say which; its released code
+        averages over observed and predicted frames together.)
+      empty_value, ignore_label: as for `frame_rand_index`.
 
     Returns:
-      columns: dict of name -> float64 [B]: `mse_ahead_<h>`, and with masks `fg_ari_ahead_<h>` (every frame scored alone).
+      columns: dict of name -> float64 [B]: `mse_ahead_<h>`, and with masks `fg_ari_ahead_<h>`
+        (every frame scored by itself).
     """
     error = frame_mean_squared_error(image, recon)
     num_frames = error.shape[1]
     if not 0 <= num_observed < max(num_frames, 1):
         raise UserError(
-            f"`num_observed` must be at least 0 and less than the {num_frames} frames given. Received: {num_observed}."
+            f"`num_observed` must be at least 0 and less than the {num_frames} frames given. "
+            f"Received: {num_observed}."
         )
     if (masks is None) != (true is None):
         raise UserError("`masks` and `true` must be given together. Received: one of them.")
+
     scores = {"mse": error}
     if masks is not None:
         if np.shape(masks)[:2] != error.shape:
             raise UserError(
-                f"`masks` must have the clips and frames of `image`, {error.shape}. Received: {np.shape(masks)[:2]}."
+                f"`masks` must have the clips and frames of `image`, {error.shape}. "
+                f"Received: {np.shape(masks)[:2]}."
             )
         scores["fg_ari"] = frame_rand_index(
             true, masks, foreground_only=True, empty_value=empty_value, ignore_label=ignore_label
         )
+
     columns = {}
     for name, values in scores.items():
         values = values[:, num_observed:]
-        at = (
-            prefix_means(values, horizons)
-            if cumulative
-            else {h: values[:, h - 1] for h in _lengths(horizons, values.shape[1])}
-        )
-        columns |= {f"{name}_ahead_{h}": column for h, column in at.items()}
+        if cumulative:
+            at_horizon = prefix_means(values, horizons)
+        else:
+            at_horizon = {h: values[:, h - 1] for h in _lengths(horizons, values.shape[1])}
+        columns |= {f"{name}_ahead_{h}": column for h, column in at_horizon.items()}
     return columns
 
 
 def _lengths(lengths, num_frames):
-    """Returns those of `lengths` that there are frames for."""
+    """Returns the `lengths` that do not exceed the number of frames."""
     if any(length < 1 for length in lengths):
         raise UserError(f"Numbers of frames must be at least 1. Received: {tuple(lengths)}.")
     return [length for length in lengths if length <= num_frames]
