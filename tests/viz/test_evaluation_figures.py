@@ -109,7 +109,8 @@ def test_a_model_with_refinement_and_a_prior(tmp_path, scenes):
 def test_a_model_that_breaks_sticks(tmp_path, scenes):
     names, page = draw(tmp_path, StickBreaker(), scenes)
     assert names == {"decomposition_test.png", "stick_breaking_test.png"}
-    assert "How the first scenes are taken apart." in page and "Refinement" not in page
+    assert "How the first scenes are decomposed slot by slot." in page
+    assert "Refinement" not in page
 
 
 class Painter:

@@ -2,17 +2,19 @@
 
 | question | function |
 |---|---|
-| what is in a data set? | `truth_figure` |
-| what does every slot hold? | `decomposition_figure`, `masks_grid` |
-| how does inference proceed? | `refinement_strip`, `stick_breaking_figure` |
-| which objects lie behind others? | `layers_figure` |
-| what does a latent stand for? | `traversal_figure` |
-| what do edits do? | `slots_figure`, `edits_figure` |
-| what does the prior draw? | `samples_figure` |
-| how does training proceed? | `learning_curve_figure` |
-| all of it on one page | `write_report` |
+| What is in a data set? | `truth_figure` |
+| What does every slot hold? | `decomposition_figure`, `masks_grid` |
+| What happens over a video clip? | `video.filmstrip_figure`, `video.animation_frames` |
+| How does inference proceed? | `refinement_strip`, `stick_breaking_figure` |
+| Which objects lie behind others? | `layers_figure` |
+| What does a latent encode? | `traversal_figure` |
+| What do edits do? | `slots_figure`, `edits_figure` |
+| What do samples from the prior look like? | `samples_figure` |
+| How does training proceed? | `learning_curve_figure` |
+| All of these on one page | `write_report` |
 
-`save_figure` writes files atomically, `figure_to_array` feeds TensorBoard. No pyplot, no global state.
+`save_figure` writes files atomically, `figure_to_array` feeds TensorBoard. No pyplot, no global
+state.
 """
 
 from tfobj.viz.canvas import figure_to_array, figure_to_png, save_figure

@@ -1,4 +1,4 @@
-"""Figures of a run while it trains; an action of `tfobj.training.loop.train`."""
+"""Figures of a run during training, drawn by an action of `tfobj.training.loop.train`."""
 
 import pathlib
 
@@ -11,31 +11,36 @@ NUM_SCENES = 6
 
 
 def save_figures(evaluation):
-    """Draws the first validation scenes, or the first clip, and the learning curves to `<workdir>/figures` and TensorBoard."""
+    """Draws the first validation scenes (or the first clip) and the learning curves.
+
+    Figures go to `<workdir>/figures`; the decomposition goes to TensorBoard as well.
+    """
     figures = pathlib.Path(evaluation.workdir) / "figures"
     batch = next(evaluation_batches(evaluation.scenes, evaluation.evaluator.batch_size))
-    image, mask = batch["image"], batch.get("mask")
+    image = batch["image"]
     outputs = evaluation.evaluator.forward(image)
-    shown = slice(0, NUM_SCENES)
-    pictures = [
-        image,
-        outputs.recon.numpy(),
-        outputs.masks.numpy(),
-        outputs.slot_recons.numpy(),
-        mask,
-    ]
+    pictures = {
+        "image": image,
+        "recon": outputs.recon.numpy(),
+        "masks": outputs.masks.numpy(),
+        "slot_recons": outputs.slot_recons.numpy(),
+    }
+    if "mask" in batch:
+        pictures["true_mask"] = batch["mask"]
+
+    title = f"step {evaluation.step:,}"
     if image.ndim == 5:
-        figure = filmstrip_figure(
-            *(None if x is None else x[0] for x in pictures), title=f"step {evaluation.step:,}"
-        )
+        clip = {name: values[0] for name, values in pictures.items()}
+        figure = filmstrip_figure(**clip, title=title)
     else:
-        figure = panels.decomposition_figure(
-            *(None if x is None else x[shown] for x in pictures), title=f"step {evaluation.step:,}"
-        )
+        shown = {name: values[:NUM_SCENES] for name, values in pictures.items()}
+        figure = panels.decomposition_figure(**shown, title=title)
     canvas.save_figure(figure, figures / "decomposition.png")
     evaluation.writer.image(
         evaluation.step, "validation", "decomposition", canvas.figure_to_array(figure)
     )
+
+    # A single point makes no curve.
     rows = read_metrics(evaluation.workdir)
     if sum(row["split"] == "train" for row in rows) > 1:
         canvas.save_figure(curves.learning_curve_figure(rows), figures / "learning_curves.png")

@@ -1,7 +1,8 @@
 """Figures of picture cells placed to the pixel, and the one way to write them to disk.
 
-Figures are built on `matplotlib.figure.Figure` with an Agg canvas: no pyplot, no global backend, safe in
-a process that trains. Matplotlib is imported by the first figure, not with the package.
+Figures are built on `matplotlib.figure.Figure` with an Agg canvas: without pyplot and a global
+backend, they are safe in a process that trains. The first figure imports Matplotlib, not the
+package.
 """
 
 import io
@@ -14,18 +15,25 @@ from tfobj.viz import palette
 
 DPI = 150
 CELL_PIXELS = 170
-"""Wanted side of a cell on paper; small images are enlarged by the whole factor that comes nearest."""
+"""Target side of a cell; small images are enlarged by the integer factor that comes nearest."""
+
 MAX_CELL_PIXELS = 260
 """Larger images are reduced to this side."""
-GAP, MARGIN = 8, 26
+
+GAP = 8
+MARGIN = 26
 """Pixels between cells, and around all of them."""
 
-INK, SOFT_INK = "#1f2328", "#6b7280"
-TITLE_SIZE, LABEL_SIZE, SMALL_SIZE = 12.0, 8.5, 7.5
+INK = "#1f2328"
+SOFT_INK = "#6b7280"
+
+TITLE_SIZE = 12.0
+LABEL_SIZE = 8.5
+SMALL_SIZE = 7.5
 
 
 def new_figure(width, height):
-    """A white figure of width x height pixels at `DPI` with an Agg canvas."""
+    """Returns a white figure of width x height pixels at `DPI` with an Agg canvas."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -35,7 +43,7 @@ def new_figure(width, height):
 
 
 class Grid:
-    """Rows and columns of equal picture cells with room for labels, addressed in pixels from the top left.
+    """Rows and columns of equal picture cells with labels, in pixels from the top left.
 
     Args:
       rows, columns: number of cells.
@@ -46,6 +54,12 @@ class Grid:
       bottom: pixels below the last row, for a plot or a caption.
       breaks: columns before which a wider gap separates groups.
       row_breaks: rows above which a wider gap separates groups.
+
+    Attributes:
+      figure: matplotlib.figure.Figure.
+      width, height: pixels of the figure.
+      cell_width, cell_height: pixels of a cell.
+      below: lower edge of the last row in pixels.
     """
 
     def __init__(
@@ -62,25 +76,28 @@ class Grid:
         row_breaks=(),
     ):
         self.cell_height, self.cell_width = cell_size(*image_size)
-        self._left, self._top = MARGIN + left, MARGIN + header + (38 if title else 0)
+        self._left = MARGIN + left
+        self._top = MARGIN + header + (38 if title else 0)
         self._right_shift = [
             GAP * c + 2 * GAP * sum(c >= b for b in breaks) for c in range(columns)
         ]
         self._down_shift = [
             GAP * r + 2 * GAP * sum(r >= b for b in row_breaks) for r in range(rows)
         ]
+
+        self.below = self.y(rows - 1) + self.cell_height
         self.width = self.x(columns - 1) + self.cell_width + MARGIN
-        self.height = self.y(rows - 1) + self.cell_height + bottom + MARGIN
+        self.height = self.below + bottom + MARGIN
         self.figure = new_figure(self.width, self.height)
         if title:
             self.text(self._left, MARGIN, title, size=TITLE_SIZE, weight="bold", va="top")
 
     def x(self, column):
-        """Left edge of a column."""
+        """Returns the left edge of a column in pixels."""
         return self._left + column * self.cell_width + self._right_shift[column]
 
     def y(self, row):
-        """Upper edge of a row."""
+        """Returns the upper edge of a row in pixels."""
         return self._top + row * self.cell_height + self._down_shift[row]
 
     def text(self, x, y, text, *, size=LABEL_SIZE, colour=INK, ha="left", va="center", **style):
@@ -97,18 +114,21 @@ class Grid:
         )
 
     def axes(self, x, y, width, height):
-        """Axes over a rectangle of pixels."""
+        """Returns new axes over a rectangle of pixels."""
+        left = x / self.width
+        bottom = 1.0 - (y + height) / self.height
         return self.figure.add_axes(
-            (
-                x / self.width,
-                1.0 - (y + height) / self.height,
-                width / self.width,
-                height / self.height,
-            )
+            (left, bottom, width / self.width, height / self.height),
         )
 
+    def bar(self, x, y, width, height, colour):
+        """Fills a rectangle of pixels with a colour."""
+        axes = self.axes(x, y, width, height)
+        axes.set(xticks=[], yticks=[], facecolor=colour)
+        axes.spines[:].set_visible(False)
+
     def picture(self, row, column, picture):
-        """Draws [H, W, 1 or 3] in [0, 1] in a cell, enlarged without smoothing."""
+        """Draws [H, W, 1 or 3] in [0, 1] in a cell without smoothing, and returns its axes."""
         axes = self.axes(self.x(column), self.y(row), self.cell_width, self.cell_height)
         reduced = picture.shape[0] > self.cell_height
         axes.imshow(
@@ -119,6 +139,7 @@ class Grid:
         axes.set(xticks=[], yticks=[])
         for spine in axes.spines.values():
             spine.set(color="#d0d4da", linewidth=0.6)
+        return axes
 
     def column_label(self, column, text, *, colour=None):
         """Writes a label above a column, over a bar of the slot's colour if one is given."""
@@ -126,12 +147,10 @@ class Grid:
         size = LABEL_SIZE if self.cell_width >= 150 else SMALL_SIZE
         self.text(centre, self._top - 20, text, ha="center", size=size)
         if colour is not None:
-            bar = self.axes(self.x(column), self._top - 9, self.cell_width, 4)
-            bar.set(xticks=[], yticks=[], facecolor=colour)
-            bar.spines[:].set_visible(False)
+            self.bar(self.x(column), self._top - 9, self.cell_width, 4, colour)
 
     def row_label(self, row, text, note=""):
-        """Writes a label at the left of a row, and a smaller note below it."""
+        """Writes a label to the left of a row, and a smaller note below it."""
         centre = self.y(row) + self.cell_height / 2
         rise = 12 + 9 * note.count("\n") if note else 0
         self.text(self._left - 14, centre - rise, text, ha="right", weight="bold")
@@ -148,10 +167,24 @@ class Grid:
 
 
 def cell_size(height, width):
-    """Pixels of a cell for an image: a whole multiple if enlarged, so that every image pixel is a square."""
+    """Returns the size of a cell for an image, (height, width) in pixels.
+
+    Small images are enlarged by an integer factor, so that every image pixel is a square.
+    """
     side = max(height, width)
-    scale = max(1, round(CELL_PIXELS / side)) if side <= MAX_CELL_PIXELS else MAX_CELL_PIXELS / side
+    scale = MAX_CELL_PIXELS / side
+    if side <= MAX_CELL_PIXELS:
+        scale = max(1, round(CELL_PIXELS / side))
     return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def format_score(value):
+    """Formats a score for a figure; NaN becomes a dash, and small numbers keep three digits."""
+    if np.isnan(value):
+        return "–"
+    if abs(value) < 0.01:
+        return f"{value:.3g}"
+    return f"{value:.3f}"
 
 
 def figure_to_png(figure):
@@ -162,13 +195,13 @@ def figure_to_png(figure):
 
 
 def figure_to_array(figure):
-    """Renders a figure to uint8 [height, width, 3], e.g. for a TensorBoard image summary."""
+    """Renders a figure to uint8 [height, width, 3], e.g. for an image summary of TensorBoard."""
     figure.canvas.draw()
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 
 
 def save_figure(figure, path):
-    """Writes a figure (format by suffix: png, pdf, svg); the file appears whole or not at all.
+    """Writes a figure atomically, in the format of the suffix: png, pdf or svg.
 
     Returns:
       path: pathlib.Path.

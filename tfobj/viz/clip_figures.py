@@ -1,4 +1,4 @@
-"""The figures of an evaluated run on clips: strips of frames, animations, and predictions beside what came."""
+"""The figures of a run evaluated on video clips: strips of frames, animations and predictions."""
 
 import pathlib
 
@@ -17,41 +17,39 @@ def draw(out, split, evaluator, scenes, facts, num_shown, num_observed=None):
 
     Args:
       out: folder of the results.
-      split: its name.
+      split: name of the split.
       evaluator: `training.evaluation.Evaluator`.
       scenes: `SceneArrays` of clips.
-      facts: what `evaluation.json` holds besides scores.
-      num_shown: strips; of the first three there are animations as well.
-      num_observed: frames after which the model predicts, in another strip and animation; None: no prediction.
+      facts: the entries of `evaluation.json` besides scores.
+      num_shown: number of strips; the first three clips get animations as well.
+      num_observed: number of frames after which the model predicts, shown in another strip and
+        animation; None: no prediction.
     """
     figures = pathlib.Path(out) / "figures"
     scenes = scenes.take(min(num_shown, len(scenes)))
     title = f"{facts['model']}, {split}, step {facts['step']:,}"
     for i, clip in enumerate(_clips(evaluator, scenes)):
-        canvas.save_figure(
-            filmstrip_figure(**clip, scores=_scores(clip), title=f"{title}, clip {i}"),
-            figures / f"filmstrip_{split}_{i}.png",
-        )
+        figure = filmstrip_figure(**clip, scores=_scores(clip), title=f"{title}, clip {i}")
+        canvas.save_figure(figure, figures / f"filmstrip_{split}_{i}.png")
         if i < NUM_ANIMATED:
             save_animation(animation_frames(**clip, title=title), figures / f"clip_{split}_{i}.gif")
-    if num_observed:
-        for i, clip in enumerate(
-            _clips(evaluator, scenes.take(min(NUM_ANIMATED, len(scenes))), num_observed)
-        ):
-            shown = {name: clip[name] for name in ("image", "recon", "masks", "true_mask")}
-            canvas.save_figure(
-                prediction_figure(
-                    **shown,
-                    scores=_scores(clip),
-                    num_observed=num_observed,
-                    title=f"{title}, clip {i}",
-                ),
-                figures / f"prediction_{split}_{i}.png",
-            )
-            save_animation(
-                animation_frames(**clip, num_observed=num_observed, title=title),
-                figures / f"prediction_{split}_{i}.gif",
-            )
+    if not num_observed:
+        return
+
+    scenes = scenes.take(min(NUM_ANIMATED, len(scenes)))
+    for i, clip in enumerate(_clips(evaluator, scenes, num_observed)):
+        figure = prediction_figure(
+            clip["image"],
+            clip["recon"],
+            clip["masks"],
+            clip["true_mask"],
+            scores=_scores(clip),
+            num_observed=num_observed,
+            title=f"{title}, clip {i}",
+        )
+        canvas.save_figure(figure, figures / f"prediction_{split}_{i}.png")
+        frames = animation_frames(**clip, num_observed=num_observed, title=title)
+        save_animation(frames, figures / f"prediction_{split}_{i}.gif")
 
 
 def _scores(clip):
@@ -65,21 +63,24 @@ def _scores(clip):
 
 
 def _clips(evaluator, scenes, num_observed=None):
-    """Yields image, recon, masks, slot_recons and true_mask of clip after clip, [T, ...]; from `num_observed` frames on predicted."""
+    """Yields the arrays of one clip after the other, as arguments of `filmstrip_figure`.
+
+    With `num_observed`, the model predicts all frames after that many.
+    """
     for i, batch in enumerate(evaluation_batches(scenes, 1)):
         image = batch["image"]
+        # The index of a scene decides its noise.
         if num_observed:
-            outputs = evaluator.forecast(
-                image[:, :num_observed], image.shape[1] - num_observed, first_scene=i
-            )
+            num_predicted = image.shape[1] - num_observed
+            outputs = evaluator.forecast(image[:, :num_observed], num_predicted, first_scene=i)
         else:
             outputs = evaluator.forward(image, first_scene=i)
+
         mask = batch.get("mask")
         yield {
             "image": image[0],
-            **{
-                name: np.asarray(getattr(outputs, name))[0]
-                for name in ("recon", "masks", "slot_recons")
-            },
+            "recon": np.asarray(outputs.recon)[0],
+            "masks": np.asarray(outputs.masks)[0],
+            "slot_recons": np.asarray(outputs.slot_recons)[0],
             "true_mask": None if mask is None else mask[0],
         }

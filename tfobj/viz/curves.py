@@ -7,22 +7,28 @@ import numpy as np
 from tfobj.errors import UserError
 from tfobj.viz import canvas, palette
 
-PANEL_WIDTH, PANEL_HEIGHT = 420, 250
+PANEL_WIDTH = 420
+PANEL_HEIGHT = 250
 MAX_COLUMNS = 4
+
 LOG_RANGE = 30.0
 """Positive values whose 95th percentile is this many times the 5th are drawn on a log axis."""
+
+_LEFT = 70
+_ROW_GAP = 96
 _AUXILIARY = ("_std", "_low", "_high")
 
 
 def learning_curve_figure(rows, names=None, *, title=""):
-    """One panel per metric against the training step, one line per split.
+    """Draws a panel per metric against the training step, with a line per split.
 
-    The split "train" is drawn thin with a running mean over 2 % of the points; others with markers, and
-    with a band where `<name>_low` and `<name>_high` are logged (the bootstrap interval of `SceneScorer`).
+    The split "train" is a thin line with a running mean over 2 % of the points. Other splits have
+    markers, and a band where `<name>_low` and `<name>_high` are logged (the bootstrap interval of
+    `SceneScorer`).
 
     Args:
-      rows: iterable of dicts, as in `metrics.jsonl`: "step", "split", then names -> numbers. Rows may hold
-        different names; values that are not finite are left out.
+      rows: iterable of dicts, as in `metrics.jsonl`: "step", "split", then names -> numbers. Rows
+        may hold different names; values that are not finite are left out.
       names: metrics to draw, in this order; None draws all but deviations, intervals and counts.
       title: line above the figure.
 
@@ -35,39 +41,32 @@ def learning_curve_figure(rows, names=None, *, title=""):
     series = _series(rows)
     available = list(dict.fromkeys(name for _, name in series))
     if names is None:
-        names = [
-            n
-            for n in available
-            if not n.endswith(_AUXILIARY) and not n.startswith(("undefined_", "num_"))
-        ]
+        names = _main_metrics(available)
     names = [name for name in names if name in available]
     if not names:
         raise UserError(
-            f"`names` must name at least one logged metric of {available}. Received nothing to draw."
+            f"`names` must name at least one logged metric of {available}. "
+            "Received nothing to draw."
         )
-    splits = list(dict.fromkeys(split for split, _ in series))
+
     columns = min(MAX_COLUMNS, len(names))
     rows_of_panels = math.ceil(len(names) / columns)
     legend_top = canvas.MARGIN + (34 if title else 0)
     top = legend_top + 70
     width = columns * PANEL_WIDTH + canvas.MARGIN
-    height = top + rows_of_panels * (PANEL_HEIGHT + 96)
+    height = top + rows_of_panels * (PANEL_HEIGHT + _ROW_GAP)
     figure = canvas.new_figure(width, height)
     if title:
-        y = 1.0 - canvas.MARGIN / height
-        figure.text(
-            70 / width,
-            y,
-            title,
-            fontsize=canvas.TITLE_SIZE,
-            color=canvas.INK,
-            weight="bold",
-            va="top",
-        )
+        style = {"fontsize": canvas.TITLE_SIZE, "color": canvas.INK, "weight": "bold", "va": "top"}
+        figure.text(_LEFT / width, 1.0 - canvas.MARGIN / height, title, **style)
+
+    # One legend serves all panels: it gets the line of a split from the first panel that has one.
+    splits = list(dict.fromkeys(split for split, _ in series))
     handles = {}
     for i, name in enumerate(names):
         row, column = divmod(i, columns)
-        left, upper = 70 + column * PANEL_WIDTH, top + row * (PANEL_HEIGHT + 96)
+        left = _LEFT + column * PANEL_WIDTH
+        upper = top + row * (PANEL_HEIGHT + _ROW_GAP)
         box = (
             left / width,
             1.0 - (upper + PANEL_HEIGHT) / height,
@@ -75,28 +74,51 @@ def learning_curve_figure(rows, names=None, *, title=""):
             PANEL_HEIGHT / height,
         )
         axes = figure.add_axes(box)
-        _panel(axes, name, splits, series, handles)
+        _plot_splits(axes, name, splits, series, handles)
+        _style_panel(axes, name)
+
     figure.legend(
-        handles.values(), handles.keys(), loc="upper left", ncols=len(handles), frameon=False, borderpad=0,
-        borderaxespad=0, handlelength=1.6, fontsize=canvas.LABEL_SIZE, labelcolor=canvas.INK,
-        bbox_to_anchor=(70 / width, 1.0 - legend_top / height),
-    )  # fmt: skip
+        handles.values(),
+        handles.keys(),
+        loc="upper left",
+        ncols=len(handles),
+        frameon=False,
+        borderpad=0,
+        borderaxespad=0,
+        handlelength=1.6,
+        fontsize=canvas.LABEL_SIZE,
+        labelcolor=canvas.INK,
+        bbox_to_anchor=(_LEFT / width, 1.0 - legend_top / height),
+    )
     return figure
 
 
+def _main_metrics(names):
+    """Returns the names of metrics without deviations, intervals and counts."""
+    return [
+        name
+        for name in names
+        if not name.endswith(_AUXILIARY) and not name.startswith(("undefined_", "num_"))
+    ]
+
+
 def _series(rows):
-    """(split, name) -> (steps, values), sorted by step, finite numbers only."""
+    """Returns (split, name) -> (steps, values), sorted by step, finite numbers only."""
     points = {}
     for row in rows:
         split = row.get("split", "train")
         for name, value in row.items():
+            if name in ("step", "split"):
+                continue
+            # Booleans are integers to Python, but no metric.
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if name not in ("step", "split") and number and math.isfinite(value):
+            if number and math.isfinite(value):
                 points.setdefault((split, name), []).append((row["step"], value))
     return {key: np.array(sorted(pairs), np.float64).T for key, pairs in points.items()}
 
 
-def _panel(axes, name, splits, series, handles):
+def _plot_splits(axes, name, splits, series, handles):
+    """Plots one metric of every split that has it, and adds lines of new splits to `handles`."""
     last = ""
     drawn = []
     for i, split in enumerate(splits):
@@ -109,28 +131,36 @@ def _panel(axes, name, splits, series, handles):
             (line,) = axes.plot(steps, _running_mean(values), color=colour, linewidth=1.6)
         else:
             (line,) = axes.plot(steps, values, "-o", color=colour, linewidth=1.6, markersize=3.2)
-            if (split, f"{name}_low") in series and (split, f"{name}_high") in series:
-                low, high = series[split, f"{name}_low"], series[split, f"{name}_high"]
-                axes.fill_between(
-                    low[0], low[1], np.interp(low[0], *high), color=colour, alpha=0.15, linewidth=0
-                )
+            low = series.get((split, f"{name}_low"))
+            high = series.get((split, f"{name}_high"))
+            if low is not None and high is not None:
+                # The ends of the interval may be logged at different steps.
+                upper = np.interp(low[0], *high)
+                axes.fill_between(low[0], low[1], upper, color=colour, alpha=0.15, linewidth=0)
+
         handles.setdefault(split, line)
         drawn.append(values)
         last = f"{values[-1]:.4g}"
+
+    # Percentiles, so that a spike at the start does not decide the scale.
     values = np.concatenate(drawn)
     low, high = np.percentile(values, [5, 95])
     if values.min() > 0 and high > LOG_RANGE * low:
         axes.set_yscale("log")
-    axes.set_title(
-        name, loc="left", fontsize=canvas.LABEL_SIZE + 1, color=canvas.INK, weight="bold"
-    )
     axes.set_title(last, loc="right", fontsize=canvas.LABEL_SIZE, color=canvas.SOFT_INK)
-    axes.set_xlabel("step", fontsize=canvas.SMALL_SIZE, color=canvas.SOFT_INK)
+
+
+def _style_panel(axes, name):
+    """Writes the title and labels of a panel, and draws its grid and spines."""
+    title_style = {"fontsize": canvas.LABEL_SIZE + 1, "color": canvas.INK, "weight": "bold"}
+    axes.set_title(name, loc="left", **title_style)
+    axes.set_xlabel("training step", fontsize=canvas.SMALL_SIZE, color=canvas.SOFT_INK)
+
     axes.xaxis.set_major_formatter(_short_number)
     axes.xaxis.set_major_locator(_few_ticks())
-    axes.tick_params(
-        labelsize=canvas.SMALL_SIZE, colors=canvas.SOFT_INK, length=3, width=0.6, which="both"
-    )
+    tick_style = {"labelsize": canvas.SMALL_SIZE, "colors": canvas.SOFT_INK, "length": 3}
+    axes.tick_params(**tick_style, width=0.6, which="both")
+
     axes.grid(axis="y", color="#e5e7eb", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -138,11 +168,12 @@ def _panel(axes, name, splits, series, handles):
 
 
 def _running_mean(values):
-    """Centred mean over 2 % of the points; windows shrink at both ends."""
+    """Returns the centred mean over 2 % of the points; windows shrink at both ends."""
     half = len(values) // 100
     total = np.concatenate([[0.0], np.cumsum(values)])
     index = np.arange(len(values))
-    start, stop = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
+    start = np.maximum(index - half, 0)
+    stop = np.minimum(index + half + 1, len(values))
     return (total[stop] - total[start]) / (stop - start)
 
 

@@ -1,4 +1,4 @@
-"""Figures of edited scenes: the slots that can be edited, with their numbers, and what every edit makes of the picture."""
+"""Figures of edited scenes: slots under their numbers, and the result of every edit."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from tfobj.metrics import clustering
 from tfobj.viz import canvas, layers, palette
 
 LINE = 19
-"""Pixels between two lines below a cell."""
+"""Pixels between two lines of text below a cell."""
 
 
 def slots_figure(
@@ -22,7 +22,7 @@ def slots_figure(
     amodal_masks=None,
     title="",
 ):
-    """One scene and its slots under the numbers by which they are edited.
+    """Draws one scene and its slots under the numbers that edits use.
 
     Args:
       image, recon: [H, W, C] in [0, 1], C = 1 or 3.
@@ -32,115 +32,135 @@ def slots_figure(
       positions: optional [K, 2], row and column of every slot's centre in pixels.
       depths: optional [K], smaller is nearer; shown as rank.
       background: index of a slot that is always the background, or None.
-      amodal_masks: optional [K, H, W, 1]; with it, objects are shown complete.
+      amodal_masks: optional [K, H, W, 1]; with them, objects are shown complete.
       title: line above the figure.
 
     Returns:
       matplotlib.figure.Figure.
     """
-    image, recon, masks, slot_recons = map(np.asarray, (image, recon, masks, slot_recons))
-    num_slots, (height, width) = len(masks), image.shape[:2]
-    numbers = range(1, num_slots + 1) if numbers is None else numbers
+    image = np.asarray(image)
+    masks = np.asarray(masks)
+    num_slots = len(masks)
+    size = image.shape[:2]
+    if numbers is None:
+        numbers = range(1, num_slots + 1)
     colours = _colours(numbers)
     ids = clustering.segment_ids(masks[None])[0]
-    heads = ("input", "reconstruction", "segmentation")
+
+    heads = {
+        "input": image,
+        "reconstruction": np.asarray(recon),
+        "segmentation": palette.render_segmentation(ids, colours),
+    }
     lines = 1 + max(positions is not None, background is not None) + (depths is not None)
     grid = canvas.Grid(
         1,
         len(heads) + num_slots,
-        (height, width),
+        size,
         title=title,
         breaks=(len(heads),),
         bottom=lines * LINE + 8,
     )
-    for column, (name, picture) in enumerate(
-        zip(heads, (image, recon, palette.render_segmentation(ids, colours)), strict=True)
-    ):
+    head_axes = {}
+    for column, (name, picture) in enumerate(heads.items()):
         grid.column_label(column, name)
-        grid.picture(0, column, picture)
-    segmentation = grid.figure.axes[-1]
-    ranks = (
-        {}
-        if depths is None
-        else {
-            k: rank
-            for rank, k in enumerate(
-                (k for k in np.argsort(depths, kind="stable") if k != background), start=1
-            )
-        }
-    )
-    cutouts = palette.over_checkerboard(
-        slot_recons, masks if amodal_masks is None else amodal_masks
-    )
+        head_axes[name] = grid.picture(0, column, picture)
+
+    # Objects hide one another but not their shape: complete ones are outlined where they show.
+    extents = masks if amodal_masks is None else amodal_masks
+    cutouts = palette.over_checkerboard(np.asarray(slot_recons), extents)
+    ranks = _depth_ranks(depths, background)
     for k, number in enumerate(numbers):
         column = len(heads) + k
         grid.column_label(column, f"slot {number}", colour=colours[k])
-        grid.picture(0, column, cutouts[k])
+        axes = grid.picture(0, column, cutouts[k])
         if amodal_masks is not None and k != background:
-            layers.outline(grid.figure.axes[-1], ids == k, colours[k])
+            layers.outline(axes, ids == k, colours[k])
         if positions is not None and k != background:
-            layers.mark_position(grid.figure.axes[-1], positions[k], (height, width), colours[k])
-        place = inner_pixel(ids == k)
-        if place is not None:
-            segmentation.text(
-                place[1],
-                place[0],
-                str(number),
-                ha="center",
-                va="center",
-                fontsize=canvas.LABEL_SIZE,
-                weight="bold",
-                color=canvas.INK,
-                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.2},
-            )
-        for line, text in enumerate(slot_facts(k, (ids == k).mean(), positions, ranks, background)):
-            grid.text(
-                grid.x(column) + grid.cell_width / 2,
-                grid.y(0) + grid.cell_height + 16 + LINE * line,
-                text,
-                ha="center",
-                size=canvas.SMALL_SIZE,
-                colour=canvas.SOFT_INK,
-            )
+            layers.mark_position(axes, positions[k], size, colours[k])
+
+        _write_number(head_axes["segmentation"], ids == k, number)
+        facts = slot_facts(k, (ids == k).mean(), positions, ranks, background)
+        _write_facts(grid, column, facts)
     return grid.figure
 
 
+def _depth_ranks(depths, background):
+    """Returns {slot: rank}, 1 the nearest, without the background; {} for unknown depths."""
+    if depths is None:
+        return {}
+    near_to_far = [k for k in np.argsort(depths, kind="stable") if k != background]
+    return {k: rank for rank, k in enumerate(near_to_far, start=1)}
+
+
+def _write_number(axes, inside, number):
+    """Writes the number of a slot well inside its segment [H, W], if it has any pixel."""
+    place = inner_pixel(inside)
+    if place is None:
+        return
+
+    row, column = place
+    axes.text(
+        column,
+        row,
+        str(number),
+        ha="center",
+        va="center",
+        fontsize=canvas.LABEL_SIZE,
+        weight="bold",
+        color=canvas.INK,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.2},
+    )
+
+
+def _write_facts(grid, column, facts):
+    """Writes short lines below a cell of the first row."""
+    centre = grid.x(column) + grid.cell_width / 2
+    top = grid.y(0) + grid.cell_height + 16
+    style = {"ha": "center", "size": canvas.SMALL_SIZE, "colour": canvas.SOFT_INK}
+    for line, text in enumerate(facts):
+        grid.text(centre, top + LINE * line, text, **style)
+
+
 def slot_facts(slot, share, positions, ranks, background):
-    """Returns short lines about a slot: its share of the picture, position and rank in depth, as far as they are known."""
+    """Returns short lines about a slot: visible share, and position and depth rank if known."""
     facts = [f"{100 * share:.1f} % visible"]
     if slot == background:
         return [*facts, "background"]
     if positions is not None:
-        facts.append(f"row {positions[slot][0]:.1f}, column {positions[slot][1]:.1f}")
+        row, column = positions[slot]
+        facts.append(f"row {row:.1f}, column {column:.1f}")
     if slot in ranks:
         facts.append(f"depth {ranks[slot]} of {len(ranks)}")
     return facts
 
 
 def inner_pixel(inside):
-    """Returns the (row, column) of a pixel of `inside` [H, W] that is farthest from all others, or None if it is empty."""
+    """Returns the pixel of `inside` [H, W] farthest from all others, (row, column), or None."""
     from scipy import ndimage
 
     inside = np.asarray(inside, bool)
     if not inside.any():
         return None
+
+    # Padding keeps the number away from the border of the picture as well.
     distance = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
     return np.unravel_index(distance.argmax(), inside.shape)
 
 
 def render_slots(masks, numbers):
-    """Paints the slot with the largest share of every pixel, masks [K, H, W, 1], in the colour of its number: [H, W, 3]."""
-    return palette.render_segmentation(
-        clustering.segment_ids(np.asarray(masks)[None])[0], _colours(numbers)
-    )
+    """Paints the segmentation of masks [K, H, W, 1] in the colours of the numbers: [H, W, 3]."""
+    ids = clustering.segment_ids(np.asarray(masks)[None])[0]
+    return palette.render_segmentation(ids, _colours(numbers))
 
 
 def edits_figure(heads, results, *, title=""):
-    """A row for the scene, and one for every edit.
+    """Draws a row for the scene, and one for every edit.
 
     Args:
-      heads: pairs (name, picture [H, W, 1 or 3] in [0, 1]): input, reconstruction and what else there is before the edits.
-      results: pairs (edit as it was written, list of pictures [H, W, 1 or 3]).
+      heads: pairs (name, picture [H, W, 1 or 3] in [0, 1]) of the scene before the edits: input,
+        reconstruction and so on.
+      results: pairs (edit as the user wrote it, list of pictures [H, W, 1 or 3]).
       title: line above the figure.
 
     Returns:
@@ -154,6 +174,8 @@ def edits_figure(heads, results, *, title=""):
     for column, (name, picture) in enumerate(heads):
         grid.column_label(column, name)
         grid.picture(0, column, np.asarray(picture))
+
+    # An edit is written as "name:option=value,option=value": options go below the name.
     for row, (text, pictures) in enumerate(results, start=1):
         name, _, options = text.partition(":")
         grid.row_label(row, name, options.replace(",", "\n"))

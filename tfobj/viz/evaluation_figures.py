@@ -20,34 +20,33 @@ SAMPLES = 16
 
 
 def draw(out, split, suffix, evaluator, scenes, table, summary, facts, experiment, num_shown=8):
-    """Draws the first scenes and what the model knows of them: its way there, complete objects, a traversal, samples; and the worst scenes.
+    """Draws the first scenes and everything the model knows about them, and writes the report.
 
     Args:
       out: folder; figures go to its subfolder `figures`.
-      split, suffix: name of the split, and what to add to the report's file name.
+      split, suffix: name of the split, and what to append to the report's file name.
       evaluator: `training.evaluation.Evaluator`.
       scenes: `SceneArrays` of the split.
       table: per-scene table of the `SceneScorer`.
-      summary, facts: what `evaluation.json` holds.
+      summary, facts: scores and other entries of `evaluation.json`.
       experiment: `ExperimentConfig`, printed in the report.
       num_shown: scenes per figure.
     """
     figures = pathlib.Path(out) / "figures"
-    first = _decompose(evaluator, scenes, np.arange(min(num_shown, len(scenes))))
-    index = first.pop("index")
     title = f"{facts['model']}, {split}, step {facts['step']:,}"
-    layers = first.pop("layers")
-    canvas.save_figure(
-        panels.decomposition_figure(**first, scores=_scores(table, index), title=title),
-        figures / f"decomposition_{split}.png",
-    )
+    first, layers = _decompose(evaluator, scenes, np.arange(min(num_shown, len(scenes))))
+    index = first.pop("index")
+    scores = {"fg_ari": table["fg_ari"][index]} if "fg_ari" in table else None
+    figure = panels.decomposition_figure(**first, scores=scores, title=title)
+    canvas.save_figure(figure, figures / f"decomposition_{split}.png")
+
     more = []
     for name, caption, figure in _more_figures(evaluator, scenes, first, layers, title):
-        canvas.save_figure(figure, figures / f"{name}_{split}.png")
-        more.append((caption, figures / f"{name}_{split}.png"))
+        path = canvas.save_figure(figure, figures / f"{name}_{split}.png")
+        more.append((caption, path))
+
     order, _ = report.worst_first(table)
-    worst = _decompose(evaluator, scenes, order[:num_shown])
-    worst.pop("layers")
+    worst, _ = _decompose(evaluator, scenes, order[:num_shown])
     health = evaluator.health(next(evaluation_batches(scenes, evaluator.batch_size))["image"])
     report.write_report(
         pathlib.Path(out) / f"report{suffix}.html",
@@ -63,58 +62,53 @@ def draw(out, split, suffix, evaluator, scenes, table, summary, facts, experimen
 
 
 def _more_figures(evaluator, scenes, first, layers, title):
-    """Yields (name, caption, figure) of what the model has: complete objects, ways of inference, latents, a prior."""
-    image, true_mask = first["image"], first["true_mask"]
+    """Yields (name, caption, figure) for whatever the model offers besides a decomposition."""
+    model = evaluator.model
+    image = first["image"]
+    true_mask = first["true_mask"]
     if layers is not None:
-        figure = layers_figure(
-            **first, **layers, background=evaluator.model.background_slot, title=title
+        caption = (
+            "The complete objects of the first scenes, hidden parts included, from near to far."
         )
-        yield (
-            "layers",
-            "The complete objects of the first scenes, hidden parts included, from near to far.",
-            figure,
-        )
+        figure = layers_figure(**first, **layers, background=model.background_slot, title=title)
+        yield "layers", caption, figure
+
     history = refinement_history(evaluator, image[:1])
     if history is not None:
-        strip = panels.refinement_strip(
-            history,
-            image=image[:1],
-            true_mask=None if true_mask is None else true_mask[:1],
-            title=title,
-        )
-        yield "refinement", "Refinement of the first scene.", strip
+        true = None if true_mask is None else true_mask[:1]
+        figure = panels.refinement_strip(history, image=image[:1], true_mask=true, title=title)
+        yield "refinement", "Refinement of the first scene.", figure
+
     sticks = stick_breaking_steps(evaluator, image[:STICK_BREAKING_SCENES])
     if sticks is not None:
-        yield (
-            "stick_breaking",
-            "How the first scenes are taken apart.",
-            stick_breaking_figure(**sticks, title=title),
-        )
+        figure = stick_breaking_figure(**sticks, title=title)
+        yield "stick_breaking", "How the first scenes are decomposed slot by slot.", figure
+
     latents = posterior_means(evaluator, next(evaluation_batches(scenes, evaluator.batch_size)))
     if latents is not None:
-        slot = slot_to_traverse(
-            latents["kl"][0], first["masks"][0], None if true_mask is None else true_mask[0]
-        )
+        true = None if true_mask is None else true_mask[0]
         figure = traversal_figure(
             **latents,
-            decode=lambda slots: evaluator.model.decode(tf.constant(slots)),
-            slot=slot,
+            decode=lambda slots: model.decode(tf.constant(slots)),
+            slot=slot_to_traverse(latents["kl"][0], first["masks"][0], true),
             title=title,
         )
         yield "traversal", "The most informative latents of one slot of the first scene.", figure
-    if evaluator.model.has_prior:
-        drawn = evaluator.model.sample(SAMPLES, random.make_seed(evaluator.seed))
-        yield (
-            "samples",
-            f"{SAMPLES} scenes drawn from the prior.",
-            samples_figure(drawn.recon, title=f"{title}: samples"),
-        )
+
+    if model.has_prior:
+        drawn = model.sample(SAMPLES, random.make_seed(evaluator.seed))
+        figure = samples_figure(drawn.recon, title=f"{title}: samples")
+        yield "samples", f"{SAMPLES} scenes drawn from the prior.", figure
 
 
 def refinement_history(evaluator, image):
-    """Returns {"recon", "masks", ("loss")} of [1, R, ...] for one image [1, H, W, C], or None for a model without steps.
+    """Returns the history of refinement of one image [1, H, W, C].
 
-    Models that keep no history of masks are run once with every number of steps up to their own, same noise.
+    Models that keep no history of masks are run once with every number of steps up to their own,
+    always with the same noise.
+
+    Returns:
+      history: {"recon", "masks", ("loss")} of [1, R, ...]; None for a model without steps.
     """
     model = evaluator.model
     seed = random.make_seed(evaluator.seed)
@@ -123,41 +117,61 @@ def refinement_history(evaluator, image):
         return {name: value.numpy() for name, value in outputs.history.items()}
     if not model.has_steps:
         return None
-    runs = [model(image, num_steps=r, seed=seed) for r in range(1, model.config.num_steps + 1)]
+
+    steps = range(1, model.config.num_steps + 1)
+    runs = [model(image, num_steps=num_steps, seed=seed) for num_steps in steps]
     return {
-        "recon": np.stack([r.recon.numpy() for r in runs], 1),
-        "masks": np.stack([r.masks.numpy() for r in runs], 1),
+        "recon": np.stack([run.recon.numpy() for run in runs], 1),
+        "masks": np.stack([run.masks.numpy() for run in runs], 1),
     }
 
 
 def stick_breaking_steps(evaluator, image):
-    """Returns {"image", "scopes", "masks", "slot_recons"} of images [B, H, W, C], or None for a model that breaks no sticks."""
-    steps = {"scopes": [], "masks": [], "slot_recons": []}
+    """Returns the steps in which a stick-breaking model decomposes images [B, H, W, C].
+
+    Returns:
+      steps: {"image", "scopes", "masks", "slot_recons"}, arguments of `stick_breaking_figure`; None
+        for other models.
+    """
+    scopes = []
+    masks = []
+    slot_recons = []
     for i in range(len(image)):
+        # The index of a scene decides its noise: one at a time, figures show what was scored.
         outputs = evaluator.forward(image[i : i + 1], first_scene=i)
         if not outputs.history or "stick_masks" not in outputs.history:
             return None
-        for name, value in (
-            ("scopes", outputs.history["scopes"]),
-            ("masks", outputs.history["stick_masks"]),
-            ("slot_recons", outputs.slot_recons),
-        ):
-            steps[name].append(value.numpy())
-    return {"image": image, **{name: np.concatenate(values) for name, values in steps.items()}}
+        scopes.append(outputs.history["scopes"].numpy())
+        masks.append(outputs.history["stick_masks"].numpy())
+        slot_recons.append(outputs.slot_recons.numpy())
+    return {
+        "image": image,
+        "scopes": np.concatenate(scopes),
+        "masks": np.concatenate(masks),
+        "slot_recons": np.concatenate(slot_recons),
+    }
 
 
 def posterior_means(evaluator, batch):
-    """Returns {"image", "slots" [B, K, D], "kl" [B, K, d]} of a batch, or None for a model whose slots have no prior.
+    """Returns posterior means and the KL of their latents for the valid scenes of a batch.
 
-    Where a model tells the KL of whole slots alone, that of their latents is taken to N(0, 1), which orders them.
+    Where a model reports only the KL of whole slots, that of their latents is computed against
+    N(0, 1), which is enough to rank them.
+
+    Returns:
+      latents: {"image", "slots" [B, K, D], "kl" [B, K, d]}; None for a model whose slots have no
+        prior.
     """
     if not evaluator.model.has_prior:
         return None
+
     outputs = evaluator.forward(batch["image"])
     kl = outputs.posterior["kl"].numpy()
     if kl.ndim == 2:
-        loc, scale = outputs.posterior["loc"].numpy(), outputs.posterior["scale"].numpy()
+        loc = outputs.posterior["loc"].numpy()
+        scale = outputs.posterior["scale"].numpy()
         kl = 0.5 * (loc**2 + scale**2 - 1.0) - np.log(scale)
+
     valid = batch["valid"]
     return {"image": batch["image"][valid], "slots": outputs.slots.numpy()[valid], "kl": kl[valid]}
 
@@ -166,31 +180,23 @@ def _decompose(evaluator, scenes, rows):
     """Decomposes the scenes `rows` with the noise that they were scored with.
 
     Returns:
-      dict: the arguments of `decomposition_figure`; `index`; and `layers`, the other arguments of `layers_figure`, or None for a
-      model that knows no hidden parts.
+      scenes: dict, the arguments of `decomposition_figure`, and `index`.
+      layers: dict, the other arguments of `layers_figure`; None for a model without hidden parts.
     """
     pictures = {"image": [], "recon": [], "masks": [], "slot_recons": []}
     extents = []
     for row in rows:
         image = scenes.image[row : row + 1].astype(np.float32) / np.float32(255)
         outputs = evaluator.forward(image, first_scene=int(row))
-        for name, value in (
-            ("image", image),
-            ("recon", outputs.recon),
-            ("masks", outputs.masks),
-            ("slot_recons", outputs.slot_recons),
-        ):
-            pictures[name].append(np.asarray(value))
+        pictures["image"].append(image)
+        for name in ("recon", "masks", "slot_recons"):
+            pictures[name].append(np.asarray(getattr(outputs, name)))
         extents.append(outputs.extents())
-    joined = {name: np.concatenate(values) for name, values in pictures.items()}
+
+    decomposed = {name: np.concatenate(values) for name, values in pictures.items()}
+    decomposed["true_mask"] = None if scenes.mask is None else scenes.mask[rows]
+    decomposed["index"] = np.asarray(rows)
     layers = {name: np.concatenate([found[name] for found in extents]) for name in extents[0]}
-    return {
-        **joined,
-        "true_mask": None if scenes.mask is None else scenes.mask[rows],
-        "index": np.asarray(rows),
-        "layers": layers if "amodal_masks" in layers else None,
-    }
-
-
-def _scores(table, index):
-    return {"fg_ari": table["fg_ari"][index]} if "fg_ari" in table else None
+    if "amodal_masks" not in layers:
+        return decomposed, None
+    return decomposed, layers

@@ -1,4 +1,4 @@
-"""The complete objects of a scene from near to far: what a model with depths knows of what is hidden."""
+"""Figures of models with depths: complete objects, hidden parts included, from near to far."""
 
 import numpy as np
 
@@ -7,7 +7,10 @@ from tfobj.metrics import clustering
 from tfobj.viz import canvas, palette, panels
 
 SHOWN_ALPHA = 0.5
-"""Objects whose alpha never reaches this are left out: that is how a model says that a slot is not used (Anciukevicius 2020, section 5)."""
+"""Objects whose alpha never reaches this are left out.
+
+A model turns off unused slots this way (Anciukevicius 2020, section 5).
+"""
 
 
 def layers_figure(
@@ -24,10 +27,11 @@ def layers_figure(
     title="",
     scene_names=None,
 ):
-    """Scenes as rows: input, reconstruction, segmentation, truth, then the complete objects from the nearest to the farthest.
+    """Draws scenes as rows: input, reconstruction, segmentation, truth, then objects by depth.
 
-    An object is shown with all that the model knows of it, hidden parts included, over a checkerboard; the line around its visible
-    part has the colour of its slot in the segmentation, and a cross marks its position. The background closes the row.
+    Every object is shown completely, hidden parts included, over a checkerboard. The line around
+    its visible part has the colour of its slot in the segmentation, and a cross marks its position.
+    The background is last.
 
     Args:
       image, recon: [B, H, W, C] in [0, 1], C = 1 or 3.
@@ -45,62 +49,66 @@ def layers_figure(
       matplotlib.figure.Figure.
 
     Raises:
-      UserError: shapes that do not fit each other.
+      UserError: if shapes do not fit each other.
     """
-    image, recon, masks, slot_recons, amodal_masks, depths = map(
-        np.asarray, (image, recon, masks, slot_recons, amodal_masks, depths)
-    )
+    image = np.asarray(image)
+    recon = np.asarray(recon)
+    masks = np.asarray(masks)
+    slot_recons = np.asarray(slot_recons)
+    amodal_masks = np.asarray(amodal_masks)
+    depths = np.asarray(depths)
     num_scenes, num_slots, height, width = _check(image, masks, slot_recons, amodal_masks, depths)
-    background = None if background is None else background % num_slots
+    if background is not None:
+        background = background % num_slots
+
+    # Scenes may show different numbers of objects; columns are depth ranks.
     ranks = [near_to_far(amodal_masks[b], depths[b], background) for b in range(num_scenes)]
     most = max(map(len, ranks))
-    heads = ["input", "reconstruction", "segmentation"] + (
-        ["truth"] if true_mask is not None else []
-    )
     names = ["nearest", *(f"depth {rank}" for rank in range(2, most + 1))][:most]
-    names += ["background"] if background is not None else []
+    if background is not None:
+        names.append("background")
+
+    heads = panels.head_names(true_mask)
     grid = canvas.Grid(
         num_scenes,
         len(heads) + len(names),
         (height, width),
         title=title,
-        left=118 if scene_names is not None else 88,
+        left=88 if scene_names is None else 118,
         breaks=(len(heads),) if names else (),
     )
     for column, name in enumerate((*heads, *names)):
         grid.column_label(column, name)
-    ids, colours = clustering.segment_ids(masks), palette.slot_colours(num_slots)
+
+    ids = clustering.segment_ids(masks)
+    colours = palette.slot_colours(num_slots)
     for b in range(num_scenes):
-        grid.row_label(b, str(scene_names[b]) if scene_names is not None else f"scene {b + 1}")
-        pictures = [image[b], recon[b], palette.render_segmentation(ids[b], colours)]
-        if true_mask is not None:
-            pictures.append(
-                palette.render_true_mask(
-                    true_mask[b], panels.object_slots(true_mask[b], ids[b], num_slots)
-                )
-            )
+        grid.row_label(b, panels.scene_name(scene_names, b))
+        true = None if true_mask is None else true_mask[b]
+        pictures = panels.head_pictures(image[b], recon[b], masks[b], true)
         for column, picture in enumerate(pictures):
             grid.picture(b, column, picture)
+
         complete = palette.over_checkerboard(slot_recons[b], amodal_masks[b])
         for rank, slot in enumerate(ranks[b]):
-            grid.picture(b, len(heads) + rank, complete[slot])
-            axes = grid.figure.axes[-1]
+            axes = grid.picture(b, len(heads) + rank, complete[slot])
             outline(axes, ids[b] == slot, colours[slot])
             if positions is not None:
                 mark_position(axes, np.asarray(positions)[b, slot], (height, width), colours[slot])
             tag(axes, f"slot {slot + 1}", colours[slot])
+
         if background is not None:
-            grid.picture(b, len(heads) + most, complete[background])
-            tag(grid.figure.axes[-1], f"slot {background + 1}", colours[background])
+            axes = grid.picture(b, len(heads) + most, complete[background])
+            tag(axes, f"slot {background + 1}", colours[background])
     return grid.figure
 
 
 def near_to_far(amodal_masks, depths, background=None):
-    """Returns the slots of the objects that are there, nearest first.
+    """Returns the slots of the objects that are present, nearest first.
 
     Args:
       amodal_masks: [K, H, W, 1]; objects whose alpha never reaches `SHOWN_ALPHA` are left out.
-      depths: [K], smaller is nearer; of equal ones the lower slot comes first.
+      depths: [K], smaller is nearer; ties go to the lower slot.
       background: index of a slot that is left out, or None.
     """
     reached = np.asarray(amodal_masks).reshape(len(amodal_masks), -1).max(axis=1) >= SHOWN_ALPHA
@@ -108,7 +116,7 @@ def near_to_far(amodal_masks, depths, background=None):
 
 
 def outline(axes, inside, colour):
-    """Draws the border between the pixels `inside` [H, W] (bool) and all others, pixel by pixel, white under the colour."""
+    """Outlines the pixels `inside`, bool [H, W], along their edges, white below the colour."""
     from matplotlib.collections import LineCollection
 
     segments = border_segments(inside)
@@ -122,30 +130,36 @@ def outline(axes, inside, colour):
 
 
 def border_segments(inside):
-    """Returns the edges between pixels inside and outside, and along the picture's border, [n, 2, 2] as (x, y) of both ends.
+    """Returns the edges between pixels inside and outside, and along the border of the picture.
 
     Pixel (row, column) covers columns column - 0.5 ... column + 0.5, as in `imshow`.
+
+    Args:
+      inside: bool [H, W].
+
+    Returns:
+      edges: [n, 2, 2], (x, y) of both ends.
     """
     padded = np.pad(np.asarray(inside, bool), 1)
-    rows, columns = np.nonzero(
-        padded[1:, 1:-1] != padded[:-1, 1:-1]
-    )  # edge above pixel (rows, columns)
-    level = np.stack(
-        [np.stack([columns - 0.5, rows - 0.5], -1), np.stack([columns + 0.5, rows - 0.5], -1)], 1
-    )
-    rows, columns = np.nonzero(padded[1:-1, 1:] != padded[1:-1, :-1])  # edge left of it
-    upright = np.stack(
-        [np.stack([columns - 0.5, rows - 0.5], -1), np.stack([columns - 0.5, rows + 0.5], -1)], 1
-    )
+
+    # Level edges are above their pixels, upright ones left of them.
+    rows, columns = np.nonzero(padded[1:, 1:-1] != padded[:-1, 1:-1])
+    start = np.stack([columns - 0.5, rows - 0.5], -1)
+    level = np.stack([start, start + [1.0, 0.0]], 1)
+
+    rows, columns = np.nonzero(padded[1:-1, 1:] != padded[1:-1, :-1])
+    start = np.stack([columns - 0.5, rows - 0.5], -1)
+    upright = np.stack([start, start + [0.0, 1.0]], 1)
     return np.concatenate([level, upright])
 
 
 def mark_position(axes, position, size, colour):
-    """Marks a (row, column) with a cross, if it lies in the picture of `size` (H, W)."""
+    """Marks a (row, column) with a cross if it lies within the picture of `size` (H, W)."""
     row, column = (float(value) for value in position)
     if 0 <= row <= size[0] - 1 and 0 <= column <= size[1] - 1:
         axes.plot([column], [row], "x", color="white", markersize=6, markeredgewidth=2.4)
         axes.plot([column], [row], "x", color=colour, markersize=5, markeredgewidth=1.3)
+        # Plotting would otherwise extend the axes beyond the picture.
         axes.set(xlim=(-0.5, size[1] - 0.5), ylim=(size[0] - 0.5, -0.5))
 
 
@@ -168,21 +182,18 @@ def tag(axes, text, colour):
 def _check(image, masks, slot_recons, amodal_masks, depths):
     if image.ndim != 4 or masks.ndim != 5:
         raise UserError(
-            f"`image` must have shape [B, H, W, C] and `masks` [B, K, H, W, 1]. Received: {image.shape} and {masks.shape}."
+            "`image` must have shape [B, H, W, C] and `masks` [B, K, H, W, 1]. Received: "
+            f"{image.shape} and {masks.shape}."
         )
     num_scenes, height, width, channels = image.shape
     num_slots = masks.shape[1]
-    expected = {
-        "masks": (height, width, 1),
-        "slot_recons": (height, width, channels),
-        "amodal_masks": (height, width, 1),
-        "depths": (),
-    }
-    for (name, shape), array in zip(
-        expected.items(), (masks, slot_recons, amodal_masks, depths), strict=True
+    for name, array, shape in (
+        ("masks", masks, (height, width, 1)),
+        ("slot_recons", slot_recons, (height, width, channels)),
+        ("amodal_masks", amodal_masks, (height, width, 1)),
+        ("depths", depths, ()),
     ):
-        if array.shape != (num_scenes, num_slots, *shape):
-            raise UserError(
-                f"`{name}` must have shape {(num_scenes, num_slots, *shape)}. Received: {array.shape}."
-            )
+        expected = (num_scenes, num_slots, *shape)
+        if array.shape != expected:
+            raise UserError(f"`{name}` must have shape {expected}. Received: {array.shape}.")
     return num_scenes, num_slots, height, width

@@ -1,8 +1,9 @@
 """Colours of slots, pictures of segmentations, and the checkerboard behind transparent pixels.
 
-Slot k has the same colour in every figure of a run. The first seven are those of Okabe and Ito (2008);
-the others were chosen one after another, each as far as possible (OKLab distance, the least over normal
-and simulated red-, green- and blue-blind vision) from the earlier ones, black, white and the background.
+Slot k has the same colour in every figure of a run. The first seven colours are those of Okabe and
+Ito (2008). The others were chosen one after another, each as far as possible from the earlier ones,
+black, white and the background (OKLab distance, the smallest over normal and simulated red-, green-
+and blue-blind vision).
 """
 
 import numpy as np
@@ -28,14 +29,14 @@ IGNORED = np.zeros(3)
 """Colour of pixels without label."""
 
 MISSED_SHADES = (1.0, 0.80, 0.62)
-"""Greys of true objects that no slot explains, in turn: what was not found has no colour."""
+"""Greys of true objects that no slot explains, used in turn: missed objects have no colour."""
 
 
 def slot_colours(num_slots):
-    """Colours of slots 0 .. num_slots-1.
+    """Returns the colours of slots 0 .. num_slots-1.
 
     Args:
-      num_slots: any positive integer; beyond 24 the colours come back, a third darker each time.
+      num_slots: any positive integer; beyond 24, the colours repeat, a third darker each time.
 
     Returns:
       colours: [num_slots, 3] RGB in [0, 1].
@@ -49,7 +50,7 @@ def render_segmentation(ids, colours=None):
     """Paints every id in its colour.
 
     Args:
-      ids: [..., H, W] integers >= 0, e.g. the argmax over slots.
+      ids: [..., H, W] integers >= 0, such as the argmax over slots.
       colours: [K, 3] RGB in [0, 1], K more than every id; None takes the slot colours.
 
     Returns:
@@ -57,16 +58,19 @@ def render_segmentation(ids, colours=None):
     """
     ids = np.asarray(ids)
     largest = int(ids.max(initial=0))
-    colours = slot_colours(largest + 1) if colours is None else np.asarray(colours)
+    if colours is None:
+        colours = slot_colours(largest + 1)
+    colours = np.asarray(colours)
     if largest >= len(colours):
         raise UserError(
-            f"`colours` must have a row for every id up to {largest}. Received: {len(colours)} rows."
+            f"`colours` must have a row for every id up to {largest}. Received: {len(colours)} "
+            "rows."
         )
     return colours[ids]
 
 
 def render_true_mask(true, slots=None):
-    """Paints a true label map: background dark, pixels without label black, objects in slot colours.
+    """Paints a true label map: background dark, unlabelled pixels black, objects in slot colours.
 
     Args:
       true: [..., H, W] integer ids; 0 = background, 255 = not labelled.
@@ -85,25 +89,30 @@ def render_true_mask(true, slots=None):
         else:
             colours[object_id] = MISSED_SHADES[num_missed % len(MISSED_SHADES)]
             num_missed += 1
-    colours[0], colours[IGNORE_LABEL] = BACKGROUND, IGNORED
+    colours[0] = BACKGROUND
+    colours[IGNORE_LABEL] = IGNORED
     return render_segmentation(true, colours)
 
 
 def checkerboard(height, width, *, square=None):
-    """Grey squares that show where a picture is transparent: [height, width, 3] in [0, 1].
+    """Returns grey squares that show where a picture is transparent.
 
     Args:
-      height, width: in pixels.
+      height, width: size in pixels.
       square: side of a square in pixels; None takes an eighth of the shorter side.
+
+    Returns:
+      board: [height, width, 3] in [0, 1].
     """
     square = square or max(1, min(height, width) // 8)
-    row, column = np.arange(height) // square, np.arange(width) // square
+    row = np.arange(height) // square
+    column = np.arange(width) // square
     dark = (row[:, None] + column[None, :]) % 2
     return np.repeat(np.where(dark, 0.80, 0.93)[..., None], 3, axis=-1)
 
 
 def over_checkerboard(picture, alpha, *, square=None):
-    """Composes pictures over a checkerboard.
+    """Composites pictures over a checkerboard.
 
     Args:
       picture: [..., H, W, C] in [0, 1], C = 1 or 3.
@@ -113,18 +122,20 @@ def over_checkerboard(picture, alpha, *, square=None):
     Returns:
       [..., H, W, 3] in [0, 1].
     """
-    picture, alpha = to_rgb(picture), np.clip(np.asarray(alpha, np.float32), 0.0, 1.0)
+    picture = to_rgb(picture)
+    alpha = np.clip(np.asarray(alpha, np.float32), 0.0, 1.0)
     board = checkerboard(*picture.shape[-3:-1], square=square)
     return alpha * picture + (1.0 - alpha) * board
 
 
 def to_rgb(picture):
-    """[..., H, W, C] with C = 1 or 3 -> float32 [..., H, W, 3] clipped to [0, 1]; NaN becomes magenta."""
+    """Converts [..., H, W, 1 or 3] to float32 [..., H, W, 3] clipped to [0, 1]; NaN is magenta."""
     picture = np.asarray(picture, np.float32)
     if picture.ndim < 3 or picture.shape[-1] not in (1, 3):
         raise UserError(
             f"`picture` must be [..., H, W, 1] or [..., H, W, 3]. Received: shape {picture.shape}."
         )
+
     rgb = np.broadcast_to(picture, (*picture.shape[:-1], 3))
     broken = np.isnan(rgb).any(-1, keepdims=True)
     return np.where(broken, np.float32([1.0, 0.0, 1.0]), np.clip(np.nan_to_num(rgb), 0.0, 1.0))

@@ -9,7 +9,7 @@ from tfobj.viz import canvas
 
 
 def samples_figure(recon, *, columns=8, title=""):
-    """Drawn scenes side by side.
+    """Draws sampled scenes side by side.
 
     Args:
       recon: [n, H, W, C], C = 1 or 3; values outside [0, 1] are clipped.
@@ -24,10 +24,10 @@ def samples_figure(recon, *, columns=8, title=""):
         raise UserError(
             f"`recon` must have shape [n, H, W, C] with n at least 1. Received: {recon.shape}."
         )
+
     columns = min(columns, len(recon))
-    grid = canvas.Grid(
-        math.ceil(len(recon) / columns), columns, recon.shape[1:3], title=title, header=0
-    )
+    rows = math.ceil(len(recon) / columns)
+    grid = canvas.Grid(rows, columns, recon.shape[1:3], title=title, header=0)
     for i, picture in enumerate(recon):
         grid.picture(i // columns, i % columns, picture)
     return grid.figure

@@ -1,4 +1,4 @@
-"""How a model that breaks sticks takes a scene apart, slot by slot (MONet, GENESIS)."""
+"""Figures of stick-breaking models (MONet, GENESIS), which decompose a scene slot by slot."""
 
 import numpy as np
 
@@ -14,13 +14,14 @@ ROWS = (
 
 
 def stick_breaking_figure(image, scopes, masks, slot_recons, *, title=""):
-    """Scenes as blocks of four rows: scope, mask, component and masked component; a column per slot, in order.
+    """Draws every scene as four rows: scope, mask, component and masked component of every slot.
 
-    At the left of a block stand the input and the sum of its masked components.
+    The first column shows the input and the sum of the masked components.
 
     Args:
       image: [B, H, W, C] in [0, 1], C = 1 or 3.
-      scopes: [B, K, H, W, 1], share of every pixel that is left before step k; 1 for the first slot.
+      scopes: [B, K, H, W, 1], share of every pixel that is left before step k; 1 for the first
+        slot.
       masks: [B, K, H, W, 1], share that step k takes; they sum to one over K.
       slot_recons: [B, K, H, W, C], appearance before masking.
       title: line above the figure.
@@ -29,9 +30,12 @@ def stick_breaking_figure(image, scopes, masks, slot_recons, *, title=""):
       matplotlib.figure.Figure.
 
     Raises:
-      UserError: shapes that do not fit each other.
+      UserError: if shapes do not fit each other.
     """
-    image, scopes, masks, slot_recons = map(np.asarray, (image, scopes, masks, slot_recons))
+    image = np.asarray(image)
+    scopes = np.asarray(scopes)
+    masks = np.asarray(masks)
+    slot_recons = np.asarray(slot_recons)
     num_scenes, height, width, channels = image.shape
     num_slots = slot_recons.shape[1]
     for name, array, last in (
@@ -42,8 +46,10 @@ def stick_breaking_figure(image, scopes, masks, slot_recons, *, title=""):
         expected = (num_scenes, num_slots, height, width, last)
         if array.shape != expected:
             raise UserError(
-                f"`{name}` must have shape [B, K, H, W, {last}] = {expected}. Received: {array.shape}."
+                f"`{name}` must have shape [B, K, H, W, {last}] = {expected}. Received: "
+                f"{array.shape}."
             )
+
     colours = palette.slot_colours(num_slots)
     rows = len(ROWS)
     grid = canvas.Grid(
@@ -58,16 +64,18 @@ def stick_breaking_figure(image, scopes, masks, slot_recons, *, title=""):
     grid.column_label(0, "input, sum")
     for k in range(num_slots):
         grid.column_label(1 + k, f"slot {k + 1}", colour=colours[k])
+
     for b in range(num_scenes):
         first = b * rows
         for row, (name, note) in enumerate(ROWS):
             grid.row_label(first + row, name, note)
         grid.picture(first, 0, image[b])
         grid.picture(first + rows - 1, 0, np.sum(masks[b] * slot_recons[b], axis=0))
+
         cutouts = palette.over_checkerboard(slot_recons[b], masks[b])
         for k in range(num_slots):
-            for row, picture in enumerate(
-                (scopes[b, k], masks[b, k] * colours[k], slot_recons[b, k], cutouts[k])
-            ):
+            tinted = masks[b, k] * colours[k]
+            pictures = (scopes[b, k], tinted, slot_recons[b, k], cutouts[k])
+            for row, picture in enumerate(pictures):
                 grid.picture(first + row, 1 + k, picture)
     return grid.figure

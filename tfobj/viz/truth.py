@@ -1,4 +1,6 @@
-"""Scenes of a data set beside what is known of them."""
+"""Figures of the scenes of a data set and their true segmentation."""
+
+import math
 
 import numpy as np
 
@@ -8,11 +10,11 @@ from tfobj.viz.layers import outline
 
 
 def truth_figure(image, mask=None, amodal_masks=None, *, columns=6, title=""):
-    """Scenes in pairs: the picture, and its true segmentation with the full extent of every object as an outline.
+    """Draws scenes above their true segmentations, with the full extent of every object outlined.
 
     Args:
       image: [n, H, W, C] in [0, 1].
-      mask: [n, H, W] ids; 0 = background, 255 = not labelled. None: pictures alone.
+      mask: [n, H, W] ids; 0 = background, 255 = not labelled. None: images only.
       amodal_masks: {0, 1} [n, N, H, W], entity 0 the background; None: no outlines.
       columns: scenes per row.
       title: line above the figure.
@@ -21,39 +23,49 @@ def truth_figure(image, mask=None, amodal_masks=None, *, columns=6, title=""):
       matplotlib.figure.Figure.
 
     Raises:
-      UserError: there is no scene, or shapes do not fit.
+      UserError: if there is no scene, or shapes do not fit.
     """
     image = np.asarray(image)
     if image.ndim != 4 or not len(image):
         raise UserError(
             f"`image` must have shape [n, H, W, C] with n at least 1. Received: {image.shape}."
         )
-    for name, values, wanted in (
-        ("mask", mask, image.shape[:3]),
-        ("amodal_masks", amodal_masks, (len(image), None, *image.shape[1:3])),
-    ):
-        if values is not None and any(
-            w not in (None, got) for w, got in zip(wanted, np.shape(values), strict=True)
-        ):
-            raise UserError(f"`{name}` must have shape {wanted}. Received: {np.shape(values)}.")
-    columns, each = min(columns, len(image)), 1 if mask is None else 2
+    num_scenes, height, width = image.shape[:3]
+    _check_shape("mask", mask, (num_scenes, height, width))
+    _check_shape("amodal_masks", amodal_masks, (num_scenes, None, height, width))
+
+    columns = min(columns, num_scenes)
+    rows_per_scene = 1 if mask is None else 2
     grid = canvas.Grid(
-        each * -(-len(image) // columns),
+        rows_per_scene * math.ceil(num_scenes / columns),
         columns,
-        image.shape[1:3],
+        (height, width),
         title=title,
         header=0,
-        row_breaks=range(each, each * len(image), each),
+        row_breaks=range(rows_per_scene, rows_per_scene * num_scenes, rows_per_scene),
     )
     for i, picture in enumerate(image):
-        row, column = each * (i // columns), i % columns
+        row = rows_per_scene * (i // columns)
+        column = i % columns
         grid.picture(row, column, picture)
-        if mask is not None:
-            grid.picture(row + 1, column, palette.render_true_mask(mask[i]))
-            for entity in range(1, 0 if amodal_masks is None else len(amodal_masks[i])):
-                outline(
-                    grid.figure.axes[-1],
-                    amodal_masks[i][entity] > 0,
-                    palette.slot_colours(entity + 1)[entity],
-                )
+        if mask is None:
+            continue
+
+        axes = grid.picture(row + 1, column, palette.render_true_mask(mask[i]))
+        if amodal_masks is not None:
+            # Entity 0 is the background, whose extent is the whole picture.
+            colours = palette.slot_colours(len(amodal_masks[i]))
+            for entity in range(1, len(amodal_masks[i])):
+                outline(axes, amodal_masks[i][entity] > 0, colours[entity])
     return grid.figure
+
+
+def _check_shape(name, values, expected):
+    """Raises a `UserError` unless optional values have the expected shape; None fits any size."""
+    if values is None:
+        return
+
+    shape = np.shape(values)
+    sizes = zip(expected, shape, strict=True)
+    if any(size not in (None, found) for size, found in sizes):
+        raise UserError(f"`{name}` must have shape {expected}. Received: {shape}.")
