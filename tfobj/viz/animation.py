@@ -40,15 +40,18 @@ def animation_frames(
     Raises:
       UserError: if shapes do not fit each other.
     """
-    below = image if num_observed is None else recon
-    heads = clip_rows(image, recon, masks, true_mask, below=below)
+    names = ("input", "reconstruction", "segmentation", "truth")
+    below = image
+    if num_observed is not None:
+        names = ("input", "model", "segmentation", "truth")
+        below = recon
+    heads = clip_rows(image, recon, masks, true_mask, below=below, names=names)
     check_slot_recons(slot_recons, masks, image)
     num_frames, num_slots, height, width = np.shape(masks)[:4]
     num_seen = num_frames
     if num_observed is not None:
         check_num_observed(num_observed, num_frames)
         num_seen = num_observed
-        heads = [("model" if name == "reconstruction" else name, shown) for name, shown in heads]
 
     cells = [(name, None, pictures) for name, pictures in heads]
     if slot_recons is not None:
@@ -72,7 +75,9 @@ def animation_frames(
     still = canvas.figure_to_array(grid.figure)
     film = np.repeat(still[None], num_frames, axis=0)
     for place, (name, _, pictures) in zip(places, cells, strict=True):
-        predicted_from = num_seen if name in ("model", "segmentation") else num_frames
+        predicted_from = num_frames
+        if name in ("model", "segmentation"):
+            predicted_from = num_seen
         _paste(film, place, pictures, (grid.cell_height, grid.cell_width), predicted_from)
     timeline.mark(film)
     return film

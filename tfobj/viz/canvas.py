@@ -52,8 +52,8 @@ class Grid:
       left: pixels for row labels.
       header: pixels for column labels.
       bottom: pixels below the last row, for a plot or a caption.
-      breaks: columns before which a wider gap separates groups.
-      row_breaks: rows above which a wider gap separates groups.
+      breaks: columns before which a wider gap separates groups; 0 has no effect.
+      row_breaks: rows above which a wider gap separates groups; 0 has no effect.
 
     Attributes:
       figure: matplotlib.figure.Figure.
@@ -77,13 +77,11 @@ class Grid:
     ):
         self.cell_height, self.cell_width = cell_size(*image_size)
         self._left = MARGIN + left
-        self._top = MARGIN + header + (38 if title else 0)
-        self._right_shift = [
-            GAP * c + 2 * GAP * sum(c >= b for b in breaks) for c in range(columns)
-        ]
-        self._down_shift = [
-            GAP * r + 2 * GAP * sum(r >= b for b in row_breaks) for r in range(rows)
-        ]
+        self._top = MARGIN + header
+        if title:
+            self._top += 38
+        self._right_shift = _gaps(columns, breaks)
+        self._down_shift = _gaps(rows, row_breaks)
 
         self.below = self.y(rows - 1) + self.cell_height
         self.width = self.x(columns - 1) + self.cell_width + MARGIN
@@ -152,18 +150,18 @@ class Grid:
     def row_label(self, row, text, note=""):
         """Writes a label to the left of a row, and a smaller note below it."""
         centre = self.y(row) + self.cell_height / 2
-        rise = 12 + 9 * note.count("\n") if note else 0
-        self.text(self._left - 14, centre - rise, text, ha="right", weight="bold")
+        right = self._left - 14
+        rise = 0
         if note:
-            self.text(
-                self._left - 14,
-                centre + 9,
-                note,
-                ha="right",
-                size=SMALL_SIZE,
-                colour=SOFT_INK,
-                linespacing=1.35,
-            )
+            rise = 12 + 9 * note.count("\n")
+            style = {"size": SMALL_SIZE, "colour": SOFT_INK, "linespacing": 1.35}
+            self.text(right, centre + 9, note, ha="right", **style)
+        self.text(right, centre - rise, text, ha="right", weight="bold")
+
+
+def _gaps(number, breaks):
+    """Returns the pixels of all gaps before each of `number` columns or rows."""
+    return [GAP * i + 2 * GAP * sum(0 < b <= i for b in breaks) for i in range(number)]
 
 
 def cell_size(height, width):

@@ -51,7 +51,9 @@ def learning_curve_figure(rows, names=None, *, title=""):
 
     columns = min(MAX_COLUMNS, len(names))
     rows_of_panels = math.ceil(len(names) / columns)
-    legend_top = canvas.MARGIN + (34 if title else 0)
+    legend_top = canvas.MARGIN
+    if title:
+        legend_top += 34
     top = legend_top + 70
     width = columns * PANEL_WIDTH + canvas.MARGIN
     height = top + rows_of_panels * (PANEL_HEIGHT + _ROW_GAP)

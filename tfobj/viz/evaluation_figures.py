@@ -36,7 +36,9 @@ def draw(out, split, suffix, evaluator, scenes, table, summary, facts, experimen
     title = f"{facts['model']}, {split}, step {facts['step']:,}"
     first, layers = _decompose(evaluator, scenes, np.arange(min(num_shown, len(scenes))))
     index = first.pop("index")
-    scores = {"fg_ari": table["fg_ari"][index]} if "fg_ari" in table else None
+    scores = {}
+    if "fg_ari" in table:
+        scores["fg_ari"] = table["fg_ari"][index]
     figure = panels.decomposition_figure(**first, scores=scores, title=title)
     canvas.save_figure(figure, figures / f"decomposition_{split}.png")
 
@@ -75,8 +77,7 @@ def _more_figures(evaluator, scenes, first, layers, title):
 
     history = refinement_history(evaluator, image[:1])
     if history is not None:
-        true = None if true_mask is None else true_mask[:1]
-        figure = panels.refinement_strip(history, image=image[:1], true_mask=true, title=title)
+        figure = panels.refinement_strip(history, image=image, true_mask=true_mask, title=title)
         yield "refinement", "Refinement of the first scene.", figure
 
     sticks = stick_breaking_steps(evaluator, image[:STICK_BREAKING_SCENES])
@@ -194,8 +195,12 @@ def _decompose(evaluator, scenes, rows):
         extents.append(outputs.extents())
 
     decomposed = {name: np.concatenate(values) for name, values in pictures.items()}
-    decomposed["true_mask"] = None if scenes.mask is None else scenes.mask[rows]
     decomposed["index"] = np.asarray(rows)
+    decomposed["true_mask"] = None
+    if scenes.mask is not None:
+        decomposed["true_mask"] = scenes.mask[rows]
+
+    # Either all scenes have extents or none: the model decides.
     layers = {name: np.concatenate([found[name] for found in extents]) for name in extents[0]}
     if "amodal_masks" not in layers:
         return decomposed, None

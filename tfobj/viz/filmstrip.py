@@ -49,15 +49,16 @@ def filmstrip_figure(
         raise UserError(f"`every` must be at least 1. Received: {every}.")
 
     frames = range(0, num_frames, every)
-    slots = range(0 if slot_recons is None else num_slots)
-    grid = _strip(rows, frames, title, scores, num_slots=len(slots))
+    if slot_recons is None:
+        num_slots = 0
+    grid = _strip(rows, frames, title, scores, num_slots=num_slots)
     for column, t in enumerate(frames):
         grid.column_label(column, f"frame {t + 1}")
-    if not slots:
+    if slot_recons is None:
         return grid.figure
 
     colours = palette.slot_colours(num_slots)
-    for k in slots:
+    for k in range(num_slots):
         row = len(rows) + k
         grid.row_label(row, f"slot {k + 1}")
         grid.bar(grid.x(0) - 9, grid.y(row), 4, grid.cell_height, colours[k])
@@ -101,15 +102,16 @@ def prediction_figure(
     _check_frames(frames, num_frames)
 
     first = int(np.searchsorted(frames, num_observed))
-    has_border = 0 < first < len(frames)
-    grid = _strip(rows, frames, title, scores, header=74, breaks=(first,) if has_border else ())
+    grid = _strip(rows, frames, title, scores, header=74, breaks=(first,))
     for column, t in enumerate(frames):
-        ahead = f" (+{t + 1 - num_observed})" if t >= num_observed else ""
-        grid.column_label(column, f"frame {t + 1}{ahead}")
+        label = f"frame {t + 1}"
+        if t >= num_observed:
+            label += f" (+{t + 1 - num_observed})"
+        grid.column_label(column, label)
 
     _mark_columns(grid, "observed", canvas.INK, range(first))
     _mark_columns(grid, "predicted", PREDICTED, range(first, len(frames)))
-    if has_border:
+    if 0 < first < len(frames):
         middle = (grid.x(first - 1) + grid.cell_width + grid.x(first)) / 2
         bottom = grid.y(len(rows) - 1) + grid.cell_height
         grid.bar(middle - 1, grid.y(0) - 66, 2, bottom - grid.y(0) + 66, PREDICTED)
@@ -121,7 +123,9 @@ def _frames_around(num_observed, num_frames):
     num_predicted = min(PREDICTED_COLUMNS, num_frames - num_observed)
     ahead = np.linspace(num_observed, num_frames - 1, num_predicted)
     ahead = np.unique(ahead.round().astype(int))
-    step = int(np.diff(ahead).min()) if len(ahead) > 1 else 1
+    step = 1
+    if len(ahead) > 1:
+        step = int(np.diff(ahead).min())
     seen = range(num_observed - 1, -1, -step)[:OBSERVED_COLUMNS]
     return [*seen[::-1], *ahead.tolist()]
 
@@ -161,6 +165,9 @@ def _strip(rows, frames, title, scores, *, num_slots=0, header=34, breaks=()):
                 f"Received: shape {values.shape}."
             )
 
+    bottom = 0
+    if scores:
+        bottom = 12 + 24 * len(scores)
     grid = canvas.Grid(
         len(rows) + num_slots,
         len(frames),
@@ -169,8 +176,8 @@ def _strip(rows, frames, title, scores, *, num_slots=0, header=34, breaks=()):
         left=150,
         header=header,
         breaks=breaks,
-        bottom=24 * len(scores) + (12 if scores else 0),
-        row_breaks=(len(rows),) if num_slots else (),
+        bottom=bottom,
+        row_breaks=(len(rows),),
     )
     for row, (name, pictures) in enumerate(rows):
         grid.row_label(row, name)

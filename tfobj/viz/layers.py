@@ -74,8 +74,8 @@ def layers_figure(
         len(heads) + len(names),
         (height, width),
         title=title,
-        left=88 if scene_names is None else 118,
-        breaks=(len(heads),) if names else (),
+        left=panels.room_for_labels(scene_names),
+        breaks=(len(heads),),
     )
     for column, name in enumerate((*heads, *names)):
         grid.column_label(column, name)
@@ -84,8 +84,7 @@ def layers_figure(
     colours = palette.slot_colours(num_slots)
     for b in range(num_scenes):
         grid.row_label(b, panels.scene_name(scene_names, b))
-        true = None if true_mask is None else true_mask[b]
-        pictures = panels.head_pictures(image[b], recon[b], masks[b], true)
+        pictures = panels.head_pictures(image, recon, masks, true_mask, scene=b)
         for column, picture in enumerate(pictures):
             grid.picture(b, column, picture)
 

@@ -56,15 +56,19 @@ def decomposition_figure(
 
     heads = head_names(true_mask)
     colours = palette.slot_colours(num_slots)
-    rows_per_scene = 2 if show_masks else 1
+    rows_per_scene = 1
+    row_breaks = ()
+    if show_masks:
+        rows_per_scene = 2
+        row_breaks = range(2, 2 * num_scenes, 2)
     grid = canvas.Grid(
         num_scenes * rows_per_scene,
         len(heads) + num_slots,
         (height, width),
         title=title,
-        left=118 if scores or scene_names is not None else 88,
+        left=room_for_labels(scene_names, scores),
         breaks=(len(heads),),
-        row_breaks=range(2, 2 * num_scenes, 2) if show_masks else (),
+        row_breaks=row_breaks,
     )
     for column, name in enumerate(heads):
         grid.column_label(column, name)
@@ -74,8 +78,8 @@ def decomposition_figure(
     for b in range(num_scenes):
         row = b * rows_per_scene
         grid.row_label(row, scene_name(scene_names, b), _note(scores, b))
-        true = None if true_mask is None else true_mask[b]
-        for column, picture in enumerate(head_pictures(image[b], recon[b], masks[b], true)):
+        pictures = head_pictures(image, recon, masks, true_mask, scene=b)
+        for column, picture in enumerate(pictures):
             grid.picture(row, column, picture)
 
         cutouts = palette.over_checkerboard(slot_recons[b], masks[b])
@@ -94,24 +98,33 @@ def head_names(true_mask):
     return names
 
 
-def head_pictures(image, recon, masks, true_mask=None):
+def head_pictures(image, recon, masks, true_mask, scene):
     """Returns the pictures of one scene as a whole: input, reconstruction, segmentation, truth.
 
     Args:
-      image, recon: [H, W, C] in [0, 1].
-      masks: [K, H, W, 1], shares that sum to one over K.
-      true_mask: [H, W] integer ids; None leaves out the truth.
+      image, recon: [B, H, W, C] in [0, 1].
+      masks: [B, K, H, W, 1], shares that sum to one over K.
+      true_mask: [B, H, W] integer ids; None leaves out the truth.
+      scene: which of the B scenes.
 
     Returns:
       pictures: list of [H, W, 1 or 3] in [0, 1].
     """
-    num_slots = len(masks)
-    ids = clustering.segment_ids(masks[None])[0]
-    pictures = [image, recon, palette.render_segmentation(ids, palette.slot_colours(num_slots))]
+    num_slots = masks.shape[1]
+    ids = clustering.segment_ids(masks[scene][None])[0]
+    segmentation = palette.render_segmentation(ids, palette.slot_colours(num_slots))
+    pictures = [image[scene], recon[scene], segmentation]
     if true_mask is not None:
-        slots = object_slots(true_mask, ids, num_slots)
-        pictures.append(palette.render_true_mask(true_mask, slots))
+        true = true_mask[scene]
+        pictures.append(palette.render_true_mask(true, object_slots(true, ids, num_slots)))
     return pictures
+
+
+def room_for_labels(scene_names, scores=None):
+    """Returns the pixels that row labels need; names and scores are wider than numbers."""
+    if scores or scene_names is not None:
+        return 118
+    return 88
 
 
 def scene_name(names, index):
@@ -144,18 +157,22 @@ def refinement_strip(history, *, image=None, true_mask=None, scene=0, title=""):
     recon = history.get("recon")
     loss = _loss_of_scene(history.get("loss"), scene)
 
-    names = ["segmentation"] if recon is None else ["reconstruction", "segmentation"]
-    names += [f"mask {k + 1}" for k in range(num_slots)]
+    names = ["segmentation", *(f"mask {k + 1}" for k in range(num_slots))]
+    if recon is not None:
+        names = ["reconstruction", *names]
     segmentation_row = names.index("segmentation")
     first = 0 if image is None else 1
+    bottom = 0
+    if loss is not None:
+        bottom = 140
     grid = canvas.Grid(
         len(names),
         num_steps + first,
         (height, width),
         title=title,
         left=150,
-        bottom=0 if loss is None else 140,
-        breaks=(1,) if first else (),
+        bottom=bottom,
+        breaks=(first,),
     )
     for row, name in enumerate(names):
         grid.row_label(row, name)
@@ -207,7 +224,7 @@ def masks_grid(masks, image=None, *, title=""):
         (height, width),
         title=title,
         left=78,
-        breaks=(1,) if first else (),
+        breaks=(first,),
     )
     if image is not None:
         grid.column_label(0, "input")
@@ -250,8 +267,11 @@ def _loss_of_scene(loss, scene):
     """Returns the loss of every step, float64 [R], from [B, R], [R] or None."""
     if loss is None:
         return None
+
     loss = np.asarray(loss, np.float64)
-    return loss[scene] if loss.ndim == 2 else loss
+    if loss.ndim == 1:
+        return loss
+    return loss[scene]
 
 
 def _loss_under_columns(grid, first, loss):
