@@ -60,6 +60,29 @@ def test_segmentation_shows_the_colour_of_the_id():
         palette.render_segmentation(ids, palette.slot_colours(2))
 
 
+def test_segmentation_is_dimmed_where_no_slot_visibly_draws():
+    """Four pixels of two slots: owned and visible, owned and black, contested and visible, both."""
+    masks = np.array([[0.9, 0.9, 0.45, 0.1], [0.05, 0.05, 0.4, 0.45], [0.05, 0.05, 0.15, 0.45]])
+    masks = masks.reshape(3, 1, 4, 1)
+    recon = np.array([[0.0, 0.0, 0.04], [0.039, 0.039, 0.039], [1.0, 1.0, 1.0], [0.0, 0.0, 0.0]])
+    recon = recon.reshape(1, 4, 3)
+    first = palette.SLOT_COLOURS[0]
+    second = palette.SLOT_COLOURS[1]
+
+    assert palette.visibly_owned(masks, recon).tolist() == [[True, False, False, False]]
+    picture = palette.render_masks(masks, recon)[0]
+    np.testing.assert_allclose(picture, [first, 0.25 * first, 0.25 * first, 0.25 * second])
+
+    # Without a reconstruction, only the confidence counts; slots keep colours of their own.
+    own = palette.SLOT_COLOURS[3:6]
+    picture = palette.render_masks(masks, colours=own)[0]
+    np.testing.assert_allclose(picture, [own[0], own[0], 0.25 * own[0], 0.25 * own[1]])
+
+    clips = palette.render_masks(np.stack([masks, masks]), np.stack([recon, recon]))
+    np.testing.assert_array_equal(clips[1], palette.render_masks(masks, recon))
+    assert palette.visibly_owned(masks, recon[..., 2:]).tolist() == [[True, False, False, False]]
+
+
 def test_true_masks_show_background_ignored_matched_and_missed():
     true = np.array([[0, 255, 1, 2, 3]], np.uint8)
     picture = palette.render_true_mask(true, {1: 4, 2: -1, 3: -1})[0]

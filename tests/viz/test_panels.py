@@ -39,12 +39,17 @@ def test_decomposition_cells():
     np.testing.assert_allclose(cells[0], data["image"][0])
     np.testing.assert_allclose(cells[1], data["recon"][0])
     owner = data["masks"][0, ..., 0].argmax(0)
-    np.testing.assert_allclose(cells[2], palette.render_segmentation(owner), rtol=1e-6)
+    owned = data["masks"][0, ..., 0].max(0) >= palette.CONFIDENT_SHARE
+    colours = palette.render_segmentation(owner)
+    assert 0 < (~owned).sum() < owned.sum()
+    np.testing.assert_allclose(cells[2][owned], colours[owned], rtol=1e-6)
+    np.testing.assert_allclose(cells[2][~owned], palette.DIMMED * colours[~owned], rtol=1e-6)
     np.testing.assert_allclose(cells[3][0, 0], palette.BACKGROUND, rtol=1e-6)
     expected = palette.over_checkerboard(data["slot_recons"][1, 2], data["masks"][1, 2])
     np.testing.assert_allclose(cells[-1], expected, rtol=1e-6)
     for text in ("two scenes", "input", "truth", "slot 3", "scene 2", "FG-ARI 0.500", "FG-ARI –"):
         assert text in labels(figure)
+    assert palette.SEGMENTATION_CAPTION in " ".join(labels(figure))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +119,9 @@ def test_refinement_strip():
     notes = [text.get_text() for text in figure.axes[-1].texts]
     assert notes == ["40", "30", "10"]
     assert {"step 4", "mask 3", "loss", "truth"} <= set(labels(figure))
+    assert palette.SEGMENTATION_CAPTION in " ".join(labels(figure))
     bare = panels.refinement_strip({"masks": history["masks"]})
+    assert palette.CONFIDENCE_CAPTION in " ".join(labels(bare))
     assert len(pictures(bare)) == steps * (1 + 3)
     one_loss = panels.refinement_strip({"masks": history["masks"], "loss": np.full(steps, 7.0)})
     canvas.figure_to_png(one_loss)

@@ -72,6 +72,26 @@ def test_overlay_tints_and_outlines():
     assert video.overlay(image[..., :1], ids).shape == (8, 8, 3)
 
 
+def test_overlay_is_dimmed_where_no_slot_visibly_draws():
+    """A slot that claims half of the picture but draws a quarter of it is outlined around the quarter."""
+    image = np.full((8, 8, 3), 0.5)
+    ids = np.zeros((8, 8), int)
+    ids[:, 5:] = 2
+    owned = np.zeros((8, 8), bool)
+    owned[:4, 5:] = True
+    picture = video.overlay(image, ids, owned=owned, num_slots=3, scale=4)
+
+    background, _, colour = palette.slot_colours(3)
+    np.testing.assert_allclose(picture[6, 26], 0.45 * 0.5 + 0.55 * colour, atol=1e-6)
+    tint = palette.DIMMED * 0.55
+    np.testing.assert_allclose(picture[26, 26], (1 - tint) * 0.5 + tint * colour, atol=1e-6)
+    np.testing.assert_allclose(picture[0, 0], (1 - tint) * 0.5 + tint * background, atol=1e-6)
+
+    is_outline = np.isclose(picture, colour.astype(np.float32), atol=1e-6).all(-1)
+    assert is_outline[14:16, 20:].all() and is_outline[:16, 20:22].all()
+    assert not is_outline[16:].any()
+
+
 def test_filmstrip_cells():
     data = clip(frames=6)
     figure = video.filmstrip_figure(**data, every=2, title="film")

@@ -24,6 +24,7 @@ from tfobj.viz.layers import layers_figure
 from tfobj.viz.palette import (
     SLOT_COLOURS,
     checkerboard,
+    render_masks,
     render_segmentation,
     render_true_mask,
     slot_colours,
@@ -46,6 +47,7 @@ __all__ = [
     "learning_curve_figure",
     "masks_grid",
     "refinement_strip",
+    "render_masks",
     "render_segmentation",
     "render_true_mask",
     "samples_figure",

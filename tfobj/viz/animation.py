@@ -62,7 +62,13 @@ def animation_frames(
     columns = len(heads)
     rows = -(-len(cells) // columns)
     grid = canvas.Grid(
-        rows, columns, (height, width), title=title, bottom=50, row_breaks=[*range(1, rows)] * 2
+        rows,
+        columns,
+        (height, width),
+        title=title,
+        caption=palette.SEGMENTATION_CAPTION,
+        footer=50,
+        row_breaks=[*range(1, rows)] * 2,
     )
     places = [(grid.x(i % columns), grid.y(i // columns)) for i in range(len(cells))]
     for (x, y), (name, colour, _) in zip(places, cells, strict=True):

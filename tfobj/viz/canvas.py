@@ -7,6 +7,7 @@ package.
 
 import io
 import pathlib
+import textwrap
 
 import numpy as np
 
@@ -31,6 +32,13 @@ TITLE_SIZE = 12.0
 LABEL_SIZE = 8.5
 SMALL_SIZE = 7.5
 
+SMALL_CHARACTER = 8.2
+"""Mean width of a character of the small size in pixels, rounded up."""
+
+CAPTION_GAP = 14
+CAPTION_LINE = 21
+"""Pixels above a caption, and from one of its lines to the next."""
+
 
 def new_figure(width, height):
     """Returns a white figure of width x height pixels at `DPI` with an Agg canvas."""
@@ -51,7 +59,9 @@ class Grid:
       title: line above everything, or "".
       left: pixels for row labels.
       header: pixels for column labels.
-      bottom: pixels below the last row, for a plot or a caption.
+      bottom: pixels below the last row, for a plot or numbers.
+      caption: text below all of this, wrapped to the width of the figure.
+      footer: pixels below the caption.
       breaks: columns before which a wider gap separates groups; 0 has no effect.
       row_breaks: rows above which a wider gap separates groups; 0 has no effect.
 
@@ -72,6 +82,8 @@ class Grid:
         left=0,
         header=34,
         bottom=0,
+        caption="",
+        footer=0,
         breaks=(),
         row_breaks=(),
     ):
@@ -85,10 +97,18 @@ class Grid:
 
         self.below = self.y(rows - 1) + self.cell_height
         self.width = self.x(columns - 1) + self.cell_width + MARGIN
-        self.height = self.below + bottom + MARGIN
+        caption_lines = _wrap(caption, self.width - 2 * MARGIN)
+        caption_height = 0
+        if caption_lines:
+            caption_height = CAPTION_GAP + CAPTION_LINE * len(caption_lines)
+        self.height = self.below + bottom + caption_height + footer + MARGIN
+
         self.figure = new_figure(self.width, self.height)
         if title:
             self.text(self._left, MARGIN, title, size=TITLE_SIZE, weight="bold", va="top")
+        for i, line in enumerate(caption_lines):
+            y = self.below + bottom + CAPTION_GAP + CAPTION_LINE * i
+            self.text(MARGIN, y, line, size=SMALL_SIZE, colour=SOFT_INK, va="top")
 
     def x(self, column):
         """Returns the left edge of a column in pixels."""
@@ -157,6 +177,11 @@ class Grid:
             style = {"size": SMALL_SIZE, "colour": SOFT_INK, "linespacing": 1.35}
             self.text(right, centre + 9, note, ha="right", **style)
         self.text(right, centre - rise, text, ha="right", weight="bold")
+
+
+def _wrap(text, width):
+    """Breaks text of the small size into lines of at most `width` pixels."""
+    return textwrap.wrap(text, max(20, int(width / SMALL_CHARACTER)))
 
 
 def _gaps(number, breaks):

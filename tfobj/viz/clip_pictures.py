@@ -11,10 +11,7 @@ from tfobj.viz import canvas, palette, panels
 
 TINT = 0.55
 LARGEST_TINT = 0.15
-"""Share of the slot's colour in an overlay; the rest is the grey input.
-
-The largest segment has less, because it mostly is the background.
-"""
+"""Share of the slot's colour in an overlay, in most segments and in the largest one."""
 
 LINE = 2
 """Width in pixels of the contour in an enlarged overlay, inside the segment."""
@@ -23,14 +20,17 @@ PREDICTED = palette.SLOT_COLOURS[5]
 """Colour of everything that marks predicted frames."""
 
 
-def overlay(image, ids, *, num_slots=None, scale=1):
+def overlay(image, ids, *, owned=None, num_slots=None, scale=1):
     """Tints and outlines grey pictures in the colours of their segments.
 
-    The largest of all segments is tinted lightly and has no outline.
+    The largest of all segments is tinted lightly and has no outline, because it mostly is the
+    background. Pixels that no slot owns form a segment of their own in this respect: only
+    `palette.DIMMED` of the tint is left there, and outlines surround what is owned.
 
     Args:
       image: [..., H, W, C] in [0, 1], C = 1 or 3.
       ids: [..., H, W] integer slot ids.
+      owned: bool [..., H, W] from `palette.visibly_owned`; None: all pixels.
       num_slots: K, more than every id; None takes the largest id plus one.
       scale: integer factor of enlargement; from 4 on, contours are thin lines.
 
@@ -39,18 +39,24 @@ def overlay(image, ids, *, num_slots=None, scale=1):
     """
     image = palette.to_rgb(image)
     ids = np.asarray(ids)
-    colours = palette.slot_colours(num_slots or int(ids.max(initial=0)) + 1).astype(np.float32)
+    nobody = num_slots or int(ids.max(initial=0)) + 1
+    colours = palette.slot_colours(nobody + 1).astype(np.float32)
+    owners = ids
+    if owned is not None:
+        owners = np.where(owned, ids, nobody)
 
-    tint = np.full(len(colours), TINT, np.float32)
-    largest = np.bincount(ids.ravel(), minlength=len(colours)).argmax()
+    tint = np.full(nobody + 1, TINT, np.float32)
+    largest = np.bincount(owners.ravel(), minlength=nobody + 1).argmax()
     tint[largest] = LARGEST_TINT
-    tint = tint[ids][..., None]
+    tint[nobody] = palette.DIMMED * TINT
+    tint = tint[owners][..., None]
     grey = image @ np.float32([0.299, 0.587, 0.114])
     tinted = enlarge((1.0 - tint) * grey[..., None] + tint * colours[ids], scale)
 
     # Contours are found after enlarging, so that they are thinner than a pixel of the input.
-    large = enlarge(ids[..., None], scale)[..., 0]
-    contour = _edges(large, width=min(LINE, max(scale // 2, 1))) & (large != largest)
+    large = enlarge(owners[..., None], scale)[..., 0]
+    contour = _edges(large, width=min(LINE, max(scale // 2, 1)))
+    contour &= (large != largest) & (large != nobody)
     return np.where(contour[..., None], colours[large], tinted)
 
 
@@ -83,6 +89,8 @@ def clip_rows(
 ):
     """Returns the pictures that a clip is shown as.
 
+    The segmentation is dimmed where no slot visibly draws anything (see `palette.visibly_owned`).
+
     Args:
       image, recon: [T, H, W, C] in [0, 1].
       masks: [T, K, H, W, 1], shares that sum to one over K.
@@ -104,7 +112,9 @@ def clip_rows(
     ids = clustering.segment_ids(masks)
     num_slots = masks.shape[1]
     scale = max(1, canvas.cell_size(*image.shape[1:3])[0] // image.shape[1])
-    pictures = [image, recon, overlay(below, ids, num_slots=num_slots, scale=scale)]
+    owned = palette.visibly_owned(masks, recon)
+    segmentation = overlay(below, ids, owned=owned, num_slots=num_slots, scale=scale)
+    pictures = [image, recon, segmentation]
     if true_mask is not None:
         # Matched over the whole clip, so an object that switches slots changes its colour in the
         # segmentation but not in the truth.

@@ -24,6 +24,8 @@ def slots_figure(
 ):
     """Draws one scene and its slots under the numbers that edits use.
 
+    The segmentation is dimmed where no slot visibly draws anything (see `palette.render_masks`).
+
     Args:
       image, recon: [H, W, C] in [0, 1], C = 1 or 3.
       masks: [K, H, W, 1], shares that sum to one over K.
@@ -50,7 +52,7 @@ def slots_figure(
     heads = {
         "input": image,
         "reconstruction": np.asarray(recon),
-        "segmentation": palette.render_segmentation(ids, colours),
+        "segmentation": palette.render_masks(masks, recon, colours),
     }
     lines = 1 + max(positions is not None, background is not None) + (depths is not None)
     grid = canvas.Grid(
@@ -60,6 +62,7 @@ def slots_figure(
         title=title,
         breaks=(len(heads),),
         bottom=lines * LINE + 8,
+        caption=palette.SEGMENTATION_CAPTION,
     )
     head_axes = {}
     for column, (name, picture) in enumerate(heads.items()):
@@ -148,10 +151,19 @@ def inner_pixel(inside):
     return np.unravel_index(distance.argmax(), inside.shape)
 
 
-def render_slots(masks, numbers):
-    """Paints the segmentation of masks [K, H, W, 1] in the colours of the numbers: [H, W, 3]."""
-    ids = clustering.segment_ids(np.asarray(masks)[None])[0]
-    return palette.render_segmentation(ids, _colours(numbers))
+def render_slots(masks, numbers, recon=None):
+    """Paints the segmentation of a scene in the colours of its slots' numbers.
+
+    Args:
+      masks: [K, H, W, 1], shares that sum to one over K.
+      numbers: number of every slot, from 1.
+      recon: optional [H, W, C] in [0, 1]; with it, the segmentation is also dimmed where the
+        reconstruction is black (see `palette.render_masks`).
+
+    Returns:
+      picture: [H, W, 3] in [0, 1].
+    """
+    return palette.render_masks(masks, recon, _colours(numbers))
 
 
 def edits_figure(heads, results, *, title=""):

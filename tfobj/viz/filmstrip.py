@@ -177,6 +177,7 @@ def _strip(rows, frames, title, scores, *, num_slots=0, header=34, breaks=()):
         header=header,
         breaks=breaks,
         bottom=bottom,
+        caption=palette.SEGMENTATION_CAPTION,
         row_breaks=(len(rows),),
     )
     for row, (name, pictures) in enumerate(rows):

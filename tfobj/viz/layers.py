@@ -31,7 +31,8 @@ def layers_figure(
 
     Every object is shown completely, hidden parts included, over a checkerboard. The line around
     its visible part has the colour of its slot in the segmentation, and a cross marks its position.
-    The background is last.
+    The background is last. The segmentation is dimmed where no slot visibly draws anything (see
+    `palette.render_masks`).
 
     Args:
       image, recon: [B, H, W, C] in [0, 1], C = 1 or 3.
@@ -75,6 +76,7 @@ def layers_figure(
         (height, width),
         title=title,
         left=panels.room_for_labels(scene_names),
+        caption=palette.SEGMENTATION_CAPTION,
         breaks=(len(heads),),
     )
     for column, name in enumerate((*heads, *names)):

@@ -31,6 +31,26 @@ IGNORED = np.zeros(3)
 MISSED_SHADES = (1.0, 0.80, 0.62)
 """Greys of true objects that no slot explains, used in turn: missed objects have no colour."""
 
+CONFIDENT_SHARE = 0.5
+"""A slot owns a pixel if its mask is at least this large."""
+
+VISIBLE_LEVEL = 0.04
+"""A reconstruction is visible where a channel is at least this bright; 10 of 255 looks black."""
+
+DIMMED = 0.25
+"""Share of a slot's colour that is left where no slot visibly draws anything."""
+
+SEGMENTATION_CAPTION = (
+    f"Segmentation: full colour where a slot holds at least {100 * CONFIDENT_SHARE:g} % of the "
+    f"pixel and the reconstruction is not black (some channel at least {VISIBLE_LEVEL:g} of 1); "
+    "dimmed elsewhere, where no single slot visibly draws anything."
+)
+CONFIDENCE_CAPTION = (
+    f"Segmentation: full colour where a slot holds at least {100 * CONFIDENT_SHARE:g} % of the "
+    "pixel; dimmed elsewhere."
+)
+"""The rule of `render_masks` in the words of figure captions, with and without reconstruction."""
+
 
 def slot_colours(num_slots):
     """Returns the colours of slots 0 .. num_slots-1.
@@ -67,6 +87,53 @@ def render_segmentation(ids, colours=None):
             "rows."
         )
     return colours[ids]
+
+
+def visibly_owned(masks, recon=None):
+    """Returns where one slot visibly draws something.
+
+    Every pixel has a winning slot, even where all slots predict black in equal shares. A pixel
+    counts as owned only if both hold:
+
+        max_k mask_k >= CONFIDENT_SHARE        one slot is confident
+        max_c recon_c >= VISIBLE_LEVEL         the reconstruction is not black
+
+    A slot that confidently draws a black object is therefore not counted either: nobody can tell it
+    from an empty background. This rule reads no labels.
+
+    Args:
+      masks: [..., K, H, W, 1], shares that sum to one over K.
+      recon: [..., H, W, C] in [0, 1]; None tests only the confidence.
+
+    Returns:
+      owned: bool [..., H, W].
+    """
+    owned = np.asarray(masks)[..., 0].max(axis=-3) >= CONFIDENT_SHARE
+    if recon is None:
+        return owned
+    return owned & (np.asarray(recon).max(axis=-1) >= VISIBLE_LEVEL)
+
+
+def render_masks(masks, recon=None, colours=None):
+    """Paints the segmentation of soft masks, dimmed where no slot visibly draws anything.
+
+    The slot with the largest share gives a pixel its colour. The colour is strong where
+    `visibly_owned` holds; elsewhere it is blended with black, so that only `DIMMED` of it is left.
+
+    Args:
+      masks: [..., K, H, W, 1], shares that sum to one over K.
+      recon: [..., H, W, C] in [0, 1], the composed reconstruction; None tests only the confidence.
+      colours: [K, 3] RGB in [0, 1]; None takes the slot colours.
+
+    Returns:
+      picture: [..., H, W, 3] in [0, 1].
+    """
+    masks = np.asarray(masks)
+    if colours is None:
+        colours = slot_colours(masks.shape[-4])
+    picture = render_segmentation(masks[..., 0].argmax(axis=-3), colours)
+    owned = visibly_owned(masks, recon)
+    return np.where(owned[..., None], picture, DIMMED * picture)
 
 
 def render_true_mask(true, slots=None):

@@ -28,6 +28,7 @@ def decomposition_figure(
 ):
     """Draws scenes as rows: input, reconstruction, segmentation, truth, then every slot.
 
+    The segmentation is dimmed where no slot visibly draws anything (see `palette.render_masks`).
     Slots are shown over a checkerboard. A true object has the colour of its slot under the best
     one-to-one matching, in which the background takes part: equal colours mean that it was found,
     white or grey that it was missed.
@@ -67,6 +68,7 @@ def decomposition_figure(
         (height, width),
         title=title,
         left=room_for_labels(scene_names, scores),
+        caption=palette.SEGMENTATION_CAPTION,
         breaks=(len(heads),),
         row_breaks=row_breaks,
     )
@@ -112,7 +114,7 @@ def head_pictures(image, recon, masks, true_mask, scene):
     """
     num_slots = masks.shape[1]
     ids = clustering.segment_ids(masks[scene][None])[0]
-    segmentation = palette.render_segmentation(ids, palette.slot_colours(num_slots))
+    segmentation = palette.render_masks(masks[scene], recon[scene])
     pictures = [image[scene], recon[scene], segmentation]
     if true_mask is not None:
         true = true_mask[scene]
@@ -137,7 +139,9 @@ def scene_name(names, index):
 def refinement_strip(history, *, image=None, true_mask=None, scene=0, title=""):
     """Draws one scene through refinement: a column per step.
 
-    The rows are reconstruction, segmentation, masks and loss.
+    The rows are reconstruction, segmentation, masks and loss. The segmentation is dimmed where no
+    slot visibly draws anything (see `palette.render_masks`); without reconstructions, it is dimmed
+    where no slot is confident.
 
     Args:
       history: dict of per-step arrays: "masks" [B, R, K, H, W, 1]; optional "recon"
@@ -155,6 +159,11 @@ def refinement_strip(history, *, image=None, true_mask=None, scene=0, title=""):
     ids = clustering.segment_ids(masks)
     colours = palette.slot_colours(num_slots)
     recon = history.get("recon")
+    caption = palette.CONFIDENCE_CAPTION
+    if recon is not None:
+        recon = np.asarray(recon)[scene]
+        caption = palette.SEGMENTATION_CAPTION
+    segmentation = palette.render_masks(masks, recon)
     loss = _loss_of_scene(history.get("loss"), scene)
 
     names = ["segmentation", *(f"mask {k + 1}" for k in range(num_slots))]
@@ -172,6 +181,7 @@ def refinement_strip(history, *, image=None, true_mask=None, scene=0, title=""):
         title=title,
         left=150,
         bottom=bottom,
+        caption=caption,
         breaks=(first,),
     )
     for row, name in enumerate(names):
@@ -192,9 +202,8 @@ def refinement_strip(history, *, image=None, true_mask=None, scene=0, title=""):
         column = first + r
         grid.column_label(column, f"step {r + 1}")
         if recon is not None:
-            grid.picture(0, column, np.asarray(recon)[scene, r])
-        picture = palette.render_segmentation(ids[r], colours)
-        grid.picture(segmentation_row, column, picture)
+            grid.picture(0, column, recon[r])
+        grid.picture(segmentation_row, column, segmentation[r])
         for k in range(num_slots):
             grid.picture(segmentation_row + 1 + k, column, masks[r, k] * colours[k])
 

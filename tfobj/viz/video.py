@@ -6,8 +6,8 @@
 
 A slot has one colour in all frames, and true objects take the colours of the slots that hold them
 best over the whole clip: an object whose colour differs between segmentation and truth has switched
-slots. The pictures are made in `clip_pictures`, stills in `filmstrip` and animations in
-`animation`.
+slots. Segmentations are dimmed where no slot visibly draws anything. The pictures are made in
+`clip_pictures`, stills in `filmstrip` and animations in `animation`.
 """
 
 from tfobj.viz.animation import SUFFIXES, animation_frames, save_animation
