@@ -1,4 +1,4 @@
-"""Extents of objects with hidden parts: worked example M14, double-loop references, laws and edge cases."""
+"""Extents of objects with hidden parts: worked example M14, double loops, laws and edge cases."""
 
 import itertools
 
@@ -18,7 +18,10 @@ def line_sets(*members, length=20):
 
 
 def discs(rng, batch, num_entities, size=16):
-    """Overlapping discs: (true_mask [B, H, W], sets [B, N, H, W] with the background, depth [B, N])."""
+    """Returns overlapping discs: true_mask [B, H, W], sets [B, N, H, W] and depth [B, N].
+
+    Entity 0 is the background.
+    """
     row, column = np.mgrid[:size, :size]
     sets = np.zeros((batch, num_entities, size, size), bool)
     sets[:, 0] = True
@@ -43,7 +46,8 @@ def naive_modal_ids(sets, depths):
 def test_m14():
     true = line_sets(range(10), range(8, 18))
     true_mask = amodal.modal_ids(true, [[0.1, 0.2]])
-    predicted, depths = line_sets(range(1, 10), range(8, 20)), np.array([[0.9, 0.4]])
+    predicted = line_sets(range(1, 10), range(8, 20))
+    depths = np.array([[0.9, 0.4]])
     ids = amodal.modal_ids(predicted, depths)
     assert ids[0, 0].tolist() == [0, *[1] * 7, *[2] * 12]
     iou, present = amodal.modal_iou(true_mask, ids, 2, 2)
@@ -69,10 +73,8 @@ def test_share_of_exactly_the_threshold_is_outside():
 @pytest.mark.parametrize("seed", range(3))
 def test_modal_map_and_iou_equal_double_loops(seed):
     rng = np.random.default_rng(seed)
-    sets, depths = (
-        rng.random((3, 4, 5, 6)) < 0.3,
-        rng.integers(0, 3, (3, 4)) / 2.0,
-    )  # depths with ties
+    sets = rng.random((3, 4, 5, 6)) < 0.3
+    depths = rng.integers(0, 3, (3, 4)) / 2.0  # depths with ties
     ids = amodal.modal_ids(sets, depths)
     np.testing.assert_array_equal(ids, naive_modal_ids(sets, depths))
     true, true_sets, _ = discs(rng, 3, 4, size=6)
@@ -83,10 +85,8 @@ def test_modal_map_and_iou_equal_double_loops(seed):
     full, full_present = amodal.amodal_iou(true_sets, sets)
     assert modal.shape == full.shape == (3, 3, 5)
     for b, i in np.ndindex(3, 3):
-        assert (
-            modal_present[b, i] == (true[b] == i + 1).any()
-            and full_present[b, i] == true_sets[b, i].any()
-        )
+        assert modal_present[b, i] == (true[b] == i + 1).any()
+        assert full_present[b, i] == true_sets[b, i].any()
         for k in range(5):
             for got, x, y in (
                 (modal, true[b] == i + 1, ids[b] == k + 1),
@@ -98,7 +98,8 @@ def test_modal_map_and_iou_equal_double_loops(seed):
 
 
 def test_pixels_without_label_count_nowhere():
-    true, predicted = np.array([[[1, 1, 255, 2]]]), np.array([[[1, 1, 1, 2]]])
+    true = np.array([[[1, 1, 255, 2]]])
+    predicted = np.array([[[1, 1, 1, 2]]])
     iou, present = amodal.modal_iou(true, predicted, 2, 2, ignore_label=255)
     np.testing.assert_array_equal(iou, [[[1, 0], [0, 1]]])
     assert present.all()
@@ -113,7 +114,8 @@ def test_perfect_predictions_score_one_and_permuted_slots_change_nothing():
     full = amodal.matched_amodal_iou(sets[:, 1:], sets[:, 1:])
     assert np.array_equal(np.unique(full[~np.isnan(full)]), [1.0])
 
-    predicted, depths = rng.random((4, 5, 16, 16)) < 0.3, rng.random((4, 5))
+    predicted = rng.random((4, 5, 16, 16)) < 0.3
+    depths = rng.random((4, 5))
     order = rng.permutation(5)
     results = []
     for slots in (np.arange(5), order):
@@ -145,8 +147,9 @@ def test_matching_is_the_best_of_all():
 
 
 def test_objects_that_no_slot_meets_have_none():
-    """A pair without a common pixel adds nothing, and which slot it would get is the solver's whim."""
-    iou, present = np.array([[[0.5, 0.0], [0.0, 0.0], [0.0, 0.0]]]), np.array([[True, True, False]])
+    """A pair without a common pixel adds nothing, and its slot would depend on the solver."""
+    iou = np.array([[[0.5, 0.0], [0.0, 0.0], [0.0, 0.0]]])
+    present = np.array([[True, True, False]])
     slots = amodal.match_present(iou, present)
     assert slots.tolist() == [[0, -1, -1]]
     np.testing.assert_array_equal(amodal.iou_of_matching(iou, present, slots), [[0.5, 0.0, np.nan]])
@@ -154,7 +157,8 @@ def test_objects_that_no_slot_meets_have_none():
 
 def test_modal_matching_can_be_reused():
     """Modal parts pair crosswise to what full extents would."""
-    true, predicted = line_sets(range(4), range(4, 8)), line_sets(range(4), range(4, 8))
+    true = line_sets(range(4), range(4, 8))
+    predicted = line_sets(range(4), range(4, 8))
     np.testing.assert_array_equal(amodal.matched_amodal_iou(true, predicted), [[1.0, 1.0]])
     np.testing.assert_array_equal(
         amodal.matched_amodal_iou(true, predicted, slots=np.array([[1, 0]])), [[0.0, 0.0]]
@@ -195,6 +199,9 @@ def test_errors():
         amodal.modal_ids(np.zeros((2, 3, 4, 4)), np.zeros((2, 4)))
     with pytest.raises(
         UserError,
-        match=r"`depths` must be finite: nothing is nearer than NaN. Received: \[ ?0. nan  ?0.\] in scene 1.",
+        match=(
+            r"`depths` must be finite: nothing is nearer than NaN. "
+            r"Received: \[ ?0. nan  ?0.\] in scene 1."
+        ),
     ):
         amodal.modal_ids(np.zeros((2, 3, 4, 4)), np.array([[0, 1, 2], [0, np.nan, 0]]))

@@ -1,4 +1,4 @@
-"""ARI and contingency tables: worked examples M1-M10 of the metrics sheet, scikit-learn, laws, edges, graph."""
+"""ARI and contingency tables: worked examples M1-M10, scikit-learn, laws, edge cases, graph."""
 
 import keras
 import numpy as np
@@ -107,7 +107,8 @@ def test_video_levels(second, frame, sequence):
 
 def test_levels_agree_for_one_frame():
     rng = np.random.default_rng(0)
-    true, predicted = rng.integers(0, 4, (5, 1, 8, 8)), rng.integers(0, 3, (5, 1, 8, 8))
+    true = rng.integers(0, 4, (5, 1, 8, 8))
+    predicted = rng.integers(0, 3, (5, 1, 8, 8))
     np.testing.assert_array_equal(
         clustering.adjusted_rand_index(true, predicted, level="frame"),
         clustering.adjusted_rand_index(true, predicted, level="sequence"),
@@ -186,7 +187,8 @@ def test_random_predictions_score_zero_on_average():
 
 def test_table_equals_a_loop_and_leaves_out_ignored_pixels():
     rng = np.random.default_rng(6)
-    true, predicted = rng.integers(0, 4, (3, 5, 6)).astype(np.uint8), rng.integers(0, 3, (3, 5, 6))
+    true = rng.integers(0, 4, (3, 5, 6)).astype(np.uint8)
+    predicted = rng.integers(0, 3, (3, 5, 6))
     true[rng.random(true.shape) < 0.2] = 255
     table = clustering.contingency_table(true, predicted, num_true=4, num_predicted=5)
     np.testing.assert_array_equal(table, loop_table(true, predicted, 4, 5))
@@ -258,12 +260,13 @@ def test_device_equals_host(mode, foreground_only):
     true = rng.integers(0, 11, (6, 128, 128)).astype(np.uint8)
     predicted = np.where(rng.random(true.shape) < 0.6, true % 7, rng.integers(0, 7, true.shape))
     true[rng.random(true.shape) < 0.05] = 255
-    true[1], predicted[2], true[3] = 0, 4, 1
-    true[4], predicted[4] = (
-        0,
-        0,
-    )  # nearly one cluster on both sides: the usual formula loses three digits here
-    true[4, 5, 5], predicted[4, 9, 9] = 1, 1
+    true[1] = 0
+    predicted[2] = 4
+    true[3] = 1
+    true[4] = 0
+    predicted[4] = 0  # nearly one cluster on both sides: the usual formula loses three digits here
+    true[4, 5, 5] = 1
+    predicted[4, 9, 9] = 1
     predicted[5] = true[5] % 7
     function = device_scores
     if mode != "eager":

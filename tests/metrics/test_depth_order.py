@@ -1,4 +1,4 @@
-"""Depth pair accuracy and positions: worked examples M14 and M15, a double loop, ties, hidden and unmatched objects."""
+"""Depth pair accuracy and positions: M14, M15, double loop, ties, hidden and unmatched objects."""
 
 import itertools
 
@@ -39,9 +39,8 @@ def test_m14_wrong_order_counts_where_the_overlap_is_large_enough():
     mask = amodal.modal_ids(true, [[0.1, 0.2]])
     pairs = depth_order.depth_pairs(mask, true, None, np.array([[0, 1]]), [[0.9, 0.4]])
     assert pairs.overlap.tolist() == [[2]]
-    assert np.isnan(depth_order.depth_pair_accuracy(pairs, 30)).all() and np.isnan(
-        depth_order.depth_pair_accuracy(pairs, 30, average="pair")
-    )
+    assert np.isnan(depth_order.depth_pair_accuracy(pairs, 30)).all()
+    assert np.isnan(depth_order.depth_pair_accuracy(pairs, 30, average="pair"))
     assert depth_order.depth_pair_accuracy(pairs, 1).tolist() == [0.0]
     assert depth_order.depth_pair_accuracy(pairs, 2).tolist() == [0.0]
     right = depth_order.depth_pairs(mask, true, None, np.array([[0, 1]]), [[0.4, 0.9]])
@@ -73,9 +72,11 @@ def test_m15_only_pairs_with_enough_overlap_count():
 def test_equals_double_loop(seed, min_overlap):
     rng = np.random.default_rng(seed)
     mask, sets, depth = discs(rng, 6, 5)
-    # Depths that do not always agree with what is seen, as centres of 3-D objects do not; some are equal.
+    # Depths that do not always agree with what is seen, as centres of 3-D objects do not; some are
+    # equal.
     depth = np.where(rng.random(depth.shape) < 0.3, 2.0, depth)
-    slots, depths = rng.integers(-1, 6, (6, 4)), rng.integers(0, 4, (6, 6)) / 4.0
+    slots = rng.integers(-1, 6, (6, 4))
+    depths = rng.integers(0, 4, (6, 6)) / 4.0
     pairs = depth_order.depth_pairs(mask, sets[:, 1:], depth[:, 1:], slots, depths)
     expected = [
         naive_pairs(mask[b], sets[b, 1:], depth[b, 1:], slots[b], depths[b], min_overlap)
@@ -98,7 +99,8 @@ def test_what_is_seen_decides_before_the_depth_of_centres():
     """B's centre is farther, but B shows in most of the overlap, as a tilted 3-D object may."""
     true = line_sets(range(10), range(5, 15))
     mask = np.zeros((1, 1, 20), int)
-    mask[0, 0, :6], mask[0, 0, 6:15] = 1, 2  # of the overlap 5 ... 9, A shows one pixel and B four
+    mask[0, 0, :6] = 1
+    mask[0, 0, 6:15] = 2  # of the overlap 5 ... 9, A shows one pixel and B four
     slots = np.array([[0, 1]])
     assert depth_order.depth_pairs(
         mask, true, [[1.0, 2.0]], slots, [[2.0, 1.0]]
@@ -139,7 +141,8 @@ def test_perfect_predictions_score_one_and_permuted_slots_change_nothing():
     order = rng.permutation(4)
     scores = []
     for slots_of in (np.arange(4), order):
-        predicted, depths = sets[:, 1:][:, slots_of], depth[:, 1:][:, slots_of]
+        predicted = sets[:, 1:][:, slots_of]
+        depths = depth[:, 1:][:, slots_of]
         iou, present = amodal.modal_iou(mask, amodal.modal_ids(predicted, depths), 4, 4)
         slots = amodal.match_present(iou, present)
         pairs = depth_order.depth_pairs(mask, sets[:, 1:], depth[:, 1:], slots, depths)
@@ -151,19 +154,17 @@ def test_perfect_predictions_score_one_and_permuted_slots_change_nothing():
 
 
 def test_without_objects_or_slots():
-    mask, sets = np.zeros((2, 4, 4), int), np.zeros((2, 3, 4, 4), bool)
+    mask = np.zeros((2, 4, 4), int)
+    sets = np.zeros((2, 3, 4, 4), bool)
     pairs = depth_order.depth_pairs(
         mask, sets, np.zeros((2, 3)), np.full((2, 3), -1), np.zeros((2, 0))
     )
-    assert (
-        pairs.score.shape == (2, 3)
-        and not pairs.defined.any()
-        and np.isnan(depth_order.depth_pair_accuracy(pairs, 0)).all()
-    )
+    assert pairs.score.shape == (2, 3)
+    assert not pairs.defined.any()
+    assert np.isnan(depth_order.depth_pair_accuracy(pairs, 0)).all()
     one = depth_order.depth_pairs(mask, sets[:, :1], None, np.zeros((2, 1), int), np.zeros((2, 2)))
-    assert one.score.shape == (2, 0) and np.isnan(
-        depth_order.depth_pair_accuracy(one, 0, average="pair")
-    )
+    assert one.score.shape == (2, 0)
+    assert np.isnan(depth_order.depth_pair_accuracy(one, 0, average="pair"))
 
 
 def test_centres_of_boxes_and_position_errors():

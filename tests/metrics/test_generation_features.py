@@ -1,4 +1,4 @@
-"""Features of images: what they see, that batches do not matter, and the hook for Inception's weights."""
+"""Features of images: what they see, that batches do not matter, and weights of Inception."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,10 @@ def images(num=4, size=(20, 24), channels=3, seed=0):
 
 
 def fake_inception(path, nodes=("Mul", "pool_3"), num_features=2048):
-    """A frozen graph with the names of the 2015 Inception graph whose pool_3 holds means of thirds of its input; batch of one, as there."""
+    """Returns a frozen graph with the names of the 2015 Inception graph.
+
+    Its pool_3 holds means of thirds of its input; the batch is one image, as there.
+    """
     with tf.Graph().as_default() as graph:
         x = tf.compat.v1.placeholder(tf.float32, [1, 299, 299, 3], name="image")
         scaled = tf.multiply(x, 1.0, name=nodes[0])
@@ -86,7 +89,7 @@ def test_random_convolutions_are_those_of_numpy():
 
 @pytest.mark.parametrize("name", ["random_conv", "pixels"])
 def test_surrogates_order_sets_by_how_far_they_are(name):
-    """Black images with one bright square; against the same, against two squares, and against plain gray."""
+    """Black images with one bright square, against the same, two squares, and plain grey."""
     rng = np.random.default_rng(0)
 
     def squares(number, num=150):
@@ -111,10 +114,8 @@ def test_frozen_inception_graph(tmp_path):
     features = generation_features.make_features(
         "inception", 3, fake_inception(tmp_path / "classify_image_graph_def.pb")
     )
-    assert (
-        features.name == "inception"
-        and features.description == "pool_3 of classify_image_graph_def.pb"
-    )
+    assert features.name == "inception"
+    assert features.description == "pool_3 of classify_image_graph_def.pb"
     x = np.broadcast_to(np.array([0.0, 0.5, 1.0], np.float32), (3, 8, 8, 3))
     got = features(x)  # batch of three, although the graph was made for one
     assert got.shape == (3, 2048)
@@ -137,10 +138,8 @@ def test_resize_is_that_of_the_graph_of_2015(tmp_path):
 
 def test_operations_of_2015(tmp_path):
     """The graph normalises by an operation that newer graphs may not have."""
-    attributes, graph_def = (
-        tf.compat.v1.AttrValue,
-        tf.compat.v1.GraphDef(),
-    )  # no version, as in 2015
+    attributes = tf.compat.v1.AttrValue
+    graph_def = tf.compat.v1.GraphDef()  # no version, as in 2015
     number = attributes(type=tf.float32.as_datatype_enum)
 
     def add(name, op, inputs, **attrs):
@@ -223,7 +222,10 @@ def test_errors(tmp_path):
     where = r"inception-2015-12-05.tgz .*--features=random_conv or pixels"
     with pytest.raises(
         UserError,
-        match=rf"`inception_weights` must be the 2015 Inception graph: .*{where}.*Received: None\.$",
+        match=(
+            r"`inception_weights` must be the 2015 Inception graph: "
+            rf".*{where}.*Received: None\.$"
+        ),
     ):
         generation_features.make_features("inception", 3)
     with pytest.raises(UserError, match=rf"{where}.*nothing_here\.$"):

@@ -1,4 +1,4 @@
-"""Frechet distance and squared MMD: worked examples M16-M21, SciPy and double loops as references, laws, streaming."""
+"""Frechet distance and squared MMD: examples M16-M21, SciPy, double loops, laws, streaming."""
 
 import numpy as np
 import pytest
@@ -61,11 +61,10 @@ def test_frechet_distance_equals_the_formula_with_a_matrix_root():
     from scipy.linalg import sqrtm
 
     rng = np.random.default_rng(0)
-    x, y = (
-        rng.standard_normal((60, 6)) @ rng.standard_normal((6, 6)),
-        rng.standard_normal((50, 6)) + 0.3,
-    )
-    c1, c2 = np.cov(x.T), np.cov(y.T)
+    x = rng.standard_normal((60, 6)) @ rng.standard_normal((6, 6))
+    y = rng.standard_normal((50, 6)) + 0.3
+    c1 = np.cov(x.T)
+    c2 = np.cov(y.T)
     expected = np.square(x.mean(0) - y.mean(0)).sum() + np.trace(c1 + c2 - 2 * sqrtm(c1 @ c2).real)
     assert generation.frechet_distance(x, y) == pytest.approx(expected, rel=1e-10)
     assert generation.frechet_distance(y, x) == pytest.approx(expected, rel=1e-10)
@@ -119,7 +118,8 @@ def test_streaming_equals_all_at_once(sizes):
 
 def test_kernel_distance_equals_double_loop_and_has_mean_zero():
     rng = np.random.default_rng(5)
-    x, y = rng.standard_normal((12, 7)), rng.standard_normal((9, 7)) + 0.5
+    x = rng.standard_normal((12, 7))
+    y = rng.standard_normal((9, 7)) + 0.5
     assert generation.kernel_distance(x, y) == pytest.approx(naive_kernel_distance(x, y), rel=1e-12)
     same = [generation.kernel_distance(*rng.standard_normal((2, 64, 8))) for _ in range(200)]
     assert abs(np.mean(same)) < 4 * np.std(same) / np.sqrt(200) and min(same) < 0.0 < max(same)
@@ -130,16 +130,16 @@ def test_kernel_distance_equals_double_loop_and_has_mean_zero():
 
 def test_subsets():
     rng = np.random.default_rng(6)
-    x, y = rng.standard_normal((300, 8)), rng.standard_normal((300, 8)) + 1.0
+    x = rng.standard_normal((300, 8))
+    y = rng.standard_normal((300, 8)) + 1.0
     mean, std = generation.kernel_distance_of_subsets(x, y, num_subsets=50, subset_size=100)
     assert mean == pytest.approx(generation.kernel_distance(x, y), rel=0.1) and 0 < std < mean
     assert (mean, std) == generation.kernel_distance_of_subsets(
         x, y, num_subsets=50, subset_size=100
     )
     mean, std = generation.kernel_distance_of_subsets(x, y)
-    assert mean == pytest.approx(generation.kernel_distance(x, y), rel=1e-12) and np.isnan(
-        std
-    )  # one subset of all rows
+    assert mean == pytest.approx(generation.kernel_distance(x, y), rel=1e-12)
+    assert np.isnan(std)  # one subset of all rows
 
 
 def test_only_inception_makes_fid_and_kid():

@@ -1,4 +1,4 @@
-"""Health signs on constructed masks with known answers; every diagnosis and the silence of a healthy run."""
+"""Health on constructed masks with known answers, every diagnosis, and silence in a healthy run."""
 
 import math
 
@@ -56,7 +56,8 @@ def test_frames_count_as_images_and_one_slot_or_one_image_is_finite():
 
 def test_kl_and_attention():
     kl = np.zeros((3, 2, 4), np.float32)
-    kl[:, 0, 1], kl[:, 1, 2] = 2.0, 0.5
+    kl[:, 0, 1] = 2.0
+    kl[:, 1, 2] = 0.5
     got = read(
         health.slot_health(
             healthy_masks(), kl_per_slot=kl, attention=np.full((3, 4, 6), 0.25, np.float32)
@@ -118,7 +119,8 @@ def constant_ids(share):
         (
             {"layer_kl_1": 0.004, "layer_kl_2": 0.05, "layer_kl_3": 90.0, "kl_slot_max": 40.0},
             [
-                "Posterior collapse in layers 1 and 2 of 3: KL 0.004, 0.05 nats. The reversed++ prior and GECO"
+                "Posterior collapse in layers 1 and 2 of 3: KL 0.004, 0.05 nats. The reversed++ "
+                "prior and GECO"
             ],
         ),
         ({"layer_kl_1": 9.0, "layer_kl_2": 0.01}, ["Posterior collapse in layer 2 of 2"]),
@@ -145,7 +147,8 @@ def test_each_sickness_is_named_after_the_warm_up_only(sickness, sentences):
     [
         (
             14.8,
-            "73.6 nats are missing, and the weight of the likelihood has grown to 14.8 and keeps growing",
+            "73.6 nats are missing, and the weight of the likelihood has grown to 14.8 and keeps "
+            "growing",
         ),
         (
             1e-10,
@@ -155,11 +158,12 @@ def test_each_sickness_is_named_after_the_warm_up_only(sickness, sentences):
     ],
 )
 def test_a_constraint_that_stays_unmet_is_named(multiplier, sentence):
-    """EfficientMORL's multiplier of the likelihood (at least 1) grows, GENESIS' of the KL falls to its lower bound."""
+    """EfficientMORL's multiplier (of the likelihood) grows, GENESIS' (of the KL) falls."""
     numbers = {"geco_multiplier": multiplier, "geco_constraint": -73.6}
     (found,) = health.diagnose(numbers, num_slots=4, step=50_000, constraint_missed=0.26)
     assert found.startswith("GECO target not met for 26 % of the run") and sentence in found
-    # A long phase of almost pure reconstruction comes first, and the average swings about the target later.
+    # A long phase of almost pure reconstruction comes first, and the average swings about the
+    # target later.
     assert health.diagnose(numbers, num_slots=4, step=50_000, constraint_missed=0.2) == []
     assert (
         health.diagnose(

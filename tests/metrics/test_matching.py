@@ -1,4 +1,4 @@
-"""Hungarian matching: worked examples M11-M14 and M13, brute force, averages, device against host."""
+"""Hungarian matching: worked examples M11-M14, brute force, averages, device against host."""
 
 import itertools
 
@@ -22,10 +22,8 @@ def brute_force(iou):
 
 
 def test_m11():
-    true, predicted = (
-        np.array([[1] * 6 + [2] * 3 + [0] * 3]),
-        np.array([[5] * 4 + [6] * 5 + [7] * 3]),
-    )
+    true = np.array([[1] * 6 + [2] * 3 + [0] * 3])
+    predicted = np.array([[5] * 4 + [6] * 5 + [7] * 3])
     np.testing.assert_allclose(matching.mean_matched_iou(true, predicted), [19 / 30], rtol=1e-14)
 
 
@@ -41,7 +39,8 @@ def test_m12_crosses_for_the_good_of_the_sum():
 
 
 def test_m13_more_objects_than_slots():
-    true, predicted = np.array([[1, 1, 1, 2, 2, 2]]), np.zeros((1, 6), int)
+    true = np.array([[1, 1, 1, 2, 2, 2]])
+    predicted = np.zeros((1, 6), int)
     assert matching.mean_matched_iou(true, predicted)[0] == 0.25
     table = clustering.contingency_table(true, predicted)
     assert sorted(matching.matched_iou_from_table(table)[0]) == [0.0, 0.5]
@@ -55,7 +54,8 @@ def test_m14_modal_and_amodal_iou():
     modal = np.array([[[7 / 10, 0.0], [0.0, 8 / 12]]])
     value = matching.best_matching_value_on_device(tf.constant(modal, tf.float32))
     np.testing.assert_allclose(value / 2, [41 / 60], rtol=1e-6)
-    objects, slots = [set(range(10)), set(range(8, 18))], [set(range(1, 10)), set(range(8, 20))]
+    objects = [set(range(10)), set(range(8, 18))]
+    slots = [set(range(1, 10)), set(range(8, 20))]
     amodal = np.array([[[len(o & s) / len(o | s) for s in slots] for o in objects]])
     assert matching.match_objects(amodal).tolist() == [[0, 1]]
     np.testing.assert_allclose(np.trace(amodal[0]) / 2, 13 / 15, rtol=1e-14)
@@ -88,7 +88,8 @@ def test_averages_by_image_and_by_object():
 
 def test_permuting_slots_changes_nothing():
     rng = np.random.default_rng(1)
-    true, predicted = rng.integers(0, 4, (8, 40)), rng.integers(0, 6, (8, 40))
+    true = rng.integers(0, 4, (8, 40))
+    predicted = rng.integers(0, 6, (8, 40))
     scores = matching.mean_matched_iou(true, predicted)
     np.testing.assert_allclose(
         matching.mean_matched_iou(true, rng.permutation(6)[predicted]), scores, rtol=1e-12

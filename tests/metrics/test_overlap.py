@@ -41,19 +41,22 @@ def test_m11_best_iou_per_object():
 
 
 def test_m13_one_slot_for_everything():
-    true, predicted = np.array([[1, 1, 1, 2, 2, 2]]), np.zeros((1, 6), int)
+    true = np.array([[1, 1, 1, 2, 2, 2]])
+    predicted = np.zeros((1, 6), int)
     assert overlap.mean_best_overlap(true, predicted)[0] == 0.5
     assert overlap.segmentation_covering(true, predicted, size_weighted=True)[0] == 0.5
 
 
 def test_spilling_into_the_background_costs_covering_but_not_fg_ari():
-    true, predicted = np.array([[1, 1, 0, 0, 0, 0]]), np.array([[1, 1, 1, 1, 0, 0]])
+    true = np.array([[1, 1, 0, 0, 0, 0]])
+    predicted = np.array([[1, 1, 1, 1, 0, 0]])
     assert clustering.adjusted_rand_index(true, predicted, foreground_only=True)[0] == 1.0
     assert overlap.segmentation_covering(true, predicted)[0] == 0.5
 
 
 def test_ignored_pixels_leave_both_sides():
-    true, predicted = np.array([[1, 1, 255, 255]]), np.array([[1, 1, 1, 1]])
+    true = np.array([[1, 1, 255, 255]])
+    predicted = np.array([[1, 1, 1, 1]])
     assert overlap.segmentation_covering(true, predicted)[0] == 1.0
 
 
@@ -66,7 +69,8 @@ def test_no_objects_is_undefined():
 
 def test_covering_equals_a_loop_and_stays_in_the_unit_interval():
     rng = np.random.default_rng(0)
-    true, predicted = rng.integers(0, 4, (6, 30)), rng.integers(0, 5, (6, 30))
+    true = rng.integers(0, 4, (6, 30))
+    predicted = rng.integers(0, 5, (6, 30))
     expected = []
     for t, p in zip(true, predicted, strict=True):
         best = [
@@ -88,7 +92,8 @@ def test_best_overlap_is_at_least_the_matched_iou():
 
 def test_frame_level_is_the_mean_over_frames():
     rng = np.random.default_rng(2)
-    true, predicted = rng.integers(0, 3, (2, 3, 4, 4)), rng.integers(0, 3, (2, 3, 4, 4))
+    true = rng.integers(0, 3, (2, 3, 4, 4))
+    predicted = rng.integers(0, 3, (2, 3, 4, 4))
     frames = overlap.segmentation_covering(
         true.reshape(6, 4, 4), predicted.reshape(6, 4, 4)
     ).reshape(2, 3)

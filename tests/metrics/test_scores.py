@@ -1,4 +1,4 @@
-"""The accumulator: batches do not matter, padding is dropped, undefined scenes are counted, files are whole."""
+"""SceneScorer: batches do not matter, padding is dropped, undefined scenes are counted."""
 
 import csv
 
@@ -58,7 +58,8 @@ def test_padding_is_dropped():
 def test_columns_are_the_functions_of_the_package():
     data = scenes()
     table = feed(scores.SceneScorer(), data, [7]).table()
-    true, predicted = data["true_mask"], clustering.segment_ids(data["masks"])
+    true = data["true_mask"]
+    predicted = clustering.segment_ids(data["masks"])
     for name, expected in {
         "fg_ari": clustering.adjusted_rand_index(true, predicted, foreground_only=True),
         "ari": clustering.adjusted_rand_index(true, predicted),
@@ -104,7 +105,8 @@ def test_without_masks_only_the_reconstruction_is_scored():
 def test_videos_report_both_levels():
     data = scenes(5, frames=3)
     table = feed(scores.SceneScorer(), data, [5]).table()
-    true, predicted = data["true_mask"], clustering.segment_ids(data["masks"])
+    true = data["true_mask"]
+    predicted = clustering.segment_ids(data["masks"])
     for name, foreground_only in (("fg_ari", True), ("ari", False)):
         kwargs = {"foreground_only": foreground_only}
         np.testing.assert_array_equal(
@@ -118,11 +120,9 @@ def test_scenes_without_any_object_give_nan_not_a_warning():
     data = scenes(2)
     data["true_mask"][:] = 0
     summary = feed(scores.SceneScorer(), data, [2]).summary()
-    assert (
-        np.isnan(summary["fg_ari"])
-        and np.isnan(summary["miou_micro"])
-        and np.isnan(summary["fg_ari_low"])
-    )
+    assert np.isnan(summary["fg_ari"])
+    assert np.isnan(summary["miou_micro"])
+    assert np.isnan(summary["fg_ari_low"])
     assert summary["undefined_fg_ari"] == 2
 
 
@@ -162,10 +162,18 @@ def test_bootstrap_is_repeatable_and_has_the_right_width():
 
 
 def depth_scene(**changes):
-    """M14 as a scene of one line: two objects with extents 0-9 and 8-17, seen as 1-9 and 8-19, the farther one in front; a background slot."""
-    true_sets, predicted = np.zeros((1, 3, 1, 20), np.uint8), np.zeros((1, 3, 1, 20, 1), np.float32)
-    true_sets[0, 0], true_sets[0, 1, 0, :10], true_sets[0, 2, 0, 8:18] = 1, 1, 1
-    predicted[0, 0, 0, 1:10], predicted[0, 1, 0, 8:], predicted[0, 2] = 0.9, 0.4, 1.0
+    """Returns M14 as a scene of one line with a background slot.
+
+    Two objects have extents 0-9 and 8-17 and are predicted as 1-9 and 8-19, the farther in front.
+    """
+    true_sets = np.zeros((1, 3, 1, 20), np.uint8)
+    predicted = np.zeros((1, 3, 1, 20, 1), np.float32)
+    true_sets[0, 0] = 1
+    true_sets[0, 1, 0, :10] = 1
+    true_sets[0, 2, 0, 8:18] = 1
+    predicted[0, 0, 0, 1:10] = 0.9
+    predicted[0, 1, 0, 8:] = 0.4
+    predicted[0, 2] = 1.0
     true_mask = np.array([[[1] * 10 + [2] * 8 + [0] * 2]], np.uint8)
     image = np.zeros((1, 1, 20, 3), np.float32)
     scene = {
@@ -187,7 +195,8 @@ def test_depth_columns_are_those_of_m14(monkeypatch):
     monkeypatch.setattr(depth_order, "MIN_OVERLAPS", (0, 1, 30))
     scorer = scores.SceneScorer()
     scorer.update(**depth_scene())
-    table, summary = scorer.table(), scorer.summary()
+    table = scorer.table()
+    summary = scorer.summary()
     expected = {
         "object_miou": 41 / 60,
         "aiou": 13 / 15,
@@ -199,30 +208,28 @@ def test_depth_columns_are_those_of_m14(monkeypatch):
     for name, value in expected.items():
         np.testing.assert_allclose(table[name], [value], rtol=1e-12, err_msg=name)
         np.testing.assert_allclose(summary[f"{name}_micro"], value, rtol=1e-12, err_msg=name)
-    assert (
-        summary["undefined_dpa_30"] == 1
-        and summary["dpa_30_pairs"] == 0
-        and np.isnan(summary["dpa_30_visible"])
-    )
-    assert (
-        summary["aiou_objects"] == summary["position_error_objects"] == 2
-        and summary["dpa_1_pairs"] == 1
-    )
+    assert summary["undefined_dpa_30"] == 1
+    assert summary["dpa_30_pairs"] == 0
+    assert np.isnan(summary["dpa_30_visible"])
+    assert summary["aiou_objects"] == summary["position_error_objects"] == 2
+    assert summary["dpa_1_pairs"] == 1
     right = scores.SceneScorer()
     right.update(**depth_scene(depths=np.array([[0.4, 0.9, 1.0]])))
     assert right.summary()["dpa_1"] == 1.0
 
 
 def test_averages_over_objects_and_pairs():
-    """One scene without objects, one with two in order, one with three of which one is hidden: 4 pairs, 2 of them with it."""
+    """Scenes without objects, with two in order, and with three of which one is hidden.
+
+    They have 4 pairs, 2 of them with the hidden object.
+    """
     sets = np.zeros((3, 4, 1, 12), np.uint8)
     sets[:, 0] = 1
-    sets[1, 1, 0, :4], sets[1, 2, 0, 3:8] = 1, 1
-    sets[2, 1, 0, :4], sets[2, 2, 0, 1:3], sets[2, 3, 0, 6:] = (
-        1,
-        1,
-        1,
-    )  # the second lies behind the first
+    sets[1, 1, 0, :4] = 1
+    sets[1, 2, 0, 3:8] = 1
+    sets[2, 1, 0, :4] = 1
+    sets[2, 2, 0, 1:3] = 1
+    sets[2, 3, 0, 6:] = 1  # the second lies behind the first
     depth = np.array([[0, 1, 2, 3]] * 3, np.float32)
     mask = amodal.modal_ids(sets[:, 1:], depth[:, 1:]).astype(np.uint8)
     image = np.zeros((3, 1, 12, 3), np.float32)
@@ -237,23 +244,20 @@ def test_averages_over_objects_and_pairs():
         "true_amodal_masks": sets,
         "true_depth": depth,
     }
-    joined, split = feed(scores.SceneScorer(), data, [3]), feed(scores.SceneScorer(), data, [1, 2])
+    joined = feed(scores.SceneScorer(), data, [3])
+    split = feed(scores.SceneScorer(), data, [1, 2])
     summary = joined.summary()
     assert all(
         np.array_equal(value, split.summary()[name], equal_nan=True)
         for name, value in summary.items()
     )
     np.testing.assert_allclose(joined.table()["dpa_0"], [np.nan, 1.0, 1 / 3])
-    assert (
-        summary["dpa_0_pairs"] == 4
-        and summary["dpa_0_hidden_pairs"] == 2
-        and summary["dpa_0"] == pytest.approx(2 / 3)
-    )
+    assert summary["dpa_0_pairs"] == 4
+    assert summary["dpa_0_hidden_pairs"] == 2
+    assert summary["dpa_0"] == pytest.approx(2 / 3)
     assert summary["dpa_0_micro"] == 0.5 and summary["dpa_0_visible"] == 1.0
-    assert (
-        summary["aiou_micro"] == summary["object_miou_micro"] == 1.0
-        and summary["aiou_objects"] == 5
-    )
+    assert summary["aiou_micro"] == summary["object_miou_micro"] == 1.0
+    assert summary["aiou_objects"] == 5
     assert summary["position_error_micro"] == 0.0 and summary["position_error_objects"] == 4
     assert summary["undefined_aiou"] == summary["undefined_object_miou"] == 1
 
@@ -270,8 +274,10 @@ def test_depth_columns_follow_what_is_known():
         scorer = scores.SceneScorer()
         scorer.update(**depth_scene(**changes))
         assert depth_columns - set(scorer.table()) == missing, changes
-    # The background's extent is the whole frame: were it an object, it would hide what lies behind depth 1.
-    with_background, without = scores.SceneScorer(), scores.SceneScorer()
+    # The background's extent is the whole frame: were it an object, it would hide what lies behind
+    # depth 1.
+    with_background = scores.SceneScorer()
+    without = scores.SceneScorer()
     with_background.update(**depth_scene(background_slot=None, depths=np.array([[0.9, 0.4, 0.1]])))
     without.update(**depth_scene(depths=np.array([[0.9, 0.4, 0.1]])))
     assert with_background.table()["object_miou"] < 0.5 < without.table()["object_miou"]
@@ -282,7 +288,8 @@ def test_padding_and_unlabelled_pixels_have_no_extent():
         name: np.concatenate([value, value]) if isinstance(value, np.ndarray) else value
         for name, value in depth_scene().items()
     }
-    scorer, reference = scores.SceneScorer(), scores.SceneScorer()
+    scorer = scores.SceneScorer()
+    reference = scores.SceneScorer()
     scorer.update(**padded, valid=[True, False])
     reference.update(**depth_scene())
     assert all(
@@ -291,7 +298,8 @@ def test_padding_and_unlabelled_pixels_have_no_extent():
     )
     ignoring = scores.SceneScorer()
     true_mask = depth_scene()["true_mask"].copy()
-    true_mask[..., 18:], true_mask[..., 0] = 255, 255
+    true_mask[..., 18:] = 255
+    true_mask[..., 0] = 255
     ignoring.update(**depth_scene(true_mask=true_mask))
     np.testing.assert_allclose(ignoring.table()["object_miou"], [(7 / 9 + 8 / 10) / 2])
 

@@ -1,4 +1,4 @@
-"""Keras metrics equal the host scores, average by scene, and survive a config round trip and `fit`."""
+"""Keras metrics equal the host scores, average by scene, and survive configs and `fit`."""
 
 import subprocess
 import sys
@@ -81,7 +81,8 @@ strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 rng = np.random.default_rng(0)
 true = rng.integers(0, 4, (5, 8, 8)).astype(np.uint8)
 true[0] = 0
-masks = np.moveaxis(np.eye(4, dtype=np.float32)[np.where(rng.random(true.shape) < 0.6, true, 0)], -1, 1)[..., None]
+ids = np.where(rng.random(true.shape) < 0.6, true, 0)
+masks = np.moveaxis(np.eye(4, dtype=np.float32)[ids], -1, 1)[..., None]
 with strategy.scope():
     metric = streaming.ForegroundARI(num_true=4)
 batches = tf.data.Dataset.from_tensor_slices((true, masks)).batch(3)
@@ -94,7 +95,7 @@ np.testing.assert_allclose(metric.result(), expected, atol=1e-6)
 
 
 def test_two_replicas_average_by_scene():
-    """Five scenes in batches of three: replicas see 2, 1, 1 and 1 scenes, one of them without objects."""
+    """Replicas see 2, 1, 1 and 1 of five scenes, one of them without objects."""
     subprocess.run([sys.executable, "-c", TWO_REPLICAS], check=True, timeout=120)
 
 

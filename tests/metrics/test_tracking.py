@@ -13,11 +13,12 @@ OBJECTS = (slice(0, 2), slice(2, 4))
 
 
 def clip(*frames, background=0):
-    """Returns true and predicted ids [1, T, 8, 8]; a frame gives the slot of each object, None for the background's."""
-    true, predicted = (
-        np.zeros((1, len(frames), 8, 8), np.uint8),
-        np.full((1, len(frames), 8, 8), background, np.uint8),
-    )
+    """Returns true and predicted ids [1, T, 8, 8].
+
+    Every frame gives the slot of each object; None stands for the slot of the background.
+    """
+    true = np.zeros((1, len(frames), 8, 8), np.uint8)
+    predicted = np.full((1, len(frames), 8, 8), background, np.uint8)
     for t, slots in enumerate(frames):
         for i, (rows, slot) in enumerate(zip(OBJECTS, slots, strict=True), start=1):
             true[0, t, rows] = i
@@ -37,11 +38,14 @@ def test_by_hand():
     found = scores(*clip((1, 2), (1, 2), (2, 1), (2, None)))
     assert found == {
         "mota": 1 - (1 + 0 + 2) / 8, "motp": 1.0,
-        # The best slots for the whole clip are 1 and 2: two frames each. There are 8 appearances and 7 hypotheses.
+        # The best slots for the whole clip are 1 and 2: two frames each. There are 8 appearances
+        # and 7 hypotheses.
         "idf1": pytest.approx(2 * 4 / (8 + 7)),
         "id_switches": 2, "false_positives": 0, "misses": 1,
-        "mostly_tracked": 0.5, "mostly_lost": 0.0,                            # paired in 4 and in 3 of 4 frames
-        "num_tracks": 2, "num_appearances": 8, "num_hypotheses": 7, "num_pairs": 7, "num_identified": 4,
+        # The objects are paired in 4 and in 3 of 4 frames.
+        "mostly_tracked": 0.5, "mostly_lost": 0.0,
+        "num_tracks": 2, "num_appearances": 8, "num_hypotheses": 7, "num_pairs": 7,
+        "num_identified": 4,
     }  # fmt: skip
 
 
@@ -120,9 +124,9 @@ def test_unlabelled_pixels_count_nowhere():
     )  # then it is an object like others
     assert scores(true, predicted, ignore_label=None)["num_tracks"] == 3
     nothing = scores(np.full_like(true, 255), predicted)
-    assert (
-        np.isnan(nothing["mota"]) and np.isnan(nothing["idf1"]) and nothing["num_hypotheses"] == 0
-    )
+    assert np.isnan(nothing["mota"])
+    assert np.isnan(nothing["idf1"])
+    assert nothing["num_hypotheses"] == 0
 
 
 def test_clips_without_objects_or_pairs():
@@ -133,23 +137,26 @@ def test_clips_without_objects_or_pairs():
     ).all()
     assert empty["idf1"] == 0.0 and empty["false_positives"] == 4
     blind = scores(true, np.zeros_like(predicted))
-    assert (
-        blind["mota"] == 0.0
-        and np.isnan(blind["motp"])
-        and blind["idf1"] == 0.0
-        and blind["mostly_lost"] == 1.0
-        and blind["misses"] == 4
-    )
+    assert blind["mota"] == 0.0
+    assert np.isnan(blind["motp"])
+    assert blind["idf1"] == 0.0
+    assert blind["mostly_lost"] == 1.0
+    assert blind["misses"] == 4
 
 
 def random_clips(num_clips=12, frames=14, size=24, num_slots=6, seed=0):
-    """Moving rectangles that hide each other, and slots that follow them with frayed edges, gaps and exchanges."""
+    """Returns moving rectangles that hide each other, and slots that follow them imperfectly.
+
+    The slots have frayed edges, gaps and exchanges.
+    """
     rng = np.random.default_rng(seed)
-    rows, columns = np.arange(size)[:, None], np.arange(size)
+    rows = np.arange(size)[:, None]
+    columns = np.arange(size)
     true = np.zeros((num_clips, frames, size, size), np.uint8)
     predicted = np.zeros_like(true)
     for b in range(num_clips):
-        corners, steps = rng.uniform(0, size - 8, (4, 2)), rng.uniform(-1.5, 1.5, (4, 2))
+        corners = rng.uniform(0, size - 8, (4, 2))
+        steps = rng.uniform(-1.5, 1.5, (4, 2))
         slots = rng.permutation(np.arange(1, num_slots))
         for t in range(frames):
             for i, (top, left) in enumerate(corners + t * steps, start=1):
@@ -165,14 +172,17 @@ def random_clips(num_clips=12, frames=14, size=24, num_slots=6, seed=0):
 
 
 def count_events(true, predicted, threshold, min_pixels=5):
-    """Counts events without a tracker: segments of one frame are disjoint, so beyond an IoU of one half no two slots claim one object.
+    """Counts events without a tracker.
+
+    Segments of one frame are disjoint, so above an IoU of one half no two slots claim one object.
 
     Returns a dict of name -> [B].
     """
     tables = clustering.contingency_table(true, predicted, level="frame")
     iou = overlap.iou_from_table(tables)[:, :, 1:]
     largest = np.arange(tables.shape[-1]) == tables.sum((1, 2)).argmax(-1)[:, None, None]
-    present, there = tables.sum(-1)[..., 1:] > min_pixels, (tables.sum(-2) > min_pixels) & ~largest
+    present = tables.sum(-1)[..., 1:] > min_pixels
+    there = (tables.sum(-2) > min_pixels) & ~largest
     pairs = (iou >= threshold) & present[..., None] & there[:, :, None]
     slot = np.where(pairs.any(-1), pairs.argmax(-1), -1)  # [B, T, N]
     when = np.maximum.accumulate(np.where(slot >= 0, np.arange(slot.shape[1])[:, None], -1), axis=1)
@@ -190,10 +200,8 @@ def count_events(true, predicted, threshold, min_pixels=5):
 def test_events_are_those_of_a_count_of_our_own():
     true, predicted = random_clips()
     # 0.5 itself is left to py-motmetrics' memory of the frame before.
-    columns, expected = (
-        tracking.tracking_scores(true, predicted, iou_threshold=0.501),
-        count_events(true, predicted, 0.501),
-    )
+    columns = tracking.tracking_scores(true, predicted, iou_threshold=0.501)
+    expected = count_events(true, predicted, 0.501)
     for name, values in expected.items():
         assert values.sum() > 20, name  # the clips have something to count
         np.testing.assert_array_equal(columns[name], values, err_msg=name)
@@ -212,7 +220,7 @@ def test_names_of_slots_do_not_matter_and_clips_are_independent():
 
 
 def test_clips_together():
-    """MOTA of all events is not the mean over clips; an empty clip adds its false positives alone."""
+    """MOTA of all events is not the mean over clips; an empty clip adds only false positives."""
     parts = [clip((1, 2), (1, 2), (2, 1), (2, None)), clip((1, 2)), clip((1, 2))]
     parts[2][0][:] = 0
     columns = [tracking.tracking_scores(*part) for part in parts]
@@ -222,9 +230,8 @@ def test_clips_together():
     assert micro["id_switches_micro"] + micro["false_positives_micro"] + micro[
         "misses_micro"
     ] == pytest.approx(0.5)
-    assert micro["motp_micro"] == 1.0 and micro["idf1_micro"] == pytest.approx(
-        2 * (4 + 2) / (10 + 11)
-    )
+    assert micro["motp_micro"] == 1.0
+    assert micro["idf1_micro"] == pytest.approx(2 * (4 + 2) / (10 + 11))
     assert micro["mostly_tracked_micro"] == 0.75 and micro["mostly_lost_micro"] == 0.0
     assert all(np.isnan(value) for value in tracking.tracking_micro(columns[2]).values() if value)
 

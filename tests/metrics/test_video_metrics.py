@@ -1,4 +1,4 @@
-"""Scores of videos: by hand, against scikit-learn, by frame or over the clip, prefixes, predicted frames, and their columns."""
+"""Scores of video clips: by hand, scikit-learn, frame and sequence level, prefixes, predictions."""
 
 import itertools
 
@@ -55,7 +55,8 @@ def test_examples_by_hand():
 
 def test_frames_are_those_of_scikit_learn():
     data = clips()
-    true, predicted = data["true_mask"], clustering.segment_ids(data["masks"])
+    true = data["true_mask"]
+    predicted = clustering.segment_ids(data["masks"])
     ari, fg_ari = (
         video.frame_rand_index(true, data["masks"], foreground_only=foreground_only)
         for foreground_only in (False, True)
@@ -74,7 +75,8 @@ def test_frames_are_those_of_scikit_learn():
 
 def test_prefixes_are_those_of_scikit_learn():
     data = clips()
-    true, predicted = data["true_mask"], clustering.segment_ids(data["masks"])
+    true = data["true_mask"]
+    predicted = clustering.segment_ids(data["masks"])
     found = video.prefix_rand_index(
         video.frame_tables(true, data["masks"]), (2, 7, 12), foreground_only=True
     )
@@ -110,10 +112,8 @@ def test_frames_without_objects_follow_the_convention():
     """Frames: two objects apart, none, one object in one slot, one in two, none labelled."""
     rows = [[1, 1, 2, 2], [0, 0, 0, 0], [1, 1, 1, 0], [1, 1, 1, 0], [255, 255, 255, 255]]
     slots = [[0, 0, 1, 1], [0, 1, 0, 1], [1, 1, 1, 1], [0, 0, 1, 1], [0, 1, 2, 0]]
-    true, masks = (
-        np.array(rows, np.uint8).reshape(1, 5, 1, 4),
-        one_hot(np.array(slots).reshape(1, 5, 1, 4)),
-    )
+    true = np.array(rows, np.uint8).reshape(1, 5, 1, 4)
+    masks = one_hot(np.array(slots).reshape(1, 5, 1, 4))
     ours = video.frame_rand_index(true, masks, foreground_only=True)
     paper = video.frame_rand_index(
         true, masks, foreground_only=True, empty_value=video.ZABLOTSKAIA_EMPTY_VALUE
@@ -143,9 +143,13 @@ def test_errors_of_frames():
 
 
 def test_predicted_frames():
-    """Five frames were seen; the seventh and later ones are predicted with slots that merge, and an error of 0.1 per frame ahead."""
+    """Five frames are observed; slots merge from the seventh on.
+
+    The error grows by 0.1 per frame ahead.
+    """
     true = np.zeros((2, 9, 4, 4), np.uint8)
-    true[:, :, :2], true[:, :, 2:] = 1, 2
+    true[:, :, :2] = 1
+    true[:, :, 2:] = 2
     ids = true.astype(np.int64) - 1
     ids[:, 6:] = 0
     image = np.zeros((2, 9, 4, 4, 3), np.float32)
@@ -175,7 +179,8 @@ def test_scorer_columns_are_the_functions():
     scorer = scores.SceneScorer(prefixes=(3, 10, 11, 12))
     for start, stop in ((0, 2), (2, 3)):
         scorer.update(**{name: values[start:stop] for name, values in data.items()})
-    table, truth = scorer.table(), (data["true_mask"], data["masks"])
+    table = scorer.table()
+    truth = (data["true_mask"], data["masks"])
     added = {
         f"{name}_{n}"
         for name in ("mse", "fg_ari", "fg_ari_frame", "ari_frame")
@@ -204,10 +209,8 @@ def test_scorer_columns_are_the_functions():
 def test_scorer_conventions_and_lengths():
     data = clips(num_clips=2, frames=10)
     data["true_mask"][0, :4] = 0
-    ours, paper = (
-        scores.SceneScorer(),
-        scores.SceneScorer(empty_value=video.ZABLOTSKAIA_EMPTY_VALUE),
-    )
+    ours = scores.SceneScorer()
+    paper = scores.SceneScorer(empty_value=video.ZABLOTSKAIA_EMPTY_VALUE)
     for scorer in (ours, paper):
         scorer.update(**data)
     assert {name for name in ours.table() if name[-1].isdigit()} == {
@@ -216,7 +219,8 @@ def test_scorer_conventions_and_lengths():
         "fg_ari_frame_10",
         "ari_frame_10",
     }
-    ours, paper = ours.table(), paper.table()
+    ours = ours.table()
+    paper = paper.table()
     np.testing.assert_allclose(
         paper["fg_ari_frame_10"][0], (4 + 6 * ours["fg_ari_frame_10"][0]) / 10
     )
@@ -260,7 +264,10 @@ def test_wrong_arguments():
     image, recon, masks, true = data.values()
     with pytest.raises(
         UserError,
-        match=r"`true` and `masks` must have shapes \[B, T, H, W\] and \[B, T, K, H, W, 1\]. Received: \(3, 3, 9, 7\)",
+        match=(
+            r"`true` and `masks` must have shapes \[B, T, H, W\] and \[B, T, K, H, W, 1\]. "
+            r"Received: \(3, 3, 9, 7\)"
+        ),
     ):
         video.frame_tables(true[:, 1:], masks)
     with pytest.raises(
@@ -274,7 +281,10 @@ def test_wrong_arguments():
     for observed in (-1, 4):
         with pytest.raises(
             UserError,
-            match=f"`num_observed` must be at least 0 and less than the 4 frames given. Received: {observed}",
+            match=(
+                "`num_observed` must be at least 0 and less than the 4 frames given. "
+                f"Received: {observed}"
+            ),
         ):
             video.prediction_scores(image, recon, num_observed=observed)
     with pytest.raises(UserError, match="`masks` and `true` must be given together"):

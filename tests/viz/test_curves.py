@@ -6,11 +6,25 @@ import pytest
 from tfobj.errors import UserError
 from tfobj.viz import canvas, curves
 
-ROWS = [{"step": s, "split": "train", "loss": 1e4 * 0.9 ** (s / 10), "flag": True} for s in range(0, 1000, 5)] + [
-    {"step": s, "split": "validation", "fg_ari": s / 1000, "fg_ari_std": 0.1, "fg_ari_low": s / 1100,
-     "fg_ari_high": s / 900, "num_scenes": 320, "undefined_fg_ari": 2, "loss": float("nan") if s == 500 else 10.0}
-    for s in (900, 0, 500)
-]  # fmt: skip
+TRAINING = [
+    {"step": step, "split": "train", "loss": 1e4 * 0.9 ** (step / 10), "flag": True}
+    for step in range(0, 1000, 5)
+]
+VALIDATION = [
+    {
+        "step": step,
+        "split": "validation",
+        "fg_ari": step / 1000,
+        "fg_ari_std": 0.1,
+        "fg_ari_low": step / 1100,
+        "fg_ari_high": step / 900,
+        "num_scenes": 320,
+        "undefined_fg_ari": 2,
+        "loss": loss,
+    }
+    for step, loss in ((900, 10.0), (0, 10.0), (500, float("nan")))
+]
+ROWS = TRAINING + VALIDATION
 
 
 def titles(figure):

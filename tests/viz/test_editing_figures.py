@@ -77,9 +77,8 @@ def test_slots_of_a_model_without_parts_or_with_an_empty_slot():
     np.testing.assert_allclose(
         shown[3], palette.over_checkerboard(data["slot_recons"][0], data["masks"][0]), atol=1e-6
     )
-    assert {"slot 4", "slot 7", "0.0 % visible"} <= set(labels(figure)) and "slot 3" not in labels(
-        figure
-    )
+    assert {"slot 4", "slot 7", "0.0 % visible"} <= set(labels(figure))
+    assert "slot 3" not in labels(figure)
     assert [text.get_text() for text in cells(figure)[2].texts] == ["1", "2", "4", "5"]
     assert not any(label.startswith(("row", "depth")) for label in labels(figure))
     np.testing.assert_allclose(
@@ -114,6 +113,7 @@ def test_every_edit_has_its_row():
 @pytest.mark.parametrize("numbers, expected", [((1, 2), (0, 1)), ((3, 1), (2, 0))])
 def test_segmentations_keep_the_colours_of_numbers(numbers, expected):
     masks = np.zeros((2, 2, 2, 1))
-    masks[0, 0], masks[1, 1] = 1.0, 1.0
+    masks[0, 0] = 1.0
+    masks[1, 1] = 1.0
     painted_slots = editing.render_slots(masks, numbers)
     np.testing.assert_allclose(painted_slots[:, 0], palette.SLOT_COLOURS[list(expected)])

@@ -1,4 +1,4 @@
-"""Which figures an evaluation draws of which model, and that they reach the folder and the report."""
+"""Which figures an evaluation draws for which model; they reach the folder and the report."""
 
 import types
 
@@ -36,7 +36,10 @@ def scenes():
 
 
 class StickBreaker:
-    """Takes the upper half in the first step and leaves the rest; has neither prior nor refinement steps."""
+    """A model that takes the upper half in the first step and leaves the rest.
+
+    It has neither prior nor refinement steps.
+    """
 
     has_prior = has_steps = False
     config = None
@@ -99,10 +102,8 @@ def test_a_model_with_refinement_and_a_prior(tmp_path, scenes):
         "traversal_test.png",
         "samples_test.png",
     }
-    assert (
-        "Refinement of the first scene." in page
-        and "The most informative latents of one slot of the first scene." in page
-    )
+    assert "Refinement of the first scene." in page
+    assert "The most informative latents of one slot of the first scene." in page
     assert "16 scenes drawn from the prior." in page and "complete objects" not in page
 
 
@@ -153,7 +154,8 @@ class Painter:
 
 
 def test_a_model_with_depths(tmp_path, scenes, monkeypatch):
-    drawn, layers_figure = {}, evaluation_figures.layers_figure
+    drawn = {}
+    layers_figure = evaluation_figures.layers_figure
 
     def drawing(**arguments):
         drawn.update(arguments)
@@ -165,14 +167,11 @@ def test_a_model_with_depths(tmp_path, scenes, monkeypatch):
     assert (
         "The complete objects of the first scenes, hidden parts included, from near to far." in page
     )
-    assert (
-        drawn["amodal_masks"].shape == (2, 4, 10, 12, 1)
-        and drawn["depths"].shape == (2, 4)
-        and drawn["positions"].shape == (2, 4, 2)
-    )
-    assert (
-        drawn["background"] == -1 and drawn["amodal_masks"][0, 1].sum() > drawn["masks"][0, 1].sum()
-    )
+    assert drawn["amodal_masks"].shape == (2, 4, 10, 12, 1)
+    assert drawn["depths"].shape == (2, 4)
+    assert drawn["positions"].shape == (2, 4, 2)
+    assert drawn["background"] == -1
+    assert drawn["amodal_masks"][0, 1].sum() > drawn["masks"][0, 1].sum()
     np.testing.assert_array_equal(drawn["true_mask"], scenes.mask[:2])
 
 
@@ -180,15 +179,17 @@ def test_steps_of_stick_breaking_are_those_of_the_scored_scenes(scenes):
     image = scenes.image[:2].astype(np.float32) / 255
     steps = evaluation_figures.stick_breaking_steps(Evaluator(StickBreaker(), 3), image)
     np.testing.assert_array_equal(steps["image"], image)
-    assert steps["scopes"].shape == steps["masks"].shape == (2, 2, 10, 12, 1) and steps[
-        "slot_recons"
-    ].shape == (2, 2, 10, 12, 3)
+    assert steps["scopes"].shape == steps["masks"].shape == (2, 2, 10, 12, 1)
+    assert steps["slot_recons"].shape == (2, 2, 10, 12, 3)
     np.testing.assert_array_equal(steps["scopes"][:, 1], 1 - steps["masks"][:, 0])
     np.testing.assert_array_equal(steps["slot_recons"][:, 0], image)
 
 
 def test_kl_of_latents_where_only_that_of_slots_is_told(scenes):
-    """KL(N(1, 0.5^2) || N(0, 1)) = (1 + 0.25 - 1) / 2 - ln 0.5 = 0.818; scenes that fill the last batch do not count."""
+    """KL(N(1, 0.5^2) || N(0, 1)) = (1 + 0.25 - 1) / 2 - ln 0.5 = 0.818.
+
+    The padding of the last batch does not count.
+    """
 
     def forward(image):
         b = len(image)

@@ -1,4 +1,4 @@
-"""Complete objects from near to far: which, in which order, with which outline; and samples side by side."""
+"""Complete objects from near to far: which, in which order, with which outline; and samples."""
 
 import numpy as np
 import painted_scenes as painted
@@ -10,7 +10,10 @@ from tfobj.viz.samples import samples_figure
 
 
 def outputs():
-    """Arrays of two scenes of three squares; the second square of the second scene lies beyond the border."""
+    """Returns arrays of two scenes of three squares.
+
+    The second square of the second scene lies beyond the border.
+    """
     slots = np.stack(painted.two_scenes())
     slots[1, 1, 4] = -3.0
     found = painted.decode(slots)
@@ -38,7 +41,10 @@ def tags(axes):
 
 
 def test_objects_stand_from_near_to_far():
-    """Scene 1: red (0.0), blue (0.5), green (1.0); scene 2: yellow (-0.2), magenta (0.1), and one that is not there."""
+    """Scene 1 has red (0.0), blue (0.5) and green (1.0), scene 2 yellow (-0.2) and magenta (0.1).
+
+    The third object of scene 2 is absent.
+    """
     data = outputs()
     figure = layers.layers_figure(**data, title="layers")
     shown = pictures(figure)
@@ -127,11 +133,9 @@ def test_positions_are_marked():
     figure = layers.layers_figure(**outputs(), positions=positions)
     marked = cells(figure)[3].lines
     assert len(marked) == 2 and list(marked[1].get_xydata()[0]) == [3, 3]
-    assert (
-        not cells(figure)[4].lines
-        and cells(figure)[3].get_xlim() == (-0.5, 12.5)
-        and cells(figure)[3].get_ylim() == (8.5, -0.5)
-    )
+    assert not cells(figure)[4].lines
+    assert cells(figure)[3].get_xlim() == (-0.5, 12.5)
+    assert cells(figure)[3].get_ylim() == (8.5, -0.5)
 
 
 def test_truth_takes_the_colours_of_the_slots():
@@ -186,14 +190,15 @@ def test_samples_fill_rows():
         (round(axes.get_position().y1, 3), round(axes.get_position().x0, 3))
         for axes in cells(figure)
     ]
-    assert (
-        len({y for y, _ in places}) == 3
-        and len({x for _, x in places}) == 4
-        and places[3][0] == places[0][0] > places[4][0]
-    )
+    assert len({y for y, _ in places}) == 3
+    assert len({x for _, x in places}) == 4
+    assert places[3][0] == places[0][0] > places[4][0]
     assert len(cells(samples_figure(drawn[:2, ..., :1]))) == 2
     with pytest.raises(
         UserError,
-        match=r"`recon` must have shape \[n, H, W, C\] with n at least 1. Received: \(0, 6, 5, 3\).",
+        match=(
+            r"`recon` must have shape \[n, H, W, C\] with n at least 1. "
+            r"Received: \(0, 6, 5, 3\)."
+        ),
     ):
         samples_figure(drawn[:0])

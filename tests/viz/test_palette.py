@@ -12,10 +12,14 @@ from tfobj.viz import palette
 SIGHT = {
     "normal": np.eye(3),
     "no red": np.array(
-        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+        [[0.152286, 1.052583, -0.204868],
+         [0.114503, 0.786281, 0.099216],
+         [-0.003882, -0.048116, 1.051998]]
     ),
     "no green": np.array(
-        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+        [[0.367322, 0.860646, -0.227968],
+         [0.280085, 0.672501, 0.047413],
+         [-0.011820, 0.042940, 0.968881]]
     ),
 }  # fmt: skip
 
@@ -98,7 +102,8 @@ def test_true_masks_show_background_ignored_matched_and_missed():
 
 
 def test_checkerboard_shows_only_where_alpha_lets_it():
-    picture, alpha = np.full((16, 16, 3), 0.5, np.float32), np.zeros((16, 16, 1), np.float32)
+    picture = np.full((16, 16, 3), 0.5, np.float32)
+    alpha = np.zeros((16, 16, 1), np.float32)
     alpha[:8] = 1.0
     composed = palette.over_checkerboard(picture, alpha)
     assert (composed[:8] == 0.5).all()

@@ -1,4 +1,4 @@
-"""Figures show the right picture in the right cell, whatever size, slots, labels and NaN they are given."""
+"""Figures show the right picture in the right cell, for any size, slots, labels and NaN."""
 
 import numpy as np
 import pytest
@@ -82,14 +82,15 @@ def test_cells_are_whole_multiples_of_small_images():
 
 
 def test_enlarged_pixels_are_exact_squares():
-    """Nearest-neighbour cells land on the pixel grid: every image pixel covers scale x scale equal pixels."""
+    """Every image pixel covers scale x scale equal pixels, which land on the pixel grid."""
     data = scenes(num_scenes=1, size=10)
     figure = panels.decomposition_figure(**data)
     drawn = canvas.figure_to_array(figure).astype(int)
     target = np.round(data["image"][0] * 255).astype(int).repeat(17, 0).repeat(17, 1)
     axes = figure.axes[3]  # after the three colour bars
     box = axes.get_window_extent()
-    top, left = drawn.shape[0] - round(box.y1), round(box.x0)
+    top = drawn.shape[0] - round(box.y1)
+    left = round(box.x0)
     found = drawn[top : top + 170, left : left + 170]
     inner = (slice(3, -3), slice(3, -3))  # the thin frame covers the border
     assert np.abs(found[inner] - target[inner]).max() <= 1
@@ -102,7 +103,8 @@ def test_objects_take_the_colour_of_their_slot_but_not_that_of_the_background():
 
 
 def test_refinement_strip():
-    data, steps = scenes(), 4
+    data = scenes()
+    steps = 4
     history = {
         "masks": np.stack([data["masks"]] * steps, 1),
         "recon": np.stack([data["recon"] * (r + 1) / steps for r in range(steps)], 1),

@@ -15,7 +15,9 @@ class Page(html.parser.HTMLParser):
 
     def __init__(self, path):
         super().__init__()
-        self.stack, self.sources, self.words = [], [], []
+        self.stack = []
+        self.sources = []
+        self.words = []
         self.feed(path.read_text(encoding="utf-8"))
         assert self.stack == []
 
@@ -35,7 +37,8 @@ class Page(html.parser.HTMLParser):
 def run(num_scenes=6, seed=0):
     rng = np.random.default_rng(seed)
     true = np.zeros((num_scenes, 8, 8), np.uint8)
-    true[:, 1:4, 1:4], true[:, 5:, 5:] = 1, 2
+    true[:, 1:4, 1:4] = 1
+    true[:, 5:, 5:] = 2
     flip = rng.random(true.shape) < np.linspace(0.5, 0.0, num_scenes)[:, None, None]
     predicted = np.where(flip, rng.integers(0, 3, true.shape), true)
     masks = np.moveaxis(np.eye(3, dtype=np.float32)[predicted], -1, 1)[..., None]
@@ -72,9 +75,8 @@ def test_page(tmp_path):
     page = Page(path)
     text = " ".join(page.words)
     assert [p.name for p in path.parent.iterdir()] == ["index.html"]
-    assert page.sources and all(
-        source.startswith("data:image/png;base64,") for source in page.sources
-    )
+    assert page.sources
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
     assert len(page.sources) == 1 + 2 + 2  # distribution, six scenes in two figures, two figures
     for words in (
         "a <b>run</b> & more",

@@ -1,4 +1,4 @@
-"""The figure of stick breaking: the right picture in the right cell, for one scene or several, in grey or colour."""
+"""The figure of stick breaking shows the right picture in every cell, in grey and in colour."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,8 @@ def test_cells():
     figure = stick_breaking_figure(**data, title="steps")
     cells = pictures(figure)
     assert len(cells) == 2 * (2 + 4 * 3)
-    scene, slot = 1, 2
+    scene = 1
+    slot = 2
     of_scene = cells[14:]
     np.testing.assert_allclose(of_scene[0], data["image"][scene])
     np.testing.assert_allclose(
@@ -47,9 +48,8 @@ def test_cells():
         palette.over_checkerboard(data["slot_recons"][scene, slot], data["masks"][scene, slot]),
     )
     labels = [text.get_text() for text in figure.texts]
-    assert {"steps", "scope", "mask", "component", "masked", "slot 3"} <= set(
-        labels
-    ) and labels.count("scope") == 2
+    assert {"steps", "scope", "mask", "component", "masked", "slot 3"} <= set(labels)
+    assert labels.count("scope") == 2
 
 
 def test_cells_stand_in_rows_by_kind_and_columns_by_slot():

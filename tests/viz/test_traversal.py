@@ -1,4 +1,4 @@
-"""Traversals: the dimensions with the largest KL, the values that occur, and only the one number changed."""
+"""Traversals: the latents with the largest KL, values that occur, and a single number changed."""
 
 import types
 
@@ -10,7 +10,7 @@ from tfobj.viz import palette, traversal
 
 
 def decode(slots):
-    """Slots [n, K, 4] -> scenes of 6 x 6 pixels, in which channel c of slot k is its latent c + 1."""
+    """Decodes slots [n, K, 4] to scenes of 6 x 6 pixels: channel c of slot k is latent c + 1."""
     n, num_slots = slots.shape[:2]
     slot_recons = np.broadcast_to(slots[:, :, None, None, 1:], (n, num_slots, 6, 6, 3))
     masks = np.full((n, num_slots, 6, 6, 1), 1 / num_slots)
@@ -38,7 +38,8 @@ def test_rows_are_the_most_informative_latents_and_columns_their_values():
     figure = traversal.traversal_figure(
         **data, decode=decode, scene=3, slot=1, num_dimensions=2, num_values=5, title="traversal"
     )
-    cells, here = pictures(figure), data["slots"][3]
+    cells = pictures(figure)
+    here = data["slots"][3]
     assert len(cells) == 3 + 2 * 5
     np.testing.assert_allclose(cells[0], data["image"][3], rtol=1e-6)
     found = decode(here[None])
@@ -55,9 +56,8 @@ def test_rows_are_the_most_informative_latents_and_columns_their_values():
             ) / 2  # of two slots with half a mask each, the second one changes
             np.testing.assert_allclose(cells[3 + 5 * row + column], expected, rtol=1e-5)
     labels = [text.get_text() for text in figure.texts]
-    assert {"traversal", "input", "reconstruction", "slot 2", "latent 3", "latent 4"} <= set(
-        labels
-    ) and "latent 1" not in labels
+    assert {"traversal", "input", "reconstruction", "slot 2", "latent 3", "latent 4"} <= set(labels)
+    assert "latent 1" not in labels
     assert any(label.startswith("KL 5 nats\n") for label in labels)
 
 
@@ -76,11 +76,18 @@ def test_usual_values_leave_out_the_extremes():
 
 
 def test_slot_to_traverse():
-    """Slot 0 owns most of the foreground, but it is the background that swallowed an object; slot 1 fits the other object."""
+    """Slot 0 owns most of the foreground, but is the background that swallowed an object.
+
+    Slot 1 fits the other object.
+    """
     masks = np.zeros((3, 4, 4, 1))
-    masks[0], masks[1, 0, :2], masks[2, 3] = 0.5, 1.0, 1.0
+    masks[0] = 0.5
+    masks[1, 0, :2] = 1.0
+    masks[2, 3] = 1.0
     true = np.zeros((4, 4), np.uint8)
-    true[0, :3], true[1:3, :2], true[3] = 1, 2, 255
+    true[0, :3] = 1
+    true[1:3, :2] = 2
+    true[3] = 255
     kl = np.array([[1.0, 1.0], [9.0, 0.0], [9.0, 3.0]])
     assert traversal.slot_to_traverse(kl, masks, true) == 1
     assert traversal.slot_to_traverse(kl, masks) == 2
@@ -91,6 +98,9 @@ def test_slot_to_traverse():
 def test_errors(shape):
     with pytest.raises(
         UserError,
-        match=r"`kl` must have shape \[B, K, d\], d <= D, of slots \[B, K, D\] = \(20, 2, 4\). Received: ",
+        match=(
+            r"`kl` must have shape \[B, K, d\], d <= D, of slots \[B, K, D\] = \(20, 2, 4\). "
+            "Received: "
+        ),
     ):
         traversal.traversal_figure(**{**scenes(), "kl": np.zeros(shape)}, decode=decode)

@@ -35,9 +35,8 @@ def test_pictures_stand_above_their_truth():
 
 def test_without_truth():
     image, mask, _ = scenes()
-    assert (
-        len(pictures(truth_figure(image))) == 5 and len(pictures(truth_figure(image, mask))) == 10
-    )
+    assert len(pictures(truth_figure(image))) == 5
+    assert len(pictures(truth_figure(image, mask))) == 10
 
 
 @pytest.mark.parametrize(

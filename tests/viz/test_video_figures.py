@@ -1,4 +1,4 @@
-"""Films of decompositions: the right picture in the right cell, colours that stay, marks of time, and files that can be played."""
+"""Figures and animations of clips: pictures in their cells, stable colours, marks, files."""
 
 import numpy as np
 import pytest
@@ -7,15 +7,21 @@ from PIL import Image
 from tfobj.errors import UserError
 from tfobj.viz import canvas, palette, video
 
-SIZE, SLOTS = 16, 4
+SIZE = 16
+SLOTS = 4
 
 
 def clip(frames=6, channels=3, switch=None, size=SIZE):
-    """Two squares that move to the right, in slots 1 and 2, the background in slot 0, slot 3 empty; from frame `switch` on in 2 and 1."""
+    """Returns a clip of two squares that move to the right.
+
+    They are in slots 1 and 2, and from frame `switch` on in slots 2 and 1. The background is in
+    slot 0, and slot 3 is empty.
+    """
     rng = np.random.default_rng(0)
     true = np.zeros((frames, size, size), np.uint8)
     for t in range(frames):
-        true[t, 2:6, 1 + t : 6 + t], true[t, 9:14, 3 + t : 7 + t] = 1, 2
+        true[t, 2:6, 1 + t : 6 + t] = 1
+        true[t, 9:14, 3 + t : 7 + t] = 2
     ids = true.astype(np.int64)
     if switch is not None:
         ids[switch:] = np.array([0, 2, 1])[ids[switch:]]
@@ -53,10 +59,12 @@ def words(figure):
 
 
 def test_overlay_tints_and_outlines():
-    image, ids = np.full((8, 8, 3), [1.0, 0.0, 0.0]), np.zeros((8, 8), int)
+    image = np.full((8, 8, 3), [1.0, 0.0, 0.0])
+    ids = np.zeros((8, 8), int)
     ids[2:6, 4:] = 2
     picture = video.overlay(image, ids, num_slots=3, scale=4)
-    grey, (background, _, colour) = np.full(3, 0.299), palette.slot_colours(3)
+    grey = np.full(3, 0.299)
+    background, _, colour = palette.slot_colours(3)
     assert picture.shape == (32, 32, 3)
     np.testing.assert_allclose(picture[0, 0], 0.85 * grey + 0.15 * background, atol=1e-6)
     np.testing.assert_allclose(picture[12, 20], 0.45 * grey + 0.55 * colour, atol=1e-6)
@@ -73,7 +81,7 @@ def test_overlay_tints_and_outlines():
 
 
 def test_overlay_is_dimmed_where_no_slot_visibly_draws():
-    """A slot that claims half of the picture but draws a quarter of it is outlined around the quarter."""
+    """A slot that claims more than it visibly draws is outlined around what it draws."""
     image = np.full((8, 8, 3), 0.5)
     ids = np.zeros((8, 8), int)
     ids[:, 5:] = 2
@@ -126,7 +134,7 @@ def test_filmstrip_takes_ten_frames_at_most():
 
 
 def test_truth_keeps_its_colours_when_slots_are_exchanged():
-    """The second object is in slot 2 in four of six frames: its colour is that of slot 2 in all of them."""
+    """The second object is in slot 2 in four of six frames, so it has its colour in all of them."""
     data = clip(switch=4)
     del data["slot_recons"]
     grid = cells(video.filmstrip_figure(**data))
@@ -142,11 +150,9 @@ def test_scores_stand_below_their_frames():
     scores = {"FG-ARI": np.array([1, 0.5, np.nan, 0.25, 0, 1]), "MSE": np.full(6, 0.00123)}
     figure = video.filmstrip_figure(**clip(), scores=scores, every=2)
     text = words(figure)
-    assert (
-        text.count("0.00123") == 3
-        and {"FG-ARI", "MSE", "1.000", "–", "0"} <= set(text)
-        and "0.500" not in text
-    )
+    assert text.count("0.00123") == 3
+    assert {"FG-ARI", "MSE", "1.000", "–", "0"} <= set(text)
+    assert "0.500" not in text
     values = {t.get_text(): t.get_position() for t in figure.texts}
     assert values["–"][1] < cells(figure)[-1][0].get_position().y0  # below the last row
     column = cells(figure)[0][1].get_position()
@@ -168,25 +174,26 @@ def test_prediction_marks_the_border():
         "true segments",
     } <= set(text)
     assert [word for word in text if word.startswith("frame")] == [
-        "frame 1", "frame 2", "frame 3", "frame 4 (+1)", "frame 5 (+2)", "frame 6 (+3)", "frame 7 (+4)", "frame 8 (+5)", "frame 9 (+6)"]  # fmt: skip
+        *("frame 1", "frame 2", "frame 3"),
+        *("frame 4 (+1)", "frame 5 (+2)", "frame 6 (+3)"),
+        *("frame 7 (+4)", "frame 8 (+5)", "frame 9 (+6)"),
+    ]
     grid = cells(figure)
     assert [len(row) for row in grid] == [9] * 4
     np.testing.assert_allclose(shown(grid[1][8]), data["recon"][8], atol=1e-6)
     lefts = [axes.get_position().x0 for axes in grid[0]]
     gaps = np.diff(lefts)
-    assert (
-        gaps.argmax() == 2 and np.allclose(np.delete(gaps, 2), gaps[0]) and gaps[2] > 1.05 * gaps[0]
-    )
+    assert gaps.argmax() == 2
+    assert np.allclose(np.delete(gaps, 2), gaps[0])
+    assert gaps[2] > 1.05 * gaps[0]
     lines = [
         a.get_position()
         for a in figure.axes
         if not a.images and a.get_position().width < a.get_position().height
     ]
     assert len(lines) == 1 and grid[0][2].get_position().x1 < lines[0].x0 < lines[0].x1 < lefts[3]
-    assert (
-        lines[0].y0 <= grid[-1][0].get_position().y0 + 1e-9
-        and lines[0].y1 > grid[0][0].get_position().y1
-    )
+    assert lines[0].y0 <= grid[-1][0].get_position().y0 + 1e-9
+    assert lines[0].y1 > grid[0][0].get_position().y1
 
 
 def test_prediction_chooses_frames():
@@ -242,7 +249,7 @@ def test_animation_shows_every_frame_pixel_by_pixel():
 
 
 def playhead(frame):
-    """Left end of the mark on the line of time, which stands in the lowest 60 pixels, and its colour."""
+    """Returns the left end of the mark on the timeline, in the lowest 60 pixels, and its colour."""
     low = frame[-60:].astype(int)
     for colour in (palette.BACKGROUND, video.PREDICTED):
         found = (np.abs(low - colour * 255.0) <= 1).all(-1).sum(0)
@@ -254,7 +261,8 @@ def playhead(frame):
 def test_animation_shows_the_time_and_what_is_predicted():
     data = clip()
     del data["slot_recons"]
-    film, ahead = video.animation_frames(**data), video.animation_frames(**data, num_observed=4)
+    film = video.animation_frames(**data)
+    ahead = video.animation_frames(**data, num_observed=4)
     places = [playhead(frame)[0] for frame in film]
     steps = np.diff(places)
     assert steps.min() > 0 and np.ptp(steps) <= 1
@@ -331,7 +339,10 @@ def test_other_errors(tmp_path):
         ):
             with pytest.raises(
                 UserError,
-                match=f"`num_observed` must be at least 1 and less than the 6 frames. Received: {observed}",
+                match=(
+                    "`num_observed` must be at least 1 and less than the 6 frames. "
+                    f"Received: {observed}"
+                ),
             ):
                 function(
                     **{name: values for name, values in data.items() if name != leave},
