@@ -79,14 +79,14 @@ def animation_frames(
 
     # Matplotlib draws what all frames share only once; frames differ in plain pixels.
     still = canvas.figure_to_array(grid.figure)
-    film = np.repeat(still[None], num_frames, axis=0)
+    animation = np.repeat(still[None], num_frames, axis=0)
     for place, (name, _, pictures) in zip(places, cells, strict=True):
         predicted_from = num_frames
         if name in ("model", "segmentation"):
             predicted_from = num_seen
-        _paste(film, place, pictures, (grid.cell_height, grid.cell_width), predicted_from)
-    timeline.mark(film)
-    return film
+        _paste(animation, place, pictures, (grid.cell_height, grid.cell_width), predicted_from)
+    timeline.mark(animation)
+    return animation
 
 
 class _Timeline:
@@ -111,23 +111,23 @@ class _Timeline:
             grid.bar(border, self._y - 2, self._right - border, 4, PREDICTED)
             grid.text((border + self._right) / 2, text_y, "predicted", ha="center", **small)
 
-    def mark(self, film):
-        """Marks in every frame of `film` [T, height, width, 3] where it is on the line."""
-        num_frames = len(film)
+    def mark(self, animation):
+        """Marks in every frame of `animation` [T, height, width, 3] where it is on the line."""
+        num_frames = len(animation)
         rows = slice(self._y - 8, self._y + 8)
         for t in range(num_frames):
             now = round(self._left + (self._right - self._left) * (t + 0.5) / num_frames)
             colour = PREDICTED if t >= self._num_seen else palette.BACKGROUND
-            film[t, rows, now - 3 : now + 3] = _bytes(colour)
+            animation[t, rows, now - 3 : now + 3] = _bytes(colour)
 
 
-def _paste(film, place, pictures, size, predicted_from):
+def _paste(animation, place, pictures, size, predicted_from):
     """Pastes the pictures of one cell into all frames, predicted ones with a coloured frame."""
     x, y = place
     height, width = size
-    film[:, y - 1 : y + height + 1, x - 1 : x + width + 1] = _bytes(GREY)
-    film[predicted_from:, y - 3 : y + height + 3, x - 3 : x + width + 3] = _bytes(PREDICTED)
-    film[:, y : y + height, x : x + width] = _fit(pictures, size)
+    animation[:, y - 1 : y + height + 1, x - 1 : x + width + 1] = _bytes(GREY)
+    animation[predicted_from:, y - 3 : y + height + 3, x - 3 : x + width + 3] = _bytes(PREDICTED)
+    animation[:, y : y + height, x : x + width] = _fit(pictures, size)
 
 
 def save_animation(frames, path, *, frame_rate=10.0):

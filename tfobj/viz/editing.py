@@ -69,7 +69,7 @@ def slots_figure(
         grid.column_label(column, name)
         head_axes[name] = grid.picture(0, column, picture)
 
-    # Objects hide one another but not their shape: complete ones are outlined where they show.
+    # Complete objects overlap in the scene, so an outline shows which part of each is visible.
     extents = masks if amodal_masks is None else amodal_masks
     cutouts = palette.over_checkerboard(np.asarray(slot_recons), extents)
     ranks = _depth_ranks(depths, background)
