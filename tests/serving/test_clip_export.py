@@ -15,7 +15,7 @@ from tfobj.datasets.video_files import write_video
 from tfobj.errors import UserError
 from tfobj.serving import zoo
 from tfobj.serving.export import export_model
-from tfobj.serving.tracks import track_table
+from tfobj.serving.tracking import track_table
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 

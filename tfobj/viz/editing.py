@@ -166,6 +166,19 @@ def render_slots(masks, numbers, recon=None):
     return palette.render_masks(masks, recon, _colours(numbers))
 
 
+def edit_pictures(recon, masks, numbers):
+    """Returns the pictures of one edit's row: its images, and the segmentation of a single one.
+
+    Args:
+      recon: [n, H, W, C], the result, or the steps of a traversal or interpolation.
+      masks: [K, H, W, 1] of the first of them.
+      numbers: number of every slot, from 1; objects keep their colours from row to row.
+    """
+    if len(recon) > 1:
+        return list(recon)
+    return [recon[0], render_slots(masks, numbers, recon[0])]
+
+
 def edits_figure(heads, results, *, title=""):
     """Draws a row for the scene, and one for every edit.
 
