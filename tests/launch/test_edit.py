@@ -1,12 +1,12 @@
 """launch/edit.py as a user calls it: scenes of a run, pictures for an exported model, what is written, and mistakes."""
 
 import json
-import os
 import pathlib
 import shutil
 import subprocess
 import sys
 
+import command
 import numpy as np
 import painted_scenes as painted
 import pytest
@@ -30,48 +30,15 @@ TINY = {
     "eval.num_scenes": 4,
 }
 
-# The command with one list of arguments after the other; starting Python and TensorFlow takes longer than all of them.
-DRIVER = """
-import contextlib, io, json, sys
-import tfobj.launch.edit as command
-from absl import flags
-from absl.testing import flagsaver
-from tfobj.errors import UserError
-flags.FLAGS(["edit"])
-results = []
-for arguments in json.loads(sys.argv[1]):
-    printed, error = io.StringIO(), ""
-    with flagsaver.flagsaver(), contextlib.redirect_stdout(printed):
-        try:
-            command.main(flags.FLAGS(["edit", *arguments]))
-        except UserError as e:
-            error = str(e)
-    results.append((printed.getvalue(), error))
-print("RESULTS" + json.dumps(results))
-"""
-
 
 def edit_all(commands, cwd):
     """Returns (standard output, error) of every list of arguments."""
-    process = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            DRIVER,
-            json.dumps([[str(a) for a in arguments] for arguments in commands]),
-        ],
-        cwd=cwd,
-        text=True,
-        capture_output=True,
-        timeout=300,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert process.returncode == 0, process.stderr
-    return json.loads(process.stdout.partition("RESULTS")[2])
+    finished = [command.run("edit", *arguments, cwd=cwd) for arguments in commands]
+    return [(f.stdout, f.stderr.partition("error: ")[2].strip()) for f in finished]
 
 
 def edit(*arguments, cwd):
-    """Runs the command itself; returns the finished process."""
+    """Runs the command as a user does, in a process of its own."""
     return subprocess.run(
         [sys.executable, str(ROOT / "launch" / "edit.py"), *map(str, arguments)],
         cwd=cwd,
