@@ -1,14 +1,13 @@
-"""What all models share in `models.base`."""
+"""Behaviour that all models share, in `models.base`."""
 
 import numpy as np
+from conformance import gradients, scenes
+
+from tfobj import registry
 
 
 def test_weights_that_the_loss_does_not_reach_have_zero_gradients():
-    """TensorFlow makes no zeros for a Keras variable: EfficientMORL without refinements failed while it was traced."""
-    from conformance import gradients, scenes
-
-    from tfobj import registry
-
+    """TensorFlow makes no zeros for Keras variables, so EfficientMORL with 0 steps had failed."""
     model_class = registry.model_class("efficient_morl")
     config = model_class.config_class().override(
         {
@@ -24,6 +23,7 @@ def test_weights_that_the_loss_does_not_reach_have_zero_gradients():
     )
     model = model_class(config)
     _, _, found = gradients(model, scenes(config, batch=2), compiled=False)
+
     by_path = {v.path: np.asarray(g) for v, g in zip(model.trainable_variables, found, strict=True)}
     refinement = [g for path, g in by_path.items() if "/refinement/" in path]
     assert refinement and not any(g.any() for g in refinement)

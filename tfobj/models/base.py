@@ -1,14 +1,15 @@
-"""The contract that every model keeps, and the step that they all share.
+"""The contract of every model, and the training step that all models share.
 
 A model is a `keras.Model` built from a frozen config. It answers four questions:
 
-    outputs = model(image, num_slots=None, num_steps=None, seed=None, training=False)   # SceneOutputs
-    loss, terms = model.objective(outputs, step)                                        # what training minimises
-    scene = model.decode(slots)                                                         # render edited latents
-    image = model.sample(num, seed)                                                     # where there is a prior
+    outputs = model(image, num_slots=None, num_steps=None, seed=None, training=False)
+    loss, terms = model.objective(outputs, step)    # the training loss, and its terms
+    scene = model.decode(slots)                     # renders edited latents
+    scene = model.sample(num, seed)                 # if the model has a prior
 
-(Keras owns the attribute `loss`, which is why the training loss is called `objective`.) Some have state that no gradient
-trains, a constraint's multiplier or running moments: it is kept in weights and follows each update in `update_state`.
+`outputs` are `SceneOutputs`. Keras owns the attribute `loss`, so the training loss is called
+`objective`. Some models have state that is not trained by gradients, such as a constraint's
+multiplier or running moments: it is stored in weights, and `update_state` follows each update.
 """
 
 import abc
@@ -23,7 +24,7 @@ from tfobj.structs import check_num_slots, check_num_steps, check_outputs
 
 
 class SceneConfig(Config):
-    """What the configurations of all models have in common; subclasses are dataclasses with these fields."""
+    """Settings shared by all models; subclasses are dataclasses with these fields."""
 
     prefix = "model."
 
@@ -35,7 +36,7 @@ class SceneConfig(Config):
     minimum_slots = 2
     minimum_steps = 1
     is_video = False
-    """Whether the model takes clips [B, T, H, W, C], and its outputs have the axis T."""
+    """Whether the model takes video clips [B, T, H, W, C], and its outputs have the axis T."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -47,12 +48,15 @@ class SceneConfig(Config):
         check_num_steps(self.num_steps, self.minimum_steps)
 
     def warnings(self):
-        """Returns sentences about settings that are allowed but rarely meant; printed when a run starts."""
+        """Returns warnings about settings that are valid but rarely intended, one sentence each.
+
+        They are printed when a run starts.
+        """
         return []
 
 
 class DecodedScene(NamedTuple):
-    """What `SceneModel.decode` renders; the same names and shapes as in `SceneOutputs`."""
+    """A scene rendered by `SceneModel.decode`; names and shapes as in `SceneOutputs`."""
 
     recon: Any
     masks: Any
@@ -60,21 +64,21 @@ class DecodedScene(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """What is fixed over a stretch of training: each stage is traced by itself."""
+    """Static choices that hold over a stretch of training; every stage has a trace of its own."""
 
     num_steps: int
-    """Refinement steps."""
+    """R, refinement steps."""
     part: str = "all"
-    """Which weights are trained, by a name of the model's own; see `SceneModel.trained_variables`."""
+    """The weights that are trained, by a name that the model defines in `trained_variables`."""
     num_frames: int | None = None
-    """Frames of a training clip; None for models of pictures."""
+    """T, frames of a training clip; None for image models."""
 
 
 class Preset(NamedTuple):
     """One named set of hyperparameters for a model on a dataset."""
 
     description: str
-    """What it is, where its numbers are from, what to expect and on which hardware."""
+    """What the preset trains, the source of its numbers, and the class of hardware it needs."""
     model: dict
     """Changes to the model's config, which itself defaults to the paper's main table."""
     train: dict
@@ -88,45 +92,47 @@ class Preset(NamedTuple):
 class SceneModel(keras.Model, metaclass=abc.ABCMeta):
     """Base of all models; see the module's docstring for the contract.
 
-    Subclasses set `config_class`, wire their layers in `__init__` after `super().__init__(config)`, build
-    them in `build`, and end `__init__` with `self.build()`, so a model has its weights when it exists.
+    Subclasses set `config_class`, wire their layers in `__init__` after `super().__init__(config)`,
+    build them in `build`, and end `__init__` with `self.build()`, so that every model has its
+    weights as soon as it is constructed.
 
     Attributes:
       config: the frozen configuration.
-      run_seed: seed of the noise that `fit` uses; the package's own loop passes seeds explicitly.
+      run_seed: seed of the noise in `fit`; the package's own training loop passes seeds explicitly.
     """
 
     config_class = None
     has_prior = False
     """Whether `sample` exists."""
     slots_are_fixed = False
-    """Whether K is fixed at construction."""
+    """Whether K is fixed when the model is constructed."""
     slots_are_exchangeable = True
-    """Whether nothing but noise tells slots apart, so that permuted noise permutes them."""
+    """Whether only noise distinguishes the slots, so that permuting the noise permutes them."""
     has_state = False
-    """Whether `update_state` does something."""
+    """Whether `update_state` changes anything."""
     has_steps = True
-    """Whether `num_steps` means anything."""
+    """Whether `num_steps` has an effect."""
     background_slot = None
     """Index of the slot that is always the background, or None if any may be."""
 
     def __init__(self, config, run_seed=0, **kwargs):
-        # One name for every instance: checkpoints find weights by their path. No autocast: images stay
-        # float32, and layers cast to the compute dtype.
+        # All instances have the same name, because checkpoints find weights by their path. Without
+        # autocast, images stay float32, and layers cast to the compute dtype.
         super().__init__(**{"name": type(self).__name__, "autocast": False, **kwargs})
-        self.config, self.run_seed = config, run_seed
+        self.config = config
+        self.run_seed = run_seed
 
     @property
     def is_video(self):
-        """Whether `call` takes clips [B, T, H, W, C], and outputs have the axis T."""
+        """Whether `call` takes video clips [B, T, H, W, C], and outputs have the axis T."""
         return self.config.is_video
 
     def objective(self, outputs, step):
-        """Returns (loss, terms): the scalar that training minimises, and named scalars.
+        """Returns (loss, terms): the training loss, a scalar, and a dict of named scalars.
 
         Args:
           outputs: `SceneOutputs` of `call` with `training=True`.
-          step: int64 scalar tensor, number of finished updates (curricula are functions of it).
+          step: int64 scalar tensor, number of finished updates; curricula are functions of it.
         """
         terms = {name: tf.reduce_mean(term) for name, term in outputs.loss_terms.items()}
         return self.total_loss(terms, step)
@@ -136,20 +142,23 @@ class SceneModel(keras.Model, metaclass=abc.ABCMeta):
         """Returns (loss, reported terms) from the means of `loss_terms` over scenes.
 
         Args:
-          terms: dict of scalars, free to be changed.
+          terms: dict of scalars, which the method may change.
           step: int64 scalar tensor, as in `objective`.
         """
 
     def stages(self):
-        """Returns the stages of training, ((0, `Stage`), (step, `Stage`), ...): each from that many finished updates on."""
+        """Returns the stages of training, ((0, `Stage`), (step, `Stage`), ...).
+
+        A stage begins after `step` finished updates.
+        """
         return ((0, Stage(self.config.num_steps)),)
 
     def trained_variables(self, stage):
-        """Returns the weights that a stage trains, in the order of `trainable_variables`; the others rest."""
+        """Returns the weights that a stage trains, in the order of `trainable_variables`."""
         return self.trainable_variables
 
     def slot_parts(self):
-        """Returns the named parts of a slot's vector, {name: (start, stop)}; what edits can change by itself."""
+        """Returns the parts of a slot's vector that can be edited alone, {name: (start, stop)}."""
         return {"latent": (0, self.slot_size)}
 
     @property
@@ -158,10 +167,12 @@ class SceneModel(keras.Model, metaclass=abc.ABCMeta):
         return self.config.slot_size
 
     def update_state(self, terms, statistics, step):
-        """Follows an update; only where `has_state`. In a replica context, the same on all replicas.
+        """Updates the untrained state after an optimizer step, if the model `has_state`.
+
+        It is called in a replica context, with the same arguments on all replicas.
 
         Args:
-          terms: those of `objective`, means over the global batch.
+          terms: the terms of `objective`, means over the global batch.
           statistics: `SceneOutputs.statistics`, means over replicas and micro-batches.
           step: int64 scalar tensor, updates finished before this one.
         """
@@ -171,60 +182,83 @@ class SceneModel(keras.Model, metaclass=abc.ABCMeta):
         """Renders slots [B, K, D] as a `DecodedScene`."""
 
     def sample(self, num, seed, num_slots=None):
-        """Draws `num` scenes from the prior; a `DecodedScene`. Only where `has_prior`."""
+        """Samples `num` scenes from the prior as a `DecodedScene`, if the model `has_prior`."""
         raise NotImplementedError(f"{type(self).__name__} has no prior to sample from.")
 
     def resolve_call(self, image, num_slots, num_steps, seed):
-        """Fills the defaults of `call` and checks static facts; returns (num_slots, num_steps, seed)."""
-        if self.slots_are_fixed and num_slots is not None and num_slots != self.config.num_slots:
+        """Returns (num_slots, num_steps, seed) of a call, with defaults for those that are None.
+
+        Raises:
+          ValueError: if a fixed number of slots is changed, or `image` has the wrong shape.
+        """
+        config = self.config
+        if self.slots_are_fixed and num_slots is not None and num_slots != config.num_slots:
             raise ValueError(
-                f"`num_slots` of {type(self).__name__} is fixed at construction to {self.config.num_slots}. "
-                f"Received: num_slots={num_slots}."
+                f"`num_slots` of {type(self).__name__} is fixed at construction to "
+                f"{config.num_slots}. Received: num_slots={num_slots}."
             )
-        num_slots = self.config.num_slots if num_slots is None else num_slots
-        num_steps = self.config.num_steps if num_steps is None else num_steps
-        check_num_slots(num_slots, self.config.minimum_slots)
-        check_num_steps(num_steps, self.config.minimum_steps)
-        expected = (*self.config.image_size, self.config.channels)
+
+        if num_slots is None:
+            num_slots = config.num_slots
+        if num_steps is None:
+            num_steps = config.num_steps
+        if seed is None:
+            seed = random.make_seed()
+        check_num_slots(num_slots, config.minimum_slots)
+        check_num_steps(num_steps, config.minimum_steps)
+
+        expected = (*config.image_size, config.channels)
         if tuple(image.shape[-3:]) != expected or len(image.shape) != 4 + self.is_video:
-            lead = "B, T, " if self.is_video else "B, "
+            leading = "B, T, " if self.is_video else "B, "
             raise ValueError(
-                f"`image` must have shape [{lead}{', '.join(map(str, expected))}]. Received: {tuple(image.shape)}."
+                f"`image` must have shape [{leading}{', '.join(map(str, expected))}]. "
+                f"Received: {tuple(image.shape)}."
             )
-        return num_slots, num_steps, random.make_seed() if seed is None else seed
+        return num_slots, num_steps, seed
 
     def forward_in_training(self, image, seed, step, stage):
-        """Returns the `SceneOutputs` that an update learns from; models whose forward pass depends on the step override it."""
+        """Returns the `SceneOutputs` of a training pass.
+
+        Models whose forward pass depends on the training step override this method.
+        """
         return self(image, num_steps=stage.num_steps, seed=seed, training=True)
 
     def loss_and_gradients(self, batch, seed, step, loss_scale=1.0, stage=None):
-        """One forward and backward pass; reads variables only, so it may be compiled for each device.
+        """Runs one forward and backward pass.
+
+        It reads variables but never writes them, so it may be compiled for each device.
 
         Args:
           batch: `SceneBatch`.
           seed: int32 [3] of `random.make_seed`.
-          step: int64 scalar.
-          loss_scale: multiplies the gradients; 1 / replicas makes their sum the gradient of the global mean.
-          stage: a `Stage`; None is the first one.
+          step: int64 scalar, number of finished updates.
+          loss_scale: multiplies the gradients; with 1 / replicas, their sum over replicas is the
+            gradient of the global mean.
+          stage: a `Stage`; None for the first one.
 
         Returns:
-          (outputs, terms, gradients): `SceneOutputs`; dict of scalars with "loss"; one gradient for each of `trained_variables(stage)`.
+          outputs: `SceneOutputs`.
+          terms: dict of scalars, "loss" among them.
+          gradients: one for each of `trained_variables(stage)`.
         """
-        stage = self.stages()[0][1] if stage is None else stage
+        if stage is None:
+            stage = self.stages()[0][1]
+
         with tf.GradientTape() as tape:
             outputs = self.forward_in_training(batch["image"], seed, step, stage)
             check_outputs(outputs, batch["image"])
             loss, terms = self.objective(outputs, step)
             scaled = loss * loss_scale
-        gradients = tape.gradient(
-            scaled, [v.value for v in self.trained_variables(stage)], unconnected_gradients="zero"
-        )
+
+        # TensorFlow makes no zeros for a Keras variable, only for the tf.Variable that it wraps.
+        weights = [v.value for v in self.trained_variables(stage)]
+        gradients = tape.gradient(scaled, weights, unconnected_gradients="zero")
         return outputs, {"loss": loss, **terms}, gradients
 
     def train_step(self, data):
-        """One update for `compile` + `fit` on one device; the package's own loop makes the same update.
+        """Makes one update for `compile` and `fit` on one device, as the package's own loop does.
 
-        Only the first stage of training is made: `fit` traces once.
+        Only the first stage is trained, because `fit` traces once.
         """
         step = tf.cast(tf.convert_to_tensor(self.optimizer.iterations.value), tf.int64)
         outputs, terms, gradients = self.loss_and_gradients(
@@ -235,7 +269,7 @@ class SceneModel(keras.Model, metaclass=abc.ABCMeta):
         return terms
 
     def test_step(self, data):
-        """Loss terms of one batch for `evaluate` and validation in `fit`."""
+        """Returns the loss terms of one batch, for `evaluate` and for validation in `fit`."""
         outputs = self(data["image"], seed=random.make_seed(self.run_seed), training=False)
         loss, terms = self.objective(outputs, tf.cast(self.optimizer.iterations.value, tf.int64))
         return {"loss": loss, **terms}
@@ -248,7 +282,7 @@ class SceneModel(keras.Model, metaclass=abc.ABCMeta):
         return cls(cls.config_class.from_dict(config["config"]), run_seed=config["run_seed"])
 
     def build_from_config(self, config):
-        """Weights exist since construction; Keras' loading asks for this hook."""
+        """Does nothing: weights exist from construction, but loading in Keras calls this hook."""
 
     def count_trainable(self):
         """Returns the number of trainable parameters."""
