@@ -1,4 +1,7 @@
-"""Every model of clips through a battery like that of `test_conformance.py`, and the laws of frames: streams, forecasts, causality."""
+"""Every video model through a battery like that of `test_conformance.py`, and the laws of frames.
+
+Those are streams, forecasts, and causality.
+"""
 
 import json
 
@@ -29,54 +32,50 @@ each_model = pytest.mark.parametrize("case", slow_if_named(CLIP_MODELS), ids=lam
 FRAMES = 3
 
 
-def look(model, clip, **kwargs):
+def run(model, clip, first_scene=0, **kwargs):
     """Returns the outputs of a graph: eager loops take minutes."""
-    return tf.function(lambda x: model(x, seed=seed(), **kwargs), autograph=False)(
-        tf.constant(clip)
+    function = tf.function(
+        lambda x: model(x, seed=seed(first_scene=first_scene), **kwargs), autograph=False
     )
+    return function(tf.constant(clip))
 
 
 @each_model
 def test_contract(case):
-    model, clip = build(case), scenes(case.config)
-    outputs = look(model, clip)
+    config = case.config
+    model = build(case)
+    clip = scenes(config)
+    outputs = run(model, clip)
     check_outputs(outputs, clip)
-    assert (
-        outputs.masks.shape[:3]
-        == (BATCH, FRAMES, case.config.num_slots)
-        == tuple(outputs.slots.shape[:3])
-    )
-    np.testing.assert_allclose(
-        tf.reduce_sum(outputs.masks, 2),
-        np.ones((BATCH, FRAMES, *case.config.image_size, 1)),
-        atol=1e-5,
-    )
-    np.testing.assert_allclose(
-        tf.reduce_sum(outputs.masks * outputs.slot_recons, 2), outputs.recon, atol=1e-5
-    )
-    np.testing.assert_allclose(
-        outputs.loss_terms["mse"], np.mean((clip - outputs.recon) ** 2, (1, 2, 3, 4)), rtol=1e-4
-    )
-    assert (
-        model.slot_size
-        == outputs.slots.shape[-1]
-        == max(stop for _, stop in model.slot_parts().values())
-    )
-    assert type(case.config).from_dict(json.loads(json.dumps(case.config.to_dict()))) == case.config
+    assert outputs.masks.shape[:3] == (BATCH, FRAMES, config.num_slots)
+    assert outputs.slots.shape[:3] == (BATCH, FRAMES, config.num_slots)
+    assert outputs.slots.shape[-1] == model.slot_size
+    assert max(stop for _, stop in model.slot_parts().values()) == model.slot_size
+
+    ones = np.ones((BATCH, FRAMES, *config.image_size, 1))
+    recon = tf.reduce_sum(outputs.masks * outputs.slot_recons, 2)
+    mse = np.mean((clip - outputs.recon) ** 2, (1, 2, 3, 4))
+    np.testing.assert_allclose(tf.reduce_sum(outputs.masks, 2), ones, atol=1e-5)
+    np.testing.assert_allclose(recon, outputs.recon, atol=1e-5)
+    np.testing.assert_allclose(outputs.loss_terms["mse"], mse, rtol=1e-4)
+
+
+@each_model
+def test_configuration_round_trip(case):
+    config = case.config
+    model = build(case)
+    assert type(config).from_dict(json.loads(json.dumps(config.to_dict()))) == config
     again = type(model).from_config(json.loads(json.dumps(model.get_config())))
-    assert again.config == model.config and [w.shape for w in again.weights] == [
-        w.shape for w in model.weights
-    ]
+    assert again.config == model.config
+    assert [w.shape for w in again.weights] == [w.shape for w in model.weights]
 
 
 @each_model
 def test_wrong_calls_are_refused(case):
-    model, config = build(case), case.config
-    with pytest.raises(
-        ValueError,
-        match=r"`image` must have shape \[B, T, 10, 12, 3\]. Received: \(2, 10, 12, 3\).",
-    ):
-        model(tf.zeros([2, 10, 12, 3]))
+    config = case.config
+    message = r"`image` must have shape \[B, T, 10, 12, 3\]. Received: \(2, 10, 12, 3\)."
+    with pytest.raises(ValueError, match=message):
+        build(case)(tf.zeros([2, 10, 12, 3]))
     for changes in ({"num_frames": 0}, {"curriculum": ((5, 0),)}, {"curriculum": ((5, 4), (5, 6))}):
         with pytest.raises(UserError, match=f"`model.{next(iter(changes))}` must be"):
             config.override(changes)
@@ -84,19 +83,21 @@ def test_wrong_calls_are_refused(case):
 
 @each_model
 def test_training_pass(case):
-    """Unrolled as for training or frame by frame as for testing: one loss. Every weight learns; a loop that recomputes gives the same gradients."""
-    model, clip = (
-        build(case, **({"noise": 0.0} if "nem" in case.model else {})),
-        scenes(case.config),
-    )
+    """Training unrolls the loop of evaluation, and every weight learns."""
+    without_noise = {"noise": 0.0} if "nem" in case.model else {}
+    model = build(case, **without_noise)
+    clip = scenes(case.config)
     outputs, terms, grads = gradients(model, clip, compiled=False)
-    assert_same_outputs(look(model, clip), outputs, 1e-5)
-    np.testing.assert_allclose(
-        tf.reduce_mean(look(model, clip).loss_terms["weighted_loss"]), terms["loss"], rtol=1e-5
-    )
-    assert np.isfinite(flat(grads)).all() and not [
-        v.path for v, g in zip(model.trainable_variables, grads, strict=True) if not np.abs(g).max()
-    ]
+    evaluated = run(model, clip)
+    assert_same_outputs(evaluated, outputs, 1e-5)
+    loss = tf.reduce_mean(evaluated.loss_terms["weighted_loss"])
+    np.testing.assert_allclose(loss, terms["loss"], rtol=1e-5)
+
+    assert np.isfinite(flat(grads)).all()
+    by_path = {v.path: g for v, g in zip(model.trainable_variables, grads, strict=True)}
+    assert not [path for path, g in by_path.items() if not np.abs(g).max()]
+
+    # A loop that recomputes activations has the same gradients.
     with execution.using(Execution(rematerialise=True)):
         _, again_terms, again = gradients(model, clip, compiled=False)
     np.testing.assert_allclose(again_terms["loss"], terms["loss"], rtol=1e-5)
@@ -106,7 +107,8 @@ def test_training_pass(case):
 @pytest.mark.slow
 @each_model
 def test_xla_agrees(case):
-    model, clip = build(case), scenes(case.config)
+    model = build(case)
+    clip = scenes(case.config)
     outputs, terms, grads = gradients(model, clip, compiled=False)
     got_outputs, got_terms, got = gradients(model, clip, compiled=True)
     assert_same_outputs(got_outputs, outputs, 1e-3)
@@ -116,48 +118,49 @@ def test_xla_agrees(case):
 
 @each_model
 def test_bfloat16_is_close(case):
-    model, low = build(case), build(case, policy="mixed_bfloat16")
+    model = build(case)
+    low = build(case, policy="mixed_bfloat16")
     low.set_weights(model.get_weights())
     _, terms, grads = gradients(model, scenes(case.config), compiled=False)
     low_outputs, low_terms, low_grads = gradients(low, scenes(case.config), compiled=False)
-    assert all(w.dtype == "float32" for w in low.weights) and all(
-        x.dtype == tf.float32 for x in (*low_outputs[:4], *low_grads)
-    )
+
+    assert all(w.dtype == "float32" for w in low.weights)
+    assert all(x.dtype == tf.float32 for x in (*low_outputs[:4], *low_grads))
     np.testing.assert_allclose(low_terms["loss"], terms["loss"], rtol=0.01)
     assert cosine(low_grads, grads) > 0.99
 
 
 @each_model
 def test_stream_equals_batch(case):
-    model, clip = build(case), scenes(case.config)
-    outputs = look(model, clip)
+    model = build(case)
+    clip = scenes(case.config)
+    outputs = run(model, clip)
     observe = tf.function(lambda state, frame: model.observe(state, frame), autograph=False)
     state = model.initial_state(BATCH, seed=seed())
     assert len(state.memory) == len(model.memory_names())
+
     for t in range(FRAMES):
         state, frame = observe(state, tf.constant(clip[:, t]))
         for name in ("recon", "masks", "slot_recons", "slots"):
+            expected = getattr(outputs, name)[:, t]
             np.testing.assert_allclose(
-                getattr(frame, name),
-                getattr(outputs, name)[:, t],
-                atol=1e-6,
-                rtol=1e-6,
-                err_msg=name,
+                getattr(frame, name), expected, atol=1e-6, rtol=1e-6, err_msg=name
             )
     assert int(state.frame) == FRAMES
 
 
 @each_model
 def test_forecast(case):
-    """Equal to the outputs as far as frames were seen, to a stream that imagines beyond, and blind for what comes."""
-    model, clip = build(case), scenes(case.config)
+    """Equal to the outputs for observed frames, and to a stream that imagines for later ones."""
+    model = build(case)
+    clip = scenes(case.config)
     forecast = tf.function(lambda x: model.forecast(x, 2, seed=seed()), autograph=False)
     outputs = forecast(tf.constant(clip[:, :2]))
     assert outputs.recon.shape[:2] == (BATCH, 4) and outputs.masks.shape[:3] == (BATCH, 4, 3)
-    np.testing.assert_allclose(
-        tf.reduce_sum(outputs.masks, 2), np.ones(outputs.recon.shape[:-1] + (1,)), atol=1e-5
-    )
-    np.testing.assert_allclose(outputs.recon[:, :2], look(model, clip).recon[:, :2], atol=1e-5)
+    ones = np.ones(outputs.recon.shape[:-1] + (1,))
+    np.testing.assert_allclose(tf.reduce_sum(outputs.masks, 2), ones, atol=1e-5)
+    np.testing.assert_allclose(outputs.recon[:, :2], run(model, clip).recon[:, :2], atol=1e-5)
+
     state = model.initial_state(BATCH, seed=seed())
     for t in range(2):
         state, _ = model.observe(state, tf.constant(clip[:, t]))
@@ -168,23 +171,22 @@ def test_forecast(case):
 
 @each_model
 def test_the_future_does_not_change_the_past(case):
-    model, clip = build(case), scenes(case.config)
+    model = build(case)
+    clip = scenes(case.config)
     changed = clip.copy()
     changed[:, 1] = 1.0 - changed[:, 1]
-    before, after = look(model, clip), look(model, changed)
+    before = run(model, clip)
+    after = run(model, changed)
     np.testing.assert_array_equal(before.recon[:, 0], after.recon[:, 0])
     assert not np.allclose(before.masks[:, 2], after.masks[:, 2], atol=1e-7)
 
 
 @each_model
 def test_scenes_of_a_batch_do_not_see_each_other(case):
-    model, clip = build(case), scenes(case.config)
-    together = image_like(look(model, clip))
-    alone = image_like(
-        tf.function(lambda x: model(x, seed=seed(first_scene=2)), autograph=False)(
-            tf.constant(clip[2:3])
-        )
-    )
+    model = build(case)
+    clip = scenes(case.config)
+    together = image_like(run(model, clip))
+    alone = image_like(run(model, clip[2:3], first_scene=2))
     for name, value in alone.items():
         np.testing.assert_allclose(
             together[name][2:3], value, atol=2e-5 * (1 + np.abs(value).max()), err_msg=name
@@ -193,38 +195,48 @@ def test_scenes_of_a_batch_do_not_see_each_other(case):
 
 @each_model
 def test_permuted_noise_permutes_the_slots(case, monkeypatch):
-    model, clip, order, draw = build(case), scenes(case.config), np.array([2, 0, 1]), random.normal
-    before = look(model, clip)
-    monkeypatch.setattr(
-        random, "normal", lambda *args, **kwargs: tf.gather(draw(*args, **kwargs), order, axis=1)
-    )
-    after = look(model, clip)
+    model = build(case)
+    clip = scenes(case.config)
+    order = np.array([2, 0, 1])
+    normal = random.normal
+
+    def permuted(*args, **kwargs):
+        return tf.gather(normal(*args, **kwargs), order, axis=1)
+
+    before = run(model, clip)
+    monkeypatch.setattr(random, "normal", permuted)
+    after = run(model, clip)
     np.testing.assert_allclose(after.masks, tf.gather(before.masks, order, axis=2), atol=1e-4)
     np.testing.assert_allclose(after.recon, before.recon, atol=1e-4)
-    monkeypatch.setattr(
-        random, "normal", lambda *args, **kwargs: tf.repeat(draw(*args, **kwargs)[:, :1], 3, axis=1)
-    )
-    masks = look(model, clip).masks
+
+
+@each_model
+def test_equal_noise_gives_equal_slots(case, monkeypatch):
+    normal = random.normal
+
+    def repeated(*args, **kwargs):
+        return tf.repeat(normal(*args, **kwargs)[:, :1], 3, axis=1)
+
+    monkeypatch.setattr(random, "normal", repeated)
+    masks = run(build(case), scenes(case.config)).masks
     np.testing.assert_allclose(masks, np.full(masks.shape, 1 / 3), atol=1e-5)
 
 
 @each_model
 def test_one_graph_for_all_clips_and_slots(case):
-    model, config = build(case), case.config
-    signature = [
-        tf.TensorSpec([None, None, *config.image_size, config.channels]),
-        tf.TensorSpec([], tf.int32),
-    ]
+    config = case.config
+    model = build(case)
+    clips = tf.TensorSpec([None, None, *config.image_size, config.channels])
     infer = tf.function(
         lambda x, k: model(x, num_slots=k, seed=seed()).masks,
-        input_signature=signature,
+        input_signature=[clips, tf.TensorSpec([], tf.int32)],
         autograph=False,
     )
+
     for batch, frames, num_slots in ((2, 3, 3), (1, 2, 5)):
         clip = scenes(config, batch)[:, :frames]
-        np.testing.assert_allclose(
-            infer(clip, num_slots), look(model, clip, num_slots=num_slots).masks, atol=1e-4
-        )
+        expected = run(model, clip, num_slots=num_slots).masks
+        np.testing.assert_allclose(infer(clip, num_slots), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("case", [c for c in CLIP_MODELS if not c.name], ids=lambda c: c.id)
@@ -237,8 +249,9 @@ def test_two_replicas_with_every_dial_equal_one_without(case, two_replicas):
 
 @each_model
 def test_saved_weights_are_the_same(case, tmp_path):
-    model, clip = build(case), scenes(case.config)
+    model = build(case)
+    clip = scenes(case.config)
     model.save_weights(tmp_path / "model.weights.h5")
     again = type(model)(case.config)
     again.load_weights(tmp_path / "model.weights.h5")
-    np.testing.assert_array_equal(look(again, clip).recon, look(model, clip).recon)
+    np.testing.assert_array_equal(run(again, clip).recon, run(model, clip).recon)

@@ -1,4 +1,4 @@
-"""IODINE: the inner gradient, what the outer gradient passes through, weights of the losses, initial values."""
+"""IODINE: inner gradient, paths of the outer gradient, loss weights, initial values."""
 
 import conformance
 import numpy as np
@@ -9,7 +9,7 @@ from tfobj import random
 from tfobj.distributions.gaussian import diagonal_gaussian, isotropic_prior
 from tfobj.distributions.spatial_mixture import SpatialMixture
 from tfobj.errors import UserError
-from tfobj.inference.refinement_inputs import NORMALISED
+from tfobj.inference.refinement_inputs import FLAT, NORMALISED, SPATIAL
 from tfobj.models.iodine import Iodine, IodineConfig
 
 CASES = {case.id: case for case in conformance.MODELS if case.model == "iodine"}
@@ -20,23 +20,28 @@ def make(case="iodine", **overrides):
     return model, tf.constant(conformance.scenes(model.config))
 
 
-def first_evidence(model, image, t=0):
+def score_first(model, image):
+    """Returns (a disturbed first posterior, its `ScoredDecode`)."""
     posterior = model.first_posterior(image.shape[0], model.config.num_slots)
     posterior += tf.constant(np.random.default_rng(0).normal(0, 0.5, posterior.shape), tf.float32)
-    return posterior, model.score(
-        image, posterior, conformance.seed(), t, model.decoder.operators()
-    )
+    scored = model.score(image, posterior, conformance.seed(), 0, model.decoder.operators())
+    return posterior, scored
+
+
+def first_memory(model, posterior):
+    return model.refinement.initial_memory(posterior.shape[0] * posterior.shape[1])
 
 
 @pytest.mark.parametrize("case, weight", [*((case, 1.0) for case in CASES), ("iodine", 10.0)])
 def test_inner_gradient_equals_autodiff_of_the_negative_elbo(case, weight):
-    """Through lambda -> z -> decoder -> likelihood, and lambda -> KL; closed forms and the chain rule by hand against one tape."""
+    """Closed forms against a tape: lambda -> z -> decoder -> likelihood, and lambda -> KL."""
     model, image = make(case, likelihood_weight=weight)
     config = model.config
-    posterior, evidence = first_evidence(model, image)
+    posterior, scored = score_first(model, image)
     noise = random.normal(
         conformance.seed(), "iodine/posterior", [*posterior.shape[:2], config.latent_size], index=0
     )
+
     with tf.GradientTape() as tape:
         tape.watch(posterior)
         q = diagonal_gaussian(posterior)
@@ -47,11 +52,12 @@ def test_inner_gradient_equals_autodiff_of_the_negative_elbo(case, weight):
         kl = q.kl_divergence(isotropic_prior(q.mean().shape, config.prior_variance))
         loss = -weight * log_prob + tf.reduce_sum(kl, axis=1)
     expected = tape.gradient(loss, posterior).numpy()
-    np.testing.assert_allclose(evidence.nll, -log_prob, rtol=1e-5)
-    np.testing.assert_allclose(evidence.kl, kl, rtol=1e-5)
-    np.testing.assert_allclose(model.negative_elbo(evidence), loss, rtol=1e-5)
+
+    np.testing.assert_allclose(scored.nll, -log_prob, rtol=1e-5)
+    np.testing.assert_allclose(scored.kl, kl, rtol=1e-5)
+    np.testing.assert_allclose(model.negative_elbo(scored), loss, rtol=1e-5)
     np.testing.assert_allclose(
-        evidence.posterior_gradient, expected, atol=2e-5 * np.abs(expected).max()
+        scored.posterior_gradient, expected, atol=2e-5 * np.abs(expected).max()
     )
 
 
@@ -60,6 +66,7 @@ def test_loss_is_the_weighted_sum_of_the_elbos():
     outputs = model(image, seed=conformance.seed())
     history = outputs.history["loss"].numpy()
     assert history.shape == (conformance.BATCH, 6) and outputs.history["masks"].shape[1] == 6
+
     expected = history @ np.array([0, 0.2, 0.4, 0.6, 0.8, 1])
     np.testing.assert_allclose(outputs.loss_terms["weighted_loss"], expected, rtol=1e-5)
     np.testing.assert_allclose(outputs.loss_terms["elbo"], -history[:, -1], rtol=1e-6)
@@ -76,11 +83,13 @@ def test_other_loss_weights():
     np.testing.assert_allclose(
         outputs.loss_terms["weighted_loss"], -outputs.loss_terms["elbo"], rtol=1e-6
     )
+
     constant, _ = make(loss_weights="constant")
     outputs = constant(image, seed=conformance.seed())
     np.testing.assert_allclose(
         outputs.loss_terms["weighted_loss"], tf.reduce_sum(outputs.history["loss"], 1), rtol=1e-6
     )
+
     with pytest.raises(UserError, match="`model.loss_weight_list` must have num_steps"):
         model(image, num_steps=3)
 
@@ -111,84 +120,58 @@ def test_initial_posterior_of_the_prior():
 
 def test_initial_values_of_the_initial_posterior():
     """Uniform within sqrt(6 / (4 D)): 0.153 for D = 64."""
-    values = np.concatenate(
-        [
-            Iodine(
-                IodineConfig(
-                    latent_size=64,
-                    decoder_channels=(2,),
-                    refinement_channels=(2,),
-                    refinement_mlp=(2,),
-                )
-            ).initial
-            for _ in range(3)
-        ]
+    config = IodineConfig(
+        latent_size=64, decoder_channels=(2,), refinement_channels=(2,), refinement_mlp=(2,)
     )
+    values = np.concatenate([Iodine(config).initial for _ in range(3)])
     limit = np.sqrt(6 / 256)
     assert 0.9 * limit < np.abs(values).max() <= limit and round(limit, 3) == 0.153
 
 
 def test_stopped_inputs_carry_no_second_order_gradient():
-    """With the five gradient-like inputs alone, the refinement inputs do not depend on the decoder's weights at all."""
-    switched = {
-        f"inputs.{n}": n in NORMALISED
-        for n in (
-            "image",
-            "means",
-            "mask",
-            "mask_logits",
-            "mask_posterior",
-            "coordinates",
-            "posterior",
-            *NORMALISED,
-        )
-    }
+    """With the five gradient-like inputs alone, inputs do not depend on the decoder's weights."""
+    names = [*SPATIAL, *FLAT]
+    switched = {f"inputs.{name}": name in NORMALISED for name in names}
     model, image = make("iodine", **switched)
     with tf.GradientTape() as tape:
-        posterior, evidence = first_evidence(model, image)
-        spatial = model.spatial_inputs(image, evidence.decoded, evidence.terms)
-        flat = model.refinement_inputs.flat(posterior, evidence.posterior_gradient)
+        posterior, scored = score_first(model, image)
+        spatial = model.spatial_inputs(image, scored.decoded, scored.terms)
+        flat = model.refinement_inputs.flat(posterior, scored.posterior_gradient)
         loss = sum(tf.reduce_sum(x**3) for x in (*spatial, flat))
+
     decoder = [v.value for v in model.decoder.trainable_variables]
     norms = [v.value for v in model.refinement_inputs.trainable_variables]
     gradients = tape.gradient(loss, [*decoder, model.initial.value, *norms])
+    of_norms = gradients[len(decoder) + 1 :]
     assert all(g is None for g in gradients[: len(decoder) + 1])
-    assert len(norms) == 10 and all(np.abs(g).max() > 0 for g in gradients[len(decoder) + 1 :])
+    assert len(norms) == 10 and all(np.abs(g).max() > 0 for g in of_norms)
 
 
 def test_number_of_decoder_passes():
-    """One backward pass of the decoder per refinement inside the forward pass, not one per gradient input."""
+    """One backward pass of the decoder per refinement, not one per gradient input."""
     model, image = make()
     num_convolutions = len(model.decoder.stack.stages)
 
     def count(num_steps):
-        graph = (
-            tf.function(lambda x: model(x, num_steps=num_steps, seed=conformance.seed()).recon)
-            .get_concrete_function(image)
-            .graph
+        function = tf.function(
+            lambda x: model(x, num_steps=num_steps, seed=conformance.seed()).recon
         )
+        graph = function.get_concrete_function(image).graph
         ops = [op.type for op in graph.get_operations()]
-        return sum(op == "Conv2DBackpropInput" for op in ops), sum(
-            op == "Conv2DBackpropFilter" for op in ops
-        )
+        return ops.count("Conv2DBackpropInput"), ops.count("Conv2DBackpropFilter")
 
     inputs, filters = np.subtract(count(3), count(2))
-    assert (
-        inputs == num_convolutions and filters <= num_convolutions
-    )  # filters: traced by the tape, pruned when run
+    assert inputs == num_convolutions
+    # The tape traces gradients of filters too, which are pruned when the graph runs.
+    assert filters <= num_convolutions
 
 
 def test_gradients_flow_through_the_steps():
-    """The decoder of step 0, whose own loss counts nothing, is trained through what it told the refinement."""
+    """Decode 0, whose own loss has no weight, trains the decoder through the refinement inputs."""
     model, image = make(num_steps=1)
     with tf.GradientTape() as tape:
-        posterior, evidence = first_evidence(model, image)
-        refined, _ = model.update(
-            image,
-            posterior,
-            evidence,
-            model.refinement.initial_memory(posterior.shape[0] * posterior.shape[1]),
-        )
+        posterior, scored = score_first(model, image)
+        refined, _ = model.update(image, posterior, scored, first_memory(model, posterior))
         loss = tf.reduce_sum(refined**2)
     assert all(np.abs(g).max() > 0 for g in tape.gradient(loss, model.decoder.trainable_variables))
 
@@ -196,13 +179,8 @@ def test_gradients_flow_through_the_steps():
 def test_update_is_additive():
     model, image = make()
     model.refinement.output_layer.kernel.assign(tf.zeros_like(model.refinement.output_layer.kernel))
-    posterior, evidence = first_evidence(model, image)
-    refined, _ = model.update(
-        image,
-        posterior,
-        evidence,
-        model.refinement.initial_memory(posterior.shape[0] * posterior.shape[1]),
-    )
+    posterior, scored = score_first(model, image)
+    refined, _ = model.update(image, posterior, scored, first_memory(model, posterior))
     np.testing.assert_array_equal(refined, posterior)
 
 
@@ -230,7 +208,7 @@ def test_decode_and_outputs_agree():
         ),
         (
             {"latent_size": 0},
-            "`model.latent_size` must be positive. Received: model.latent_size=0.",
+            "`model.latent_size` must be at least 1. Received: model.latent_size=0.",
         ),
         (
             {"likelihood": "gauss"},
@@ -238,7 +216,8 @@ def test_decode_and_outputs_agree():
         ),
         (
             {"inputs.posterior": False, "inputs.posterior_gradient": False},
-            "`model.inputs` must be a set with posterior or posterior_gradient. Received: model.inputs=().",
+            "`model.inputs` must be a set with posterior or posterior_gradient. "
+            "Received: model.inputs=().",
         ),
     ],
 )
@@ -264,8 +243,8 @@ def test_extreme_posteriors_are_finite(scale):
     posterior = scale * tf.constant(
         np.random.default_rng(0).normal(size=(conformance.BATCH, 3, 8)), tf.float32
     )
-    evidence = model.score(image, posterior, conformance.seed(), 0, model.decoder.operators())
+    scored = model.score(image, posterior, conformance.seed(), 0, model.decoder.operators())
     assert all(
         np.isfinite(x).all()
-        for x in (evidence.nll, evidence.kl, evidence.posterior_gradient, *evidence.terms)
+        for x in (scored.nll, scored.kl, scored.posterior_gradient, *scored.terms)
     )

@@ -1,4 +1,4 @@
-"""R-NEM, RNN-EM, N-EM and the recurrent baselines: EM, losses, noise, streams, roll-outs (specification, section 13)."""
+"""R-NEM, RNN-EM, N-EM, and the recurrent baselines: EM, losses, noise, streams, roll-outs."""
 
 import keras
 import numpy as np
@@ -40,7 +40,7 @@ LATER = Cell(1, 0, 1, None)
 
 
 def make(spread=0.1, **changes):
-    """Returns a tiny model whose biases, gains and offsets are not what they begin with."""
+    """Returns a tiny model whose biases, gains, and offsets differ from their initial values."""
     keras.utils.set_random_seed(3)
     model = RNem(RNemConfig().override({**TINY, **changes}))
     rng = np.random.default_rng(4)
@@ -50,28 +50,26 @@ def make(spread=0.1, **changes):
 
 
 def clips(config, batch=2, num_frames=4):
-    """Returns float32 [B, T, H, W, C] in {0, 1}: two white squares, at rest or moving by a pixel per frame."""
+    """Returns float32 [B, T, H, W, C] in {0, 1}: two white squares, each at rest or moving."""
     rng = np.random.default_rng(0)
     height, width = config.image_size
     video = np.zeros((batch, num_frames, height, width, config.channels), np.float32)
     for clip in video:
         for _ in range(2):
-            row, column, step = (
-                rng.integers(0, height - 4),
-                rng.integers(0, width - 3 - num_frames),
-                rng.integers(0, 2),
-            )
+            row = rng.integers(0, height - 4)
+            column = rng.integers(0, width - 3 - num_frames)
+            speed = rng.integers(0, 2)  # pixels per frame
             for t, frame in enumerate(clip):
-                frame[row : row + 3, column + t * step : column + t * step + 3] = 1.0
+                left = column + t * speed
+                frame[row : row + 3, left : left + 3] = 1.0
     return video
 
 
 @pytest.mark.parametrize("decoder_channels", [(6, 4), ()])
 def test_brightness_before_training(decoder_channels):
     model = make(spread=0.0, initial_mean=0.1, decoder_channels=decoder_channels)
-    np.testing.assert_allclose(
-        np.median(model.read(model.render(tf.zeros([1, 3, 6])))), 0.1, rtol=0.3
-    )
+    means = model.means(model.render(tf.zeros([1, 3, 6])))
+    np.testing.assert_allclose(np.median(means), 0.1, rtol=0.3)
     gaussian = make(spread=0.0, initial_mean=0.1, likelihood="gaussian")
     assert np.abs(gaussian.decoder.pixels.bias).max() == 0.0
 
@@ -86,80 +84,60 @@ def arrays(outputs):
 
 def gradients(model, clip):
     """Returns (terms, gradients) of one training pass."""
-    return model.loss_and_gradients({"image": tf.constant(clip)}, seed(), tf.constant(0, tf.int64))[
-        1:
-    ]
+    batch = {"image": tf.constant(clip)}
+    _, terms, found = model.loss_and_gradients(batch, seed(), tf.constant(0, tf.int64))
+    return terms, found
 
 
 def sigmoid(x):
     return 1.0 / (1.0 + np.exp(-x))
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"attention": False},
-        {"variant": "rnn_em"},
-        {"variant": "rnn", "num_slots": 1},
-        {"variant": "lstm", "num_slots": 1},
-        {"variant": "nem"},
-        {"variant": "rnn_em", **STATIC},
-        {"likelihood": "gaussian", "channels": 3, "layer_norm_epsilon": 1e-5},
-        {"variant": "lstm", "num_slots": 1, "layer_norm_epsilon": None},
-    ],
-    ids=[
-        "rnem",
-        "no_attention",
-        "rnn_em",
-        "rnn",
-        "lstm",
-        "nem",
-        "static",
-        "gaussian",
-        "lstm_without_norms",
-    ],
-)
-def test_contract(changes):
-    """Shapes, masks that sum to one, a first frame of which nothing is predicted, and a gradient for every weight."""
-    model = make(**changes)
-    clip, num_slots = clips(model.config), model.config.num_slots
+VARIANTS = {
+    "rnem": {},
+    "no_attention": {"attention": False},
+    "rnn_em": {"variant": "rnn_em"},
+    "rnn": {"variant": "rnn", "num_slots": 1},
+    "lstm": {"variant": "lstm", "num_slots": 1},
+    "nem": {"variant": "nem"},
+    "static": {"variant": "rnn_em", **STATIC},
+    "gaussian": {"likelihood": "gaussian", "channels": 3, "layer_norm_epsilon": 1e-5},
+    "lstm_without_norms": {"variant": "lstm", "num_slots": 1, "layer_norm_epsilon": None},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_contract(variant):
+    """Shapes, sums of masks, no prediction of the first frame, a gradient for every weight."""
+    model = make(**VARIANTS[variant])
+    config = model.config
+    clip = clips(config)
     with tf.GradientTape() as tape:
         outputs = model(clip, seed=seed(), training=True)
         loss, terms = model.objective(outputs, 0)
     found = tape.gradient(loss, [w.value for w in model.trainable_variables])
-    assert not [
-        w.path
-        for w, g in zip(model.trainable_variables, found, strict=True)
-        if g is None or not np.abs(g).max() > 0
-    ]
+    by_path = {w.path: g for w, g in zip(model.trainable_variables, found, strict=True)}
+    assert not [path for path, g in by_path.items() if g is None or not np.abs(g).max() > 0]
+
     check_outputs(outputs, clip)
-    assert outputs.slots.shape == (2, 4, num_slots, 6) and set(terms) == {
-        "intra",
-        "inter",
-        "upper_bound",
-        "mse",
-    }
-    np.testing.assert_allclose(
-        tf.reduce_sum(outputs.masks, axis=2), np.ones(clip.shape[:-1] + (1,)), atol=1e-6
-    )
-    np.testing.assert_allclose(
-        tf.reduce_sum(outputs.masks * outputs.slot_recons, axis=2), outputs.recon, atol=1e-6
-    )
-    assert (
-        np.asarray(outputs.masks).min()
-        >= 1e-6 / (num_slots * (model.config.channels + 1e-6)) * 0.999
-        or changes.get("likelihood") == "gaussian"
-    )
-    np.testing.assert_array_equal(
-        outputs.slot_recons[:, 0], np.zeros_like(outputs.slot_recons[:, 0])
-    )
+    assert outputs.slots.shape == (2, 4, config.num_slots, 6)
+    assert set(terms) == {"intra", "inter", "upper_bound", "mse"}
     np.testing.assert_allclose(loss, terms["intra"] + terms["inter"], rtol=1e-5)
+
+    ones = np.ones(clip.shape[:-1] + (1,))
+    recon = tf.reduce_sum(outputs.masks * outputs.slot_recons, axis=2)
+    np.testing.assert_allclose(tf.reduce_sum(outputs.masks, axis=2), ones, atol=1e-6)
+    np.testing.assert_allclose(recon, outputs.recon, atol=1e-6)
+    np.testing.assert_array_equal(outputs.slot_recons[:, 0], 0.0)
+    if config.likelihood == "bernoulli":
+        least = 1e-6 / (config.num_slots * (config.channels + 1e-6))
+        assert np.min(outputs.masks) >= 0.999 * least
+
     scene = model.decode(outputs.slots[:, 2])
     np.testing.assert_allclose(scene.slot_recons, outputs.slot_recons[:, 2], atol=1e-6)
-    assert model.initial_state(2).memory[-1].shape == (2, num_slots, 6) and len(
-        model.memory_names()
-    ) == len(model.initial_state(2).memory)
+    memory = model.initial_state(2).memory
+    assert memory[-1].shape == (2, config.num_slots, 6)
+    assert len(model.memory_names()) == len(memory)
 
 
 def test_sides_that_halve_to_fractions():
@@ -169,22 +147,21 @@ def test_sides_that_halve_to_fractions():
 
 
 def test_permuted_responsibilities_permute_the_slots(monkeypatch):
-    model, order = make(), np.array([2, 0, 1])
+    model = make()
+    order = np.array([2, 0, 1])
     clip = clips(model.config)
+    normal = random.normal
+
+    def permuted(*args, **kwargs):
+        return tf.gather(normal(*args, **kwargs), order, axis=1)
+
     before = model(clip, seed=seed(), training=True)
-    draw = random.normal
-    monkeypatch.setattr(
-        random, "normal", lambda *args, **kwargs: tf.gather(draw(*args, **kwargs), order, axis=1)
-    )
+    monkeypatch.setattr(random, "normal", permuted)
     after = model(clip, seed=seed(), training=True)
     np.testing.assert_allclose(after.recon, before.recon, atol=1e-5)
     for name in FIELDS[1:]:
-        np.testing.assert_allclose(
-            getattr(after, name),
-            tf.gather(getattr(before, name), order, axis=2),
-            atol=1e-5,
-            err_msg=name,
-        )
+        expected = tf.gather(getattr(before, name), order, axis=2)
+        np.testing.assert_allclose(getattr(after, name), expected, atol=1e-5, err_msg=name)
     for name, term in before.loss_terms.items():
         np.testing.assert_allclose(after.loss_terms[name], term, rtol=1e-5, err_msg=name)
     assert np.abs(before.slots[:, 1:, 0] - before.slots[:, 1:, 1]).max() > 1e-3
@@ -192,146 +169,170 @@ def test_permuted_responsibilities_permute_the_slots(monkeypatch):
 
 def test_equal_responsibilities_keep_the_slots_equal(monkeypatch):
     model = make()
-    draw = random.normal
-    monkeypatch.setattr(
-        random, "normal", lambda *args, **kwargs: tf.repeat(draw(*args, **kwargs)[:, :1], 3, axis=1)
-    )
+    normal = random.normal
+
+    def repeated(*args, **kwargs):
+        return tf.repeat(normal(*args, **kwargs)[:, :1], 3, axis=1)
+
+    monkeypatch.setattr(random, "normal", repeated)
     outputs = model(clips(model.config), seed=seed())
     np.testing.assert_allclose(outputs.masks, np.full(outputs.masks.shape, 1 / 3), atol=1e-6)
-    np.testing.assert_allclose(
-        outputs.slot_recons, tf.repeat(outputs.slot_recons[:, :, :1], 3, axis=2), atol=1e-6
-    )
+    first = tf.repeat(outputs.slot_recons[:, :, :1], 3, axis=2)
+    np.testing.assert_allclose(outputs.slot_recons, first, atol=1e-6)
+
+
+def pixels(channels=1, num_slots=3, spread=2.0, batch=2):
+    """Returns (logits, binary target, gamma) of frames of 2 x 2 pixels."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, spread, (batch, num_slots, 2, 2, channels)).astype(np.float32)
+    target = rng.integers(0, 2, (batch, 2, 2, channels)).astype(np.float32)
+    gamma = rng.dirichlet(np.ones(num_slots), (batch, 2, 2, 1)).transpose(0, 4, 1, 2, 3)
+    return tf.constant(logits), tf.constant(target), tf.constant(gamma, tf.float32)
 
 
 def test_losses_equal_a_loop():
-    """A frame in the middle of a clip of five: a quarter of its loss, sums over slots, pixels and channels."""
+    """A middle frame of a clip of five has a quarter of its loss, summed over slots and pixels."""
     model = make(inter_weight=0.5, channels=3)
-    rng = np.random.default_rng(0)
-    raw, target = (
-        rng.normal(0, 2, (2, 3, 2, 2, 3)).astype(np.float32),
-        rng.integers(0, 2, (2, 2, 2, 3)).astype(np.float32),
-    )
-    gamma = rng.dirichlet(np.ones(3), (2, 2, 2, 1)).transpose(0, 4, 1, 2, 3).astype(np.float32)
-    loss, terms = model.score(
-        tf.constant(target), tf.constant(raw), tf.constant(gamma), Cell(2, 0, 1, 5)
-    )
-    psi = sigmoid(raw.astype(np.float64))
-    bce = lambda p, x: -np.log(p if x else 1 - p)
-    expected = {"intra": np.zeros(2), "inter": np.zeros(2), "upper_bound": np.zeros(2)}
-    for b, r, s, c in np.ndindex(2, 2, 2, 3):
-        x = target[b, r, s, c]
-        expected["upper_bound"][b] += bce(psi[b, :, r, s, c].max(), x)
+    logits, target, gamma = pixels(channels=3)
+    loss, terms = model.frame_loss(target, logits, gamma, Cell(2, 0, 1, 5))
+
+    psi = sigmoid(np.asarray(logits, np.float64))
+    expected = {name: np.zeros(2) for name in ("intra", "inter", "upper_bound")}
+    for b, y, x, c in np.ndindex(2, 2, 2, 3):
+        is_white = target[b, y, x, c] == 1
+
+        def bce(p, is_white=is_white):
+            return -np.log(p if is_white else 1 - p)
+
+        expected["upper_bound"][b] += bce(psi[b, :, y, x, c].max())
         for k in range(3):
-            expected["intra"][b] += gamma[b, k, r, s, 0] * bce(psi[b, k, r, s, c], x)
-            expected["inter"][b] -= (1 - gamma[b, k, r, s, 0]) * np.log(1 - psi[b, k, r, s, c])
+            share = gamma[b, k, y, x, 0]
+            expected["intra"][b] += share * bce(psi[b, k, y, x, c])
+            expected["inter"][b] -= (1 - share) * np.log(1 - psi[b, k, y, x, c])
     for name, value in expected.items():
         np.testing.assert_allclose(terms[name], value, rtol=1e-5, err_msg=name)
     np.testing.assert_allclose(loss, (expected["intra"] + 0.5 * expected["inter"]) / 4, rtol=1e-5)
-    first, terms = model.score(
-        tf.constant(target),
-        tf.constant(raw),
-        tf.constant(gamma),
-        Cell(tf.constant(0), 0, 1, tf.constant(5)),
-    )
-    np.testing.assert_array_equal([first, *terms.values()], np.zeros((4, 2)))
+
+
+def test_the_first_frame_has_no_loss():
+    first = Cell(tf.constant(0), 0, 1, tf.constant(5))
+    logits, target, gamma = pixels(channels=3)
+    loss, terms = make(channels=3).frame_loss(target, logits, gamma, first)
+    np.testing.assert_array_equal([loss, *terms.values()], np.zeros((4, 2)))
+
+
+def test_a_perfect_prediction_has_no_loss():
+    """One slot predicts and explains the frame, all others predict black."""
+    _, target, _ = pixels(channels=3)
     sure = np.where(target, 30.0, -30.0)[:, None]
     perfect = np.concatenate([sure, np.full((2, 2, 2, 2, 3), -30.0)], axis=1).astype(np.float32)
     one_hot = np.zeros((2, 3, 2, 2, 1), np.float32)
     one_hot[:, 0] = 1
-    _, terms = model.score(tf.constant(target), tf.constant(perfect), tf.constant(one_hot), LATER)
+    _, terms = make(channels=3).frame_loss(
+        target, tf.constant(perfect), tf.constant(one_hot), LATER
+    )
     np.testing.assert_allclose(list(terms.values()), np.zeros((3, 2)), atol=1e-9)
 
 
 def test_reductions_and_the_gaussian():
     rng = np.random.default_rng(0)
-    raw, target = (
-        rng.normal(0, 1, (1, 2, 2, 2, 1)).astype(np.float32),
-        rng.uniform(size=(1, 2, 2, 1)).astype(np.float32),
-    )
+    raw = rng.normal(0, 1, (1, 2, 2, 2, 1)).astype(np.float32)
+    target = rng.uniform(size=(1, 2, 2, 1)).astype(np.float32)
     gamma = np.full((1, 2, 2, 2, 1), 0.5, np.float32)
     model = make(likelihood="gaussian", loss_reduction="last")
-    losses = [
-        float(
-            model.score(
-                tf.constant(target), tf.constant(raw), tf.constant(gamma), Cell(f, 0, 1, n)
-            )[0][0]
-        )
-        for f, n in ((2, 5), (4, 5), (2, None))
-    ]
+    losses = []
+    for frame, num_frames in ((2, 5), (4, 5), (2, None)):
+        cell = Cell(frame, 0, 1, num_frames)
+        loss, _ = model.frame_loss(tf.constant(target), tf.constant(raw), tf.constant(gamma), cell)
+        losses.append(float(loss[0]))
     expected = 0.25 * (np.square(raw - target[:, None]).sum() + np.square(raw).sum())
     np.testing.assert_allclose(losses, [0.0, expected, expected], rtol=1e-5)
-    density = (
-        np.exp(-0.5 * ((raw - target[:, None]) / 0.25) ** 2) / (0.25 * np.sqrt(2 * np.pi)) + 1e-6
-    )
+    assert make(loss_reduction="sum").loss_weight(Cell(2, 0, 1, 5)) == 1.0
+
+    density = np.exp(-0.5 * ((raw - target[:, None]) / 0.25) ** 2) / (0.25 * np.sqrt(2 * np.pi))
+    density += 1e-6
     np.testing.assert_allclose(
         model.e_step(tf.constant(target), tf.constant(raw)),
         density / density.sum(1, keepdims=True),
         rtol=1e-4,
     )
-    assert make(loss_reduction="sum").loss_weight(Cell(2, 0, 1, 5)) == 1.0
 
 
 def test_e_step():
-    """Hand-computed; where all slots are wrong, and sure, they share."""
+    """By hand; slots share a pixel where all of them are certain, and wrong."""
     model = make(num_slots=2)
-    target, means = (
-        tf.constant([[[[1.0], [1.0]], [[0.0], [1.0]]]]),
-        tf.constant([[[[[0.9], [0.2]], [[0.9], [0.0]]], [[[0.3], [0.2]], [[0.0], [0.0]]]]]),
-    )
-    np.testing.assert_allclose(
-        model.e_step(target, means)[0, 0, :, :, 0], [[0.75, 0.5], [0.1 / 1.1, 0.5]], atol=1e-5
-    )
+    target = tf.constant([[[[1.0], [1.0]], [[0.0], [1.0]]]])
+    means = tf.constant([[[[[0.9], [0.2]], [[0.9], [0.0]]], [[[0.3], [0.2]], [[0.0], [0.0]]]]])
+    gamma = model.e_step(target, means)[0, 0, :, :, 0]
+    np.testing.assert_allclose(gamma, [[0.75, 0.5], [0.1 / 1.1, 0.5]], atol=1e-5)
 
 
 @pytest.mark.parametrize("stop", [True, False])
 def test_responsibilities_have_no_gradient(stop, monkeypatch):
     model = make(stop_responsibilities=stop)
-    seen, e_step = [], model.e_step
-    monkeypatch.setattr(model, "e_step", lambda *args: (seen.append(e_step(*args)), seen[-1])[1])
+    e_step = model.e_step
+    seen = []
+
+    def observed(*args):
+        seen.append(e_step(*args))
+        return seen[-1]
+
+    monkeypatch.setattr(model, "e_step", observed)
     with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(
-            model(clips(model.config), seed=seed(), training=True).loss_terms["weighted_loss"]
-        )
+        outputs = model(clips(model.config), seed=seed(), training=True)
+        loss = tf.reduce_sum(outputs.loss_terms["weighted_loss"])
     assert len(seen) == 3 and all((g is None) == stop for g in tape.gradient(loss, seen))
 
 
 def test_bit_flips():
-    model, learning = make(noise=0.2), LATER._replace(training=True)
+    model = make(noise=0.2)
+    learning = LATER._replace(training=True)
     image = np.random.default_rng(0).integers(0, 2, (1000, 10, 12, 1)).astype(np.float32)
     noisy = model.corrupt(image, seed(), learning).numpy()
-    assert set(np.unique(noisy)) == {0.0, 1.0} and abs(np.mean(noisy != image) - 0.2) < 0.005
-    assert (
-        np.mean(noisy != model.corrupt(image, seed(), Cell(2, 0, 1, None, training=True)).numpy())
-        > 0.3
-    )
-    for clean in (
-        model.corrupt(image, seed(), LATER),
-        make(noise=0.0).corrupt(image, seed(), learning),
-    ):
-        np.testing.assert_array_equal(clean, image)
-    uniform = make(noise=0.2, likelihood="gaussian").corrupt(image, seed(), learning).numpy()
-    replaced = uniform[uniform != image]
-    assert (
-        abs(len(replaced) / image.size - 0.2) < 0.005
-        and abs(replaced.mean() - 0.5) < 0.01
-        and replaced.std() > 0.28
-    )
+    assert set(np.unique(noisy)) == {0.0, 1.0}
+    assert abs(np.mean(noisy != image) - 0.2) < 0.005
+    # Every frame has noise of its own.
+    again = model.corrupt(image, seed(), learning._replace(frame=2)).numpy()
+    assert np.mean(noisy != again) > 0.3
+
+    outside_training = model.corrupt(image, seed(), LATER)
+    without_noise = make(noise=0.0).corrupt(image, seed(), learning)
+    np.testing.assert_array_equal(outside_training, image)
+    np.testing.assert_array_equal(without_noise, image)
+
+
+def test_uniform_noise_of_the_gaussian():
+    image = np.random.default_rng(0).integers(0, 2, (1000, 10, 12, 1)).astype(np.float32)
+    model = make(noise=0.2, likelihood="gaussian")
+    noisy = model.corrupt(image, seed(), LATER._replace(training=True)).numpy()
+    replaced = noisy[noisy != image]
+    assert abs(len(replaced) / image.size - 0.2) < 0.005
+    assert abs(replaced.mean() - 0.5) < 0.01 and replaced.std() > 0.28
 
 
 def test_noise_in_training_alone_unless_told_otherwise():
     clip = clips(make().config, num_frames=3)
-    clean, quiet = make()(clip, seed=seed()), make(noise=0.0)
-    everywhere = make(noise_everywhere=True)
-    streamed, unrolled = quiet(clip, seed=seed()), quiet(clip, seed=seed(), training=True)
+    clean = make()(clip, seed=seed())
+    quiet = make(noise=0.0)
+    streamed = quiet(clip, seed=seed())
+    unrolled = quiet(clip, seed=seed(), training=True)
     for name, value in arrays(clean).items():
         np.testing.assert_array_equal(getattr(streamed, name), value)
         np.testing.assert_allclose(getattr(unrolled, name), value, atol=1e-6)
     for name, value in clean.loss_terms.items():
         np.testing.assert_allclose(unrolled.loss_terms[name], value, rtol=1e-5)
-    noisy, trained = everywhere(clip, seed=seed()), everywhere(clip, seed=seed(), training=True)
+
+    everywhere = make(noise_everywhere=True)
+    noisy = everywhere(clip, seed=seed())
+    trained = everywhere(clip, seed=seed(), training=True)
     np.testing.assert_allclose(noisy.slots, trained.slots, atol=1e-6)
     assert np.abs(noisy.slots - clean.slots).max() > 1e-3
-    assert not quiet.config.warnings() == make().config.warnings() == []
+
+
+def test_models_without_noise_warn():
+    assert RNemConfig().warnings() == []
+    (warning,) = RNemConfig(noise=0.0).warnings()
+    assert "`model.noise` is 0" in warning
 
 
 @pytest.mark.parametrize(
@@ -344,40 +345,34 @@ def test_streams_have_the_numbers_of_the_batch(changes):
     clip = clips(model.config)
     expected = model.forecast(clip, 2, seed=seed())
     whole = model(clip, seed=seed())
-    state, frames = model.initial_state(2, seed=seed()), []
+
+    state = model.initial_state(2, seed=seed())
+    frames = []
     for t in range(4):
         state, outputs = model.observe(state, tf.constant(clip[:, t]))
         frames.append(outputs)
     for _ in range(2):
         state, outputs = model.imagine(state)
         frames.append(outputs)
+
     for name in FIELDS:
-        np.testing.assert_allclose(
-            tf.stack([getattr(f, name) for f in frames], axis=1),
-            getattr(expected, name),
-            atol=1e-6,
-            err_msg=name,
-        )
-        np.testing.assert_allclose(
-            getattr(expected, name)[:, :4], getattr(whole, name), atol=1e-6, err_msg=name
-        )
+        stream = tf.stack([getattr(f, name) for f in frames], axis=1)
+        forecast = getattr(expected, name)
+        np.testing.assert_allclose(stream, forecast, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(forecast[:, :4], getattr(whole, name), atol=1e-6, err_msg=name)
     for name in ("intra", "inter", "upper_bound"):
-        np.testing.assert_allclose(
-            np.mean([f.loss_terms[name] for f in frames[1:4]], axis=0),
-            whole.loss_terms[name],
-            rtol=1e-5,
-            err_msg=name,
-        )
+        mean = np.mean([f.loss_terms[name] for f in frames[1:4]], axis=0)
+        np.testing.assert_allclose(mean, whole.loss_terms[name], rtol=1e-5, err_msg=name)
+
+    # A stream does not know the length of its clip, over whose predicted frames the mean is taken.
     total = np.sum([f.loss_terms["weighted_loss"] for f in frames[:4]], axis=0)
-    np.testing.assert_allclose(
-        whole.loss_terms["weighted_loss"],
-        total if changes.get("loss_reduction") else total / 3,
-        rtol=1e-5,
-    )
+    if model.config.loss_reduction == "mean":
+        total = total / 3
+    np.testing.assert_allclose(whole.loss_terms["weighted_loss"], total, rtol=1e-5)
 
 
 def test_roll_outs():
-    """Without noise the seed tells nothing but the first responsibilities; one slot explains everything; unseen frames are made binary."""
+    """One slot explains everything, so without noise the seed has no effect."""
     model = make(variant="rnn", num_slots=1)
     clip = clips(model.config, num_frames=2)
     first, again = (model.forecast(clip, 3, seed=random.make_seed(s)) for s in (1, 2))
@@ -385,21 +380,18 @@ def test_roll_outs():
         np.testing.assert_array_equal(getattr(again, name), value)
     np.testing.assert_array_equal(first.masks, np.ones((2, 5, 1, 10, 12, 1)))
     assert np.abs(first.recon[:, -1] - first.recon[:, -2]).max() > 1e-4
-    assert (
-        np.abs(
-            make(variant="rnn", num_slots=1, noise_everywhere=True)
-            .forecast(clip, 3, seed=seed())
-            .recon
-            - first.recon
-        ).max()
-        > 1e-4
-    )
+
+    noisy = make(variant="rnn", num_slots=1, noise_everywhere=True).forecast(clip, 3, seed=seed())
+    assert np.abs(noisy.recon - first.recon).max() > 1e-4
+
+
+def test_predicted_frames_are_made_binary():
     means = tf.constant([[[[[0.05], [0.11]]], [[[0.09], [0.0]]]]])
-    np.testing.assert_array_equal(make().guess(means), [[[[0.0], [1.0]]]])
+    np.testing.assert_array_equal(make().likely_frame(means), [[[[0.0], [1.0]]]])
 
 
 def test_rematerialised_gradients():
-    """With noise, which the second pass must draw again."""
+    """With noise, which the second pass must repeat."""
     model = make()
     clip = clips(model.config, num_frames=3)
     terms, plain = gradients(model, clip)
@@ -413,25 +405,27 @@ def test_rematerialised_gradients():
 
 
 def test_nem_steps_up_the_gradient():
-    """The update is eta times the gradient of the expected log-likelihood, so small ones never raise the BCE."""
+    """The update is eta times the gradient of the expected log-likelihood."""
     model = make(variant="nem", num_slots=2)
     image = clips(model.config)[:, 0]
     z = tf.constant(np.random.default_rng(0).normal(size=(2, 2, 6)).astype(np.float32))
     with tf.GradientTape() as tape:
         tape.watch(z)
-        _, loss, _ = model.cell(image, (z,), seed(), LATER, 1, ())
-        intra = loss - model.cell(image, (z,), seed(), LATER, 1, ())[2]["inter"]
-    (after,), _, _ = model.cell(image, (z,), seed(), LATER, 1, ())
-    np.testing.assert_allclose(
-        after - z, -model.core.step_size * tape.gradient(intra, z), rtol=1e-3, atol=1e-5
-    )
+        (after,), _, frame_outputs = model.run_cell(image, (z,), seed(), LATER, 1, ())
+    gradient = tape.gradient(frame_outputs["intra"], z)
+    expected = -model.core.step_size * gradient
+    np.testing.assert_allclose(after - z, expected, rtol=1e-3, atol=1e-5)
 
+
+def test_small_nem_steps_lower_the_bce():
     model = make(variant="nem", num_slots=2)
+    image = clips(model.config)[:, 0]
     model.core.step_size.assign([[0.05]])
-    memory, errors = (z[:, :1],), []
+    memory = (tf.constant(np.random.default_rng(0).normal(size=(2, 1, 6)), tf.float32),)
+    errors = []
     for _ in range(6):
-        memory, _, kept = model.cell(image, memory, seed(), LATER, 1, ())
-        errors.append(kept["intra"].numpy())
+        memory, _, frame_outputs = model.run_cell(image, memory, seed(), LATER, 1, ())
+        errors.append(frame_outputs["intra"].numpy())
     assert np.all(np.diff(errors, axis=0) < 0)
 
 
@@ -442,11 +436,12 @@ def test_bfloat16_is_close():
         low = make(spread=0.0)
     finally:
         keras.config.set_dtype_policy("float32")
+
     clip = clips(model.config)
-    expected, got = model(clip, seed=seed(), training=True), low(clip, seed=seed(), training=True)
-    assert all(w.dtype == "float32" for w in low.weights) and all(
-        getattr(got, name).dtype == tf.float32 for name in FIELDS
-    )
+    expected = model(clip, seed=seed(), training=True)
+    got = low(clip, seed=seed(), training=True)
+    assert all(w.dtype == "float32" for w in low.weights)
+    assert all(getattr(got, name).dtype == tf.float32 for name in FIELDS)
     np.testing.assert_allclose(
         got.loss_terms["weighted_loss"], expected.loss_terms["weighted_loss"], rtol=0.01
     )
@@ -454,7 +449,7 @@ def test_bfloat16_is_close():
 
 @pytest.mark.slow
 def test_learns_a_clip():
-    """What is predicted is soon better than black frames."""
+    """Predictions soon beat a constant prediction of the mean brightness."""
     model = make(
         spread=0.0,
         state_size=16,
@@ -476,9 +471,8 @@ def test_learns_a_clip():
 
     errors = [float(update(tf.constant(step, tf.int64))) for step in range(60)]
     rate = float(tf.reduce_mean(clip))
-    assert np.mean(errors[-5:]) < 0.8 * 120 * -(
-        rate * np.log(rate) + (1 - rate) * np.log(1 - rate)
-    ), errors[::10]
+    constant = -120 * (rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
+    assert np.mean(errors[-5:]) < 0.8 * constant, errors[::10]
 
 
 @pytest.mark.parametrize(
@@ -486,16 +480,21 @@ def test_learns_a_clip():
     [
         (
             {"variant": "rnn"},
-            "`model.num_slots` must be 1 where model.variant=rnn: one slot for the whole frame. Received: model.num_slots=5.",
+            "`model.num_slots` must be 1 where model.variant=rnn: one slot for the whole frame. "
+            "Received: model.num_slots=5.",
         ),
         ({"num_slots": 1}, "`num_slots` must be at least 2. Received: num_slots=1."),
         (
             {"num_steps": 2},
-            "`model.num_steps` must be 1: every frame is looked at once. Received: model.num_steps=2.",
+            "`model.num_steps` must be 1: every frame is processed once. "
+            "Received: model.num_steps=2.",
         ),
         ({"num_frames": 1}, "`model.num_frames` must be"),
         ({"noise": 1.0}, r"`model.noise` must be in \[0, 1\). Received: model.noise=1.0."),
-        ({"encoder_channels": (4, 0)}, "`model.encoder_channels` must be at least 1."),
+        (
+            {"encoder_channels": (4, 0)},
+            "`model.encoder_channels` must be numbers, each at least 1.",
+        ),
         ({"layer_norm_epsilon": 0.0}, "`model.layer_norm_epsilon` must be positive, or none."),
         ({"variant": "rnem2"}, "nknown value for `variant`.*'rnem'"),
     ],
@@ -508,16 +507,14 @@ def test_settings_that_make_no_sense(changes, message):
 def test_presets():
     for model_class, presets in ((RNem, PRESETS), (RnnEM, RNN_EM_PRESETS)):
         for preset in presets.values():
-            assert model_class.config_class().override(preset.model).warnings() == []
-            for config, changes in (
-                (TrainConfig, preset.train),
-                (EvalConfig, preset.eval),
-                (DataConfig, preset.data),
-            ):
-                config().override(changes)
+            config = model_class.config_class().override(preset.model)
+            assert config.warnings() == []
+            TrainConfig().override(preset.train)
+            EvalConfig().override(preset.eval)
+            DataConfig().override(preset.data)
+
+
+def test_configuration_round_trip_of_rnn_em():
     again = RnnEM.from_config(RnnEM(RnnEMConfig().override(TINY)).get_config())
-    assert (
-        again.config.variant == "rnn_em"
-        and isinstance(again.core, RecurrentCore)
-        and not isinstance(again.core, RelationalCore)
-    )
+    assert again.config.variant == "rnn_em"
+    assert isinstance(again.core, RecurrentCore) and not isinstance(again.core, RelationalCore)

@@ -1,4 +1,4 @@
-"""The parts of R-NEM and its relatives: sizes, norms, recurrent cores, relations (specification, sections 4 and 13)."""
+"""The parts of R-NEM and its relatives: sizes, norms, recurrent cores, relations."""
 
 import numpy as np
 import pytest
@@ -45,6 +45,7 @@ def randomised(layer, *shape):
 def test_parameters():
     """Counted by hand from the tables: encoder, core, decoder."""
     model = RNem(RNemConfig())
+
     parts = [
         sum(int(np.prod(w.shape)) for w in part.trainable_weights)
         for part in (model.encoder, model.core, model.decoder)
@@ -66,7 +67,7 @@ def test_parameters_of_relatives():
 
 
 def test_joint_norm():
-    """All of a map together; nearly constant maps are scaled up without rounding, constant ones are zero."""
+    """One norm per map: faint maps are scaled without rounding error, constant ones are zero."""
     norm = JointNorm(3, 1e-12)
     x = np.random.default_rng(0).normal(3.0, 2.0, (2, 4, 5, 3)).astype(np.float32)
     y = norm(x).numpy()
@@ -74,6 +75,7 @@ def test_joint_norm():
         y, (x - x.mean((1, 2, 3), keepdims=True)) / x.std((1, 2, 3), keepdims=True), atol=1e-5
     )
     assert [tuple(w.shape) for w in norm.weights] == [(3,), (3,)]
+
     faint = np.float32(1e-5) * y[:1]
     np.testing.assert_allclose(
         norm(0.5 + faint), (0.5 + faint - (0.5 + faint).mean()) / (0.5 + faint).std(), atol=0.02
@@ -108,15 +110,15 @@ def test_recurrent_cores_equal_their_formulas():
 def test_relations_equal_a_double_loop(attention_size):
     core = randomised(RelationalCore(6, 5, attention_size, 1e-12), 7)
     rng = np.random.default_rng(2)
-    features, hidden = (
-        rng.normal(size=(2, 4, 7)).astype(np.float32),
-        rng.uniform(size=(2, 4, 6)).astype(np.float32),
-    )
+    features = rng.normal(size=(2, 4, 7)).astype(np.float32)
+    hidden = rng.uniform(size=(2, 4, 6)).astype(np.float32)
 
     def block(layer, x, activation):
         return activation(normalised(affine(layer.linear, x), layer.norm))
 
-    relu = lambda x: np.maximum(x, 0)
+    def relu(x):
+        return np.maximum(x, 0)
+
     slots = block(core.slot, hidden, relu)
     effects = np.zeros((2, 4, 5))
     for b in range(2):
@@ -124,15 +126,14 @@ def test_relations_equal_a_double_loop(attention_size):
             for i in range(4):
                 if i != k:
                     pair = block(core.pair, np.concatenate([slots[b, k], slots[b, i]]), relu)
-                    weight = (
-                        1.0
-                        if attention_size is None
-                        else sigmoid(affine(core.gate, block(core.attention, pair, np.tanh)))
-                    )
+                    weight = 1.0
+                    if attention_size is not None:
+                        weight = sigmoid(affine(core.gate, block(core.attention, pair, np.tanh)))
                     effects[b, k] += weight * block(core.effect, pair, relu)
     np.testing.assert_allclose(
         core.effects(tf.constant(slots, tf.float32)), effects, rtol=1e-4, atol=1e-5
     )
+
     g = affine(core.state, np.concatenate([slots, effects, features], axis=-1))
     got_hidden, got_output = core(features, (hidden, np.zeros_like(hidden)))
     np.testing.assert_allclose(got_hidden, sigmoid(g), atol=1e-5)

@@ -1,15 +1,18 @@
-"""Models of clips: one pass over the frames, in a batch or as they come.
+"""Video models: one pass over the frames, as a batch of clips or as a stream.
 
-A clip is worked off in *cells*, each of which looks at one frame: several for an iterative model that refines what it
-thinks of a frame, one for the others. What a cell needs of those before it is its *memory*, so the same cell makes
+A clip is processed as a sequence of *cells*, each of which processes a frame once: an iterative
+model refines its posterior of a frame in several cells, all others have one cell per frame. The
+state that passes from cell to cell is the *memory*, so the same cells serve
 
-    outputs = model(clip)                             # [B, T, H, W, C] at once; training unrolls it or keeps memories alone
-    outputs = model.forecast(clip, 10)                # ... and ten frames that nobody has seen
-    state = model.initial_state(batch, num_slots)     # a stream: state in, state out
+    outputs = model(clip)                            # [B, T, H, W, C], in training and evaluation
+    outputs = model.forecast(clip, 10)               # the clip and ten predicted frames
+    state = model.initial_state(batch, num_slots)    # a stream: state in, state out
     state, frame_outputs = model.observe(state, frame)
     state, frame_outputs = model.imagine(state)
 
-and a stream has the numbers of the batch, because there is no second implementation.
+and a stream computes the numbers of the batch, because there is no second implementation.
+
+Axes: B batch, T frames (index t), R refinement steps (index r), K slots, H W C image.
 """
 
 import abc
@@ -21,27 +24,33 @@ from tfobj import random
 from tfobj.config import require
 from tfobj.inference.schedules import check_schedule
 from tfobj.models.base import SceneConfig, SceneModel, Stage
+from tfobj.nn import static
 from tfobj.nn.iteration import record, scan
 from tfobj.nn.slots import batch_size
 from tfobj.structs import SceneOutputs, check_num_slots
 
 NOISE_STRIDE = 1024
-"""Cells of a frame that noise can tell apart: that of cell r of frame f has the index f * NOISE_STRIDE + r."""
+"""Cells per frame with noise of their own: cell r of frame t has the index t * NOISE_STRIDE + r."""
 
 
 QUICK_EVAL = {"num_scenes": 32, "num_frames": 10, "batch_size": 16}
 QUICK_DATA = {"num_train": 2_000, "num_test": 320}
-"""Of the quick presets, whatever the model."""
+"""Shared by the `quick` presets of all video models."""
+
+SCENE_FIELDS = ("recon", "masks", "slot_recons", "slots")
+"""The fields of `SceneOutputs` that every frame has; all other outputs of a frame are terms."""
 
 
 class VideoConfig(SceneConfig):
-    """What the configurations of models of clips have in common."""
+    """Settings shared by all video models."""
 
     num_frames: int
     """T, frames of a training clip."""
     curriculum: tuple
-    """((step, frames), ...): frames of a training clip from that many updates on. The batch shrinks in proportion: a clip of twice
-    the length costs twice the memory."""
+    """((step, frames), ...): frames of a training clip from that many updates on.
+
+    The batch shrinks in proportion: a clip of twice the length takes twice the memory.
+    """
 
     minimum_frames = 1
     is_video = True
@@ -51,7 +60,7 @@ class VideoConfig(SceneConfig):
         self.lengths()
 
     def lengths(self):
-        """Returns ((0, frames), (step, frames), ...)."""
+        """Returns ((0, frames), (step, frames), ...), the lengths of training clips."""
         require(
             self.num_frames >= self.minimum_frames,
             "model.num_frames",
@@ -64,10 +73,10 @@ class VideoConfig(SceneConfig):
 
 
 class Cell(NamedTuple):
-    """Where in a clip a cell is; Python integers, or int32 tensors in loops."""
+    """The position of a cell in its clip: Python integers, or int32 tensors inside loops."""
 
     frame: Any
-    """f, from 0."""
+    """t, from 0."""
     step: Any
     """r, from 0 in every frame."""
     num_cells: Any
@@ -78,24 +87,39 @@ class Cell(NamedTuple):
     """Whether an update will learn from it."""
 
     @property
+    def is_first_frame(self):
+        """Whether the frame is the first of its clip."""
+        return self.frame == 0
+
+    @property
+    def is_first_step(self):
+        """Whether the cell is the first of its frame."""
+        return self.step == 0
+
+    @property
+    def is_last_step(self):
+        """Whether the cell is the last of its frame."""
+        return self.step >= self.num_cells - 1
+
+    @property
     def noise_index(self):
-        """Number of the cell for `random.normal`."""
+        """Index of the cell's noise, for `random.normal`."""
         return self.frame * NOISE_STRIDE + self.step
 
 
 class VideoState(NamedTuple):
-    """What a stream keeps between two frames."""
+    """The state of a stream between two frames."""
 
     memory: Any
-    """Tuple of tensors [B, K, ...], of the model's own."""
+    """Tuple of tensors [B, K, ...], which the model defines."""
     frame: Any
-    """int32 scalar, frames seen."""
+    """int32 scalar, number of frames processed."""
     seed: Any
     """int32 [3], of `random.make_seed`."""
 
 
 class VideoModel(SceneModel):
-    """Base of the models of clips; see the module's docstring. Subclasses say what a cell is."""
+    """Base of the video models; see the module's docstring. Subclasses define the cell."""
 
     @abc.abstractmethod
     def initial_memory(self, batch, num_slots, seed):
@@ -103,10 +127,10 @@ class VideoModel(SceneModel):
 
     @abc.abstractmethod
     def memory_names(self):
-        """Returns a name for each tensor of the memory; inputs and outputs of exported models are called so."""
+        """Returns one name per tensor of the memory, for inputs and outputs of exported models."""
 
     def num_cells(self, frame, num_steps):
-        """Returns how many cells look at frame `frame`; a Python integer where both are, else an int32 tensor."""
+        """Returns the number of cells of frame t: an integer if both arguments are integers."""
         return 1
 
     def operators(self):
@@ -114,28 +138,30 @@ class VideoModel(SceneModel):
         return ()
 
     @abc.abstractmethod
-    def cell(self, image, memory, seed, cell, num_steps, operators):
-        """Looks at a frame.
+    def run_cell(self, image, memory, seed, cell, num_steps, operators):
+        """Processes a frame once.
 
         Args:
           image: [B, H, W, C].
-          memory: of the cell before.
+          memory: memory that the previous cell returned.
           seed: int32 [3].
           cell: `Cell`.
           num_steps: R.
           operators: of `operators()`.
 
         Returns:
-          (memory, loss [B], record): what the next cell needs, this cell's share of the training loss, and a dict with
-          `recon` [B, H, W, C], `masks`, `slot_recons`, `slots` [B, K, ...] and terms [B] of the frame, of which the last cell's stay.
+          memory: memory for the next cell.
+          loss: [B], the cell's share of the training loss.
+          frame_outputs: dict of `recon` [B, H, W, C], of `masks`, `slot_recons`, `slots`, each
+            [B, K, ...], and of the frame's terms [B]. Those of a frame's last cell are returned.
         """
 
     @abc.abstractmethod
-    def imagined_cell(self, memory, seed, cell, num_steps, operators):
-        """Returns (memory, record) of a frame that nobody has seen; the record without terms."""
+    def imagine_cell(self, memory, seed, cell, num_steps, operators):
+        """Predicts a frame that was not observed: returns (memory, frame outputs without terms)."""
 
     def stages(self):
-        """One stage per length of clips."""
+        """Returns one stage per length of training clips."""
         return tuple(
             (start, Stage(self.config.num_steps, num_frames=frames))
             for start, frames in self.config.lengths()
@@ -145,105 +171,113 @@ class VideoModel(SceneModel):
         num_slots, num_steps, seed = self.resolve_call(image, num_slots, num_steps, seed)
         operators = self.operators()
         memory = self.initial_memory(batch_size(image), num_slots, seed)
-        known = image.shape[1] is not None and isinstance(num_steps, int)
-        if training and known:
-            loss, records = self._unrolled(image, memory, seed, num_steps, operators)
+
+        # Unrolled loops train fastest but need a static number of cells.
+        if training and image.shape[1] is not None and static.is_static(num_steps):
+            loss, frames = self._unrolled(image, memory, seed, num_steps, operators)
         else:
-            _, loss, records = self._streamed(image, memory, seed, num_steps, operators, training)
-        return self._outputs(image, loss, records)
+            _, loss, frames = self._streamed(image, memory, seed, num_steps, operators, training)
+        return self._clip_outputs(image, loss, frames)
 
     def forecast(self, image, num_predicted, *, num_slots=None, num_steps=None, seed=None):
-        """Returns the `SceneOutputs` of a clip [B, T, H, W, C] and of `num_predicted` frames after it, [B, T + num_predicted, ...].
+        """Returns the `SceneOutputs` of a clip and of the frames predicted after it.
 
-        The terms are those of the frames that were seen. Frames are predicted from predictions: nothing is known of them.
+        Args:
+          image: [B, T, H, W, C], the observed clip.
+          num_predicted: number of frames to predict, each from the predictions before it.
+          num_slots, num_steps, seed: as for `call`.
+
+        Returns:
+          `SceneOutputs` [B, T + num_predicted, ...]; their terms are those of the observed frames.
         """
         num_slots, num_steps, seed = self.resolve_call(image, num_slots, num_steps, seed)
         operators = self.operators()
-        memory, loss, seen = self._streamed(
-            image,
-            self.initial_memory(batch_size(image), num_slots, seed),
-            seed,
-            num_steps,
-            operators,
-        )
+        memory = self.initial_memory(batch_size(image), num_slots, seed)
+        memory, loss, observed = self._streamed(image, memory, seed, num_steps, operators)
         first = tf.shape(image)[1]
 
         def imagine(t, memory):
             cell = Cell(first + t, 0, 1, None)
-            return self.imagined_cell(memory, seed, cell, num_steps, operators)
+            return self.imagine_cell(memory, seed, cell, num_steps, operators)
 
         _, imagined = scan(imagine, memory, tf.convert_to_tensor(num_predicted))
-        outputs = self._outputs(image, loss, seen)
-        later = {name: _batch_first(value) for name, value in imagined.items()}
+        outputs = self._clip_outputs(image, loss, observed)
         return outputs._replace(
             **{
-                name: tf.concat([getattr(outputs, name), value], axis=1)
-                for name, value in later.items()
+                name: tf.concat([getattr(outputs, name), _batch_first(value)], axis=1)
+                for name, value in imagined.items()
             }
         )
 
     def initial_state(self, batch, num_slots=None, seed=None):
         """Returns the `VideoState` of a stream of `batch` clips."""
-        num_slots = self.config.num_slots if num_slots is None else num_slots
+        if num_slots is None:
+            num_slots = self.config.num_slots
         check_num_slots(num_slots, self.config.minimum_slots)
-        seed = random.make_seed() if seed is None else seed
+        if seed is None:
+            seed = random.make_seed()
         return VideoState(self.initial_memory(batch, num_slots, seed), tf.constant(0), seed)
 
     def observe(self, state, image, num_steps=None):
-        """Returns (state, `SceneOutputs`) after one more frame, images [B, H, W, C]."""
+        """Returns (state, `SceneOutputs`) after the next frame [B, H, W, C] of every stream."""
         _, num_steps, _ = self.resolve_call(image[:, None], None, num_steps, state.seed)
-        memory, loss, record = self._frame(
+        memory, loss, frame_outputs = self._all_cells(
             image, state.memory, state.seed, state.frame, num_steps, self.operators()
         )
-        outputs = self._frame_outputs(
-            record, tf.reduce_mean(tf.square(image - record["recon"]), axis=[1, 2, 3]), loss
-        )
+
+        mse = tf.reduce_mean(tf.square(image - frame_outputs["recon"]), axis=[1, 2, 3])
+        outputs = self._scene_outputs(frame_outputs, mse, loss)
         return state._replace(memory=memory, frame=state.frame + 1), outputs
 
     def imagine(self, state, num_steps=None):
-        """Returns (state, `SceneOutputs` without terms) for the next frame, which nobody has seen."""
-        num_steps = self.config.num_steps if num_steps is None else num_steps
-        memory, record = self.imagined_cell(
-            state.memory, state.seed, Cell(state.frame, 0, 1, None), num_steps, self.operators()
+        """Returns (state, `SceneOutputs` without terms) after predicting the next frame."""
+        if num_steps is None:
+            num_steps = self.config.num_steps
+        cell = Cell(state.frame, 0, 1, None)
+        memory, frame_outputs = self.imagine_cell(
+            state.memory, state.seed, cell, num_steps, self.operators()
         )
-        return state._replace(memory=tuple(memory), frame=state.frame + 1), SceneOutputs(**record)
+        state = state._replace(memory=tuple(memory), frame=state.frame + 1)
+        return state, SceneOutputs(**frame_outputs)
 
     def _unrolled(self, image, memory, seed, num_steps, operators):
-        """Returns (loss [B], records [T, B, ...]) of clips of a known length, cell by cell."""
+        """Returns (loss [B], frame outputs [T, B, ...]) of clips of static length, cell by cell."""
         num_frames = image.shape[1]
-        counts = [self.num_cells(f, num_steps) for f in range(num_frames)]
-        grid = [(f, r, count) for f, count in enumerate(counts) for r in range(count)]
+        counts = [self.num_cells(t, num_steps) for t in range(num_frames)]
+        grid = [(t, r, count) for t, count in enumerate(counts) for r in range(count)]
 
-        def look(t, state, operators):
-            loss, *memory = state
-            if isinstance(t, int):
-                (frame, step, count), now = grid[t], image[:, grid[t][0]]
+        def frame_and_cell(index):
+            if static.is_static(index):
+                t, r, count = grid[index]
+                frame = image[:, t]
             else:
-                frame, step, count = tf.unstack(tf.gather(tf.constant(grid, tf.int32), t))
-                now = tf.gather(image, frame, axis=1)
-            memory, share, kept = self.cell(
-                now,
-                tuple(memory),
-                seed,
-                Cell(frame, step, count, num_frames, training=True),
-                num_steps,
-                operators,
+                t, r, count = tf.unstack(tf.gather(tf.constant(grid, tf.int32), index))
+                frame = tf.gather(image, t, axis=1)
+            return frame, Cell(t, r, count, num_frames, training=True)
+
+        # The state carries the loss: gradients flow through it, and none through frame outputs.
+        def run_cell(index, state, operators):
+            total, *memory = state
+            frame, cell = frame_and_cell(index)
+            memory, loss, frame_outputs = self.run_cell(
+                frame, tuple(memory), seed, cell, num_steps, operators
             )
-            return (loss + share, *memory), kept
+            return (total + loss, *memory), frame_outputs
 
         state = (tf.zeros([batch_size(image)]), *memory)
-        (loss, *_), records = record(
-            look, state, len(grid), operators, [f for f, _, _ in grid], num_frames
+        frame_of_cell = [t for t, _, _ in grid]
+        (total, *_), frames = record(
+            run_cell, state, len(grid), operators, frame_of_cell, num_frames
         )
-        return loss, records
+        return total, frames
 
     def _streamed(self, image, memory, seed, num_steps, operators, training=False):
-        """Returns (memory, loss [B], records [T, B, ...]) of clips, frame by frame."""
+        """Returns (memory, loss [B], frame outputs [T, B, ...]) of clips, frame by frame."""
         num_frames = tf.shape(image)[1]
 
-        def look(t, state):
-            loss, *memory = state
-            memory, share, kept = self._frame(
+        def process_frame(t, state):
+            total, *memory = state
+            memory, loss, frame_outputs = self._all_cells(
                 tf.gather(image, t, axis=1),
                 tuple(memory),
                 seed,
@@ -253,54 +287,59 @@ class VideoModel(SceneModel):
                 num_frames,
                 training,
             )
-            return (loss + share, *memory), kept
+            return (total + loss, *memory), frame_outputs
 
-        (loss, *memory), records = scan(look, (tf.zeros([batch_size(image)]), *memory), num_frames)
-        return tuple(memory), loss, records
+        state = (tf.zeros([batch_size(image)]), *memory)
+        (total, *memory), frames = scan(process_frame, state, num_frames)
+        return tuple(memory), total, frames
 
-    def _frame(
+    def _all_cells(
         self, image, memory, seed, frame, num_steps, operators, num_frames=None, training=False
     ):
-        """Returns (memory, loss [B], record) after all cells of one frame."""
-        count = self.num_cells(frame, num_steps)
-        place = Cell(frame, 0, count, num_frames, training)
-        if isinstance(count, int) and count == 1:
-            return self.cell(image, memory, seed, place, num_steps, operators)
+        """Returns (memory, loss [B], frame outputs) after all cells of a frame [B, H, W, C]."""
+        num_cells = self.num_cells(frame, num_steps)
+        cell = Cell(frame, 0, num_cells, num_frames, training)
+        if static.is_static(num_cells) and num_cells == 1:
+            return self.run_cell(image, memory, seed, cell, num_steps, operators)
 
-        def look(r, state):
-            loss, *memory = state
-            memory, share, _ = self.cell(
-                image, tuple(memory), seed, place._replace(step=r), num_steps, operators
+        def run_cell(r, state):
+            total, *memory = state
+            memory, loss, _ = self.run_cell(
+                image, tuple(memory), seed, cell._replace(step=r), num_steps, operators
             )
-            return r + 1, (loss + share, *memory)
+            return r + 1, (total + loss, *memory)
 
-        _, (loss, *memory) = tf.while_loop(
-            lambda r, _: r < count - 1,
-            look,
-            (tf.constant(0), (tf.zeros([batch_size(image)]), *memory)),
+        # The last cell stands outside the loop, which then carries no frame outputs.
+        start = (tf.constant(0), (tf.zeros([batch_size(image)]), *memory))
+        _, (total, *memory) = tf.while_loop(lambda r, _: r < num_cells - 1, run_cell, start)
+        last = cell._replace(step=num_cells - 1)
+        memory, loss, frame_outputs = self.run_cell(
+            image, tuple(memory), seed, last, num_steps, operators
         )
-        memory, share, kept = self.cell(
-            image, tuple(memory), seed, place._replace(step=count - 1), num_steps, operators
-        )
-        return tuple(memory), loss + share, kept
+        return tuple(memory), total + loss, frame_outputs
 
-    def _outputs(self, image, loss, records):
-        """Returns `SceneOutputs` from records [T, B, ...]; terms are means over frames."""
-        records = {name: _batch_first(value) for name, value in records.items()}
-        if "nll" in records:
-            records["last_nll"] = records["nll"][:, -1]
-        return self._frame_outputs(
-            records, tf.reduce_mean(tf.square(image - records["recon"]), axis=[1, 2, 3, 4]), loss
-        )
+    def _clip_outputs(self, image, loss, frames):
+        """Returns the `SceneOutputs` of frame outputs [T, B, ...]; terms are means over frames."""
+        frames = {name: _batch_first(value) for name, value in frames.items()}
+        if "nll" in frames:
+            frames["last_nll"] = frames["nll"][:, -1]
+        mse = tf.reduce_mean(tf.square(image - frames["recon"]), axis=[1, 2, 3, 4])
+        return self._scene_outputs(frames, mse, loss)
 
-    def _frame_outputs(self, records, mse, loss):
-        fields = {name: records[name] for name in ("recon", "masks", "slot_recons", "slots")}
-        mean = lambda term: tf.reduce_mean(term, axis=1) if len(term.shape) == 2 else term
-        terms = {name: mean(term) for name, term in records.items() if name not in fields}
+    def _scene_outputs(self, outputs, mse, loss):
+        """Returns `SceneOutputs` of outputs [B, ...] of a frame, or [B, T, ...] of a clip."""
+        fields = {name: outputs[name] for name in SCENE_FIELDS}
+        terms = {}
+        for name, term in outputs.items():
+            if name in fields:
+                continue
+            if len(term.shape) == 2:  # [B, T]
+                term = tf.reduce_mean(term, axis=1)
+            terms[name] = term
         return SceneOutputs(**fields, loss_terms={**terms, "mse": mse, "weighted_loss": loss})
 
     def total_loss(self, terms, step):
-        """mean over clips of the sum of the cells' shares; other terms are means over clips and frames."""
+        """Returns the mean over clips of the sum over cells of their loss, and all other terms."""
         return terms.pop("weighted_loss"), terms
 
 

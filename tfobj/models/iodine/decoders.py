@@ -1,4 +1,7 @@
-"""The two decoders of IODINE: spatial broadcast (the model) and deconvolution (the ablation of Greff 2019, appendix C)."""
+"""The two decoders of IODINE: spatial broadcast, and the deconvolution of the ablation.
+
+Source: Greff et al. 2019, appendix C.
+"""
 
 import keras
 import tensorflow as tf
@@ -9,9 +12,10 @@ from tfobj.nn.mlp import MLP
 
 
 def make_decoder(config, name):
-    """Returns the decoder that `config` (`IodineConfig`) asks for: [N, D] -> [N, H, W, C + 1]."""
+    """Returns the decoder that `config` (`IodineConfig`) selects: [N, D] -> [N, H, W, C + 1]."""
     if config.decoder == "deconv":
         return DeconvDecoder(config.image_size, config.channels + 1, name=name)
+
     grid_size = tuple(-(-side // config.decoder_pixel_shuffle) for side in config.image_size)
     return BroadcastDecoder(
         config.image_size,
@@ -27,10 +31,16 @@ def make_decoder(config, name):
 
 
 class DeconvDecoder(keras.layers.Layer):
-    """[N, D] -> [N, H, W, channels]: MLP 512, 512 -> 8 x 8 x 8 -> four transposed 5 x 5 stride 2 -> two 5 x 5; no coordinates.
+    """Deconvolution decoder without coordinates, [N, D] -> [N, H, W, channels].
 
-    Four doublings of 8 x 8 give 128 x 128 (Greff 2019); smaller images take as many doublings as they need and
-    crop the rest.
+        MLP 512, 512 -> 8 x 8 x 8 -> four transposed 5 x 5 of stride 2 -> two 5 x 5
+
+    Four doublings of 8 x 8 give 128 x 128 (Greff 2019). Smaller images use as many doublings as
+    they need and crop the rest.
+
+    Args:
+      size: (H, W).
+      channels: output channels.
     """
 
     def __init__(self, size, channels, **kwargs):
@@ -39,6 +49,7 @@ class DeconvDecoder(keras.layers.Layer):
         doublings = 0
         while 8 * 2**doublings < max(size):
             doublings += 1
+
         common = {
             "initializer": FanInTruncatedNormal(),
             "activation": "elu",
@@ -61,7 +72,7 @@ class DeconvDecoder(keras.layers.Layer):
         self.built = True
 
     def operators(self):
-        """Returns (): nothing of this decoder depends on the weights alone."""
+        """Returns (): no tensor of this decoder depends on the weights alone."""
         return ()
 
     def call(self, latents, operators=None):

@@ -1,47 +1,45 @@
-"""IODINE (Greff et al. 2019, "Multi-Object Representation Learning with Iterative Variational Inference").
+"""IODINE: multi-object representation learning with iterative variational inference.
 
-    p(z_k) = N(0, I)                                          one latent per slot
-    p(x|z) = prod_pixels sum_k m_k f(x; mu_k, scale)          mu, mask logits = decoder(z_k), m = softmax over k
-    q(z_k) = N(loc_k, softplus(raw_k))                        lambda_k = [loc_k, raw_k]
+Greff et al. 2019, "Multi-Object Representation Learning with Iterative Variational Inference".
 
-Inference refines lambda R times. Step t draws z ~ q, decodes, scores the image, and feeds the refinement
-network with what it saw, the gradient of the negative ELBO among it:
+    p(z_k) = N(0, I)                                    one latent per slot
+    p(x|z) = prod_pixels sum_k m_k f(x; mu_k, scale)    Eq. 1; m: softmax over k of mask logits
+    q(z_k) = N(loc_k, softplus(raw_k))                  lambda_k = [loc_k, raw_k]
 
-    lambda_{t+1} = lambda_t + refine(inputs(x, z_t, lambda_t, d L_t / d lambda_t), memory_t)
+Inference refines lambda R times (Algorithm 1). Step r samples z ~ q (Eq. 2), decodes means and mask
+logits, scores the image, and gives the results to the refinement network (Eq. 3), among them the
+gradient of the negative ELBO L_r = NLL_r + KL_r:
 
-R refinements need R + 1 decodes; the loss is sum_t (t / R) L_t with L_t = NLL_t + KL_t of decode t. The slots
-talk to each other only through the softmax over masks and the likelihood, so the model is equivariant to
-their permutation; what tells them apart is the sampling noise.
+    lambda_{r+1} = lambda_r + refine(inputs(x, z_r, lambda_r, d L_r / d lambda_r), memory_r)
 
-Cost: one autodiff pass through the decoder per refinement, on top of the outer one. Gradients with respect to means
-and mask logits are closed forms of the likelihood, those with respect to lambda a chain rule by hand.
+R refinements need R + 1 decodes, and training minimises sum_r (r / R) L_r over them (Eq. 4). Slots
+interact only through the softmax over masks and the likelihood, so the model is equivariant to
+permutations of the slots, and only the sampling noise distinguishes them.
 
-Axes: B batch, R refinement steps, K slots, H W C image, D latent. The `paper` reading is the default where the
-paper and the released code differ; the `release` preset selects the other.
+Cost: one backward pass through the decoder per refinement, besides that of training. Gradients with
+respect to means and mask logits are closed forms of the likelihood; the gradient with respect to
+lambda follows from that of z by the chain rule.
+
+Axes: B batch, R refinement steps (index r), K slots, H W C image, D latent. The `paper` reading is
+the default where the paper and the released code differ; the `release` preset selects the other.
 """
 
-import dataclasses
-import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from tfobj import execution, random
-from tfobj.config import require
 from tfobj.distributions.gaussian import diagonal_gaussian, isotropic_prior, negative_elbo_gradient
 from tfobj.distributions.spatial_mixture import SpatialMixture
 from tfobj.inference.refinement import RefinementNetwork
-from tfobj.inference.refinement_inputs import (
-    FLAT,
-    SPATIAL,
-    RefinementInputs,
-    RefinementInputsConfig,
-)
+from tfobj.inference.refinement_inputs import RefinementInputs
 from tfobj.inference.schedules import refinement_loss_weight
 from tfobj.inference.score import decode_and_score
-from tfobj.models.base import DecodedScene, SceneConfig, SceneModel
+from tfobj.models.base import DecodedScene, SceneModel
+from tfobj.models.iodine.config import IodineConfig
 from tfobj.models.iodine.decoders import make_decoder
+from tfobj.nn import static
 from tfobj.nn.iteration import iterate
 from tfobj.nn.slots import (
     batch_and_slots,
@@ -54,76 +52,11 @@ from tfobj.nn.slots import (
 from tfobj.structs import SceneOutputs
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class IodineConfig(SceneConfig):
-    """IODINE. Defaults: the paper's Tetris model (Greff 2019, Table 8): 193,104 parameters."""
-
-    image_size: tuple[int, int] = (35, 35)
-    channels: int = 3
-    num_slots: int = 4
-    num_steps: int = 5
-    """R, refinement steps."""
-    latent_size: int = 32
-    decoder: Literal["broadcast", "deconv"] = "broadcast"
-    """"deconv" is the ablation of appendix C: an MLP to 8 x 8, then transposed convolutions."""
-    decoder_channels: tuple[int, ...] = (32, 32, 32, 32)
-    decoder_kernel: int = 5
-    decoder_pixel_shuffle: int = 1
-    """Above 1 (ours): the decoder runs at 1 / r of the resolution and its last layer yields r x r pixels per position."""
-    refinement_channels: tuple[int, ...] = (32, 32, 32)
-    refinement_kernel: int = 5
-    refinement_mlp: tuple[int, ...] = (128,)
-    refinement_mlp_linear_output: bool = False
-    lstm_size: int = 0
-    """Units of the refinement LSTM; 0 for none (Tetris)."""
-    likelihood: Literal["normal", "logistic"] = "normal"
-    likelihood_scale: float = 0.1
-    """Standard deviation of the normal (0.1, paper) or scale of the logistic (0.03, released code), image in [0, 1]."""
-    likelihood_weight: float = 1.0
-    """beta: the price of a nat of the image against one of the KL; 1 in the paper, 10 where Zablotskaia et al. 2020 ran it on balls."""
-    prior_variance: float = 1.0
-    """1 in the paper; ln 2 in the released code, by what looks like an oversight."""
-    initial_posterior: Literal["trained", "prior"] = "trained"
-    loss_weights: Literal["linear", "constant", "list"] = "linear"
-    loss_weight_list: tuple[float, ...] = ()
-    latent_constant: bool = False
-    """Appends the constant 5.0 to every latent (released code)."""
-    inputs: RefinementInputsConfig = RefinementInputsConfig()
-
-    @property
-    def slot_size(self):
-        """D."""
-        return self.latent_size
-
-    def __post_init__(self):
-        super().__post_init__()
-        require(self.latent_size >= 1, "model.latent_size", "positive", self.latent_size)
-        require(
-            self.likelihood_scale > 0, "model.likelihood_scale", "positive", self.likelihood_scale
-        )
-        require(
-            0 < self.likelihood_weight < math.inf,
-            "model.likelihood_weight",
-            "positive",
-            self.likelihood_weight,
-        )
-        require(self.prior_variance > 0, "model.prior_variance", "positive", self.prior_variance)
-        require(
-            self.inputs.enabled(SPATIAL), "model.inputs", "a set with an image-shaped input", ()
-        )
-        require(
-            self.inputs.enabled(FLAT),
-            "model.inputs",
-            "a set with posterior or posterior_gradient",
-            (),
-        )
-
-
-class Evidence(NamedTuple):
-    """What one decode says about the image."""
+class ScoredDecode(NamedTuple):
+    """A decode of sampled latents, and its score under the image: all that a refinement needs."""
 
     decoded: Any
-    """[B, K, H, W, C + 1]: means and mask logits of p(x | z)."""
+    """[B, K, H, W, C + 1], means and mask logits of p(x | z)."""
     terms: Any
     """`PixelTerms` of the image."""
     nll: Any
@@ -159,6 +92,7 @@ class Iodine(SceneModel):
             mlp_linear_output=config.refinement_mlp_linear_output,
             name="refinement",
         )
+
         self.build()
 
     def build(self, input_shape=None):
@@ -166,6 +100,7 @@ class Iodine(SceneModel):
         self.decoder.build((None, config.latent_size + int(config.latent_constant)))
         self.refinement_inputs.build()
         self.refinement.build(*self.refinement_inputs.num_channels())
+
         if config.initial_posterior == "trained":
             # TF1's default for a vector of size 2 D: uniform within sqrt(6 / (4 D)).
             limit = (6.0 / (4 * config.latent_size)) ** 0.5
@@ -181,144 +116,161 @@ class Iodine(SceneModel):
         num_slots, num_steps, seed = self.resolve_call(image, num_slots, num_steps, seed)
         operators = self.decoder.operators()
         posterior = self.first_posterior(batch_size(image), num_slots)
-        history, kept = [], isinstance(num_steps, int) and not execution.current().rematerialise
+        history = []
 
-        def refine(t, state, operators):
+        def refine(r, state, operators):
             posterior, weighted_loss, *memory = state
-            evidence = self.score(image, posterior, seed, t, operators, training)
-            history.append(evidence)
-            posterior, memory = self.update(image, posterior, evidence, memory)
-            return (
-                posterior,
-                weighted_loss + self.loss_weight(t, num_steps) * self.negative_elbo(evidence),
-                *memory,
-            )
+            scored = self.score(image, posterior, seed, r, operators, training)
+            history.append(scored)
+            weighted_loss += self.loss_weight(r, num_steps) * self.negative_elbo(scored)
+            posterior, memory = self.update(image, posterior, scored, memory)
+            return posterior, weighted_loss, *memory
 
         memory = self.refinement.initial_memory(batch_size(image) * num_slots)
         state = (posterior, tf.zeros([batch_size(image)]), *memory)
         posterior, weighted_loss, *_ = iterate(refine, state, num_steps, operators)
-        evidence = self.score(image, posterior, seed, num_steps, operators)
-        weighted_loss += self.loss_weight(num_steps, num_steps) * self.negative_elbo(evidence)
-        history.append(evidence)
-        return self.outputs(image, posterior, evidence, weighted_loss, history if kept else None)
+
+        # Decode R: the last refinement is trained by the loss of what follows it.
+        scored = self.score(image, posterior, seed, num_steps, operators)
+        weighted_loss += self.loss_weight(num_steps, num_steps) * self.negative_elbo(scored)
+        history.append(scored)
+
+        # Tensors made inside a loop of the graph do not exist outside it.
+        if not static.is_static(num_steps) or execution.current().rematerialise:
+            history = None
+        return self.outputs(image, posterior, scored, weighted_loss, history)
 
     def first_posterior(self, batch, num_slots):
-        """Returns lambda before the first step, [B, K, 2 D]: one vector for all slots of all images."""
+        """Returns lambda_0 [B, K, 2 D]: the same vector for all slots of all images."""
         size = self.config.latent_size
         if self.config.initial_posterior == "trained":
             vector = self.initial.value
-        else:  # softplus(raw) = prior variance
-            vector = tf.concat(
-                [
-                    tf.zeros([size]),
-                    tf.fill([size], tf.math.log(tf.math.expm1(self.config.prior_variance))),
-                ],
-                axis=0,
-            )
+        else:
+            # The inverse softplus of the prior variance.
+            raw = tf.math.log(tf.math.expm1(self.config.prior_variance))
+            vector = tf.concat([tf.zeros([size]), tf.fill([size], raw)], axis=0)
         return tf.broadcast_to(vector, [batch, num_slots, 2 * size])
 
-    def score(self, image, posterior, seed, t, operators, training=False):
-        """Draws z ~ q, decodes it and scores the image: the `Evidence` of decode t."""
+    def score(self, image, posterior, seed, r, operators, training=False):
+        """Samples z ~ q, decodes it, and scores the image: returns the `ScoredDecode` r."""
+        config = self.config
         q = diagonal_gaussian(posterior)
-        loc, scale = q.distribution.loc, q.distribution.scale  # [B, K, D]
-        noise = random.normal(
-            seed,
-            "iodine/posterior",
-            tf.unstack(tf.shape(loc)) if None in loc.shape else list(loc.shape),
-            index=t,
-        )
+        loc = q.distribution.loc  # [B, K, D]
+
+        # Eq. 2: z ~ q, by the reparametrisation trick.
+        noise = random.normal(seed, "iodine/posterior", [*batch_and_slots(loc), loc.shape[2]], r)
+        latents = loc + q.distribution.scale * tf.ensure_shape(noise, loc.shape)
+
+        # Eq. 1. Where the decoder affects the loss through the likelihood alone, one backward pass
+        # yields the gradient with respect to z and that of training.
         decoded, nll, terms, latent_gradient = decode_and_score(
             self.render,
-            lambda decoded: self.read(decoded, image),
-            loc + scale * tf.ensure_shape(noise, loc.shape),
+            lambda decoded: self.likelihood_and_gradient(decoded, image),
+            latents,
             operators,
-            stopped=training and self.config.inputs.decoder_is_stopped(),
+            stopped=training and config.inputs.decoder_is_stopped(),
         )
-        kl = q.kl_divergence(isotropic_prior(tf.shape(loc), self.config.prior_variance))
-        posterior_gradient = negative_elbo_gradient(
-            posterior,
-            noise,
-            self.config.likelihood_weight * latent_gradient,
-            self.config.prior_variance,
-        )
-        return Evidence(decoded, terms, nll, kl, posterior_gradient)
 
-    def read(self, decoded, image):
-        """Returns (nll [B] in nats, `PixelTerms`, d nll / d decoded) of decoder outputs [B, K, H, W, C + 1]."""
-        terms = self.mixture(decoded).pixel_terms(image)
-        return (
-            -tf.reduce_sum(terms.log_prob, axis=[1, 2, 3, 4]),
-            terms,
-            join_decoded(terms.means_gradient, terms.logits_gradient),
+        kl = q.kl_divergence(isotropic_prior(tf.shape(loc), config.prior_variance))
+        posterior_gradient = negative_elbo_gradient(
+            posterior, noise, config.likelihood_weight * latent_gradient, config.prior_variance
         )
+        return ScoredDecode(decoded, terms, nll, kl, posterior_gradient)
+
+    def likelihood_and_gradient(self, decoded, image):
+        """Scores the image under decoder outputs.
+
+        Args:
+          decoded: [B, K, H, W, C + 1].
+          image: [B, H, W, C].
+
+        Returns:
+          nll: [B], nats summed over pixels (Eq. 1).
+          terms: `PixelTerms`.
+          gradient: d nll / d decoded, of the shape of `decoded`.
+        """
+        terms = self.mixture(decoded).pixel_terms(image)
+        nll = -tf.reduce_sum(terms.log_prob, axis=[1, 2, 3, 4])
+        return nll, terms, join_decoded(terms.means_gradient, terms.logits_gradient)
 
     def spatial_inputs(self, image, decoded, terms):
-        """Returns the image-shaped inputs of the refinement network; see `RefinementInputs.spatial`."""
+        """Returns the image-shaped refinement inputs; see `RefinementInputs.spatial`."""
         return self.refinement_inputs.spatial(image, self.mixture(decoded), terms)
 
-    def update(self, image, posterior, evidence, memory):
-        """One refinement: returns (new lambda [B, K, 2 D], new memory)."""
-        shared, per_slot = self.spatial_inputs(image, evidence.decoded, evidence.terms)
-        flat = self.refinement_inputs.flat(posterior, evidence.posterior_gradient)
+    def update(self, image, posterior, scored, memory):
+        """Runs one refinement (Eq. 3): returns (new lambda [B, K, 2 D], new memory)."""
+        shared, per_slot = self.spatial_inputs(image, scored.decoded, scored.terms)
+        flat = self.refinement_inputs.flat(posterior, scored.posterior_gradient)
         delta, memory = self.refinement(shared, per_slot, flat, memory=tuple(memory))
         return posterior + tf.ensure_shape(delta, posterior.shape), memory
 
     def render(self, latents, operators=None):
-        """Latents [B, K, D] -> decoder outputs [B, K, H, W, C + 1]."""
+        """Decodes latents [B, K, D] to decoder outputs [B, K, H, W, C + 1]."""
         batch, num_slots = batch_and_slots(latents)
-        flat = fold_slots(latents)
+        rows = fold_slots(latents)
         if self.config.latent_constant:
-            flat = tf.pad(flat, [[0, 0], [0, 1]], constant_values=5.0)
-        return unfold_slots(self.decoder(flat, operators=operators), batch, num_slots)
+            rows = tf.pad(rows, [[0, 0], [0, 1]], constant_values=5.0)
+        return unfold_slots(self.decoder(rows, operators=operators), batch, num_slots)
 
     def mixture(self, decoded):
-        """Returns p(x | z), a `SpatialMixture`, from decoder outputs."""
+        """Returns p(x | z), a `SpatialMixture`, for decoder outputs [B, K, H, W, C + 1]."""
         means, mask_logits = split_decoded(decoded)
         return SpatialMixture(
             means, mask_logits, self.config.likelihood_scale, self.config.likelihood
         )
 
-    def negative_elbo(self, evidence):
-        """L_t per scene, [B]: beta nll + sum over slots of kl."""
-        return self.config.likelihood_weight * evidence.nll + tf.reduce_sum(evidence.kl, axis=1)
+    def negative_elbo(self, scored):
+        """Returns L_r [B]: beta nll + the sum over slots of kl (Algorithm 1)."""
+        return self.config.likelihood_weight * scored.nll + tf.reduce_sum(scored.kl, axis=1)
 
-    def loss_weight(self, t, num_steps):
-        """Weight of L_t in the training loss; see `refinement_loss_weight`."""
+    def loss_weight(self, r, num_steps):
+        """Returns the weight of L_r in the training loss (Eq. 4); see `refinement_loss_weight`."""
         return refinement_loss_weight(
-            t, num_steps, self.config.loss_weights, self.config.loss_weight_list
+            r, num_steps, self.config.loss_weights, self.config.loss_weight_list
         )
 
-    def outputs(self, image, posterior, evidence, weighted_loss, history):
-        """Collects `SceneOutputs` from the last decode; `history` is a list of `Evidence` or None."""
-        q = diagonal_gaussian(posterior)
-        mixture, kl = self.mixture(evidence.decoded), tf.reduce_sum(evidence.kl, axis=1)
+    def outputs(self, image, posterior, scored, weighted_loss, history):
+        """Returns the `SceneOutputs` of the last decode.
+
+        Args:
+          image: [B, H, W, C].
+          posterior: [B, K, 2 D], the last lambda.
+          scored: `ScoredDecode` of the last decode.
+          weighted_loss: [B], the sum over decodes of the weighted L_r.
+          history: the `ScoredDecode` of every decode, or None.
+        """
+        q = diagonal_gaussian(posterior).distribution
+        mixture = self.mixture(scored.decoded)
         recon = mixture.mean()
+        kl = tf.reduce_sum(scored.kl, axis=1)
         terms = {
-            "nll": evidence.nll,
+            "nll": scored.nll,
             "kl": kl,
-            "elbo": -(evidence.nll + kl),
+            "elbo": -(scored.nll + kl),
             "weighted_loss": weighted_loss,
             "mse": tf.reduce_mean(tf.square(image - recon), axis=[1, 2, 3]),
         }
+
         if history is not None:
-            mixtures = [self.mixture(h.decoded) for h in history]
+            mixtures = [self.mixture(past.decoded) for past in history]
             history = {
                 "recon": tf.stack([m.mean() for m in mixtures], axis=1),
                 "masks": tf.stack([m.masks for m in mixtures], axis=1),
-                "loss": tf.stack([self.negative_elbo(h) for h in history], axis=1),
+                "loss": tf.stack([self.negative_elbo(past) for past in history], axis=1),
             }
+
         return SceneOutputs(
             recon=recon,
             masks=mixture.masks,
             slot_recons=mixture.means,
-            slots=q.distribution.loc,
-            posterior={"loc": q.distribution.loc, "scale": q.distribution.scale, "kl": evidence.kl},
+            slots=q.loc,
+            posterior={"loc": q.loc, "scale": q.scale, "kl": scored.kl},
             loss_terms=terms,
             history=history,
         )
 
     def total_loss(self, terms, step):
-        """mean over scenes of sum_t w_t (NLL_t + KL_t), in nats (Greff 2019, Eq. 4)."""
+        """Returns the mean over scenes of sum_r w_r L_r in nats (Eq. 4), and all other terms."""
         return terms.pop("weighted_loss"), terms
 
     def decode(self, slots):
@@ -327,11 +279,9 @@ class Iodine(SceneModel):
         return DecodedScene(mixture.mean(), mixture.masks, mixture.means)
 
     def sample(self, num, seed, num_slots=None):
-        """Draws `num` scenes from the prior: z ~ N(0, prior variance) for every slot, decoded."""
-        shape = [
-            num,
-            self.config.num_slots if num_slots is None else num_slots,
-            self.config.latent_size,
-        ]
+        """Samples `num` scenes: z from the prior for every slot, decoded."""
+        if num_slots is None:
+            num_slots = self.config.num_slots
+        shape = [num, num_slots, self.config.latent_size]
         latents = random.normal(seed, "iodine/prior", shape) * self.config.prior_variance**0.5
         return self.decode(latents)

@@ -11,13 +11,14 @@ PAPER_TRAIN = {
     "adam_epsilon": 1e-8,
     "clip_norm": 5.0,
 }
-"""Greff 2019, appendix B: Adam 3e-4, batch 32 on 8 GPUs, global norm clipped at 5."""
+"""Greff 2019, appendix B: Adam at 3e-4, batch 32 on 8 GPUs, global norm clipped at 5."""
 
 TETRIS = {"num_slots": 4, "latent_size": 32, "lstm_size": 0}
 """Greff 2019, Table 8."""
 
 MULTI_DSPRITES = {"num_slots": 6, "latent_size": 16, "lstm_size": 128}
-"""Greff 2019, Table 7 (16 latents by the refinement table; the decoder table prints the size of lambda)."""
+"""Greff 2019, Table 7. Its refinement table implies 16 latents; its decoder table prints the size
+of lambda instead."""
 
 CLEVR6 = {
     "image_size": (128, 128),
@@ -40,14 +41,17 @@ RELEASE = {
     "refinement_mlp_linear_output": True,
     "inputs.legacy_constants": True,
 }
-"""What the published configurations do on all three datasets."""
+"""Shared by the published configurations of all three datasets."""
 
 SPRITES = {"inputs.coordinate_type": "cosine"}
-"""The released configurations of the two sprite sets see eight cosine channels."""
+"""The released configurations of the two sprite sets use eight cosine channels."""
 
 
 def release_train(batch_size, reference_rate, reference_batch):
-    """Released recipe: Adam beta_1 0.95, rate scaled by sqrt(batch), continuous decay by 10 per million steps."""
+    """Returns the released recipe, with the learning rate scaled by the square root of the batch.
+
+    Adam with beta_1 0.95; the rate decays continuously, by a factor of 10 per million steps.
+    """
     return {
         "steps": 1_000_000,
         "batch_size": batch_size,
@@ -67,9 +71,11 @@ QUICK = {
     "decoder_pixel_shuffle": 2,
     "likelihood_scale": 0.3,
 }
-"""Made for two CPU cores: three refinements, a decoder at half resolution, and a wide likelihood. At the paper's 0.1 the
-mixture first explains pixels by one constant colour per slot and stays there: fg-ARI 0.00 after 1,500 steps against 0.52 (one
-run each, whose learning rates differed by up to a third as well)."""
+"""For two CPU cores: three refinements, a decoder at half resolution, and a wide likelihood.
+
+At the paper's scale of 0.1 the mixture first explains pixels by one constant colour per slot and
+stays there: fg-ARI 0.00 after 1,500 steps against 0.52 (one run each, whose learning rates also
+differed by up to a third)."""
 
 QUICK_TRAIN = {
     "steps": 4_000,
@@ -84,24 +90,27 @@ QUICK_TRAIN = {
 
 PRESETS = {
     ("quick", "tetris"): Preset(
-        "Small and fast, ours: about ten minutes on two CPU cores; README.md has its scores.",
+        "A small and fast model of our own, for two CPU cores.",
         model={**TETRIS, **QUICK},
         train=QUICK_TRAIN,
     ),
     ("quick", "multi_dsprites"): Preset(
-        "The quick settings of Tetris at 64 x 64; not tuned.",
+        "The quick settings of Tetris for images of 64 x 64; not tuned.",
         model={**MULTI_DSPRITES, **QUICK},
         train=QUICK_TRAIN,
     ),
     ("quick", "bouncing_balls"): Preset(
-        "The quick settings on single frames of coloured balls, 32 x 32, with an LSTM: the baseline of models of clips; not tuned.",
+        "The quick settings with an LSTM, on single frames of coloured balls at 32 x 32: the "
+        "baseline of the video models; not tuned.",
         model={**MULTI_DSPRITES, **QUICK, "image_size": (32, 32), "num_slots": 5, "lstm_size": 64},
         train={**QUICK_TRAIN, "steps": 1_500},
         data={"num_train": 2_000, "num_test": 320},
     ),
     ("paper", "bouncing_balls"): Preset(
-        "IODINE frame by frame on balls (--dataset=balls4_color) as Zablotskaia 2020 ran it, R = 6 and beta = 10, with the sizes of multi-dSprites and 64 "
-        "latents: fg-ARI of frames 0.998 (white) and 0.975 (coloured balls) there, by a net of their own; GPU-days.",
+        "IODINE frame by frame on balls (--dataset=balls4_color), as in Zablotskaia 2020 with "
+        "R = 6 and beta = 10, but with the network sizes of Multi-dSprites and 64 latents. With a "
+        "network of their own they report a per-frame fg-ARI of 0.998 on white and 0.975 on "
+        "coloured balls; days on one GPU.",
         model={
             **MULTI_DSPRITES,
             "num_slots": 5,
@@ -112,17 +121,17 @@ PRESETS = {
         train=PAPER_TRAIN,
     ),
     ("paper", "tetris"): Preset(
-        "Greff 2019 on Tetris: fg-ARI 0.992 +- 0.004 there; GPU-days.",
+        "Greff 2019 on Tetris, published fg-ARI 0.992 +- 0.004; days on one GPU.",
         model=TETRIS,
         train=PAPER_TRAIN,
     ),
     ("paper", "multi_dsprites"): Preset(
-        "Greff 2019 on Multi-dSprites: fg-ARI 0.767 +- 0.056 there; GPU-days.",
+        "Greff 2019 on Multi-dSprites, published fg-ARI 0.767 +- 0.056; days on one GPU.",
         model=MULTI_DSPRITES,
         train=PAPER_TRAIN,
     ),
     ("paper", "clevr_with_masks"): Preset(
-        "Greff 2019 on CLEVR6: fg-ARI 0.988 +- 0.000 there; about a week on 8 GPUs.",
+        "Greff 2019 on CLEVR6, published fg-ARI 0.988 +- 0.000; about a week on 8 GPUs.",
         model=CLEVR6,
         train=PAPER_TRAIN,
     ),

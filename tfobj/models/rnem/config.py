@@ -1,10 +1,9 @@
-"""Settings of relational neural expectation maximisation and of the models that it is compared with."""
+"""Settings of relational neural expectation maximisation and of the models it is compared with."""
 
 import dataclasses
-import math
-from typing import Literal
+from typing import Annotated, Literal
 
-from tfobj.config import require
+from tfobj.config import Bounds, NonNegative, Positive, PositiveInt, require
 from tfobj.models.video import VideoConfig
 
 Variant = Literal["rnem", "rnn_em", "rnn", "lstm", "nem"]
@@ -12,54 +11,77 @@ Variant = Literal["rnem", "rnn_em", "rnn", "lstm", "nem"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RNemConfig(VideoConfig):
-    """R-NEM. Defaults: bouncing balls (van Steenkiste 2018 and its released code), 4,951,978 parameters."""
+    """R-NEM, 4,951,978 parameters. Defaults: van Steenkiste 2018 on bouncing balls (released code)."""
 
-    image_size: tuple[int, int] = (64, 64)
+    image_size: tuple[PositiveInt, PositiveInt] = (64, 64)
     channels: int = 1
     num_slots: int = 5
     num_steps: int = 1
-    """For the common interface; one look at every frame."""
+    """Always 1, for the interface shared by all models: every frame is processed once."""
     num_frames: int = 31
-    """30 predictions of a next frame."""
+    """T; 30 frames are predicted."""
     curriculum: tuple[tuple[int, int], ...] = ()
     variant: Variant = "rnem"
-    """What follows the objects: slots that act on each other; slots by themselves ("rnn_em"); one slot for the whole frame ("rnn", "lstm");
-    gradient ascent without encoder and decoder ("nem", Greff 2017, which is for clips that repeat one picture)."""
-    state_size: int = 250
-    relation_size: int = 250
-    """Units of a pair of slots and of its effect."""
+    """The recurrent core.
+
+    "rnem": slots that interact; "rnn_em": independent slots; "rnn", "lstm": one slot for the
+    whole frame; "nem": gradient ascent without encoder and decoder (Greff 2017), for clips that
+    repeat one image.
+    """
+    state_size: PositiveInt = 250
+    relation_size: PositiveInt = 250
+    """Units of the embedding of a pair of slots, and of its effect."""
     attention: bool = True
-    """Effects are weighed, each by itself."""
-    attention_size: int = 100
-    encoder_channels: tuple[int, ...] = (16, 32, 64)
+    """Whether every effect is multiplied by a weight of its own."""
+    attention_size: PositiveInt = 100
+    encoder_channels: tuple[PositiveInt, ...] = (16, 32, 64)
     """Convolutions of stride 2."""
-    encoder_hidden: tuple[int, ...] = (512,)
-    """Dense layers after them. Without either the pixels go into the recurrent layer (static shapes of Greff 2017)."""
-    decoder_hidden: tuple[int, ...] = (512,)
-    decoder_channels: tuple[int, ...] = (64, 32, 16)
-    """Channels of the first, smallest map and of those after a doubling; the last doubling leads to the image. Without any a dense layer draws it."""
-    kernel_size: int = 4
-    layer_norm_epsilon: float | None = 1e-12
-    """Added to variances; none: no layer norms (static shapes of Greff 2017)."""
+    encoder_hidden: tuple[PositiveInt, ...] = (512,)
+    """Dense layers after the convolutions.
+
+    Without both, the core reads the pixels themselves (static shapes of Greff 2017).
+    """
+    decoder_hidden: tuple[PositiveInt, ...] = (512,)
+    decoder_channels: tuple[PositiveInt, ...] = (64, 32, 16)
+    """Channels of the first, smallest map, and of the maps after each doubling.
+
+    The last doubling yields the image. Without any maps, a dense layer does.
+    """
+    kernel_size: PositiveInt = 4
+    layer_norm_epsilon: Positive | None = 1e-12
+    """Added to variances; none for no layer norms (static shapes of Greff 2017)."""
     likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
-    """Of a pixel, around a slot's prediction; the Gaussian has variance 1 in the loss."""
-    e_step_scale: float = 0.25
+    """Distribution of a pixel given a slot's prediction; in the loss, the Gaussian has variance
+    1."""
+    e_step_scale: Positive = 0.25
     """Standard deviation of the Gaussian in the E-step, where it acts as a temperature."""
-    inter_weight: float = 1.0
-    """Price of what a slot draws where it explains nothing (0.2 for flying digits)."""
-    initial_mean: float = 0.5
-    """psi before training, of Bernoulli means that a decoder draws; 0.5 is that of zero biases. While at a pixel of an object the psi of all slots add
-    up to more than one, the gradient takes most from the slot that draws most, and slots become alike; begun below 1 / K it gives most to it."""
+    inter_weight: NonNegative = 1.0
+    """Weight of the loss where a slot explains nothing (0.2 for flying digits)."""
+    initial_mean: Annotated[float, Bounds(above=0, below=1)] = 0.5
+    """psi before training, for Bernoulli pixels and a convolutional or dense decoder.
+
+    0.5 is that of zero biases. While the psi of all slots add up to more than one at a pixel of an
+    object, the gradient takes most from the slot with the largest psi, and slots become alike. From
+    an initial value below 1 / K, it gives most to that slot.
+    """
     stop_responsibilities: bool = True
-    """No gradient flows through the E-step. False in Greff 2017 on static shapes."""
+    """Whether gradients stop at the E-step; False in Greff 2017 on static shapes."""
     loss_reduction: Literal["mean", "sum", "last"] = "mean"
-    """Over the predicted frames of a clip: mean in the released code of R-NEM, sum (moving) and last (static shapes) in that of N-EM."""
-    noise: float = 0.2
-    """Share of the pixels that come in that are flipped, or with the Gaussian replaced by uniform noise. Targets stay clean."""
+    """Reduction over the predicted frames of a clip.
+
+    Mean in the released code of R-NEM; sum (moving shapes) and last (static shapes) in that of
+    N-EM.
+    """
+    noise: Annotated[float, Bounds(low=0, below=1)] = 0.2
+    """Fraction of the input pixels that are flipped, or replaced by uniform noise with the
+    Gaussian.
+
+    Targets have no noise.
+    """
     noise_everywhere: bool = False
-    """Also where nothing is learned: evaluation, streams, forecasts (released code). False: in training only."""
-    rollout_threshold: float = 0.1
-    """A pixel of a frame that nobody has seen is taken for white where some slot draws more than this."""
+    """Whether inputs have noise in evaluation, streams, and forecasts too (released code)."""
+    rollout_threshold: Annotated[float, Bounds(low=0, below=1)] = 0.1
+    """A pixel of a predicted frame counts as white where some slot's psi is above this."""
 
     minimum_frames = 2
 
@@ -68,66 +90,33 @@ class RNemConfig(VideoConfig):
         require(
             self.num_steps == 1,
             "model.num_steps",
-            "1: every frame is looked at once",
+            "1: every frame is processed once",
             self.num_steps,
         )
+
         require(
             self.variant not in ("rnn", "lstm") or self.num_slots == 1,
             "model.num_slots",
             f"1 where model.variant={self.variant}: one slot for the whole frame",
             self.num_slots,
         )
-        sizes = ("state_size", "relation_size", "attention_size", "kernel_size")
-        for name in (
-            *sizes,
-            "encoder_channels",
-            "encoder_hidden",
-            "decoder_hidden",
-            "decoder_channels",
-        ):
-            value = getattr(self, name)
-            require(
-                all(v >= 1 for v in (value if isinstance(value, tuple) else (value,))),
-                f"model.{name}",
-                "at least 1",
-                value,
-            )
-        require(
-            self.layer_norm_epsilon is None or 0 < self.layer_norm_epsilon < math.inf,
-            "model.layer_norm_epsilon",
-            "positive, or none",
-            self.layer_norm_epsilon,
-        )
-        require(
-            0 < self.e_step_scale < math.inf, "model.e_step_scale", "positive", self.e_step_scale
-        )
-        require(
-            0 <= self.inter_weight < math.inf, "model.inter_weight", "at least 0", self.inter_weight
-        )
-        require(0 < self.initial_mean < 1, "model.initial_mean", "in (0, 1)", self.initial_mean)
-        for name in ("noise", "rollout_threshold"):
-            require(0 <= getattr(self, name) < 1, f"model.{name}", "in [0, 1)", getattr(self, name))
 
     @property
     def minimum_slots(self):
-        """Relations take two."""
-        return 2 if self.variant == "rnem" else 1
+        """The smallest number of slots; a relation takes two."""
+        if self.variant == "rnem":
+            return 2
+        return 1
 
     @property
     def slot_size(self):
-        """Length of a slot's vector, which the decoder draws."""
+        """D, the size of the state that the decoder renders."""
         return self.state_size
 
     def warnings(self):
         if self.noise:
             return []
         return [
-            "`model.noise` is 0: a model that sees clean frames learns to copy them instead of taking them apart."
+            "`model.noise` is 0: a model that sees clean frames learns to copy them instead of "
+            "decomposing them."
         ]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RnnEMConfig(RNemConfig):
-    """RNN-EM: R-NEM without relations (Greff 2017), 4,611,827 parameters."""
-
-    variant: Variant = "rnn_em"

@@ -1,4 +1,9 @@
-"""The recurrent cores: how what a slot has read changes its state. See `networks` for what they have in common."""
+"""The recurrent cores: how encoded inputs update the state of a slot.
+
+A core takes encoded inputs [B, K, F] and its memory, a tuple of tensors [B, K, units], and
+returns the next memory, whose last tensor is rendered by the decoder. Cores are small and compute
+in float32.
+"""
 
 import math
 
@@ -14,11 +19,13 @@ FLOAT32 = {"autocast": False, "dtype": "float32"}
 
 @keras.saving.register_keras_serializable("tfobj")
 class RecurrentCore(keras.layers.Layer):
-    """RNN-EM, every slot by itself: g = W [e ; h] + b,  h <- sigmoid(g),  output = sigmoid(LN(g)); no norm on the recurrent path.
+    """RNN-EM: independent slots, without a norm on the recurrent path (Greff 2017).
+
+        g = W [e ; h] + b     h <- sigmoid(g)     output = sigmoid(LN(g))
 
     Args:
-      units: of the state.
-      epsilon: of layer norms; None for none.
+      units: size of the state.
+      epsilon: of layer norms; None for no norms.
     """
 
     memory_names = ("hidden", "output")
@@ -27,45 +34,56 @@ class RecurrentCore(keras.layers.Layer):
         super().__init__(**{**FLOAT32, **kwargs})
         self.units = units
         self.state = Dense(units, dtype="float32", name="state")
-        self.norm = None if epsilon is None else JointNorm(1, epsilon, name="norm")
+        self.norm = None
+        if epsilon is not None:
+            self.norm = JointNorm(1, epsilon, name="norm")
 
     def build(self, num_features):
         self.build_state(num_features + self.units)
 
     def build_state(self, size):
-        """Makes the weights of g for inputs of `size`."""
+        """Creates the weights of g for inputs of `size`."""
         self.state.build((None, size))
         if self.norm is not None:
             self.norm.build((None, self.units))
         self.built = True
 
     def inputs(self, features, hidden):
-        """Returns what g is linear in, a list of [B, K, .]."""
+        """Returns the inputs of the linear layer g, a list of [B, K, .]."""
         return [features, hidden]
 
     def call(self, features, memory):
         hidden, _ = memory
         g = self.state(tf.concat(self.inputs(features, hidden), axis=-1))
-        return tf.sigmoid(g), tf.sigmoid(g if self.norm is None else self.norm(g))
+        normalised = g
+        if self.norm is not None:
+            normalised = self.norm(g)
+        return tf.sigmoid(g), tf.sigmoid(normalised)
 
 
 @keras.saving.register_keras_serializable("tfobj")
 class RelationalCore(RecurrentCore):
-    """R-NEM, slots act on each other (van Steenkiste 2018):
+    """R-NEM: slots that interact in pairs (van Steenkiste 2018).
 
-        s_k = ReLU(LN(W_s h_k))     xi_ki = ReLU(LN(W_p [s_k ; s_i]))     e_ki = ReLU(LN(W_e xi_ki))
-        alpha_ki = sigmoid(w . tanh(LN(W_a xi_ki)))       E_k = sum_{i != k} alpha_ki e_ki
-        g_k = W [s_k ; E_k ; x_k] + b                     x_k: what the encoder read; g then as in `RecurrentCore`
+        s_k = ReLU(LN(W_s h_k))                           state
+        xi_ki = ReLU(LN(W_p [s_k ; s_i]))                 pair
+        e_ki = ReLU(LN(W_e xi_ki))                        effect of slot i on slot k
+        alpha_ki = sigmoid(w . tanh(LN(W_a xi_ki)))       attention
+        E_k = sum_{i != k} alpha_ki e_ki
+        g_k = W [s_k ; E_k ; x_k] + b                     x_k: encoded input
+
+    The state and the output follow from g as in `RecurrentCore`.
 
     Args:
-      units, epsilon: as of `RecurrentCore`.
+      units, epsilon: as for `RecurrentCore`.
       relation_size: units of xi and of the effects e_ki.
       attention_size: units of the layer before alpha; None: alpha = 1.
     """
 
     def __init__(self, units, relation_size, attention_size, epsilon, **kwargs):
         super().__init__(units, epsilon, **kwargs)
-        self.relation_size, self.attention_size = relation_size, attention_size
+        self.relation_size = relation_size
+        self.attention_size = attention_size
         self.slot = dense_block(units, "relu", epsilon, "float32", "slot")
         self.pair = dense_block(relation_size, "relu", epsilon, "float32", "pair")
         self.effect = dense_block(relation_size, "relu", epsilon, "float32", "effect")
@@ -87,27 +105,37 @@ class RelationalCore(RecurrentCore):
         return [slots, self.effects(slots), features]
 
     def effects(self, slots):
-        """Returns E [B, K, relation_size] of encoded slots s [B, K, units], over all pairs at once, those of a slot with itself left out.
+        """Returns E [B, K, relation_size], the sum of the effects of all other slots.
 
-        The layer of pairs is linear before its norm, so what it makes of either slot is computed once per slot.
+        Args:
+          slots: s [B, K, units], encoded states.
         """
+        # Before its norm the layer of pairs is linear: it is applied once per slot, not per pair.
         linear = self.pair.linear
         focus, context = tf.split(linear.kernel.value, 2, axis=0)
-        pairs = self.pair.finish(
-            (slots @ focus)[:, :, None] + (slots @ context)[:, None] + linear.bias.value
-        )  # [B, K, K, relation_size]
+        pairs = (slots @ focus)[:, :, None] + (slots @ context)[:, None]
+        pairs = self.pair.finish(pairs + linear.bias.value)  # [B, K, K, relation_size]
+
         effects = self.effect(pairs)
         if self.attention_size is not None:
             effects *= self.gate(self.attention(pairs))
+
+        # All K x K pairs at once, without those of a slot and itself.
         others = 1.0 - tf.eye(batch_and_slots(slots)[1])
         return tf.reduce_sum(effects * others[:, :, None], axis=2)
 
 
 @keras.saving.register_keras_serializable("tfobj")
 class LSTMCore(keras.layers.Layer):
-    """LSTM with layer norms (Ba 2016), a baseline with one slot; a norm takes the place of a bias:
+    """LSTM with layer norms instead of biases (Ba 2016), a baseline with one slot.
 
-    i, j, f, o = LN(each part of W [e ; h])     c <- LN(sigmoid(f + 1) c + sigmoid(i) tanh(j))     h <- sigmoid(o) tanh(c)
+        i, j, f, o = LN(each part of W [e ; h])
+        c <- LN(sigmoid(f + 1) c + sigmoid(i) tanh(j))
+        h <- sigmoid(o) tanh(c)
+
+    Args:
+      units: size of the state.
+      epsilon: of layer norms; None for no norms, but a bias.
     """
 
     memory_names = ("cell", "output")
@@ -118,8 +146,10 @@ class LSTMCore(keras.layers.Layer):
         self.gates = keras.layers.Dense(
             4 * units, use_bias=epsilon is None, dtype="float32", name="gates"
         )
-        names = () if epsilon is None else ("input", "candidate", "forget", "output", "cell")
-        self.norms = [JointNorm(1, epsilon, name=f"norm_{name}") for name in names]
+        self.norms = []
+        if epsilon is not None:
+            names = ("input", "candidate", "forget", "output", "cell")
+            self.norms = [JointNorm(1, epsilon, name=f"norm_{name}") for name in names]
 
     def build(self, num_features):
         self.gates.build((None, num_features + self.units))
@@ -138,22 +168,24 @@ class LSTMCore(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfobj")
 class GradientCore(keras.layers.Layer):
-    """N-EM: a step up the gradient of the expected log-likelihood of a decoder of one layer, logits = sigmoid(z) W^T (Greff 2017):
+    """N-EM: a gradient step on the expected log-likelihood of a one-layer decoder (Greff 2017).
 
+        logits = sigmoid(z) W^T
         z <- z + eta sigmoid(z) (1 - sigmoid(z)) (u W),    u = gamma (x - psi)
 
-    It is encoder, core and decoder in one. eta is learned; W has no biases.
+    It is encoder, core, and decoder in one. eta is learned; W has no biases.
 
     Args:
       image_shape: (H, W, C).
-      units: length of z.
+      units: size of z.
     """
 
     memory_names = ("output",)
 
     def __init__(self, image_shape, units, **kwargs):
         super().__init__(**{**FLOAT32, **kwargs})
-        self.image_shape, self.units = tuple(image_shape), units
+        self.image_shape = tuple(image_shape)
+        self.units = units
 
     def build(self, input_shape=None):
         self.kernel = self.add_weight(
@@ -167,14 +199,13 @@ class GradientCore(keras.layers.Layer):
         self.built = True
 
     def encode(self, x):
-        """u [N, H, W, C] -> u W [N, units]."""
+        """Returns u W [N, units] of u [N, H, W, C]."""
         return tf.reshape(x, [-1, math.prod(self.image_shape)]) @ self.kernel.value
 
     def render(self, z):
-        """z [N, units] -> logits [N, H, W, C]."""
-        return tf.reshape(
-            tf.matmul(tf.sigmoid(z), self.kernel.value, transpose_b=True), [-1, *self.image_shape]
-        )
+        """Returns logits [N, H, W, C] of z [N, units]."""
+        logits = tf.matmul(tf.sigmoid(z), self.kernel.value, transpose_b=True)
+        return tf.reshape(logits, [-1, *self.image_shape])
 
     def call(self, features, memory):
         (z,) = memory

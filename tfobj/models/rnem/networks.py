@@ -1,9 +1,7 @@
-"""The networks of van Steenkiste et al. 2018 and Greff et al. 2017: what a slot reads, how it changes, what it draws.
+"""Encoder and decoder of van Steenkiste et al. 2018 and Greff et al. 2017.
 
-Layers are linear - layer norm - activation, with biases also before a norm; kernels start as Glorot uniform, biases at zero.
-
-A core takes what the encoder has read, [B, K, F], and its memory, a tuple of tensors [B, K, units], and returns the next memory. The
-last tensor of a memory is what the decoder draws. Cores are small and compute in float32.
+Layers are linear - layer norm - activation, with biases before a norm too. Kernels start as Glorot
+uniform, biases at zero. The recurrent cores between encoder and decoder are in `cores`.
 """
 
 import math
@@ -17,9 +15,10 @@ from tfobj.nn.unet import double
 
 @keras.saving.register_keras_serializable("tfobj")
 class JointNorm(keras.layers.Layer):
-    """Layer norm over the last `rank` axes together, with one gain and one offset per channel; float32 (Ba 2016).
+    """Layer norm over the last `rank` axes jointly, in float32 (Ba 2016).
 
-    Layers of Keras compute x s - mean s: where s is up to 1e6, at the published epsilon of 1e-12, the difference is rounding.
+    Every channel has one gain and one offset. Layers of Keras compute x s - mean s; with s up to
+    1e6, at the published epsilon of 1e-12, that difference is mostly rounding error.
 
     Args:
       rank: 1 for vectors, 3 for maps [..., H, W, C].
@@ -28,7 +27,8 @@ class JointNorm(keras.layers.Layer):
 
     def __init__(self, rank, epsilon, **kwargs):
         super().__init__(**{"autocast": False, "dtype": "float32", **kwargs})
-        self.rank, self.epsilon = rank, epsilon
+        self.rank = rank
+        self.epsilon = epsilon
 
     def build(self, input_shape):
         self.gain = self.add_weight(name="gain", shape=input_shape[-1:], initializer="ones")
@@ -37,26 +37,24 @@ class JointNorm(keras.layers.Layer):
 
     def call(self, x):
         x = tf.cast(x, tf.float32)
-        mean, variance = tf.nn.moments(
-            x, list(range(len(x.shape) - self.rank, len(x.shape))), keepdims=True
-        )
-        return (x - mean) * (
-            tf.math.rsqrt(variance + self.epsilon) * self.gain.value
-        ) + self.offset.value
+        axes = list(range(len(x.shape) - self.rank, len(x.shape)))
+        mean, variance = tf.nn.moments(x, axes, keepdims=True)
+        scale = tf.math.rsqrt(variance + self.epsilon) * self.gain.value
+        return (x - mean) * scale + self.offset.value
 
 
 @keras.saving.register_keras_serializable("tfobj")
 class Block(keras.layers.Layer):
-    """A linear layer, its norm (none where `epsilon` is None) and an activation."""
+    """A linear layer, its norm (none if `epsilon` is None), and an activation."""
 
     def __init__(self, linear, activation, epsilon, **kwargs):
         super().__init__(**kwargs)
-        self.linear, self.activation = linear, keras.activations.get(activation)
-        self.norm = (
-            None
-            if epsilon is None
-            else JointNorm(1 if isinstance(linear, keras.layers.Dense) else 3, epsilon, name="norm")
-        )
+        self.linear = linear
+        self.activation = keras.activations.get(activation)
+        self.norm = None
+        if epsilon is not None:
+            is_dense = isinstance(linear, keras.layers.Dense)
+            self.norm = JointNorm(1 if is_dense else 3, epsilon, name="norm")
 
     def build(self, input_shape):
         self.linear.build(input_shape)
@@ -71,10 +69,10 @@ class Block(keras.layers.Layer):
         return self.finish(self.linear(x))
 
     def finish(self, x):
-        """Norm and activation of what the linear layer returns."""
-        return self.activation(
-            x if self.norm is None else tf.cast(self.norm(x), self.compute_dtype)
-        )
+        """Applies norm and activation to the outputs of the linear layer."""
+        if self.norm is not None:
+            x = tf.cast(self.norm(x), self.compute_dtype)
+        return self.activation(x)
 
 
 def dense_block(units, activation, epsilon, dtype, name):
@@ -85,7 +83,7 @@ def dense_block(units, activation, epsilon, dtype, name):
 
 
 def conv_block(channels, kernel_size, stride, activation, epsilon, dtype, name):
-    """Returns a convolutional `Block`; zeros around the map, of an even kernel one more after it than before."""
+    """Returns a convolutional `Block` with zero padding; even kernels pad one more at the end."""
     linear = Conv2D(
         channels, kernel_size, strides=stride, padding="same", dtype=dtype, name="linear"
     )
@@ -94,7 +92,11 @@ def conv_block(channels, kernel_size, stride, activation, epsilon, dtype, name):
 
 @keras.saving.register_keras_serializable("tfobj")
 class Encoder(keras.layers.Layer):
-    """[N, H, W, C] -> float32 [N, F]: convolutions of stride 2, then dense layers, all ELU; without any, the pixels themselves."""
+    """Encoder, [N, H, W, C] -> float32 [N, F].
+
+    Convolutions of stride 2, then dense layers, all ELU. Without any layers, it returns the
+    pixels themselves.
+    """
 
     def __init__(self, channels, kernel_size, hidden, epsilon, **kwargs):
         super().__init__(**kwargs)
@@ -113,6 +115,7 @@ class Encoder(keras.layers.Layer):
         for block in self.convolutions:
             block.build(shape)
             shape = block.compute_output_shape(shape)
+
         shape = (None, math.prod(shape[1:]))
         for block in self.hidden:
             block.build(shape)
@@ -131,13 +134,16 @@ class Encoder(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfobj")
 class Decoder(keras.layers.Layer):
-    """[N, D] -> float32 [N, H, W, C], what comes before a sigmoid: dense layers and a map that is doubled and convolved, all ReLU but the last.
+    """Decoder, [N, D] -> float32 [N, H, W, C], the values before a sigmoid.
+
+    Dense layers yield the smallest map, which is doubled and convolved up to the size of the image.
+    All layers but the last are ReLU.
 
     Args:
       image_size: (H, W). Each map has half the side of the next one, rounded up.
       image_channels: C.
       hidden: units of the dense layers before the first map.
-      channels: of the maps, the smallest first; without maps a dense layer draws the image.
+      channels: of the maps, the smallest first; without maps, a dense layer yields the image.
       kernel_size, epsilon: of the convolutions and norms.
       initial_bias: of the last layer.
     """
@@ -154,16 +160,23 @@ class Decoder(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        dtype, self.initial_bias = self.dtype_policy, initial_bias
+        dtype = self.dtype_policy
+        self.initial_bias = initial_bias
+        self.image_channels = image_channels
         self.sizes = tuple(
             tuple(-(-side // 2**i) for side in image_size) for i in range(len(channels), -1, -1)
         )
-        self.map_channels, self.image_channels = channels[0] if channels else None, image_channels
-        widths = (*hidden, math.prod(self.sizes[0]) * channels[0]) if channels else hidden
+
+        self.map_channels = None
+        widths = hidden
+        if channels:
+            self.map_channels = channels[0]
+            widths = (*hidden, math.prod(self.sizes[0]) * channels[0])
         self.hidden = [
             dense_block(width, "relu", epsilon, dtype, f"dense_{i}")
             for i, width in enumerate(widths)
         ]
+
         self.convolutions = [
             conv_block(width, kernel_size, 1, "relu", epsilon, dtype, f"conv_{i}")
             for i, width in enumerate(channels[1:])
@@ -180,11 +193,14 @@ class Decoder(keras.layers.Layer):
         for block in self.hidden:
             block.build(shape)
             shape = block.compute_output_shape(shape)
+
         if self.map_channels is not None:
             shape = (None, *self.sizes[1], self.map_channels)
             for block, size in zip(self.convolutions, self.sizes[2:], strict=True):
                 block.build(shape)
                 shape = (None, *size, block.linear.filters)
+
+        # The bias sets the brightness of slots before training.
         self.pixels.build(shape)
         self.pixels.bias.assign(tf.fill(self.pixels.bias.shape, self.initial_bias))
         self.built = True

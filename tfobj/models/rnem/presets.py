@@ -10,8 +10,9 @@ PAPER_TRAIN = {
     "adam_epsilon": 1e-8,
     "clip_norm": None,
 }
-"""Released code of van Steenkiste 2018: Adam at 1e-3 without clipping, at most 500 epochs of 781 updates; there training stopped ten epochs after
-the best validation loss, here the best checkpoint is kept."""
+"""Released code of van Steenkiste 2018: Adam at 1e-3 without clipping, at most 500 epochs of 781
+updates. There, training stopped ten epochs after the best validation loss; here, the best
+checkpoint is kept."""
 
 QUICK = {
     "image_size": (32, 32),
@@ -27,8 +28,12 @@ QUICK = {
     "decoder_hidden": (128,),
     "decoder_channels": (16, 8),
 }
-"""Clips are long and slots begin dark: over eight frames (batch 16, rate 1e-3, noise 0.2) all slots went on predicting all balls, fg-ARI of ten frames
-0.40 after 2,000 steps; over twenty it was 0.63 after 300. Begun at 0.1, the loss was 134 after 250 steps, begun at 0.5, 189 after 300. One run each."""
+"""Long clips, and slots that begin dark.
+
+On clips of eight frames (batch 16, rate 1e-3, noise 0.2) every slot kept predicting all balls:
+the fg-ARI of ten frames was 0.40 after 2,000 steps, against 0.63 after 300 on clips of twenty.
+With an `initial_mean` of 0.1 the loss was 134 after 250 steps, with 0.5 it was 189 after 300. One
+run each."""
 QUICK_TRAIN = {
     "steps": 1_000,
     "batch_size": 8,
@@ -42,31 +47,34 @@ QUICK_TRAIN = {
 
 PRESETS = {
     ("quick", "bouncing_balls"): Preset(
-        "Small, ours, binary balls of 32 x 32; README.md has its minutes and scores.",
+        "A small model of our own for binary balls of 32 x 32, for two CPU cores.",
         model=QUICK,
         train=QUICK_TRAIN,
         eval=QUICK_EVAL,
         data=QUICK_DATA,
     ),
     ("paper", "bouncing_balls"): Preset(
-        "van Steenkiste 2018 on four binary balls, which also --dataset=balls3_curtain takes, and balls678_binary with num_slots=8 for testing. "
-        "By Zablotskaia 2020 its public weights score fg-ARI 0.77, ARI 0.66 over 30 frames (0.64, 0.45 on 6 to 8 balls, K = 9); "
-        "the released code has noise in tests too (model.noise_everywhere). A day on a GPU.",
+        "van Steenkiste 2018 on four binary balls, also for --dataset=balls3_curtain, and for "
+        "testing on balls678_binary with num_slots=8. Zablotskaia 2020 report for its public "
+        "weights a per-frame fg-ARI of 0.77 and an ARI of 0.66 over 30 frames (0.64 and 0.45 on "
+        "6 to 8 balls with 9 slots). In the released code, inputs have noise in tests too "
+        "(model.noise_everywhere). A day on one GPU.",
         model={},
         train=PAPER_TRAIN,
     ),
     ("no_attention", "bouncing_balls"): Preset(
-        "R-NEM with all effects at full weight, trained as R-NEM.",
+        "R-NEM without attention, trained like R-NEM.",
         model={"attention": False},
         train=PAPER_TRAIN,
     ),
     ("rnn", "bouncing_balls"): Preset(
-        "The recurrent network of van Steenkiste 2018, one slot for the whole frame, trained as R-NEM.",
+        "The recurrent network of van Steenkiste 2018, with one slot for the whole frame, trained "
+        "like R-NEM.",
         model={"variant": "rnn", "num_slots": 1},
         train=PAPER_TRAIN,
     ),
     ("lstm", "bouncing_balls"): Preset(
-        "The LSTM of van Steenkiste 2018, one slot for the whole frame, trained as R-NEM.",
+        "The LSTM of van Steenkiste 2018, with one slot for the whole frame, trained like R-NEM.",
         model={"variant": "lstm", "num_slots": 1},
         train=PAPER_TRAIN,
     ),

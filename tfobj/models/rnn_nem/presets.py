@@ -13,7 +13,7 @@ PRESETS = {
         data=QUICK_DATA,
     ),
     ("paper", "bouncing_balls"): Preset(
-        "RNN-EM as in van Steenkiste 2018: the settings of R-NEM; a day on a GPU.",
+        "RNN-EM as in van Steenkiste 2018, with the settings of R-NEM; a day on one GPU.",
         model={},
         train=PAPER_TRAIN,
     ),

@@ -1,6 +1,7 @@
-"""IODINE on clips, one refinement per frame (Greff et al. 2019, appendix A.1)."""
+"""Sequential IODINE: one refinement per frame of a video clip (Greff et al. 2019, appendix A.1)."""
 
-from tfobj.models.sequential_iodine.model import SequentialIodine, SequentialIodineConfig
+from tfobj.models.sequential_iodine.config import SequentialIodineConfig
+from tfobj.models.sequential_iodine.model import SequentialIodine
 from tfobj.models.sequential_iodine.presets import PRESETS
 
 __all__ = ["PRESETS", "SequentialIodine", "SequentialIodineConfig"]

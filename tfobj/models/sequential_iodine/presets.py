@@ -1,4 +1,4 @@
-"""Hyperparameters of IODINE on clips: (preset, dataset) -> `Preset`."""
+"""Hyperparameters of sequential IODINE: (preset, dataset) -> `Preset`."""
 
 from tfobj.models.base import Preset
 from tfobj.models.iodine.presets import MULTI_DSPRITES, PAPER_TRAIN
@@ -11,7 +11,8 @@ PAPER = {
     "latent_size": 64,
     "num_frames": 16,
 }
-"""Greff 2019 trains on flights of 16 frames through rooms, which were not published; network sizes are those of multi-dSprites."""
+"""Network sizes of Multi-dSprites. Greff 2019 trains on clips of 16 frames, flights through rooms
+that were not published."""
 
 QUICK = {
     "image_size": (32, 32),
@@ -26,7 +27,7 @@ QUICK = {
 
 PRESETS = {
     ("quick", "bouncing_balls"): Preset(
-        "Small, ours, frames of 32 x 32 in colour; not trained at length yet.",
+        "A small model of our own for coloured frames of 32 x 32; not yet trained to convergence.",
         model=QUICK,
         train={
             "steps": 3_000,
@@ -42,7 +43,8 @@ PRESETS = {
         data=QUICK_DATA,
     ),
     ("paper", "bouncing_balls"): Preset(
-        "The recipe of Greff 2019, appendix A.1, on balls (--dataset=balls4_color); no scores are published; GPU-days.",
+        "The recipe of Greff 2019, appendix A.1, on balls (--dataset=balls4_color), for which no "
+        "scores are published; days on one GPU.",
         model=PAPER,
         train={**PAPER_TRAIN, "batch_size": 4},
     ),

@@ -1,4 +1,4 @@
-"""Unsupervised video decomposition by spatio-temporal iterative inference (Zablotskaia et al. 2020)."""
+"""Video decomposition by spatio-temporal iterative inference (Zablotskaia et al. 2020)."""
 
 from tfobj.models.video_decomposition.config import VideoDecompositionConfig
 from tfobj.models.video_decomposition.model import VideoDecomposition

@@ -1,24 +1,35 @@
-"""Unsupervised video decomposition by spatio-temporal iterative inference (Zablotskaia et al. 2020).
+"""Video decomposition by spatio-temporal iterative inference (Zablotskaia et al. 2020).
 
-    p(z_t | history) = N(mu~, sigma~^2),  [mu~, sigma~] = xi(h_T)       h_T: what the frame before left in the slot's memory
-    p(x_t | z_t, history) = prod_pixels prod_channels sum_k m_k exp(-(x - mu_k)^2 / 2 v),    mu, m = g(z_t, h_T), m = softmax over k
-    q(z_t) = N(mu, exp(l)),  lambda = [mu, l]
+    p(z_t | history) = N(mu~, sigma~^2)                  [mu~, sigma~] = xi(h_T)          Eq. 5
+    p(x_t | z_t, history) = prod_pixels prod_channels sum_k m_k exp(-(x - mu_k)^2 / 2 v)  Eq. 1
+                                                         mu, logits = g(z_t, h_T)         Eq. 6
+    q(z_t) = N(mu, exp(l))                               lambda = [mu, l]
 
-Inference walks over a grid of cells, frame t by refinement r. A cell draws z ~ q, decodes, scores the frame and refines lambda
-by a network that sees the frame, what was drawn, and the gradients of the cell's loss,
+h_T is the hidden state that the previous frame left in the slot's memory, m the softmax over
+slots of the mask logits.
 
-    L = beta NLL + psi KL(q || p) + gamma H(m)         lambda <- lambda + refine(., h_T, h_R)
+Inference visits a grid of cells, frame t by refinement r (Fig. 2). A cell samples z ~ q, decodes
+it, scores the frame, and refines lambda by a network that reads the frame, the decode, and the
+gradients of the cell's loss:
 
-A 2-D LSTM in it has two memories: h_R of the cell before in this frame, h_T of the frame before. Frames become cheaper as history
-grows: max(R - t, 2) decodes for frame t = 0, 1, ..., R^2 + T cells instead of R T. Every frame begins with the
-same learned lambda_0 and, which is what keeps a slot on its object, the same first draw z_0 of it. Training minimises the sum of
-w L over all cells, w = (r + 1) / R, through all refinements and frames.
+    L = beta NLL + psi KL(q || p) + gamma H(m)           Eq. 7
+    lambda <- lambda + refine(., h_T, h_R)               Eq. 4
 
-What comes after the last frame is drawn by decoding z_0 with the history; the drawing takes the place of the frame, all gradients are zero.
+The network's 2-D LSTM has two memories: h_R from the previous cell of the frame, h_T from the
+previous frame. The more history there is, the fewer cells a frame takes: frame t = 0, 1, ... has
+max(R - t, 2) decodes, which makes R^2 + T cells instead of R T. Every frame begins with the same
+learned lambda_0 and with the same first sample z_0 of it, which keeps a slot on its object.
+Training minimises the sum over all cells of w L with w = (r + 1) / R, through all refinements and
+frames.
 
-Axes: B batch, T frames, R refinements, K slots, H W C image, D latent. The loss of a cell is of a scene (the released code takes the
-mean over the batch first, so that the inputs of its refinement depend on the batch size). Published results had 16 more channels in the refinement:
-features of a network trained on ImageNet with labels. They are left out.
+Frames after the last one are predicted by decoding z_0 with the history; the prediction replaces
+the frame, and all gradients are zero.
+
+The loss of a cell belongs to one scene. The released code takes the mean over the batch first, so
+its refinement inputs depend on the batch size. The published results used 16 more refinement
+inputs, features of a network trained on ImageNet with labels, which are left out here.
+
+Axes: B batch, T frames (index t), R refinement steps (index r), K slots, H W C image, D latent.
 """
 
 from typing import Any, NamedTuple
@@ -39,6 +50,7 @@ from tfobj.models.video_decomposition.networks import (
     SlotDecoder,
     standardised,
 )
+from tfobj.nn import static
 from tfobj.nn.slots import (
     batch_and_slots,
     compose,
@@ -50,37 +62,14 @@ from tfobj.nn.slots import (
 
 tfd = tfp.distributions
 
-HIGH_NLL, MIDDLE_NLL = 600.0, 200.0
-HIGH_WEIGHT, MIDDLE_WEIGHT = 300.0, 100.0
+HIGH_NLL = 600.0
+HIGH_WEIGHT = 300.0
+MIDDLE_NLL = 200.0
+MIDDLE_WEIGHT = 100.0
 
 
-class Evidence(NamedTuple):
-    """What one decode says about a frame."""
-
-    decoded: Any
-    """`Decoded`."""
-    log_prob: Any
-    """[B, 1, H, W, 1], log p(x | z) of pixels, nats, summed over channels."""
-    nll: Any
-    """[B], - sum of `log_prob`."""
-    entropy: Any
-    """[B], of the masks, nats summed over pixels."""
-    kl: Any
-    """[B], KL(q || p), nats summed over slots."""
-    loss: Any
-    """[B], L."""
-    likelihood_share: Any
-    """[B, K, H, W, 1], softmax over slots of the slots' likelihoods (not of their logarithms)."""
-    means_gradient: Any
-    """[B, K, H, W, C], dL / d mu."""
-    masks_gradient: Any
-    """[B, K, H, W, 1], dL / d m."""
-    posterior_gradient: Any
-    """[B, K, 2 D], dL / d lambda."""
-
-
-class Decoded(NamedTuple):
-    """A decode of a frame."""
+class DecodedSlots(NamedTuple):
+    """The decode of a frame."""
 
     means: Any
     """[B, K, H, W, C]."""
@@ -90,15 +79,34 @@ class Decoded(NamedTuple):
     """[B, K, H, W, 1]."""
 
 
-class Pixels(NamedTuple):
-    """The part of `Evidence` that is read off the pixels; without a gradient where the decoder is stopped."""
+class PixelScores(NamedTuple):
+    """The terms of a cell's loss that depend on the pixels, and their gradients."""
 
     log_prob: Any
+    """[B, 1, H, W, 1], log p(x | z) of pixels, nats summed over channels."""
     nll: Any
+    """[B], - the sum of `log_prob`."""
     entropy: Any
+    """[B], H(m), nats summed over pixels."""
     likelihood_share: Any
+    """[B, K, H, W, 1], softmax over slots of their likelihoods, not of the logarithms."""
     means_gradient: Any
+    """[B, K, H, W, C], dL / d mu."""
     masks_gradient: Any
+    """[B, K, H, W, 1], dL / d m."""
+
+
+class ScoredFrame(NamedTuple):
+    """The decode of a frame, its loss, and the gradient of the loss."""
+
+    decoded: DecodedSlots
+    pixels: PixelScores
+    kl: Any
+    """[B], KL(q || p), nats summed over slots."""
+    loss: Any
+    """[B], L."""
+    posterior_gradient: Any
+    """[B, K, 2 D], dL / d lambda."""
 
 
 @keras.saving.register_keras_serializable("tfobj")
@@ -109,10 +117,13 @@ class VideoDecomposition(VideoModel):
 
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
+        decoder_hidden = ()
+        if config.conditional_decoder:
+            decoder_hidden = config.decoder_hidden
         self.decoder = SlotDecoder(
             config.image_size,
             config.channels,
-            config.decoder_hidden if config.conditional_decoder else (),
+            decoder_hidden,
             config.decoder_channels,
             config.decoder_kernel,
             config.decoder_pixel_shuffle,
@@ -120,13 +131,13 @@ class VideoDecomposition(VideoModel):
             config.output_gain,
             name="decoder",
         )
-        self.prior = (
-            ConditionalPrior(
+
+        self.prior = None
+        if config.conditional_prior:
+            self.prior = ConditionalPrior(
                 config.latent_size, config.prior_hidden, config.prior_scale, name="prior"
             )
-            if config.conditional_prior
-            else None
-        )
+
         self.refinement = GridRefinement(
             config.refinement_channels,
             config.refinement_kernel,
@@ -142,15 +153,19 @@ class VideoDecomposition(VideoModel):
         self.build()
 
     def build(self, input_shape=None):
-        config, size = self.config, self.config.latent_size
-        self.decoder.build(size, config.lstm_size)
+        config = self.config
+        self.decoder.build(config.latent_size, config.lstm_size)
         if self.prior is not None:
             self.prior.build(config.lstm_size)
-        # Frame, log p, coordinates; means and their gradient, masks, logits, gradient and likelihood share of a slot.
-        self.refinement.build(config.image_size, 3 * config.channels + 7, 4 * size)
+
+        # Shared: frame, log p, coordinates. Per slot: means and their gradient, masks, mask logits,
+        # gradient of the masks, and likelihood share.
+        num_channels = 3 * config.channels + 7
+        self.refinement.build(config.image_size, num_channels, 4 * config.latent_size)
+
         self.initial = self.add_weight(
             name="initial_posterior",
-            shape=(2 * size,),
+            shape=(2 * config.latent_size,),
             autocast=False,
             initializer=keras.initializers.RandomUniform(-0.5, 0.5),
         )
@@ -169,9 +184,8 @@ class VideoDecomposition(VideoModel):
         return {"latent": (0, size), "history": (size, self.config.slot_size)}
 
     def num_cells(self, frame, num_steps):
-        if isinstance(frame, int) and isinstance(num_steps, int):
-            return max(num_steps - frame, 2)
-        return tf.maximum(num_steps - frame, 2)
+        """Returns max(R - t, 2), the number of decodes of frame t (section 3.2.1, Fig. 2)."""
+        return static.maximum(num_steps - frame, 2)
 
     def memory_names(self):
         return "posterior", "hidden", "cell", "time_hidden", "time_cell"
@@ -188,252 +202,246 @@ class VideoDecomposition(VideoModel):
     def operators(self):
         return self.decoder.operators()
 
-    def cell(self, image, memory, seed, cell, num_steps, operators):
-        posterior, h, c, time_h, time_c = self.enter(memory, cell)
-        evidence = self.score(image, posterior, time_h, seed, cell, operators)
-        delta, new_h, new_c = self.refine(image, evidence, posterior, (time_h, time_c), (h, c))
-        refines = self.refines(cell)
-        new_h, new_c = (tf.where(refines, new, old) for new, old in ((new_h, h), (new_c, c)))
-        kept = {
-            "recon": compose(evidence.decoded.masks, evidence.decoded.means),
-            "masks": evidence.decoded.masks,
-            "slot_recons": evidence.decoded.means,
-            "slots": tf.concat([posterior[..., : self.config.latent_size], time_h], axis=-1),
-            "nll": evidence.nll,
-            "kl": evidence.kl,
-            "entropy": evidence.entropy,
-        }
-        return (
-            (posterior + delta, new_h, new_c, time_h, time_c),
-            self.cell_weight(cell, num_steps) * evidence.loss,
-            kept,
-        )
+    def run_cell(self, image, memory, seed, cell, num_steps, operators):
+        posterior, h, c, time_h, time_c = self.enter_cell(memory, cell)
+        scored = self.score(image, posterior, time_h, seed, cell, operators)
+        delta, new_h, new_c = self.refine(image, scored, posterior, (time_h, time_c), (h, c))
 
-    def enter(self, memory, cell):
-        """Returns the memory of a cell: the first of a frame begins anew, and the memory that the frame before left becomes its history."""
-        posterior, h, c, time_h, time_c = memory
-        fresh = (
+        # A decode without refinement leaves the memory of the LSTM as it was. Its lambda needs no
+        # such care, because the next frame begins with lambda_0.
+        new_h, new_c = static.where(self.refines(cell), (new_h, new_c), (h, c))
+        memory = (posterior + delta, new_h, new_c, time_h, time_c)
+
+        frame_outputs = {
+            **self.frame_outputs(scored.decoded, posterior, time_h),
+            "nll": scored.pixels.nll,
+            "kl": scored.kl,
+            "entropy": scored.pixels.entropy,
+        }
+        return memory, self.cell_weight(cell, num_steps) * scored.loss, frame_outputs
+
+    def imagine_cell(self, memory, seed, cell, num_steps, operators):
+        """Predicts a frame: z_0 decoded with the history replaces it, and gradients are zero."""
+        posterior, h, c, time_h, time_c = self.enter_cell(memory, cell)
+        latents, _ = self.sample_latents(posterior, seed, cell._replace(step=0))
+        raw = self.render(latents, time_h, operators)
+        decoded = self.decoded_slots(raw)
+        image = compose(decoded.masks, decoded.means)
+
+        _, pixels, _ = self.likelihood_and_gradient(raw, image, self.likelihood_weight())
+        pixels = pixels._replace(
+            means_gradient=tf.zeros_like(pixels.means_gradient),
+            masks_gradient=tf.zeros_like(pixels.masks_gradient),
+        )
+        scored = ScoredFrame(decoded, pixels, None, None, tf.zeros_like(posterior))
+        _, h, c = self.refine(image, scored, posterior, (time_h, time_c), (h, c))
+        return (posterior, h, c, time_h, time_c), self.frame_outputs(decoded, posterior, time_h)
+
+    def frame_outputs(self, decoded, posterior, time_h):
+        """Returns the outputs of a frame that are not terms; see `VideoModel.run_cell`."""
+        latents = posterior[..., : self.config.latent_size]
+        return {
+            "recon": compose(decoded.masks, decoded.means),
+            "masks": decoded.masks,
+            "slot_recons": decoded.means,
+            "slots": tf.concat([latents, time_h], axis=-1),
+        }
+
+    def enter_cell(self, memory, cell):
+        """Returns the memory with which a cell begins.
+
+        The first cell of a frame starts again from lambda_0 and zeros, and the memory that the
+        previous frame left along refinement becomes its memory along time.
+        """
+        posterior, h, c, _, _ = memory
+        first = (
             self.first_posterior(*batch_and_slots(posterior)),
             tf.zeros_like(h),
             tf.zeros_like(c),
             h,
             c,
         )
-        if isinstance(cell.step, int):
-            return fresh if cell.step == 0 else memory
-        return tuple(
-            tf.where(tf.equal(cell.step, 0), new, old)
-            for new, old in zip(fresh, memory, strict=True)
-        )
+        return static.where(cell.is_first_step, first, tuple(memory))
 
     def refines(self, cell):
-        """Whether the refinement of a cell counts: of the last one of the first frame (or of every frame, in the paper's grid) it does not."""
-        ends = cell.step >= cell.num_cells - 1
-        return (
-            tf.logical_not(ends)
-            if self.config.grid == "paper"
-            else tf.logical_not(tf.logical_and(ends, tf.equal(cell.frame, 0)))
-        )
+        """Returns whether a refinement follows the cell's decode.
+
+        None follows the last decode of the first frame, or of every frame in the paper's grid.
+        """
+        is_last = cell.is_last_step
+        if self.config.grid == "release":
+            is_last = static.logical_and(is_last, cell.is_first_frame)
+        return static.logical_not(is_last)
 
     def cell_weight(self, cell, num_steps):
-        """Returns w of a cell's loss."""
-        step, count = (
-            (cell.step + 1, num_steps)
-            if self.config.cell_weights == "release"
-            else (cell.step, cell.num_cells - 1)
-        )
-        return (
-            step / count
-            if isinstance(step, int) and isinstance(count, int)
-            else tf.cast(step, tf.float32) / tf.cast(count, tf.float32)
-        )
+        """Returns w, the weight of a cell's loss."""
+        if self.config.cell_weights == "release":
+            return static.ratio(cell.step + 1, num_steps)
+        return static.ratio(cell.step, cell.num_cells - 1)
 
-    def draw(self, posterior, seed, cell):
-        """Returns (z, noise of this draw), each [B, K, D]; in the first cell of a frame z_0, always the same, of lambda_0."""
+    def sample_latents(self, posterior, seed, cell):
+        """Samples z ~ q.
+
+        Returns:
+          latents: [B, K, D]; in the first cell of every frame z_0, the same sample of lambda_0.
+          noise: [B, K, D], of this sample; None if the cell is known to be the first.
+        """
         shape = [*batch_and_slots(posterior), self.config.latent_size]
         first_noise = random.normal(seed, "video_decomposition/first", shape)
         initial = log_variance_gaussian(self.initial.value)
         first = initial.loc + initial.scale * first_noise
-        if isinstance(cell.step, int) and cell.step == 0:
+        if static.is_static(cell.step) and cell.is_first_step:
             return first, None
+
         q = log_variance_gaussian(posterior)
         noise = random.normal(seed, "video_decomposition/posterior", shape, index=cell.noise_index)
         latents = q.loc + q.scale * noise
-        return (
-            latents
-            if isinstance(cell.step, int)
-            else tf.where(tf.equal(cell.step, 0), first, latents)
-        ), noise
+        return static.where(cell.is_first_step, first, latents), noise
 
     def render(self, latents, time_h, operators):
-        """Latents and history [B, K, .] -> decoder outputs [B, K, H, W, C + 1]: mean before its sigmoid, mask logit."""
-        batch, num_slots = batch_and_slots(latents)
-        return unfold_slots(
-            self.decoder(fold_slots(latents), fold_slots(time_h), operators), batch, num_slots
-        )
+        """Decodes latents and history (Eq. 6).
 
-    def read_decoded(self, raw):
-        """Returns the `Decoded` of decoder outputs."""
+        Args:
+          latents: [B, K, D].
+          time_h: [B, K, lstm_size].
+          operators: of `operators()`.
+
+        Returns:
+          Decoder outputs [B, K, H, W, C + 1]: means before their sigmoid, and mask logits.
+        """
+        rows = self.decoder(fold_slots(latents), fold_slots(time_h), operators)
+        return unfold_slots(rows, *batch_and_slots(latents))
+
+    def decoded_slots(self, raw):
+        """Returns the `DecodedSlots` of decoder outputs."""
         means, mask_logits = split_decoded(raw)
-        return Decoded(tf.sigmoid(means), tf.nn.softmax(mask_logits, axis=1), mask_logits)
+        return DecodedSlots(tf.sigmoid(means), tf.nn.softmax(mask_logits, axis=1), mask_logits)
 
     def score(self, image, posterior, time_h, seed, cell, operators):
-        """Draws, decodes and scores frames [B, H, W, C]: the `Evidence` of a cell."""
+        """Samples z, decodes it, and scores frames [B, H, W, C]: the `ScoredFrame` of a cell."""
         config = self.config
-        latents, noise = self.draw(posterior, seed, cell)
+        latents, noise = self.sample_latents(posterior, seed, cell)
         beta = self.likelihood_weight()
-        read = lambda raw: self.read(raw, image, beta)
         raw, energy, pixels, latent_gradient = decode_and_score(
             lambda z, constants: self.render(z, constants[1], constants[0]),
-            read,
+            lambda raw: self.likelihood_and_gradient(raw, image, beta),
             latents,
             (operators, time_h),
             stopped=config.stop_decoder_inputs,
         )
-        kl, kl_gradient = self.divergence(posterior, time_h)
-        gradient = config.kl_weight * kl_gradient
-        if noise is not None:  # the first draw of a frame does not depend on lambda
-            deviation = 0.5 * log_variance_gaussian(posterior).scale * noise
-            through_draw = tf.concat([latent_gradient, latent_gradient * deviation], axis=-1)
-            gradient += (
-                through_draw
-                if isinstance(cell.step, int)
-                else tf.where(tf.equal(cell.step, 0), 0.0, through_draw)
-            )
-        return Evidence(
-            self.read_decoded(raw),
-            pixels.log_prob,
-            pixels.nll,
-            pixels.entropy,
-            kl,
-            energy + config.kl_weight * kl,
-            pixels.likelihood_share,
-            pixels.means_gradient,
-            pixels.masks_gradient,
-            gradient,
-        )
 
-    def read(self, raw, image, beta):
-        """Returns (energy [B] = beta NLL + gamma H, `Pixels`, d energy / d raw) of decoder outputs, by closed forms."""
-        config, decoded = self.config, self.read_decoded(raw)
-        means, masks = decoded.means, decoded.masks
+        # Eq. 7, without the gradient through the pixels.
+        kl, kl_gradient = self.divergence(posterior, time_h)
+        loss = energy + config.kl_weight * kl
+        gradient = config.kl_weight * kl_gradient
+
+        # The first sample of a frame does not depend on lambda.
+        if noise is not None:
+            deviation = 0.5 * log_variance_gaussian(posterior).scale * noise
+            through_sample = tf.concat([latent_gradient, latent_gradient * deviation], axis=-1)
+            gradient += static.where(cell.is_first_step, 0.0, through_sample)
+        return ScoredFrame(self.decoded_slots(raw), pixels, kl, loss, gradient)
+
+    def likelihood_and_gradient(self, raw, image, beta):
+        """Scores frames under decoder outputs; all gradients are closed forms.
+
+        Args:
+          raw: [B, K, H, W, C + 1], means before their sigmoid, and mask logits.
+          image: [B, H, W, C].
+          beta: weight of the likelihood.
+
+        Returns:
+          energy: [B], beta NLL + gamma H(m), in nats.
+          pixels: `PixelScores`.
+          gradient: d energy / d raw, of the shape of `raw`.
+        """
+        config = self.config
+        decoded = self.decoded_slots(raw)
+        means = decoded.means
+        masks = decoded.masks
+
+        # Eq. 1, a mixture of every channel without normalising constants. Images and means are in
+        # [0, 1], so likelihoods are in (0.18, 1] at v = 0.3, and logarithms are safe.
         error = image[:, None] - means
-        likelihood = tf.exp(
-            -0.5 / config.likelihood_variance * tf.square(error)
-        )  # [B, K, H, W, C], in (0.18, 1]
+        likelihood = tf.exp(-0.5 / config.likelihood_variance * tf.square(error))
         mixture = tf.reduce_sum(masks * likelihood, axis=1, keepdims=True)  # [B, 1, H, W, C]
         log_prob = tf.reduce_sum(tf.math.log(mixture), axis=-1, keepdims=True)
-        log_masks = tf.nn.log_softmax(decoded.mask_logits, axis=1)
         nll = -tf.reduce_sum(log_prob, axis=[1, 2, 3, 4])
+
+        log_masks = tf.nn.log_softmax(decoded.mask_logits, axis=1)
         entropy = -tf.reduce_sum(masks * log_masks, axis=[1, 2, 3, 4])
+
+        # dL / d mu and dL / d m, then through the softmax over slots.
         share = likelihood / mixture
         means_gradient = -beta / config.likelihood_variance * masks * share * error
-        masks_gradient = -beta * tf.reduce_sum(
-            share, axis=-1, keepdims=True
-        ) - config.entropy_weight * (log_masks + 1.0)
-        logits_gradient = masks * (
-            masks_gradient - tf.reduce_sum(masks * masks_gradient, axis=1, keepdims=True)
+        share_of_pixel = tf.reduce_sum(share, axis=-1, keepdims=True)
+        masks_gradient = -beta * share_of_pixel - config.entropy_weight * (log_masks + 1.0)
+        expected_gradient = tf.reduce_sum(masks * masks_gradient, axis=1, keepdims=True)
+        logits_gradient = masks * (masks_gradient - expected_gradient)
+
+        joint_likelihood = tf.reduce_prod(likelihood, axis=-1, keepdims=True)
+        likelihood_share = tf.nn.softmax(joint_likelihood, axis=1)
+        pixels = PixelScores(
+            log_prob, nll, entropy, likelihood_share, means_gradient, masks_gradient
         )
-        pixels = Pixels(
-            log_prob,
-            nll,
-            entropy,
-            tf.nn.softmax(tf.reduce_prod(likelihood, axis=-1, keepdims=True), axis=1),
-            means_gradient,
-            masks_gradient,
-        )
-        return (
-            beta * nll + config.entropy_weight * entropy,
-            pixels,
-            join_decoded(means_gradient * means * (1.0 - means), logits_gradient),
-        )
+        gradient = join_decoded(means_gradient * means * (1.0 - means), logits_gradient)
+        return beta * nll + config.entropy_weight * entropy, pixels, gradient
 
     def divergence(self, posterior, time_h):
         """Returns (KL(q || p) [B] in nats, its gradient with respect to lambda [B, K, 2 D])."""
-        q, (mean, log_variance) = log_variance_gaussian(posterior), self.expected(time_h)
-        kl = tf.reduce_sum(
-            tfd.kl_divergence(q, tfd.Normal(mean, tf.exp(0.5 * log_variance))), axis=[1, 2]
-        )
-        variance = tf.exp(log_variance)
-        return kl, tf.concat(
-            [(q.loc - mean) / variance, 0.5 * (tf.square(q.scale) / variance - 1.0)], axis=-1
-        )
+        q = log_variance_gaussian(posterior)
+        mean, log_variance = self.predicted_prior(time_h)
+        p = tfd.Normal(mean, tf.exp(0.5 * log_variance))
+        kl = tf.reduce_sum(tfd.kl_divergence(q, p), axis=[1, 2])
 
-    def expected(self, time_h):
-        """Returns (mean, log variance) of p(z_t | history), each [B, K, D]."""
+        variance = tf.exp(log_variance)
+        to_mean = (q.loc - mean) / variance
+        to_log_variance = 0.5 * (tf.square(q.scale) / variance - 1.0)
+        return kl, tf.concat([to_mean, to_log_variance], axis=-1)
+
+    def predicted_prior(self, time_h):
+        """Returns (mean, log variance) of p(z_t | history), each [B, K, D] (Eq. 5)."""
         if self.prior is None:
             zeros = tf.zeros([*batch_and_slots(time_h), self.config.latent_size])
             return zeros, zeros
         mean, log_variance = self.prior(time_h)
         return mean, tf.clip_by_value(log_variance, -LOG_VARIANCE_BOUND, LOG_VARIANCE_BOUND)
 
-    def refine(self, image, evidence, posterior, time_state, refinement_state):
-        """Returns (update of lambda [B, K, 2 D], h, c)."""
-        shared = tf.concat([image[:, None], standardised(evidence.log_prob)], axis=-1)
-        decoded = evidence.decoded
+    def refine(self, image, scored, posterior, time_state, refinement_state):
+        """Returns (update of lambda [B, K, 2 D], h, c) of one refinement."""
+        decoded = scored.decoded
+        pixels = scored.pixels
+        shared = tf.concat([image[:, None], standardised(pixels.log_prob)], axis=-1)
         per_slot = tf.concat(
             [
                 decoded.means,
                 decoded.masks,
                 decoded.mask_logits,
-                standardised(evidence.means_gradient),
-                standardised(evidence.masks_gradient),
-                evidence.likelihood_share,
+                standardised(pixels.means_gradient),
+                standardised(pixels.masks_gradient),
+                pixels.likelihood_share,
             ],
             axis=-1,
         )
-        flat = tf.concat([posterior, standardised(evidence.posterior_gradient)], axis=-1)
+        flat = tf.concat([posterior, standardised(scored.posterior_gradient)], axis=-1)
         return self.refinement(shared, per_slot, flat, time_state, refinement_state)
-
-    def imagined_cell(self, memory, seed, cell, num_steps, operators):
-        posterior, h, c, time_h, time_c = self.enter(memory, cell)
-        latents, _ = self.draw(posterior, seed, cell._replace(step=0))
-        raw = self.render(latents, time_h, operators)
-        decoded = self.read_decoded(raw)
-        image = compose(decoded.masks, decoded.means)
-        _, pixels, _ = self.read(raw, image, self.likelihood_weight())
-        zeros = tf.zeros_like
-        evidence = Evidence(
-            decoded,
-            pixels.log_prob,
-            pixels.nll,
-            pixels.entropy,
-            None,
-            None,
-            pixels.likelihood_share,
-            zeros(pixels.means_gradient),
-            zeros(pixels.masks_gradient),
-            zeros(posterior),
-        )
-        _, h, c = self.refine(image, evidence, posterior, (time_h, time_c), (h, c))
-        kept = {
-            "recon": image,
-            "masks": decoded.masks,
-            "slot_recons": decoded.means,
-            "slots": tf.concat([posterior[..., : self.config.latent_size], time_h], axis=-1),
-        }
-        return (posterior, h, c, time_h, time_c), kept
 
     def likelihood_weight(self):
         """Returns beta."""
-        return (
-            self.weight.value
-            if self.config.adapt_likelihood_weight
-            else tf.constant(self.config.likelihood_weight)
-        )
+        if self.config.adapt_likelihood_weight:
+            return self.weight.value
+        return tf.constant(self.config.likelihood_weight)
 
     def update_state(self, terms, statistics, step):
-        """beta follows the mean NLL of the last decode of the last frame."""
-        if self.config.adapt_likelihood_weight:
-            nll, weight = terms["last_nll"], self.weight.value
-            self.weight.assign(
-                tf.where(
-                    nll > HIGH_NLL, HIGH_WEIGHT, tf.where(nll > MIDDLE_NLL, MIDDLE_WEIGHT, weight)
-                )
-            )
+        """Adapts beta to the mean NLL of the last decode of the last frame (released code)."""
+        if not self.config.adapt_likelihood_weight:
+            return
+        nll = terms["last_nll"]
+        weight = tf.where(nll > MIDDLE_NLL, MIDDLE_WEIGHT, self.weight.value)
+        self.weight.assign(tf.where(nll > HIGH_NLL, HIGH_WEIGHT, weight))
 
     def decode(self, slots):
         """Renders slots [B, K, D + lstm_size], latents and histories, as a `DecodedScene`."""
         latents, time_h = tf.split(slots, [self.config.latent_size, self.config.lstm_size], axis=-1)
-        decoded = self.read_decoded(self.render(latents, time_h, self.operators()))
+        decoded = self.decoded_slots(self.render(latents, time_h, self.operators()))
         return DecodedScene(compose(decoded.masks, decoded.means), decoded.masks, decoded.means)

@@ -1,6 +1,7 @@
-"""The networks of Zablotskaia et al. 2020: how a slot is drawn, what is expected of it, and how its posterior is refined.
+"""The networks of Zablotskaia et al. 2020: decoder, conditional prior, and refinement.
 
-Kernels start as U(+-1 / sqrt(fan_in)) like in the released code, biases of the convolutions and dense layers at zero (there: like kernels).
+Kernels start as U(+-1 / sqrt(fan_in)), as in the released code. Biases of convolutions and dense
+layers start at zero (in the released code, like kernels).
 """
 
 import keras
@@ -17,9 +18,9 @@ NORM_EPSILON = 1e-5
 
 
 def standardised(x):
-    """Returns x [B, K, ...] with mean 0 and variance 1 of each slot of each image, and no gradient: layer norm without weights.
+    """Returns x [B, K, ...] with mean 0 and variance 1 per slot, and without gradient.
 
-    All-zero inputs, those of frames that nobody has seen, stay zero.
+    This is layer norm without weights. All-zero inputs, those of predicted frames, stay zero.
     """
     axes = list(range(2, len(x.shape)))
     mean, variance = tf.nn.moments(tf.stop_gradient(x), axes, keepdims=True)
@@ -28,10 +29,20 @@ def standardised(x):
 
 @keras.saving.register_keras_serializable("tfobj")
 class SlotDecoder(keras.layers.Layer):
-    """g: latents [n, D] and context [n, units] -> mean before its sigmoid and mask logit, float32 [n, H, W, C + 1] (supplement, decoder table).
+    """The decoder g: latents [n, D] and context [n, units] -> float32 [n, H, W, C + 1] (Eq. 6).
 
-    Dense - ELU for each of `hidden`, then a spatial broadcast decoder; `hidden` is empty, and the context not read, where the decoder is not
-    conditioned. Before training means are about `initial_mean`, the closer the smaller `output_gain`.
+    Dense - ELU for each of `hidden`, then a spatial broadcast decoder (supplement, decoder table).
+    The outputs are means before their sigmoid, and mask logits.
+
+    Args:
+      image_size: (H, W).
+      channels: C.
+      hidden: units of the dense layers; empty for a decoder that does not read the context.
+      widths: channels of the decoder's convolutions.
+      kernel_size: of the convolutions.
+      pixel_shuffle: r, side of the squares of pixels that one position yields.
+      initial_mean: means before training, approximately: the smaller `output_gain`, the closer.
+      output_gain: factor of the last kernel before training.
     """
 
     def __init__(
@@ -47,9 +58,12 @@ class SlotDecoder(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.initial_mean, self.output_gain = initial_mean, output_gain
-        self.mlp = (
-            MLP(
+        self.initial_mean = initial_mean
+        self.output_gain = output_gain
+
+        self.mlp = None
+        if hidden:
+            self.mlp = MLP(
                 hidden,
                 activation="elu",
                 linear_output=False,
@@ -57,9 +71,6 @@ class SlotDecoder(keras.layers.Layer):
                 dtype=self.dtype_policy,
                 name="mlp",
             )
-            if hidden
-            else None
-        )
         self.broadcast = BroadcastDecoder(
             image_size,
             (*widths, channels + 1),
@@ -78,14 +89,16 @@ class SlotDecoder(keras.layers.Layer):
             self.mlp.build((None, latent_size + context_size))
             size = self.mlp.stages[-1].units
         self.broadcast.build((None, size))
-        last = self.broadcast.stack.stages[-1]  # of r x r pixels, each a mean and a mask logit
+
+        # The last layer yields r x r pixels, each with the mean of every channel and a mask logit.
+        last = self.broadcast.stack.stages[-1]
         values = [logit(self.initial_mean)] * (self.broadcast.fine_channels - 1) + [0.0]
         last.bias.assign(values * (last.bias.shape[0] // len(values)))
         last.kernel.assign(last.kernel * self.output_gain)
         self.built = True
 
     def operators(self):
-        """Returns what depends on the weights alone."""
+        """Returns a nest of tensors that depend on the weights alone."""
         return self.broadcast.operators()
 
     def call(self, latents, context, operators=None):
@@ -96,13 +109,15 @@ class SlotDecoder(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfobj")
 class ConditionalPrior(keras.layers.Layer):
-    """xi: context [..., units] -> (mean, log variance) of the next latent, each float32 [..., D] (Zablotskaia 2020, Eq. 5).
+    """The conditional prior xi of the next latent (Zablotskaia 2020, Eq. 5).
+
+    Context [..., units] -> (mean, log variance), each float32 [..., D].
 
     Args:
       latent_size: D.
       hidden: units of the hidden layer.
-      scale: "release": softplus of the head is the log variance, so no prior is narrower than N(., I); "paper": the head is the
-        log standard deviation.
+      scale: "release": the log variance is the softplus of the second head, so no prior is narrower
+        than N(., I); "paper": the second head is the log standard deviation.
     """
 
     def __init__(self, latent_size, hidden, scale, **kwargs):
@@ -131,20 +146,23 @@ class ConditionalPrior(keras.layers.Layer):
     def call(self, context):
         x = self.hidden(context)
         spread = self.spread(x)
-        return self.mean(x), tf.math.softplus(spread) if self.scale == "release" else 2.0 * spread
+        if self.scale == "release":
+            return self.mean(x), tf.math.softplus(spread)
+        return self.mean(x), 2.0 * spread
 
 
 @keras.saving.register_keras_serializable("tfobj")
 class GridRefinement(keras.layers.Layer):
-    """The refinement network: image-shaped and flat inputs, memory along time and refinement -> (update [B, K, 2 D], h, c).
+    """The refinement network, with memories along time and refinement (Fig. 2b).
 
-        convolutions (ELU) - average pool - Dense (ELU) - [., lambda, its gradient] - 2-D LSTM - Dense
+        features = convolutions (ELU) - average pool - Dense (ELU)
+        update   = 2-D LSTM [features, lambda, its gradient] - Dense
 
     Args:
-      widths, kernel_size, stride: of the convolutions; stride 1 in the paper.
-      pool: side of the squares that are averaged after them.
+      widths, kernel_size, stride: of the convolutions; the stride is 1 in the paper.
+      pool: side of the squares of the average pooling.
       features: units of the dense layer.
-      lstm_size, lstm_form: of `LSTM2DCell`.
+      lstm_size, lstm_form: arguments of `LSTM2DCell`.
       update_size: 2 D.
     """
 
@@ -162,6 +180,7 @@ class GridRefinement(keras.layers.Layer):
     ):
         super().__init__(autocast=False, **kwargs)
         self.pool = pool
+
         self.cnn = ConvStack(
             widths,
             kernel_size,
@@ -184,9 +203,10 @@ class GridRefinement(keras.layers.Layer):
         )
 
     def build(self, image_size, num_channels, flat_size):
-        """Makes the weights for pictures of `image_size` with `num_channels` channels and vectors of `flat_size`."""
+        """Creates the weights for maps [H, W, `num_channels`] and vectors of `flat_size`."""
         shape = (None, *image_size, num_channels)
         self.cnn.build(shape)
+
         _, height, width, channels = self.cnn.compute_output_shape(shape)
         self.grid = coordinates.grid_weight(self, coordinates.linear_grid(*image_size))
         self.features.build((None, (height // self.pool) * (width // self.pool) * channels))
@@ -202,18 +222,29 @@ class GridRefinement(keras.layers.Layer):
           per_slot: [B, K, H, W, .].
           flat: [B, K, 4 D].
           time_state, refinement_state: (h, c), each [B, K, lstm_size].
+
+        Returns:
+          update: [B, K, 2 D], of lambda.
+          h, c: [B, K, lstm_size], the new memory along refinement.
         """
-        batch, num_slots = tf.shape(flat)[0], tf.shape(flat)[1]
+        batch = tf.shape(flat)[0]
+        num_slots = tf.shape(flat)[1]
+
+        # The first convolution reads inputs that slots share once per image, not once per slot.
         grid = tf.broadcast_to(self.grid.value, [batch, 1, *self.grid.shape])
         x = convolve_slots(self.cnn, tf.concat([shared, grid], axis=-1), per_slot, num_slots)
         if self.pool > 1:
             x = tf.nn.avg_pool2d(x, self.pool, self.pool, "VALID")
         x = self.features(tf.reshape(tf.cast(x, tf.float32), [-1, self.features.kernel.shape[0]]))
-        rows = lambda tensors: [tf.reshape(t, [-1, t.shape[-1]]) for t in tensors]
+
+        def rows(tensors):
+            return [tf.reshape(t, [-1, t.shape[-1]]) for t in tensors]
+
+        def slots(x):
+            x = tf.reshape(x, [batch, num_slots, x.shape[-1]])
+            return tf.ensure_shape(x, [*flat.shape[:2], None])
+
         h, c = self.lstm(
             tf.concat([*rows([flat]), x], axis=-1), rows(time_state), rows(refinement_state)
         )
-        slots = lambda x, like: tf.ensure_shape(
-            tf.reshape(x, [batch, num_slots, x.shape[-1]]), [*like.shape[:2], None]
-        )
-        return slots(self.update(h), flat), slots(h, flat), slots(c, flat)
+        return slots(self.update(h)), slots(h), slots(c)

@@ -10,10 +10,12 @@ PAPER_TRAIN = {
     "adam_epsilon": 1e-8,
     "clip_norm": 5.0,
 }
-"""Zablotskaia 2020, supplement, and released code: Adam at 3e-4, batch 32 for clips of 4 frames, global norm clipped at 5. The number of steps is ours."""
+"""Zablotskaia 2020, supplement and released code: Adam at 3e-4, batch 32 for clips of 4 frames,
+global norm clipped at 5. The number of steps is ours."""
 
 BINARY = {"channels": 1, "likelihood_weight": 300.0, "entropy_weight": 0.1}
-"""The paper repeats the one channel three times under a weight of 100, which is the same loss; only the refinement sees flatter shares of the likelihood."""
+"""The paper repeats the single channel three times with a weight of 100, which is the same loss;
+only the likelihood shares that the refinement reads are flatter."""
 COLOR = {"channels": 3, "adapt_likelihood_weight": True}
 CLEVRER = {**COLOR, "num_slots": 6, "num_steps": 5}
 
@@ -38,7 +40,8 @@ QUICK = {
     "output_gain": 0.1,
     "kl_weight": 1.0,
 }
-"""A quarter of the pixels against the paper's KL weight would be a price four times as high; one tenth of it is below the paper's."""
+"""A frame has a quarter of the paper's pixels, which would make the paper's KL weight four times as
+strong; a tenth of it is weaker than in the paper."""
 QUICK_CLEVRER = {
     **QUICK,
     "num_slots": 6,
@@ -46,9 +49,12 @@ QUICK_CLEVRER = {
     "likelihood_variance": 0.03,
     "likelihood_weight": 30.0,
 }
-"""Grey background, pale objects: a channel's squared difference from the background is 0.047 on their pixels, of balls 0.39, so under a variance of 0.3
-slots hardly compete. After 1,400 steps fg-ARI of ten frames was 0.23 with 0.3 and a weight of 100, slots patches of the background, and 0.71 with 0.03
-and 30 (seed 0, one run each)."""
+"""A smaller variance, because objects are pale on a grey background.
+
+The mean squared difference between object and background is 0.047 per channel, against 0.39 for
+balls, so slots hardly compete under a variance of 0.3. After 1,400 steps the fg-ARI of ten frames
+was 0.23 with a variance of 0.3 and a weight of 100, where slots were patches of the background,
+and 0.71 with 0.03 and 30 (seed 0, one run each)."""
 QUICK_TRAIN = {
     "steps": 2_200,
     "batch_size": 16,
@@ -59,37 +65,45 @@ QUICK_TRAIN = {
     "eval_every": 500,
     "log_every": 100,
 }
-"""Some seeds divide frames into stripes or patches and keep them: at twice the rate, over clips of two frames, one of two (fg-ARI 0.31 after 500 steps). At
-this rate, on single frames and with the whole of the last kernel, one seed had 0.16 after 400 steps, and 0.54 with a tenth of it."""
+"""Some seeds divide frames into stripes or patches for good.
+
+At twice the learning rate and on clips of two frames, one seed of two did (fg-ARI 0.31 after 500
+steps). At this rate on single frames, one seed had 0.16 after 400 steps with an `output_gain` of 1,
+and 0.54 with 0.1."""
 
 PRESETS = {
     ("quick", "bouncing_balls"): Preset(
-        "Small, ours, frames of 32 x 32 in colour, clips of 1, 2, 4, then 8 frames; README.md has its minutes and scores.",
+        "A small model of our own for coloured frames of 32 x 32 and two CPU cores, trained on "
+        "clips of 1, 2, 4, then 8 frames.",
         model=QUICK,
         train=QUICK_TRAIN,
         eval=QUICK_EVAL,
         data=QUICK_DATA,
     ),
     ("quick", "clevrer"): Preset(
-        "Small, ours, frames of 32 x 32 of 3 to 5 objects, clips of 1, 2, 4, then 8 frames; README.md has its minutes and scores.",
+        "A small model of our own for frames of 32 x 32 with 3 to 5 objects and two CPU cores, "
+        "trained on clips of 1, 2, 4, then 8 frames.",
         model=QUICK_CLEVRER,
         train=QUICK_TRAIN,
         eval=QUICK_EVAL,
         data={"num_train": 500, "num_test": 64},
     ),
     ("paper", "bouncing_balls"): Preset(
-        "Zablotskaia 2020 on binary balls: fg-ARI of frames 0.9999, ARI 0.73 there; a day on 8 GPUs.",
+        "Zablotskaia 2020 on binary balls, published per-frame fg-ARI 0.9999 and ARI 0.73; a day "
+        "on 8 GPUs.",
         model=BINARY,
         train=PAPER_TRAIN,
     ),
     ("paper_color", "bouncing_balls"): Preset(
-        "Zablotskaia 2020 on coloured balls (--dataset=balls4_color): fg-ARI of frames 1.0000, ARI 0.73 there; a day on 8 GPUs.",
+        "Zablotskaia 2020 on coloured balls (--dataset=balls4_color), published per-frame fg-ARI "
+        "1.0000 and ARI 0.73; a day on 8 GPUs.",
         model=COLOR,
         train=PAPER_TRAIN,
     ),
     ("paper", "clevrer"): Preset(
-        "Zablotskaia 2020 on clips of 3 to 5 objects (--dataset=clevrer345; _public on the published videos): fg-ARI of frames 0.93, ARI 0.27 there, with "
-        "features of a trained network that are left out here; a day on 8 GPUs.",
+        "Zablotskaia 2020 on CLEVRER clips of 3 to 5 objects (--dataset=clevrer345, or "
+        "clevrer345_public for the published videos), published per-frame fg-ARI 0.93 and ARI 0.27 "
+        "with features of a pretrained network, which are left out here; a day on 8 GPUs.",
         model=CLEVRER,
         train=PAPER_TRAIN,
     ),
