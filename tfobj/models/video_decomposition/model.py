@@ -32,6 +32,7 @@ inputs, features of a network trained on ImageNet with labels, which are left ou
 Axes: B batch, T frames (index t), R refinement steps (index r), K slots, H W C image, D latent.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import keras
@@ -40,6 +41,7 @@ import tensorflow_probability as tfp
 
 from tfobj import random
 from tfobj.distributions.gaussian import LOG_VARIANCE_BOUND, log_variance_gaussian
+from tfobj.distributions.spatial_mixture import SpatialMixture
 from tfobj.inference.score import decode_and_score
 from tfobj.models.base import DecodedScene
 from tfobj.models.video import VideoModel
@@ -357,35 +359,58 @@ class VideoDecomposition(VideoModel):
         """
         config = self.config
         decoded = self.decoded_slots(raw)
-        means = decoded.means
-        masks = decoded.masks
+        mixture = self.mixture(decoded)
+        terms = mixture.pixel_terms(image)
 
-        # Eq. 1, a mixture of every channel without normalising constants. Images and means are in
-        # [0, 1], so likelihoods are in (0.18, 1] at v = 0.3, and logarithms are safe.
-        error = image[:, None] - means
-        likelihood = tf.exp(-0.5 / config.likelihood_variance * tf.square(error))
-        mixture = tf.reduce_sum(masks * likelihood, axis=1, keepdims=True)  # [B, 1, H, W, C]
-        log_prob = tf.reduce_sum(tf.math.log(mixture), axis=-1, keepdims=True)
+        # Eq. 1, a mixture of every channel. The kernel of the paper has no normalising constant.
+        log_prob = tf.reduce_sum(terms.log_prob + self.log_normaliser, axis=-1, keepdims=True)
         nll = -tf.reduce_sum(log_prob, axis=[1, 2, 3, 4])
 
-        log_masks = tf.nn.log_softmax(decoded.mask_logits, axis=1)
-        entropy = -tf.reduce_sum(masks * log_masks, axis=[1, 2, 3, 4])
+        masks = decoded.masks
+        log_masks = mixture.log_masks
+        negative_entropy = tf.reduce_sum(masks * log_masks, axis=1, keepdims=True)
+        entropy = -tf.reduce_sum(negative_entropy, axis=[1, 2, 3, 4])
 
-        # dL / d mu and dL / d m, then through the softmax over slots.
-        share = likelihood / mixture
-        means_gradient = -beta / config.likelihood_variance * masks * share * error
-        share_of_pixel = tf.reduce_sum(share, axis=-1, keepdims=True)
-        masks_gradient = -beta * share_of_pixel - config.entropy_weight * (log_masks + 1.0)
-        expected_gradient = tf.reduce_sum(masks * masks_gradient, axis=1, keepdims=True)
-        logits_gradient = masks * (masks_gradient - expected_gradient)
-
-        joint_likelihood = tf.reduce_prod(likelihood, axis=-1, keepdims=True)
-        likelihood_share = tf.nn.softmax(joint_likelihood, axis=1)
-        pixels = PixelScores(
-            log_prob, nll, entropy, likelihood_share, means_gradient, masks_gradient
+        # Gradients of the energy. Those of the mixture do not depend on the constant.
+        beta_share = beta * tf.reduce_sum(
+            tf.exp(terms.component_log_prob - terms.log_prob), axis=-1, keepdims=True
         )
-        gradient = join_decoded(means_gradient * means * (1.0 - means), logits_gradient)
+        means_gradient = beta * terms.means_gradient
+        masks_gradient = -beta_share - config.entropy_weight * (log_masks + 1.0)
+        logits_gradient = beta * terms.logits_gradient - config.entropy_weight * masks * (
+            log_masks - negative_entropy
+        )
+
+        likelihood = tf.exp(
+            tf.reduce_sum(terms.component_log_prob + self.log_normaliser, axis=-1, keepdims=True)
+        )
+        pixels = PixelScores(
+            log_prob,
+            nll,
+            entropy,
+            tf.nn.softmax(likelihood, axis=1),
+            means_gradient,
+            masks_gradient,
+        )
+        through_sigmoid = means_gradient * decoded.means * (1.0 - decoded.means)
+        gradient = join_decoded(through_sigmoid, logits_gradient)
         return beta * nll + config.entropy_weight * entropy, pixels, gradient
+
+    def mixture(self, decoded):
+        """Returns p(x | z, history), a `SpatialMixture`, with normalised Gaussians."""
+        return SpatialMixture(
+            decoded.means, decoded.mask_logits, self.likelihood_scale, reduce="channel"
+        )
+
+    @property
+    def likelihood_scale(self):
+        """The standard deviation of a slot's pixels, the square root of v."""
+        return math.sqrt(self.config.likelihood_variance)
+
+    @property
+    def log_normaliser(self):
+        """The logarithm of a Gaussian's normalising constant, which log densities are short of."""
+        return math.log(self.likelihood_scale * math.sqrt(2.0 * math.pi))
 
     def divergence(self, posterior, time_h):
         """Returns (KL(q || p) [B] in nats, its gradient with respect to lambda [B, K, 2 D])."""
