@@ -11,7 +11,7 @@ Variant = Literal["rnem", "rnn_em", "rnn", "lstm", "nem"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RNemConfig(VideoConfig):
-    """R-NEM, 4,951,978 parameters. Defaults: van Steenkiste 2018 on bouncing balls (released code)."""
+    """R-NEM, 4,951,978 parameters; by default that of van Steenkiste 2018 on bouncing balls."""
 
     image_size: tuple[PositiveInt, PositiveInt] = (64, 64)
     channels: int = 1

@@ -404,12 +404,12 @@ class VideoDecomposition(VideoModel):
 
     @property
     def likelihood_scale(self):
-        """The standard deviation of a slot's pixels, the square root of v."""
+        """Standard deviation of a pixel given its slot, the square root of v."""
         return math.sqrt(self.config.likelihood_variance)
 
     @property
     def log_normaliser(self):
-        """The logarithm of a Gaussian's normalising constant, which log densities are short of."""
+        """ln(scale sqrt(2 pi)): added to a log density, it removes the normalising constant."""
         return math.log(self.likelihood_scale * math.sqrt(2.0 * math.pi))
 
     def divergence(self, posterior, time_h):
