@@ -19,6 +19,7 @@ def test_tensors_give_the_values_of_integers(step):
         known = static.logical_and(step == 0, other)
         assert known is (step == 0 and other)
         assert bool(static.logical_and(tensor == 0, other)) is known
+        assert static.holds(known) is known and not static.holds(tensor == 0)
         assert static.logical_not(known) is not known
         assert bool(static.logical_not(tf.constant(known))) is not known
 

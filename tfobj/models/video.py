@@ -299,7 +299,7 @@ class VideoModel(SceneModel):
         """Returns (memory, loss [B], frame outputs) after all cells of a frame [B, H, W, C]."""
         num_cells = self.num_cells(frame, num_steps)
         cell = Cell(frame, 0, num_cells, num_frames, training)
-        if static.is_static(num_cells) and num_cells == 1:
+        if static.holds(num_cells == 1):
             return self.run_cell(image, memory, seed, cell, num_steps, operators)
 
         def run_cell(r, state):

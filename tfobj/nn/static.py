@@ -13,6 +13,11 @@ def is_static(*values):
     return not any(tf.is_tensor(value) for value in values)
 
 
+def holds(condition):
+    """Returns whether Python knows that the condition holds; False for tensors."""
+    return is_static(condition) and bool(condition)
+
+
 def where(condition, if_true, if_false):
     """Returns `if_true` where the scalar `condition` holds and `if_false` elsewhere.
 

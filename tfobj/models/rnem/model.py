@@ -168,7 +168,7 @@ class RNem(VideoModel):
         loss is zero.
         """
         config = self.config
-        if static.is_static(cell.frame) and cell.is_first_frame:
+        if static.holds(cell.is_first_frame):
             zeros = tf.zeros([*batch_and_slots(memory[-1]), *config.image_size, config.channels])
             return zeros, zeros
 
@@ -229,7 +229,7 @@ class RNem(VideoModel):
         brightest = tf.reduce_max(logits, axis=1, keepdims=True)
         upper_bound, _ = self.pixel_losses(target, brightest)
 
-        # A factor of 0 or 1, because in a loop only the graph knows which frame is the first.
+        # A factor of 0 or 1, because only the graph knows which frame of a loop is the first.
         is_predicted = tf.cast(tf.greater(cell.frame, 0), tf.float32)
         terms = {
             "intra": responsibilities * intra,

@@ -292,7 +292,7 @@ class VideoDecomposition(VideoModel):
         first_noise = random.normal(seed, "video_decomposition/first", shape)
         initial = log_variance_gaussian(self.initial.value)
         first = initial.loc + initial.scale * first_noise
-        if static.is_static(cell.step) and cell.is_first_step:
+        if static.holds(cell.is_first_step):
             return first, None
 
         q = log_variance_gaussian(posterior)
@@ -362,7 +362,8 @@ class VideoDecomposition(VideoModel):
         mixture = self.mixture(decoded)
         terms = mixture.pixel_terms(image)
 
-        # Eq. 1, a mixture of every channel. The kernel of the paper has no normalising constant.
+        # Eq. 1, a mixture of every channel. The released code leaves out the normalising constant,
+        # and so do the NLL and the likelihood shares here.
         log_prob = tf.reduce_sum(terms.log_prob + self.log_normaliser, axis=-1, keepdims=True)
         nll = -tf.reduce_sum(log_prob, axis=[1, 2, 3, 4])
 
