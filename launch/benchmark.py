@@ -1,16 +1,19 @@
-"""Measures training steps, inference and the input pipeline, in turns and beside what the machine can do.
+r"""Measures training steps, inference and the input pipeline, relative to the machine's peak.
 
     python launch/benchmark.py --model=iodine --dataset=tetris --set train.batch_size=8
-    python launch/benchmark.py --model=iodine --model=slot_attention --what=train,inference,data --json=benchmark.json
-    python launch/benchmark.py --model=slot_attention --also="train.precision=bfloat16" --also="train.compile=xla"
-    python launch/benchmark.py --model=iodine --model=efficient_morl --also="model=efficient_morl model.num_steps=0"
-    python launch/benchmark.py --write_docs            # the tables of docs/performance.md, from results/benchmarks/
+    python launch/benchmark.py --model=iodine --model=slot_attention --what=train,inference,data
+    python launch/benchmark.py --model=slot_attention --also="train.precision=bfloat16"
+    python launch/benchmark.py --model=iodine --model=efficient_morl \
+        --also="model=efficient_morl model.num_steps=0" --json=benchmark.json
+    python launch/benchmark.py --write_docs   # the tables of docs/performance.md
 
-Every row runs in a process of its own; the rows take turns in blocks of --seconds, --blocks times, and the table shows
-the median over blocks. --also measures every model once more with the settings it names (several, separated by
-spaces; model=NAME restricts it to that model), so that two ways are compared on the same minutes of the same machine. A few
-hundred scenes are built for the purpose. GFLOP are 2 x multiply-accumulates of the convolutions and matrix products that the graph
-really runs; "of peak" is their rate in the fastest block over the fastest convolution (forward and backward) of the run.
+Every row runs in a process of its own. The rows take turns in blocks of --seconds, --blocks times,
+and the table shows the median over blocks. --also measures every model again with the settings it
+names (several, separated by spaces; model=NAME restricts it to that model), so that both variants
+see the same minutes of the same machine. A few hundred scenes are built for the purpose. GFLOP are
+twice the multiply-accumulates of the convolutions and matrix products that the graph really runs;
+"of peak" is their rate in the fastest block relative to the fastest convolution (forward and
+backward) of the run.
 """
 
 import json
@@ -24,37 +27,25 @@ if not __package__:  # `python launch/benchmark.py` from a checkout
 from absl import flags
 
 from tfobj import commands, files
+from tfobj.launch import shared_flags
 
 _MODEL = flags.DEFINE_multi_string(
     "model", ["slot_attention"], "Model, repeatable; `python launch/list.py` shows all."
 )
-_DATASET = flags.DEFINE_string(
-    "dataset", "tetris", "Dataset, protocol, or folder:/path/to/pictures."
-)
-_PRESET = flags.DEFINE_string("preset", "paper", "Hyperparameters of the models for the dataset.")
-_SET = flags.DEFINE_multi_string(
-    "set", [], "Override for all rows, e.g. --set train.batch_size=8; repeatable."
-)
+_DATASET = shared_flags.dataset()
+_PRESET = shared_flags.preset(text="Hyperparameters of the models for the data set.")
+_SET = shared_flags.overrides(text="Override a setting of all rows")
 _ALSO = flags.DEFINE_multi_string(
     "also", [], "Settings to measure every model once more with; repeatable."
 )
 _WHAT = flags.DEFINE_list("what", ["train"], "What to measure: train, inference, data.")
-_STRATEGY = flags.DEFINE_string(
-    "strategy", "auto", "Where to compute: auto, cpu, gpu, mirrored, tpu."
-)
+_STRATEGY = shared_flags.strategy()
 _SECONDS = flags.DEFINE_float("seconds", 2.0, "Length of a block.")
 _BLOCKS = flags.DEFINE_integer("blocks", 5, "Blocks of every row.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS data folder; default: a temporary one.")
-_JSON = flags.DEFINE_string("json", None, "File for all numbers.")
-_WRITE_DOCS = flags.DEFINE_bool(
-    "write_docs",
-    False,
-    "Measure nothing; write the tables of docs/performance.md from results/benchmarks/.",
-)
-_CHECK = flags.DEFINE_bool(
-    "check",
-    False,
-    "With --write_docs: change nothing; exit with status 2 if the tables are not up to date.",
+_DATA_DIR = shared_flags.data_dir("Folder of the TFDS data; default: a temporary one.")
+_JSON = shared_flags.json_file()
+_WRITE_DOCS, _CHECK = shared_flags.write_docs(
+    "Measure nothing; write the tables of docs/performance.md from results/benchmarks/."
 )
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

@@ -1,19 +1,24 @@
-"""Checks that one device, two replicas and two worker processes make the same run.
+r"""Checks that one device, two replicas and two worker processes make the same run.
 
     python launch/check_engines.py --model=slot_attention --dataset=tetris --preset=quick --steps=10
-    python launch/check_engines.py --model=iodine --dataset=tetris --set train.batch_size=4 --also_xla --json=engines.json
+    python launch/check_engines.py --model=iodine --dataset=tetris --set train.batch_size=4 \
+        --also_xla --json=engines.json
 
-Every engine trains the same few steps from the same seed on a few hundred scenes that are built for the purpose, in
-processes of its own, with the batches, the noise and the update of `launch/train.py`. The table has, for each:
+Every engine trains the same few steps from the same seed, in processes of its own, with the
+batches, the noise and the update of `launch/train.py`, on a few hundred scenes that are built for
+the purpose. The table shows for each engine:
 
-    steps/s     of the steps after the first
+    steps/s     without the first step
     last loss   of the whole batch at the last step
-    difference  the largest difference of any weight from one device (with XLA, from one device with XLA), absolute
-    replicas    whether all copies of weights and optimizer are the same, bit for bit
-    clipped     share of the steps in which clipping was active; it must be, for gradients have to be summed before
+    difference  largest absolute difference of any weight from one device (with XLA: from one device
+                with XLA)
+    replicas    whether all copies of weights and optimizer are equal bit for bit
+    clipped     share of the steps in which clipping was active; it must be active, to tell whether
+                gradients are summed before they are clipped
 
-Sums in another order differ by rounding, which Adam enlarges where gradients are small; --tolerance allows for it. Exit
-status 1: a row differs by more, or its replicas differ. With two GPUs, or more, it runs on two of them; else on the CPU, where two logical devices stand for them.
+Sums in another order differ by rounding, which Adam enlarges where gradients are small; --tolerance
+allows for it. The exit status is 1 if a row differs by more, or its replicas differ. It runs on two
+GPUs if there are two, else on two logical CPU devices.
 """
 
 import json
@@ -26,27 +31,24 @@ if not __package__:  # `python launch/check_engines.py` from a checkout
 from absl import flags
 
 from tfobj import commands
+from tfobj.launch import shared_flags
 
-_MODEL = flags.DEFINE_string("model", "slot_attention", "Model; `python launch/list.py` shows all.")
-_DATASET = flags.DEFINE_string(
-    "dataset", "tetris", "Dataset, protocol, or folder:/path/to/pictures."
-)
-_PRESET = flags.DEFINE_string("preset", "paper", "Hyperparameters of the model for the dataset.")
-_SEED = flags.DEFINE_integer(
-    "seed", 0, "Seed of the weights, the order of the scenes and the noise."
-)
-_SET = flags.DEFINE_multi_string("set", [], "Override, e.g. --set train.batch_size=8; repeatable.")
+_MODEL = shared_flags.model()
+_DATASET = shared_flags.dataset()
+_PRESET = shared_flags.preset()
+_SEED = shared_flags.seed()
+_SET = shared_flags.overrides()
 _STEPS = flags.DEFINE_integer("steps", 10, "Updates of each engine.")
 _ALSO_XLA = flags.DEFINE_bool(
-    "also_xla", False, "Every engine once more with forward and backward compiled by XLA."
+    "also_xla", False, "Also run every engine with forward and backward compiled by XLA."
 )
 _TOLERANCE = flags.DEFINE_float(
     "tolerance",
     0.02,
-    "Largest difference that is called equal, as a part of the largest movement of a weight.",
+    "Largest difference that counts as equal, relative to the largest change of a weight.",
 )
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS data folder; default: a temporary one.")
-_JSON = flags.DEFINE_string("json", None, "File for all numbers.")
+_DATA_DIR = shared_flags.data_dir("Folder of the TFDS data; default: a temporary one.")
+_JSON = shared_flags.json_file()
 
 
 def main(argv):

@@ -1,12 +1,13 @@
-"""Exports the model of a run as a SavedModel: loadable with TensorFlow alone, ready for TensorFlow Serving.
+"""Exports the model of a run as a SavedModel, for TensorFlow alone and for TensorFlow Serving.
 
-    python launch/export.py --workdir=runs/iodine_tetris                       # saved_models/iodine_tetris/1
-    python launch/export.py --workdir=runs/iodine_tetris --checkpoint=best     # again: .../2
-    python launch/export.py --workdir=runs/iodine_tetris --to=/srv/models/iodine --version=7
+    python launch/export.py --workdir=runs/iodine_tetris                    # version 1
+    python launch/export.py --workdir=runs/iodine_tetris --checkpoint=best  # version 2
+    python launch/export.py --workdir=runs/iodine_tetris --to=models/iodine --version=7
 
---to gets one folder per version and a README with scores, signatures and the commands that serve the model. The
-scores are those of the run's evaluation.json (`launch/evaluate.py`), if it was measured on the exported weights. Where the folder
-around --to has an index.json (as `saved_models/` has), the model is entered there and can be used by its name.
+--to gets one folder per version, and a README with scores, signatures and the commands that serve
+the model. The scores are those of the run's evaluation.json (`launch/evaluate.py`), if it was
+measured on the exported weights. If the folder around --to has an index.json, as saved_models/
+does, the model is entered there and can be used by its name.
 """
 
 import json
@@ -19,32 +20,17 @@ if not __package__:  # `python launch/export.py` from a checkout
 from absl import flags
 
 from tfobj import commands
+from tfobj.launch import shared_flags
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+_WORKDIR = shared_flags.workdir(required=True)
 _TO = flags.DEFINE_string(
     "to", None, "Folder of the exported model; default saved_models/<name of the run>."
 )
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "latest, or best by validation score.")
+_CHECKPOINT = shared_flags.checkpoint()
 _VERSION = flags.DEFINE_integer(
-    "version", None, "Version number; default: one more than the greatest in --to.", lower_bound=1
+    "version", None, "Version number; default: one more than the largest in --to.", lower_bound=1
 )
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace --version if it exists.")
-
-
-def read_evaluation(workdir, step):
-    """Returns the run's `evaluation.json` as a dict if it was measured at `step`, else None."""
-    path = pathlib.Path(workdir, "evaluation.json")
-    if not path.exists():
-        return None
-    evaluation = json.loads(path.read_text())
-    if evaluation.get("step") != step:
-        print(
-            f"note: {path} was measured at step {evaluation.get('step')}, not at step {step} which is exported; its scores are "
-            "left out of the card.",
-            file=sys.stderr,
-        )
-        return None
-    return evaluation
 
 
 def main(argv):
@@ -54,9 +40,9 @@ def main(argv):
     from tfobj.training.checkpoint import load_run
 
     run = load_run(_WORKDIR.value, _CHECKPOINT.value)
-    to = pathlib.Path(
-        _TO.value or pathlib.Path("saved_models", pathlib.Path(_WORKDIR.value).resolve().name)
-    )
+    to = pathlib.Path("saved_models", pathlib.Path(_WORKDIR.value).resolve().name)
+    if _TO.value:
+        to = pathlib.Path(_TO.value)
     folder = export.export_model(
         run.model,
         to,
@@ -67,12 +53,30 @@ def main(argv):
         evaluation=read_evaluation(_WORKDIR.value, run.step),
     )
     export.add_to_index(folder)
+
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    inputs = "CLIP.mp4" if run.model.is_video else "PICTURES"
     print(
         f"Exported step {run.step:,} to {folder} ({size / 1e6:.1f} MB); see {to / 'README.md'}. "
-        f"Next: python launch/decompose.py --saved_model={to} {'CLIP.mp4' if run.model.is_video else 'PICTURES'} --out=out"
+        f"Next: python launch/decompose.py --saved_model={to} {inputs} --out=out"
     )
     return 0
+
+
+def read_evaluation(workdir, step):
+    """Returns the run's `evaluation.json` as a dict if it was measured at `step`, else None."""
+    path = pathlib.Path(workdir, "evaluation.json")
+    if not path.exists():
+        return None
+    evaluation = json.loads(path.read_text())
+    if evaluation.get("step") != step:
+        print(
+            f"note: {path} was measured at step {evaluation.get('step')}, but step {step} is "
+            "exported; the card leaves its scores out.",
+            file=sys.stderr,
+        )
+        return None
+    return evaluation
 
 
 if __name__ == "__main__":

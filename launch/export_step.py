@@ -1,15 +1,19 @@
-"""Exports the training step of an experiment for hosts that have only JAX and NumPy; see docs/jax_hosts.md.
+r"""Exports the training step of an experiment for hosts that have only JAX and NumPy.
 
     python launch/export_step.py --model=iodine --dataset=tetris --to=portable/iodine_tetris
-    python launch/export_step.py --model=slot_attention --dataset=tetris --preset=quick --with_data=2000 --to=portable/quick
-    python launch/export_step.py --workdir=runs/iodine_tetris --to=portable/iodine_tetris             # goes on from its checkpoint
-    python launch/export_step.py --model=iodine --dataset=tetris --set model.num_steps=3 --to=portable/iodine_tetris \\
-        --append --from_step=50000                                                                     # a stage of a curriculum
+    python launch/export_step.py --model=slot_attention --dataset=tetris --preset=quick \
+        --with_data=2000 --to=portable/quick
+    python launch/export_step.py --workdir=runs/iodine_tetris --to=portable/resumed
+    python launch/export_step.py --model=iodine --dataset=tetris --set model.num_steps=3 \
+        --to=portable/iodine_tetris --append --from_step=50000              # a stage of a
+        curriculum
 
-Model, dataset, preset, --set and --seed mean what they mean to launch/train.py. --to gets the step, the forward pass for
-scoring, the state, and a README with the commands for the other host. Batch and picture sizes are part of the program.
---precision_of_matmul=highest makes products exact float32 on any device, for the first comparison with TensorFlow;
-default lets the device choose (TF32 on NVIDIA GPUs), which is faster. Making the folder needs JAX: pip install 'tfobj[jax]'.
+Model, data set, preset, --set and --seed are those of launch/train.py. --to gets the step, the
+forward pass for scoring, the state, and a README with the commands for the other host;
+docs/jax_hosts.md tells the whole story. Batch and image sizes are fixed in the program.
+--precision_of_matmul=highest computes products in float32 on every device, for the first comparison
+with TensorFlow; default lets the device choose (TF32 on NVIDIA GPUs), which is faster. The export
+needs JAX: pip install 'tfobj[jax]'.
 """
 
 import pathlib
@@ -21,19 +25,14 @@ if not __package__:  # `python launch/export_step.py` from a checkout
 from absl import flags
 
 from tfobj import commands
+from tfobj.launch import shared_flags
 
-_MODEL = flags.DEFINE_string("model", "slot_attention", "Model; `python launch/list.py` shows all.")
-_DATASET = flags.DEFINE_string(
-    "dataset", "tetris", "Dataset, protocol, or folder:/path/to/pictures."
-)
-_PRESET = flags.DEFINE_string("preset", "paper", "Hyperparameters of the model for the dataset.")
-_SEED = flags.DEFINE_integer(
-    "seed", 0, "Seed of the weights, the order of the scenes and the noise."
-)
-_SET = flags.DEFINE_multi_string("set", [], "Override, e.g. --set train.batch_size=64; repeatable.")
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Run to go on from: its settings, weights, optimizer and step."
-)
+_MODEL = shared_flags.model()
+_DATASET = shared_flags.dataset()
+_PRESET = shared_flags.preset()
+_SEED = shared_flags.seed()
+_SET = shared_flags.overrides("train.batch_size=64")
+_WORKDIR = shared_flags.workdir(text="Run to resume: its settings, weights, optimizer and step.")
 _TO = flags.DEFINE_string("to", None, "Folder to write.", required=True)
 _PRECISION = flags.DEFINE_enum(
     "precision_of_matmul",
@@ -44,21 +43,21 @@ _PRECISION = flags.DEFINE_enum(
 _WITH_DATA = flags.DEFINE_integer(
     "with_data",
     None,
-    "Write so many training scenes, and the 320 test scenes, beside the step.",
+    "Write this many training scenes, and the 320 test scenes, beside the step.",
     lower_bound=1,
 )
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS data folder, for --with_data.")
+_DATA_DIR = shared_flags.data_dir("Folder of the TFDS data, for --with_data.")
 _APPEND = flags.DEFINE_bool("append", False, "Add a stage to the folder --to.")
 _FROM_STEP = flags.DEFINE_integer(
     "from_step", None, "First step of the stage, with --append.", lower_bound=1
 )
 
 LARGE = 16_000_000
-"""Bytes of a file above which the user is told, for many ways into a closed host end there."""
+"""Bytes of a file that get a note, because many ways into a closed host end there."""
 
 
 def read_experiment():
-    """Returns the experiment of the flags: a run's, or one resolved from model, dataset and preset."""
+    """Returns the experiment of the flags: a run's, or one of model, data set and preset."""
     from tfobj.config import parse_overrides
     from tfobj.errors import UserError
     from tfobj.training.checkpoint import read_config
@@ -67,12 +66,12 @@ def read_experiment():
     changes = parse_overrides(_SET.value)
     if _WORKDIR.value is None:
         return resolve(_MODEL.value, _DATASET.value, _PRESET.value, changes, _SEED.value)
-    given = [
-        flag.name for flag in (_MODEL, _DATASET, _PRESET, _SEED) if flags.FLAGS[flag.name].present
-    ]
+    of_train = (_MODEL, _DATASET, _PRESET, _SEED)
+    given = [flag.name for flag in of_train if flags.FLAGS[flag.name].present]
     if given:
         raise UserError(
-            f"`--workdir` brings the settings of its run. Received also: {', '.join('--' + name for name in given)}."
+            "`--workdir` brings the settings of its run. "
+            f"Received also: {', '.join('--' + name for name in given)}."
         )
     return read_config(_WORKDIR.value).override(changes)
 
@@ -106,8 +105,8 @@ def main(argv):
         if size > LARGE:
             print(f"note: {name} has {size / 1e6:.1f} MB, more than 16.", file=sys.stderr)
     print(
-        f"Exported to {to}: {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB. Next, on the other host: "
-        f"python launch/run_step.py --artifact={to} --workdir=OUT"
+        f"Exported to {to}: {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB. "
+        f"Next, on the other host: python launch/run_step.py --artifact={to} --workdir=OUT"
     )
     return 0
 

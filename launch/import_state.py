@@ -1,10 +1,11 @@
-"""Turns what a JAX host trained into an ordinary run folder; see docs/jax_hosts.md.
+"""Turns what a JAX host trained into an ordinary run; see docs/jax_hosts.md.
 
     python launch/import_state.py --state=from_gpu/run --workdir=runs/iodine_tetris
     python launch/evaluate.py --workdir=runs/iodine_tetris
 
---state is the --workdir of launch/run_step.py; its newest state is taken. --workdir must be new. Afterwards the run can be
-evaluated, exported, and continued with launch/train.py, which trains on exactly the scenes that come next.
+--state is the --workdir of launch/run_step.py; its newest state is taken. --workdir must be new.
+The run can then be evaluated, exported, and resumed by launch/train.py, which trains on exactly the
+scenes that come next.
 """
 
 import pathlib
@@ -16,9 +17,10 @@ if not __package__:  # `python launch/import_state.py` from a checkout
 from absl import flags
 
 from tfobj import commands
+from tfobj.launch import shared_flags
 
 _STATE = flags.DEFINE_string("state", None, "Folder of the run on the JAX host.", required=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder to make.", required=True)
+_WORKDIR = shared_flags.workdir(required=True, text="Folder to create.")
 
 
 def main(argv):

@@ -1,12 +1,14 @@
-"""Trains an exported step on a host that has only JAX and NumPy; the same command again continues the run.
+r"""Trains an exported step on a host that has only JAX and NumPy. Rerun the command to resume.
 
     python launch/run_step.py --artifact=portable/iodine_tetris --workdir=runs/iodine_tetris
-    python launch/run_step.py --artifact=portable/iodine_tetris --workdir=runs/iodine_tetris --steps=20 --log_every=1
-    python launch/run_step.py --artifact=portable/iodine_tetris --workdir=runs/iodine_tetris --minutes=50 --platform=cuda
+    python launch/run_step.py --artifact=portable/iodine_tetris --workdir=runs/iodine_tetris \
+        --minutes=50 --platform=cuda
 
---artifact is a folder made by launch/export_step.py. Neither TensorFlow nor absl is needed, nor an installation: a
-checkout is enough. --workdir gets state/ (the last two states), metrics.jsonl, evaluation.json and machine.json. SIGTERM
-and Ctrl-C save first; --minutes saves and stops in time. Afterwards, on a host with TensorFlow:
+--artifact is a folder made by launch/export_step.py. Neither TensorFlow nor absl nor an
+installation is
+needed: a checkout is enough. --workdir gets state/ (the last two states), metrics.jsonl,
+evaluation.json and machine.json. SIGTERM and Ctrl-C save first; --minutes saves and stops in time.
+Afterwards, on a host with TensorFlow:
 
     python launch/import_state.py --state=runs/iodine_tetris --workdir=runs/iodine_tetris_imported
 """
@@ -62,7 +64,7 @@ def parser():
         "--minutes",
         type=float,
         metavar="M",
-        help="save and stop in time to end within so many minutes",
+        help="save and stop early enough to end within this many minutes",
     )
     result.add_argument(
         "--data",

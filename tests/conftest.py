@@ -29,6 +29,7 @@ SLOWEST_FIRST = (
 """Beginnings of paths whose tests take longest; what is left over at the end should be short."""
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items):
     """Keeps tests that share traces, exports and data sets in one process (`--dist=loadgroup`).
 

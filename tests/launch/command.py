@@ -4,12 +4,16 @@ import contextlib
 import importlib
 import io
 import os
+import pathlib
+import subprocess
 import sys
 from typing import NamedTuple
 
 from absl import flags
 
 from tfobj import commands
+
+LAUNCH = pathlib.Path(__file__).resolve().parents[2] / "launch"
 
 
 class Finished(NamedTuple):
@@ -23,12 +27,13 @@ class Finished(NamedTuple):
 def run(name, *arguments, cwd):
     """Runs `python launch/<name>.py ARGUMENTS` in the folder `cwd`.
 
-    Each run defines the command's flags anew, so that nothing is left of the runs before it, and so that
-    several commands may have flags of one name.
+    Each run defines the command's flags anew, so that nothing is left of the runs before it, and so
+    that several commands may have flags of one name.
     """
     stdout = io.StringIO()
     stderr = io.StringIO()
-    # absl finds the flags that --help shows by the module's name, which for a script is sys.argv[0].
+    # absl finds the flags that --help shows by the module's name, which for a script is
+    # sys.argv[0].
     argv = [f"tfobj.launch.{name}", *map(str, arguments)]
     before = os.getcwd(), sys.argv
     os.chdir(cwd)
@@ -70,6 +75,18 @@ def _forget_flags():
             for flag in list(defined):
                 if flag.name in values:
                     delattr(values, flag.name)
+
+
+def run_process(name, *arguments, cwd):
+    """Runs a command as a user does, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, str(LAUNCH / f"{name}.py"), *map(str, arguments)],
+        cwd=cwd,
+        text=True,
+        capture_output=True,
+        timeout=900,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )
 
 
 def assert_mistake(finished, message):

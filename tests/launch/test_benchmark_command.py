@@ -2,9 +2,8 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
+import command
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -22,17 +21,13 @@ SMALL = [
 
 
 def benchmark(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "launch" / "benchmark.py"), *map(str, arguments)],
-        cwd=cwd,
-        text=True,
-        capture_output=True,
-        timeout=600,
-    )
+    """Runs the command in this process."""
+    return command.run("benchmark", *arguments, cwd=cwd)
 
 
 def test_table_and_file(tmp_path):
-    process = benchmark(
+    process = command.run_process(
+        "benchmark",
         *[f"--set={setting}" for setting in SMALL],
         "--what=inference",
         "--seconds=0.05",

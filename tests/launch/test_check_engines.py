@@ -2,9 +2,8 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
+import command
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -22,18 +21,14 @@ SMALL = [
 
 
 def check_engines(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "launch" / "check_engines.py"), *map(str, arguments)],
-        cwd=cwd,
-        text=True,
-        capture_output=True,
-        timeout=900,
-    )
+    """Runs the command in this process."""
+    return command.run("check_engines", *arguments, cwd=cwd)
 
 
 @pytest.mark.slow
 def test_table_and_file(tmp_path):
-    process = check_engines(
+    process = command.run_process(
+        "check_engines",
         *[f"--set={setting}" for setting in SMALL],
         "--steps=3",
         "--also_xla",

@@ -3,9 +3,8 @@
 import importlib.util
 import json
 import pathlib
-import subprocess
-import sys
 
+import command
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -13,19 +12,15 @@ LIBTPU = all(importlib.util.find_spec(name) for name in ("jax", "libtpu"))
 
 
 def run(*arguments):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "launch" / "check_tpu.py"), *arguments],
-        text=True,
-        capture_output=True,
-        timeout=600,
-    )
+    """Runs the command in this process."""
+    return command.run("check_tpu", *arguments, cwd=ROOT)
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([], "One of `--model`, `--all_presets` and `--write_docs`"),
-        (["--model=iodine", "--all_presets"], "One of `--model`"),
+        ([], "Give one of `--model`, `--all_presets` and `--write_docs`"),
+        (["--model=iodine", "--all_presets"], "Give one of `--model`"),
         (["--model=iodine", "--topology=v5x:2x2"], "Unknown TPU 'v5x'. Did you mean 'v5"),
         (["--model=iodine", "--topology=v5e:4"], "`--topology` of v5e must be 2 sizes"),
         (["--modle=iodine"], "Unknown flag 'modle'. Did you mean 'model'?"),

@@ -2,13 +2,11 @@
 
 import json
 
+import command
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
+from command import assert_mistake
 
-from tfobj.errors import UserError
-from tfobj.launch import evaluate
 from tfobj.training import loop
 from tfobj.training.checkpoint import load_run
 from tfobj.training.experiment import resolve
@@ -74,10 +72,10 @@ def run(tmp_path_factory, data):
 
 
 def call(run, data, **settings):
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(["evaluate", "--workdir=unused"])
-    with flagsaver.flagsaver(workdir=str(run), data_dir=str(data), batch_size=2, **settings):
-        return evaluate.main(["evaluate"])
+    """Runs launch/evaluate.py in this process, with settings as flags."""
+    settings = {"workdir": run, "data_dir": data, "batch_size": 2, **settings}
+    arguments = [f"--{name}={value}" for name, value in settings.items()]
+    return command.run("evaluate", *arguments, cwd=data)
 
 
 def weights(run):
@@ -104,8 +102,9 @@ def test_a_run_that_was_cut_in_every_stage_has_the_same_weights(run, data, tmp_p
         np.testing.assert_array_equal(a, b)
 
 
-def test_scores_and_figures(run, data, capsys):
-    assert call(run, data, num_frames=12, num_observed=10) == 0
+def test_scores_and_figures(run, data):
+    finished = call(run, data, num_frames=12, num_observed=10)
+    assert finished.returncode == 0, finished.stderr
     found = json.loads((run / "evaluation.json").read_text())
     assert {
         "fg_ari",
@@ -129,7 +128,7 @@ def test_scores_and_figures(run, data, capsys):
         "prediction_test_0.png",
         "prediction_test_0.gif",
     } <= names
-    assert "clips 0-2 of bouncing_balls" in capsys.readouterr().out
+    assert "clips 0-2 of bouncing_balls" in finished.stdout
 
 
 def test_a_model_of_pictures_sees_frames_and_runs_over_them(data, tmp_path):
@@ -144,7 +143,9 @@ def test_a_model_of_pictures_sees_frames_and_runs_over_them(data, tmp_path):
         ("frames", {}),
         ("sequence", {"sequential": True, "clamp": 10.0, "num_observed": 4}),
     ):
-        assert call(tmp_path, data, out=str(tmp_path / out), num_frames=6, **settings) == 0
+        assert (
+            call(tmp_path, data, out=str(tmp_path / out), num_frames=6, **settings).returncode == 0
+        )
     frames, sequence = (
         json.loads((tmp_path / out / "evaluation.json").read_text())
         for out in ("frames", "sequence")
@@ -156,8 +157,7 @@ def test_a_model_of_pictures_sees_frames_and_runs_over_them(data, tmp_path):
 
 
 def test_only_iodine_runs_sequentially(run, data):
-    with pytest.raises(
-        UserError,
-        match="`--sequential` must go with a run of iodine on pictures. Received: a run of RNem.",
-    ):
-        call(run, data, sequential=True)
+    assert_mistake(
+        call(run, data, sequential=True),
+        "`--sequential` must go with a run of iodine on images. Received: a run of RNem.",
+    )

@@ -2,8 +2,6 @@
 
 import pathlib
 import re
-import subprocess
-import sys
 
 import command
 import numpy as np
@@ -91,18 +89,12 @@ def test_generated_scenes_are_scored(saved_model, tmp_path):
 
 def test_the_shipped_model_follows_balls_that_nobody_has_seen(tmp_path):
     """As a user starts it: a process of its own."""
-    process = subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / "launch" / "decompose.py"),
-            "--saved_model=video_decomposition_balls",
-            "--dataset=balls4_color",
-            "--num_scenes=1",
-        ],
+    process = command.run_process(
+        "decompose",
+        "--saved_model=video_decomposition_balls",
+        "--dataset=balls4_color",
+        "--num_scenes=1",
         cwd=tmp_path,
-        text=True,
-        capture_output=True,
-        timeout=300,
     )
     assert process.returncode == 0, process.stderr
     found = re.search(

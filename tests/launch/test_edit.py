@@ -3,8 +3,6 @@
 import json
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import command
 import numpy as np
@@ -35,17 +33,6 @@ def edit_all(commands, cwd):
     """Returns (standard output, error) of every list of arguments."""
     finished = [command.run("edit", *arguments, cwd=cwd) for arguments in commands]
     return [(f.stdout, f.stderr.partition("error: ")[2].strip()) for f in finished]
-
-
-def edit(*arguments, cwd):
-    """Runs the command as a user does, in a process of its own."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / "launch" / "edit.py"), *map(str, arguments)],
-        cwd=cwd,
-        text=True,
-        capture_output=True,
-        timeout=300,
-    )
 
 
 def export_painter(folder):
@@ -366,12 +353,12 @@ def test_mistakes_without_a_model_are_named(results, name, message):
 
 
 def test_help_teaches_and_mistakes_end_with_status_2(tmp_path):
-    process = edit("--help", cwd=tmp_path)
+    process = command.run_process("edit", "--help", cwd=tmp_path)
     assert (
         "--edit=move:slot=1,rows=5,columns=-8" in process.stdout
         and "depth:order=2+1+3" in process.stdout
     )
-    process = edit("--workdir=nowhere", "--edti=tour", cwd=tmp_path)
+    process = command.run_process("edit", "--workdir=nowhere", "--edti=tour", cwd=tmp_path)
     assert process.returncode == 2 and process.stderr.splitlines()[-1].startswith(
         "error: Unknown flag 'edti'. Did you mean 'edit'?"
     )

@@ -4,11 +4,10 @@ import csv
 import json
 import math
 
+import command
 import pytest
-from absl import flags
-from absl.testing import flagsaver
+from command import assert_mistake
 
-from tfobj.errors import UserError
 from tfobj.launch import evaluate
 from tfobj.training import loop
 from tfobj.training.experiment import resolve
@@ -43,17 +42,16 @@ def run(tmp_path_factory):
 
 
 def call(run, **settings):
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(["evaluate", "--workdir=unused"])
-    with flagsaver.flagsaver(
-        **{"workdir": str(run / "run"), "data_dir": str(run / "data"), **settings}
-    ):
-        return evaluate.main(["evaluate"])
+    """Runs the command in this process, with settings as flags."""
+    settings = {"workdir": run / "run", "data_dir": run / "data", **settings}
+    arguments = [f"--{name}={value}" for name, value in settings.items()]
+    return command.run("evaluate", *arguments, cwd=run)
 
 
-def test_writes_every_file_and_prints_the_protocol(run, capsys):
-    assert call(run) == 0
-    printed = capsys.readouterr().out
+def test_writes_every_file_and_prints_the_protocol(run):
+    finished = call(run)
+    assert finished.returncode == 0, finished.stderr
+    printed = finished.stdout
     result = json.loads((run / "run" / "evaluation.json").read_text())
     assert (
         result["protocol"].startswith("tetris_32_12/test: scenes 0-11")
@@ -134,5 +132,4 @@ def test_table_ends_with_averages_over_objects_and_pairs(capsys):
     ],
 )
 def test_mistakes_are_named(run, settings, message):
-    with pytest.raises(UserError, match=message):
-        call(run, **settings)
+    assert_mistake(call(run, **settings), message)

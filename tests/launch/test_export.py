@@ -2,9 +2,8 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
+import command
 import numpy as np
 import pytest
 
@@ -26,13 +25,8 @@ TINY = {
 
 
 def export(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "launch" / "export.py"), *map(str, arguments)],
-        cwd=cwd,
-        text=True,
-        capture_output=True,
-        timeout=300,
-    )
+    """Runs the command in this process."""
+    return command.run("export", *arguments, cwd=cwd)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +73,7 @@ def test_run_to_served_model(run):
     # Scores of other weights are left out.
     (workdir / "evaluation.json").write_text(json.dumps({**facts, "step": 2}))
     process = export("--workdir=runs/tiny", "--to=elsewhere/tiny", "--version=4", cwd=project)
-    assert process.returncode == 0 and "was measured at step 2, not at step 3" in process.stderr
+    assert process.returncode == 0 and "was measured at step 2, but step 3 is exported" in process.stderr
     assert "Not evaluated." in (project / "elsewhere" / "tiny" / "README.md").read_text()
 
 

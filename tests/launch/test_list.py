@@ -4,6 +4,7 @@ import pathlib
 import subprocess
 import sys
 
+import command
 import pytest
 
 from tfobj import registry
@@ -15,18 +16,14 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def run(*arguments):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "launch" / "list.py"), *arguments],
-        text=True,
-        capture_output=True,
-        timeout=300,
-    )
+    """Runs the command in this process."""
+    return command.run("list", *arguments, cwd=ROOT)
 
 
 def test_everything_is_listed():
     process = run()
     assert process.returncode == 0, process.stderr
-    for name in (*registry.MODELS, "folder:PATH", "Models that ship"):
+    for name in (*registry.MODELS, "folder:PATH", "Shipped models"):
         assert name in process.stdout
     for (
         name
@@ -37,8 +34,10 @@ def test_everything_is_listed():
 
 
 def test_the_list_needs_no_tensorflow():
+    """As a user starts it: a process of its own."""
     code = (
-        "import sys; sys.argv = ['list.py']; import tfobj.launch.list as command; from absl import flags; flags.FLAGS(sys.argv); "
+        "import sys; sys.argv = ['list.py']; import tfobj.launch.list as command; "
+        "from absl import flags; flags.FLAGS(sys.argv); "
         "command.main(sys.argv); assert 'tensorflow' not in sys.modules"
     )
     process = subprocess.run(

@@ -6,24 +6,14 @@ import pathlib
 import subprocess
 import sys
 
+import command
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def launch(name, *arguments, cwd):
-    return subprocess.run(
-        [sys.executable, os.fspath(ROOT / "launch" / f"{name}.py"), *map(str, arguments)],
-        cwd=cwd,
-        text=True,
-        capture_output=True,
-        timeout=600,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-    )
-
-
 @pytest.mark.parametrize(
-    "command, arguments, message",
+    "name, arguments, message",
     [
         (
             "run_step",
@@ -54,8 +44,11 @@ def launch(name, *arguments, cwd):
         ("import_state", ["--state=none", "--workdir=out"], "`none` must be a folder"),
     ],
 )
-def test_mistakes_are_one_line(tmp_path, command, arguments, message):
-    process = launch(command, *arguments, cwd=tmp_path)
+def test_mistakes_are_one_line(tmp_path, name, arguments, message):
+    if name == "run_step":  # needs no TensorFlow, so it starts quickly; has a parser of its own
+        process = command.run_process(name, *arguments, cwd=tmp_path)
+    else:
+        process = command.run(name, *arguments, cwd=tmp_path)
     errors = [line for line in process.stderr.splitlines() if line.startswith("error:")]
     assert process.returncode == 2 and len(errors) == 1, process.stderr
     assert errors[0].startswith(f"error: {message}") and "Traceback" not in process.stderr
@@ -97,7 +90,7 @@ def test_there_and_back(tmp_path):
     )
 
     def succeed(name, *arguments):
-        process = launch(name, *arguments, cwd=tmp_path)
+        process = command.run_process(name, *arguments, cwd=tmp_path)
         assert process.returncode == 0, process.stderr
         return process
 

@@ -2,9 +2,8 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
+import command
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -24,13 +23,8 @@ SMALL = [
 
 
 def propose(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "launch" / "propose_target.py"), *map(str, arguments)],
-        cwd=cwd,
-        text=True,
-        capture_output=True,
-        timeout=600,
-    )
+    """Runs the command in this process."""
+    return command.run("propose_target", *arguments, cwd=cwd)
 
 
 def make_run(folder, model, **overrides):
@@ -93,7 +87,7 @@ def test_with_a_run_of_its_own(tmp_path):
         (["--workdir=nowhere"], "`--workdir` must be the folder of a run. Received: nowhere"),
         (
             ["--workdir=nowhere", "--steps=100", "--model=genesis"],
-            "`--workdir` is of a run that is there; leave it out to make a new one.",
+            "`--workdir` names an existing run; leave it out to train a short one.",
         ),
         (["--model=slot_attention"], "`model` must be one with GECO"),
         (["--step=3"], "Unknown flag 'step'. Did you mean 'steps'?"),

@@ -57,7 +57,7 @@ def test_commands_of_the_readme_fit_into_100_columns():
 def test_flags_of_the_commands_in_the_readme_exist():
     """In the file of the command, or where commands share flags."""
     text = (ROOT / "README.md").read_text()
-    shared = (ROOT / "tfobj" / "commands.py").read_text()
+    shared = (ROOT / "launch" / "shared_flags.py").read_text()
     for script, arguments in re.findall(r"python (launch/\w+\.py)([^\n`#]*)", text):
         source = (ROOT / script).read_text() + shared
         for flag in re.findall(r"--(\w+)", arguments):

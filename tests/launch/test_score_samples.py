@@ -1,11 +1,11 @@
 """`launch/score_samples.py` on small runs: files, statistics, single objects, and errors."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
 
+import command
 import numpy as np
 import pytest
 
@@ -15,24 +15,6 @@ from tfobj.training import checkpoint, experiment, optimizer
 from tfobj.training.workdir import locked
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-DRIVER = """
-import contextlib, io, json, sys
-from absl import flags
-from absl.testing import flagsaver
-from tfobj.errors import UserError
-from tfobj.launch import score_samples
-
-flags.FLAGS(["score_samples", "--workdir=unused"])
-results = []
-for settings in json.loads(sys.argv[1]):
-    with flagsaver.flagsaver(**settings), contextlib.redirect_stdout(io.StringIO()) as printed:
-        try:
-            results.append([score_samples.main(["score_samples"]), printed.getvalue()])
-        except UserError as e:
-            results.append(["UserError", str(e)])
-print("RESULTS" + json.dumps(results))
-"""
-"""Several calls of the command in one process; in that of the tests, the flags of several commands would collide."""
 SMALL_DATA = {"data.num_train": 8, "data.num_test": 24}
 TINY = {
     "vae": {
@@ -114,23 +96,14 @@ CALLS = {
 
 
 def run_calls(folder, calls):
-    """Returns name -> [status or "UserError", what it printed or said] of calls, name -> (run, flags)."""
-    shared = {"data_dir": "data", "num_samples": 10}
-    settings = [{**shared, "workdir": run, **more} for run, more in calls.values()]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-    }
-    process = subprocess.run(
-        [sys.executable, "-c", DRIVER, json.dumps(settings)],
-        cwd=folder,
-        env=environment,
-        text=True,
-        capture_output=True,
-        timeout=600,
-    )
-    assert process.returncode == 0, process.stderr
-    return dict(zip(calls, json.loads(process.stdout.rpartition("RESULTS")[2]), strict=True))
+    """Returns name -> (exit status, output and errors) of calls, name -> (run, flags)."""
+    said = {}
+    for name, (run, more) in calls.items():
+        settings = {"data_dir": "data", "num_samples": 10, "workdir": run, **more}
+        arguments = [f"--{flag}={value}" for flag, value in settings.items() if value is not None]
+        finished = command.run("score_samples", *arguments, cwd=folder)
+        said[name] = finished.returncode, finished.stdout + finished.stderr
+    return said
 
 
 def read(path):
@@ -193,14 +166,16 @@ def test_fewer_held_out_images_than_samples(project):
         and "frechet_pixels_floor" not in result
         and "frechet_pixels_extrapolated" in result
     )
-    assert "The split has 24 images, so that many samples were drawn" in said["few_images"][1]
+    assert "The split has 24 images, so as many samples were drawn" in said["few_images"][1]
     assert (folder / "vae" / "figures" / "samples_test.png").exists()
 
 
 @pytest.mark.parametrize("number", range(len(MISTAKES)))
 def test_mistakes_are_named(project, number):
-    kind, message = project[1][f"mistake{number}"]
-    assert kind == "UserError" and MISTAKES[number][-1] in message and "\n" not in message
+    status, said = project[1][f"mistake{number}"]
+    assert status == 2
+    (error,) = [line for line in said.splitlines() if line.startswith("error:")]
+    assert MISTAKES[number][-1] in error
 
 
 @pytest.mark.slow

@@ -1,21 +1,16 @@
 """launch/show.py draws what it says, and names mistakes."""
 
 import pathlib
-import subprocess
-import sys
 
+import command
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def run(*arguments):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "launch" / "show.py"), *arguments],
-        text=True,
-        capture_output=True,
-        timeout=300,
-    )
+    """Runs the command in this process."""
+    return command.run("show", *arguments, cwd=ROOT)
 
 
 def test_polygons_and_mistakes(tmp_path):

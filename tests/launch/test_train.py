@@ -2,22 +2,16 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
+import command
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def train(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "launch" / "train.py"), *map(str, arguments)],
-        cwd=cwd,
-        text=True,
-        capture_output=True,
-        timeout=300,
-    )
+    """Runs the command in this process."""
+    return command.run("train", *arguments, cwd=cwd)
 
 
 @pytest.mark.parametrize(
