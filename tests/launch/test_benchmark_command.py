@@ -1,4 +1,4 @@
-"""launch/benchmark.py: a table, a JSON file, one-line errors. (The measuring is in tests/training/test_benchmark.py.)"""
+"""launch/benchmark.py: a table, a JSON file, one-line errors."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""launch/edit.py as a user calls it: scenes of a run, pictures for an exported model, what is written, and mistakes."""
+"""launch/edit.py on scenes of a run and on pictures: results, files, and mistakes."""
 
 import json
 import pathlib
@@ -36,7 +36,7 @@ def edit_all(commands, cwd):
 
 
 def export_painter(folder):
-    """Writes a SavedModel that finds the squares of `painted_scenes` in every picture, and paints the slots that it is given."""
+    """Writes a SavedModel that finds the squares of `painted_scenes` in every picture."""
     import tensorflow as tf
 
     height, width = painted.SIZE
@@ -90,7 +90,7 @@ def export_painter(folder):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Folder with a run, exports and pictures, in which `COMMANDS` were run; and what they printed."""
+    """Returns a folder in which `COMMANDS` were run, and what they printed."""
     from tfobj.training import loop
     from tfobj.training.experiment import resolve
     from tfobj.training.strategy import make_strategy
@@ -195,8 +195,8 @@ def test_slots_are_listed(results):
     text, error = printed["list"]
     assert not error and text.splitlines()[:2] == ["scene 2 of test", "slot   visible"]
     assert (
-        "This model allows: set, traverse, interpolate, remove, insert, duplicate, swap between scenes; see --help."
-        in text
+        "This model allows: set, traverse, interpolate, remove, insert, duplicate, "
+        "swap between scenes; see --help." in text
     )
     assert {path.name for path in (folder / "list").iterdir()} == {"slots.png", "slots.npz"}
     arrays = read(folder / "list", "slots.npz")
@@ -204,7 +204,7 @@ def test_slots_are_listed(results):
 
 
 def test_edits_of_a_run(results):
-    """The slots are those that an evaluation finds, and the picture is what the edited ones decode to."""
+    """The slots are those of an evaluation, and the picture is what the edited ones decode to."""
     import tensorflow as tf
 
     from tfobj.training.checkpoint import load_run
@@ -307,7 +307,8 @@ def test_an_export_that_does_not_tell_its_parts(results):
     after = read(folder / "older_out", "slots.npz")["after"]
     assert after.shape == (3, 6) and after[0, 5] == -0.5
     assert printed["older move"][1].startswith(
-        "`move` must know where a slot keeps its position, which older exports do not say: export the run again."
+        "`move` must know where a slot keeps its position, which older exports do not say: "
+        "export the run again."
     )
 
 

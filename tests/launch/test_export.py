@@ -73,7 +73,8 @@ def test_run_to_served_model(run):
     # Scores of other weights are left out.
     (workdir / "evaluation.json").write_text(json.dumps({**facts, "step": 2}))
     process = export("--workdir=runs/tiny", "--to=elsewhere/tiny", "--version=4", cwd=project)
-    assert process.returncode == 0 and "was measured at step 2, but step 3 is exported" in process.stderr
+    assert process.returncode == 0
+    assert "was measured at step 2, but step 3 is exported" in process.stderr
     assert "Not evaluated." in (project / "elsewhere" / "tiny" / "README.md").read_text()
 
 

@@ -1,4 +1,4 @@
-"""launch/export_step.py, run_step.py and import_state.py: mistakes are one line, and the three together are a run."""
+"""launch/export_step.py, run_step.py and import_state.py: mistakes, and a run through all three."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def test_mistakes_are_one_line(tmp_path, name, arguments, message):
 
 def test_help_needs_no_jax(tmp_path):
     code = (
-        "import sys; sys.modules['jax'] = None; sys.argv = ['run_step.py', '--help']; import runpy; "
+        "import runpy, sys; sys.modules['jax'] = None; sys.argv = ['run_step.py', '--help']; "
         f"runpy.run_path({os.fspath(ROOT / 'launch' / 'run_step.py')!r}, run_name='__main__')"
     )
     process = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True)
@@ -70,7 +70,7 @@ def test_help_needs_no_jax(tmp_path):
 
 @pytest.mark.slow
 def test_there_and_back(tmp_path):
-    """Trains two steps with TensorFlow, two with JAX on scenes that travel, and one more with TensorFlow; then scores."""
+    """Trains two steps with TensorFlow, two with JAX, one more with TensorFlow; then scores."""
     pytest.importorskip(
         "jax", reason="exporting and running a step need JAX: pip install 'tfobj[jax]'"
     )

@@ -1,4 +1,4 @@
-"""launch/propose_target.py: from a run that is there, from a run of its own, and one-line errors."""
+"""launch/propose_target.py: from an existing run, from a run of its own, one-line errors."""
 
 import json
 import pathlib

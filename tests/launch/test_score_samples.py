@@ -69,7 +69,8 @@ MISTAKES = [
     (
         "slots",
         {},
-        "`--workdir` must be of a model with a prior, from which scenes can be drawn. Received: slot_attention",
+        "`--workdir` must be of a model with a prior, from which scenes can be drawn. "
+        "Received: slot_attention",
     ),
     (
         "vae",

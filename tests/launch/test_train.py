@@ -1,4 +1,4 @@
-"""launch/train.py: mistakes end with status 2 and one line that names what to change. (Runs are in tests/training/test_resume.py.)"""
+"""launch/train.py: one-line errors. (Runs are in tests/training/test_resume.py.)"""
 
 import json
 import pathlib
