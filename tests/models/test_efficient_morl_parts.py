@@ -1,4 +1,7 @@
-"""EfficientMORL: initial values, decoders, priors, schedules and settings; its inference is in test_efficient_morl.py."""
+"""EfficientMORL: initial values, decoders, priors, schedules and settings.
+
+Its inference is tested in test_efficient_morl.py.
+"""
 
 import conformance
 import numpy as np
@@ -11,13 +14,13 @@ from tfobj.errors import UserError
 from tfobj.inference.schedules import stage_at
 from tfobj.models.base import Stage
 from tfobj.models.efficient_morl import EfficientMORL, EfficientMORLConfig
-from tfobj.models.efficient_morl.priors import draw, gaussian
+from tfobj.models.efficient_morl.priors import gaussian, sample_gaussian
 from tfobj.training.experiment import resolve
 from tfobj.training.schedule import schedule_of
 
 
 def test_initial_values():
-    """At first the tokens are positions alone, colours are grey, masks uniform (released initial values)."""
+    """At first tokens are positions alone, colours grey, masks uniform (released values)."""
     model = EfficientMORL(EfficientMORLConfig())
     image = tf.constant(np.random.default_rng(0).uniform(0, 1, (2, 35, 35, 3)), tf.float32)
     outputs = outputs_of(model, image, num_steps=1)
@@ -27,6 +30,7 @@ def test_initial_values():
     np.testing.assert_allclose(
         outputs.history["attention"], np.full((2, 3, 1225, 4), 0.25), atol=0.01
     )
+
     std = {v.path.split("/", 1)[1]: float(np.std(v)) for v in model.trainable_variables}
     xavier = lambda fan_in, fan_out: 0.02 * (2 / (fan_in + fan_out)) ** 0.5
     for path, expected in {
@@ -42,15 +46,11 @@ def test_initial_values():
         "refinement/gru/kernel": 32**-0.5 / 3**0.5,
     }.items():
         np.testing.assert_allclose(std[path], expected, rtol=0.15, err_msg=path)
+
     np.testing.assert_allclose(model.initial_loc, np.zeros(32))
     np.testing.assert_allclose(model.initial_raw, np.ones(32))
-    first = draw(
-        tf.broadcast_to(
-            tf.concat([model.initial_loc.value, model.initial_raw.value], 0), [50, 40, 64]
-        ),
-        random.make_seed(),
-        "x",
-    )
+    initial = tf.concat([model.initial_loc.value, model.initial_raw.value], 0)
+    first = sample_gaussian(tf.broadcast_to(initial, [50, 40, 64]), random.make_seed(), "x")
     np.testing.assert_allclose(np.std(first), 1.146, rtol=0.02)
 
 
@@ -88,49 +88,61 @@ def test_parameters(kwargs, count):
 
 @pytest.mark.parametrize("kind", ["bottom_up", "reversed", "reversed++"])
 def test_priors_of_the_layers(kind):
-    """Who is held against whom: with a transition to N(5, softplus(1)) whatever it is given, posteriors equal to their priors have no KL."""
+    """Every posterior is compared with its own prior: equal to it, it has no KL.
+
+    Here, the transition gives N(5, softplus(1)) for any input.
+    """
     model, _ = make(prior=kind)
     for head, value in zip(model.priors.heads, (5.0, 1.0), strict=True):
         head.kernel.assign(tf.zeros_like(head.kernel))
         head.bias.assign(tf.fill(head.bias.shape, value))
-    normal = tf.concat(
-        [tf.zeros([2, 3, 4]), tf.fill([2, 3, 4], np.log(np.expm1(1.0 - 1e-5)).astype(np.float32))],
-        axis=-1,
-    )
+
+    raw_of_one = np.log(np.expm1(1.0 - 1e-5)).astype(np.float32)
+    normal = tf.concat([tf.zeros([2, 3, 4]), tf.fill([2, 3, 4], raw_of_one)], axis=-1)
     moved = tf.concat([tf.fill([2, 3, 4], 5.0), tf.ones([2, 3, 4])], axis=-1)
     first_is_free = kind == "bottom_up"
     posteriors = [normal, moved, moved] if first_is_free else [moved, moved, normal]
     kl, prior = model.priors.divergences(posteriors, conformance.seed())
     np.testing.assert_allclose(kl, np.zeros((3, 2, 3, 4)), atol=1e-5)
+
     wrong, _ = model.priors.divergences(posteriors[::-1], conformance.seed())
     assert np.min(wrong[0]) > 1 and np.min(wrong[2]) > 1 and np.abs(wrong[1]).max() < 1e-5
+
     refined = model.priors.divergence(moved, *prior)
     if kind == "reversed":
         assert prior == () and np.min(refined) > 1
     else:
         np.testing.assert_allclose(refined, np.zeros((2, 3, 4)), atol=1e-5)
+
     latents = model.priors.sample(200, 3, conformance.seed())
     np.testing.assert_allclose(np.mean(latents), 5.0 if first_is_free else 0.0, atol=0.1)
     np.testing.assert_allclose(np.var(latents), np.log1p(np.e) if first_is_free else 1.0, rtol=0.1)
 
 
-def test_refined_posteriors_meet_one_prior(monkeypatch):
-    """reversed++: p(z^1 | z^2) with the sample z^2 of stage 1, the same tensor in every refinement."""
+def test_refined_posteriors_have_one_prior(monkeypatch):
+    """reversed++: p(z^1 | z^2) with the sample z^2 of stage 1, the same tensor in every step."""
     model, image = make(num_steps=3)
-    drawn, met = [], []
-    divergences, divergence = model.priors.divergences, model.priors.divergence
-    monkeypatch.setattr(
-        model.priors,
-        "divergences",
-        lambda *args: drawn.append(divergences(*args)) or met.clear() or drawn[0],
-    )
-    monkeypatch.setattr(
-        model.priors,
-        "divergence",
-        lambda posterior, *prior: met.append(prior) or divergence(posterior, *prior),
-    )
+    stage_1 = []
+    refinement_priors = []
+    divergences = model.priors.divergences
+    divergence = model.priors.divergence
+
+    def watched_divergences(*args):
+        stage_1.append(divergences(*args))
+        refinement_priors.clear()  # those of the layers themselves
+        return stage_1[0]
+
+    def watched_divergence(posterior, *prior):
+        refinement_priors.append(prior)
+        return divergence(posterior, *prior)
+
+    monkeypatch.setattr(model.priors, "divergences", watched_divergences)
+    monkeypatch.setattr(model.priors, "divergence", watched_divergence)
     outputs_of(model, image)
-    assert len(met) == 3 and all(prior[0] is drawn[0][1][0] for prior in met)
+
+    _, (expected,) = stage_1[0]
+    assert len(refinement_priors) == 3
+    assert all(prior[0] is expected for prior in refinement_priors)
 
 
 def test_divergence_is_that_of_two_normals():
@@ -152,11 +164,9 @@ def test_variance_is_capped():
 
 
 def test_learning_rate_and_refinements_of_the_paper():
-    train, model = (
-        resolve("efficient_morl", "multi_dsprites").train,
-        resolve("efficient_morl", "multi_dsprites").model,
-    )
-    rate = schedule_of(train).at
+    experiment = resolve("efficient_morl", "multi_dsprites")
+    model = experiment.model
+    rate = schedule_of(experiment.train).at
     np.testing.assert_allclose(
         [rate(step) for step in (0, 5_000, 10_000, 110_000, 210_000)], [0, 2e-4, 4e-4, 2e-4, 1e-4]
     )
@@ -178,7 +188,8 @@ def test_schedule_of_the_refinements():
         (
             {"decoder": "big", "image_size": (35, 35)},
             (
-                '`model.image_size` must be sides of 16, 32, 48, 64, ... pixels for model.decoder="big", which doubles its grid four times. '
+                "`model.image_size` must be sides of 16, 32, 48, 64, ... pixels for "
+                'model.decoder="big", which doubles its grid four times. '
                 "Received: model.image_size=(35, 35)."
             ),
         ),
@@ -190,7 +201,8 @@ def test_schedule_of_the_refinements():
         (
             {"num_layers": 0, "curriculum": ((10, 0),)},
             (
-                "`model.curriculum` must be pairs (step, number), the steps rising from above 0, the numbers at least 1. "
+                "`model.curriculum` must be pairs (step, number), the steps rising from above 0, "
+                "the numbers at least 1. "
                 "Received: model.curriculum=((10, 0),)."
             ),
         ),
@@ -201,7 +213,8 @@ def test_schedule_of_the_refinements():
         (
             {"curriculum": ((5, 2), (5, 1))},
             (
-                "`model.curriculum` must be pairs (step, number), the steps rising from above 0, the numbers at least 0. "
+                "`model.curriculum` must be pairs (step, number), the steps rising from above 0, "
+                "the numbers at least 0. "
                 "Received: model.curriculum=((5, 2), (5, 1))."
             ),
         ),
@@ -211,7 +224,10 @@ def test_schedule_of_the_refinements():
         ),
         (
             {"prior": "reverse"},
-            "Unknown value for `prior`: 'reverse'. Did you mean 'reversed'? Valid: bottom_up, reversed, reversed++.",
+            (
+                "Unknown value for `prior`: 'reverse'. Did you mean 'reversed'? "
+                "Valid: bottom_up, reversed, reversed++."
+            ),
         ),
     ],
 )
@@ -235,7 +251,7 @@ def test_targets_out_of_reach(target):
         EfficientMORLConfig(geco_target=target)
 
 
-def test_warning_about_a_target_that_any_picture_meets():
+def test_warning_about_a_target_that_any_image_meets():
     (text,) = EfficientMORLConfig(geco_target=0.0).warnings()
     assert "mean squared error of 0.22 only" in text
 

@@ -1,6 +1,7 @@
-"""The bottom-up part of EfficientMORL (Emami 2021, Algorithm 1, appendix F.1): image -> tokens -> one stochastic layer after another.
+"""Bottom-up inference of EfficientMORL (Emami 2021, Algorithm 1, appendix F.1).
 
-A layer is an iteration of slot attention whose queries are samples. All layers share their weights.
+The image becomes tokens once; then one stochastic layer follows another. Each is an iteration of
+slot attention whose queries are samples, and all of them share their weights.
 """
 
 import keras
@@ -13,22 +14,29 @@ from tfobj.nn.mlp import MLP
 from tfobj.nn.slots import fold_slots
 
 NORM = {"epsilon": 1e-5, "dtype": "float32"}
-"""Of all layer norms; Keras' default is 1e-3."""
+"""Arguments of all layer norms; Keras' default epsilon is 1e-3."""
 
 
 def xavier_normal(gain):
-    """Returns the initializer N(0, gain**2 2 / (fan_in + fan_out)) of kernels; the released code has a gain of 0.02."""
+    """Returns the initializer N(0, gain**2 2 / (fan_in + fan_out)) of kernels.
+
+    The released code has a gain of 0.02.
+    """
     return keras.initializers.VarianceScaling(
         scale=gain**2, mode="fan_avg", distribution="untruncated_normal"
     )
 
 
 class TokenEncoder(keras.layers.Layer):
-    """Image [B, H, W, C] in [0, 1] -> (keys, values) [B, N, D] of its N positions, once for all layers."""
+    """Image [B, H, W, C] in [0, 1] -> (keys, values) [B, N, D] of its N positions.
+
+    The layers share them, so they are computed once per image.
+    """
 
     def __init__(self, config, **kwargs):
         super().__init__(autocast=False, **kwargs)
-        initializer, width = xavier_normal(config.initial_gain), config.encoder_channels[-1]
+        initializer = xavier_normal(config.initial_gain)
+        width = config.encoder_channels[-1]
         self.cnn = ConvStack(
             config.encoder_channels,
             config.encoder_kernels,
@@ -36,6 +44,7 @@ class TokenEncoder(keras.layers.Layer):
             initializer=initializer,
             name="cnn",
         )
+
         # PyTorch's default: uniform within 1 / sqrt(fan_in). Nothing else is as large at first.
         uniform = keras.initializers.RandomUniform(-0.5, 0.5)
         self.positions = PositionEmbedding(
@@ -43,6 +52,7 @@ class TokenEncoder(keras.layers.Layer):
         )
         self.norm = keras.layers.LayerNormalization(name="norm", **NORM)
         self.mlp = MLP((width, width), initializer=initializer, name="mlp")
+
         self.project_key, self.project_value = (
             keras.layers.Dense(
                 config.latent_size,
@@ -57,9 +67,11 @@ class TokenEncoder(keras.layers.Layer):
         self.cnn.build(input_shape)
         map_shape = self.cnn.compute_output_shape(input_shape)
         self.positions.build(map_shape)
-        self.num_tokens, width = map_shape[1] * map_shape[2], map_shape[3]
+
+        _, height, width, channels = map_shape
+        self.num_tokens = height * width
         for layer in (self.norm, self.mlp, self.project_key, self.project_value):
-            layer.build((None, None, width))
+            layer.build((None, None, channels))
         self.built = True
 
     def call(self, image):
@@ -70,14 +82,16 @@ class TokenEncoder(keras.layers.Layer):
 
 
 class StochasticLayer(keras.layers.Layer):
-    """(keys, values [B, N, D], z^{l-1} [B, K, D], lambda^{l-1} [B, K, 2 D]) -> (lambda^l, attention [B, N, K]).
+    """One layer of q: (keys, values, z^{l-1}, lambda^{l-1}) -> (lambda^l, attention).
 
-        A[n, k] = softmax_k( <key_n, query(z_k)> / sqrt(D) )        slots compete for each token
+        A[n, k] = softmax_k( <key_n, query(z_k)> / sqrt(D) )      slots compete for each token
         u_k     = sum_n (A + epsilon)[n, k] value_n / sum_n (A + epsilon)[n, k]
-        lambda' = DualGRU(u, lambda);  lambda^l = lambda' + MLP(LN(lambda'))     an MLP and a norm for either half
+        lambda' = DualGRU(u, lambda)
+        lambda^l = lambda' + MLP(LN(lambda'))                     an MLP and a norm for either half
 
-    What belongs to slots is small and stays in float32, and so do the softmax and the sum over tokens it is divided by.
-    The offset of the query's norm adds the same to the logits of all slots: the softmax takes no notice of it.
+    Tensors of slots are small and stay in float32, and so do the softmax and the division by its
+    sum over tokens. The offset of the query's norm adds the same to the logits of all slots; the
+    softmax is invariant to it.
     """
 
     EPSILON = 1e-8
@@ -85,10 +99,9 @@ class StochasticLayer(keras.layers.Layer):
     def __init__(self, config, **kwargs):
         super().__init__(autocast=False, dtype="float32", **kwargs)
         self.size = config.latent_size
-        initializer, normal = (
-            xavier_normal(config.initial_gain),
-            keras.initializers.RandomNormal(stddev=1.0),
-        )
+        initializer = xavier_normal(config.initial_gain)
+        normal = keras.initializers.RandomNormal(stddev=1.0)
+
         self.norm_query = keras.layers.LayerNormalization(name="norm_query", **NORM)
         self.project_query = keras.layers.Dense(
             self.size,
@@ -97,6 +110,7 @@ class StochasticLayer(keras.layers.Layer):
             dtype="float32",
             name="query",
         )
+
         if config.dual_gru:
             self.gru = DualGRU(self.size, initializer=normal, name="gru")
         else:
@@ -106,8 +120,10 @@ class StochasticLayer(keras.layers.Layer):
                 projection_initializer=initializer.clone(),
                 name="gru",
             )
+
+        halves = ("loc", "raw")
         self.norms = [
-            keras.layers.LayerNormalization(name=f"norm_{half}", **NORM) for half in ("loc", "raw")
+            keras.layers.LayerNormalization(name=f"norm_{half}", **NORM) for half in halves
         ]
         self.mlps = [
             MLP(
@@ -116,7 +132,7 @@ class StochasticLayer(keras.layers.Layer):
                 dtype="float32",
                 name=f"mlp_{half}",
             )
-            for half in ("loc", "raw")
+            for half in halves
         ]
 
     def build(self, input_shape=None):
@@ -125,23 +141,32 @@ class StochasticLayer(keras.layers.Layer):
         self.built = True
 
     def call(self, keys, values, latents, posterior):
+        """Runs one iteration of slot attention.
+
+        Args:
+          keys, values: [B, N, D] of `TokenEncoder`.
+          latents: z^{l-1} [B, K, D].
+          posterior: lambda^{l-1} [B, K, 2 D].
+
+        Returns:
+          (lambda^l [B, K, 2 D], attention [B, N, K], float32).
+        """
         queries = self.project_query(self.norm_query(latents)) * self.size**-0.5
-        logits = tf.cast(
-            tf.matmul(keys, tf.cast(queries, keys.dtype), transpose_b=True), tf.float32
-        )
-        attention = tf.nn.softmax(logits, axis=-1)
+        logits = tf.matmul(keys, tf.cast(queries, keys.dtype), transpose_b=True)
+        attention = tf.nn.softmax(tf.cast(logits, tf.float32), axis=-1)
+
+        # Updates are means of values over tokens, weighted by attention.
         weights = attention + self.EPSILON
-        weights = weights / tf.reduce_sum(weights, axis=1, keepdims=True)  # a mean over tokens
-        updates = tf.cast(
-            tf.matmul(tf.cast(weights, values.dtype), values, transpose_a=True), tf.float32
-        )
-        states = self.gru(
-            fold_slots(updates), tf.stack(tf.split(fold_slots(posterior), 2, axis=-1))
-        )
+        weights = weights / tf.reduce_sum(weights, axis=1, keepdims=True)
+        updates = tf.matmul(tf.cast(weights, values.dtype), values, transpose_a=True)
+        updates = tf.cast(updates, tf.float32)
+
+        # DualGRU and residual MLPs, each half of lambda by itself.
+        states = tf.stack(tf.split(fold_slots(posterior), 2, axis=-1))
+        states = self.gru(fold_slots(updates), states)
         halves = [
             state + mlp(norm(state))
             for state, norm, mlp in zip(tf.unstack(states), self.norms, self.mlps, strict=True)
         ]
-        return tf.ensure_shape(
-            tf.reshape(tf.concat(halves, axis=-1), tf.shape(posterior)), posterior.shape
-        ), attention
+        updated = tf.reshape(tf.concat(halves, axis=-1), tf.shape(posterior))
+        return tf.ensure_shape(updated, posterior.shape), attention

@@ -1,4 +1,7 @@
-"""The three decoders of EfficientMORL (Emami 2021, appendix F.1): [N, D] -> [N, H, W, C + 1], colour logits and then the mask logit."""
+"""The three decoders of EfficientMORL (Emami 2021, appendix F.1).
+
+Each maps [N, D] to [N, H, W, C + 1]: colour logits, then the mask logit.
+"""
 
 from tfobj.config import require
 from tfobj.models.efficient_morl.bottom_up import xavier_normal
@@ -33,20 +36,23 @@ def make_decoder(config, name):
     """Returns the decoder that `config` (`EfficientMORLConfig`) asks for.
 
     Raises:
-      UserError: "big" with an image that four doublings do not make.
+      UserError: "big" with an image size that is no multiple of 16.
     """
     layers = dict(LAYERS[config.decoder])
-    channels = config.decoder_channels or layers["channels"]
-    del layers["channels"]
+    published_channels = layers.pop("channels")
+    channels = config.decoder_channels or published_channels
+
     grid_size = None
     if config.decoder == "big":
         require(
             not any(side % 16 for side in config.image_size),
             "model.image_size",
-            'sides of 16, 32, 48, 64, ... pixels for model.decoder="big", which doubles its grid four times',
+            'sides of 16, 32, 48, 64, ... pixels for model.decoder="big", which doubles its grid '
+            "four times",
             config.image_size,
         )
         grid_size = tuple(side // 16 for side in config.image_size)
+
     return BroadcastDecoder(
         config.image_size,
         (*channels, config.channels + 1),

@@ -1,176 +1,66 @@
-"""EfficientMORL (Emami et al. 2021, "Efficient Iterative Amortized Inference for Learning Symmetric and Disentangled
-Multi-Object Representations").
+"""EfficientMORL (Emami et al. 2021): a hierarchical posterior, then a light refinement of it.
 
-    p(x|z)     colours and masks of every slot from decoder(z_k): normal around their mixed mean, or a mixture
-    p(z^1:L)   reversed:  p(z^L) prod_l p(z^l | z^{l+1})                          (`priors.py`)
-    q(z^1:L)   prod_l q(z^l | z^{l-1}, x), each layer one iteration of slot attention with samples as queries   (`bottom_up.py`)
+The paper is "Efficient Iterative Amortized Inference for Learning Symmetric and Disentangled
+Multi-Object Representations".
 
-Inference has two stages. The bottom-up layers give lambda_0 = [loc, raw] of q(z^L). Then a light network refines it I
-times; it sees latents and the gradient of the loss with respect to them, never the image:
+    p(x|z)     normal around the mixed mean of the decoded slots, or a mixture     (`objective.py`)
+    p(z^1:L)   reversed:  p(z^L) prod_l p(z^l | z^{l+1})                           (`priors.py`)
+    q(z^1:L)   prod_l q(z^l | z^{l-1}, x), each layer an iteration of slot attention
+               whose queries are samples                                           (`bottom_up.py`)
 
-    lambda_i = lambda_{i-1} + refine(lambda_{i-1}, d L_{i-1} / d lambda_{i-1}, memory)
+Inference has two stages. The bottom-up layers give lambda_0 = [loc, raw], the parameters of q(z^L).
+A light network then refines them I times. It sees lambda and the gradient of the loss with respect
+to it, never the image (`refinement.py`):
 
-    L_i = KL_i + multiplier * NLL_i,      loss = L_0 + sum_{i >= 1} (I - i + 1) / (I + 1) L_i       (Eq. 8)
+    lambda_r = lambda_{r-1} + refine(lambda_{r-1}, d L_{r-1} / d lambda_{r-1}, memory)
 
-KL_0 sums over all layers, KL_i holds q(z; lambda_i) against p(z^1 | z^2) ("reversed++"). GECO chooses the multiplier. I falls
-while training (3, then 1), and a trained model needs few refinements or none.
+    L_r = KL_r + multiplier * NLL_r,   loss = L_0 + sum_{r >= 1} (I - r + 1) / (I + 1) L_r   (Eq. 8)
 
-The decoder reaches the loss through the NLL alone, so that its one backward pass per decode yields the gradient that
-the refinement sees and that of its weights.
+KL_0 sums over all layers. KL_r compares q(z; lambda_r) with p(z^1 | z^2) ("reversed++"). GECO
+chooses the multiplier. I falls during training (3, then 1), and a trained model needs few
+refinement steps or none.
 
-Axes: B batch, L layers, K slots, N tokens, H W C image, D latent. I counts refinements (`num_steps`).
+The decoder reaches the loss through the NLL alone. One backward pass per decode therefore yields
+both the gradient that the refinement network sees and that of the decoder's weights.
+
+Axes: B batch, L layers, K slots, N tokens, H W C image, D latent. I is `num_steps`.
 """
 
-import dataclasses
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfobj import execution
-from tfobj.config import require
-from tfobj.distributions.spatial_mixture import SpatialMixture
-from tfobj.inference.geco import (
-    EASY_ERROR,
-    HALF_LOG_2_PI,
-    ErrorMultiplier,
-    gaussian_floor,
-    mean_squared_error_at,
-)
+from tfobj.inference.geco import ErrorMultiplier
 from tfobj.inference.schedules import check_schedule
 from tfobj.inference.score import decode_and_score
-from tfobj.models.base import DecodedScene, SceneConfig, SceneModel, Stage
+from tfobj.models.base import SceneModel, Stage
 from tfobj.models.efficient_morl.bottom_up import StochasticLayer, TokenEncoder
+from tfobj.models.efficient_morl.config import EfficientMORLConfig
 from tfobj.models.efficient_morl.decoders import make_decoder
-from tfobj.models.efficient_morl.priors import LayerPriors, draw, gaussian
+from tfobj.models.efficient_morl.objective import (
+    decoded_scene,
+    likelihood_and_gradient,
+    refinement_loss_weight,
+)
+from tfobj.models.efficient_morl.priors import LayerPriors, gaussian, sample_gaussian
 from tfobj.models.efficient_morl.refinement import LatentRefinement
 from tfobj.nn.iteration import iterate
-from tfobj.nn.slots import (
-    batch_and_slots,
-    batch_size,
-    compose,
-    fold_slots,
-    split_decoded,
-    unfold_slots,
-)
+from tfobj.nn.slots import batch_and_slots, batch_size, fold_slots, unfold_slots
 from tfobj.structs import SceneOutputs
 
-tfd = tfp.distributions
 
-FURTHEST_BELOW = 0.1
-"""GECO targets may lie so far below the least NLL, nats per pixel and channel; the published one for Tetrominoes does by 0.02."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EfficientMORLConfig(SceneConfig):
-    """EfficientMORL. Defaults: the paper's Tetrominoes model (Emami 2021, appendix F): 467,236 parameters."""
-
-    image_size: tuple[int, int] = (35, 35)
-    channels: int = 3
-    num_slots: int = 4
-    num_steps: int = 3
-    """I, refinements; in training those at the start. 0 is allowed: the layers alone."""
-    curriculum: tuple[tuple[int, int], ...] = ()
-    """(step, I): refinements in training from that many updates on."""
-    num_layers: int = 3
-    """L, stochastic layers."""
-    latent_size: int = 32
-    encoder_channels: tuple[int, ...] = (64, 64, 64, 64)
-    encoder_kernels: tuple[int, ...] = (5,)
-    encoder_strides: tuple[int, ...] = (1,)
-    decoder: Literal["iodine", "small", "big"] = "small"
-    decoder_channels: tuple[int, ...] = ()
-    """Hidden layers; empty: those of the paper."""
-    decoder_pixel_shuffle: int = 1
-    """Above 1 (ours): the decoder runs at 1 / r of the resolution and its last layer yields r x r pixels per position."""
-    decoder_coarse_masks: bool = False
-    """With a pixel shuffle (ours): one mask logit per position, enlarged bilinearly, so that masks cannot follow single pixels."""
-    dual_gru: bool = True
-    """False: the ablation with one GRU of width 2 D (Table 2)."""
-    prior: Literal["bottom_up", "reversed", "reversed++"] = "reversed++"
-    likelihood: Literal["gaussian", "mixture"] = "gaussian"
-    """Of the image given all slots: normal around the mixed mean (Eq. 12), or a mixture (Eq. 13). Both without 1/2 ln 2 pi."""
-    likelihood_scale: float = 0.3
-    """Standard deviation, image in [0, 1]."""
-    mixture_reduce: Literal["channel", "pixel"] = "channel"
-    """Whether the colour channels of a pixel have mixtures of their own (Eq. 13 and released code) or share one."""
-    kl_weight: float = 1.0
-    refinement_weighting: Literal["eq8", "released"] = "eq8"
-    """Weights of the L_i; "released": (I + 3 - i) / (I + 1), by what looks like a slip in operator precedence."""
-    geco_target: float | None = None
-    """Bound on the NLL in nats per pixel and channel; none: no GECO. The published -1.224 on Tetrominoes lies below the least
-    value of the NLL, so that the multiplier grows for ever, which anneals the likelihood's scale."""
-    geco_acceleration: float = 1.0
-    """Of the multiplier's way back while the constraint is met."""
-    geco_warm_steps: int = 1_000
-    """Updates before the multiplier moves (released code)."""
-    initial_gain: float = 0.02
-    """Of the initial values of all but the GRUs and the encoder's position embedding (released code)."""
-
-    @property
-    def minimum_steps(self):
-        """Without layers nothing but refinements knows the image."""
-        return 0 if self.num_layers else 1
-
-    @property
-    def slot_size(self):
-        """D."""
-        return self.latent_size
-
-    def __post_init__(self):
-        super().__post_init__()
-        require(self.num_layers >= 0, "model.num_layers", "at least 0", self.num_layers)
-        check_schedule(self.num_steps, self.curriculum, "model.curriculum", self.minimum_steps)
-        for name in ("latent_size", "decoder_pixel_shuffle"):
-            require(getattr(self, name) >= 1, f"model.{name}", "at least 1", getattr(self, name))
-        for name in ("likelihood_scale", "initial_gain", "geco_acceleration"):
-            require(getattr(self, name) > 0, f"model.{name}", "positive", getattr(self, name))
-        require(
-            self.geco_warm_steps >= 0, "model.geco_warm_steps", "at least 0", self.geco_warm_steps
-        )
-        floor = gaussian_floor(self.likelihood_scale, with_constant=False)
-        require(
-            self.geco_target is None or floor - FURTHEST_BELOW <= self.geco_target < math.inf,
-            "model.geco_target",
-            f"finite and within reach, at least {floor - FURTHEST_BELOW:.4g} (a perfect reconstruction at likelihood_scale = "
-            f"{self.likelihood_scale:g} has {floor:.4g}), or none",
-            self.geco_target,
-        )
-
-    def warnings(self):
-        if self.geco_target is None:
-            return []
-        floor = gaussian_floor(self.likelihood_scale, with_constant=False)
-        error = mean_squared_error_at(self.geco_target, self.likelihood_scale, with_constant=False)
-        if error > EASY_ERROR:
-            return [
-                (
-                    f"model.geco_target={self.geco_target:g} asks for a mean squared error of {error:.2g} only: a picture of one colour may do. "
-                    f"A perfect reconstruction has {floor:.4g}."
-                )
-            ]
-        if error >= 0.0:
-            return []
-        return [
-            (
-                f"model.geco_target={self.geco_target:g} is below the least negative log likelihood of a perfect reconstruction, "
-                f"ln {self.likelihood_scale:g} = {floor:.4g}: the weight of the likelihood will grow for as long as the run lasts "
-                "(the published Tetrominoes run is like that)."
-            )
-        ]
-
-
-class Evidence(NamedTuple):
-    """What one decode says about the image."""
+class ScoredDecode(NamedTuple):
+    """One decode of the latents, with its likelihood, its KL and the gradient of both."""
 
     decoded: Any
     """[B, K, H, W, C + 1]: colour logits and mask logit of every slot."""
     nll: Any
     """[B], - log p(x | z) without 1/2 ln 2 pi, nats summed over pixels and channels."""
     kl: Any
-    """[B, K, D] in nats; that of the layers summed over them."""
+    """[B, K, D] in nats; before refinement, summed over layers."""
     gradient: Any
     """[B, K, 2 D], d (multiplier * nll + kl) / d lambda, stopped."""
 
@@ -194,6 +84,7 @@ class EfficientMORL(SceneModel):
         self.refinement = LatentRefinement(
             config.latent_size, config.initial_gain, name="refinement"
         )
+
         self.geco = None
         if config.geco_target is not None:
             self.geco = ErrorMultiplier(
@@ -207,9 +98,13 @@ class EfficientMORL(SceneModel):
     def build(self, input_shape=None):
         config = self.config
         self.tokens.build((None, *config.image_size, config.channels))
-        for part in (self.layer, self.priors, self.refinement, *filter(None, [self.geco])):
+        for part in (self.layer, self.priors, self.refinement):
             part.build(None)
+        if self.geco is not None:
+            self.geco.build(None)
         self.decoder.build((None, config.latent_size))
+
+        # Parameters of q(z^0), shared by all slots.
         shape = (config.latent_size,)
         self.initial_loc = self.add_weight(
             name="initial_loc", shape=shape, initializer="zeros", autocast=False
@@ -220,157 +115,150 @@ class EfficientMORL(SceneModel):
         self.built = True
 
     def stages(self):
+        """Returns one stage of training per entry of the curriculum."""
+        config = self.config
         schedule = check_schedule(
-            self.config.num_steps,
-            self.config.curriculum,
-            "model.curriculum",
-            self.config.minimum_steps,
+            config.num_steps, config.curriculum, "model.curriculum", config.minimum_steps
         )
         return tuple((start, Stage(num_steps)) for start, num_steps in schedule)
 
     def call(self, image, *, num_slots=None, num_steps=None, seed=None, training=False):
         num_slots, num_steps, seed = self.resolve_call(image, num_slots, num_steps, seed)
-        num_layers, operators = self.config.num_layers, self.decoder.operators()
+        operators = self.decoder.operators()
 
-        # Stage 1: the layers. Everything that follows is a function of `posterior`, so that it has a gradient.
+        # Stage 1: the layers. The tape watches lambda_0, the last posterior, so everything below is
+        # computed from that one tensor.
         posteriors, attention = self.bottom_up(image, num_slots, seed)
         posterior = posteriors[-1]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(posterior)
-            latents = draw(posterior, seed, "efficient_morl/posterior", 0)
-            layer_kl, prior = self.priors.divergences(
-                [*posteriors[:-1], posterior][:num_layers], seed
-            )
+            latents = sample_gaussian(posterior, seed, "efficient_morl/posterior", 0)
+            layers = [*posteriors[:-1], posterior][: self.config.num_layers]
+            layer_kl, prior = self.priors.divergences(layers, seed)
             kl = sum(layer_kl, tf.zeros_like(latents))
-        evidence = self.evidence(image, tape, posterior, latents, kl, operators, training)
-        history, kept = (
-            [(posterior, evidence)],
-            isinstance(num_steps, int) and not execution.current().rematerialise,
-        )
+        scored = self.score_latents(image, tape, posterior, latents, kl, operators, training)
+        history = [(posterior, scored)]
 
-        # Stage 2: refinement.
-        def refine(i, state, constants):
+        # Stage 2: refinement (Algorithm 1, second loop).
+        def refine(r, state, constants):
             prior, operators = constants
             posterior, memory, weighted_loss, *last = state
-            posterior, memory = self.refinement(posterior, Evidence(*last).gradient, memory)
+            posterior, memory = self.refinement(posterior, ScoredDecode(*last).gradient, memory)
+
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(posterior)
-                latents = draw(posterior, seed, "efficient_morl/posterior", i + 1)
+                latents = sample_gaussian(posterior, seed, "efficient_morl/posterior", r + 1)
                 kl = self.priors.divergence(posterior, *prior)
-            evidence = self.evidence(image, tape, posterior, latents, kl, operators, training)
-            history.append((posterior, evidence))
-            return (
-                posterior,
-                memory,
-                weighted_loss + self.loss_weight(i + 1, num_steps) * self.iteration_loss(evidence),
-                *evidence,
-            )
+            scored = self.score_latents(image, tape, posterior, latents, kl, operators, training)
+            history.append((posterior, scored))
+
+            loss = self.loss_weight(r + 1, num_steps) * self.iteration_loss(scored)
+            return (posterior, memory, weighted_loss + loss, *scored)
 
         memory = tf.zeros([batch_size(image) * num_slots, self.config.latent_size])
-        state = (
-            posterior,
-            memory,
-            self.loss_weight(0, num_steps) * self.iteration_loss(evidence),
-            *evidence,
-        )
+        weighted_loss = self.loss_weight(0, num_steps) * self.iteration_loss(scored)
+        state = (posterior, memory, weighted_loss, *scored)
         posterior, _, weighted_loss, *last = iterate(refine, state, num_steps, (prior, operators))
+
+        # In a rolled or rematerialised loop, tensors of single steps cannot leave it.
+        if not isinstance(num_steps, int) or execution.current().rematerialise:
+            history = []
         return self.outputs(
             image,
             posterior,
-            Evidence(*last),
+            ScoredDecode(*last),
             weighted_loss,
             posteriors,
             layer_kl,
             attention,
-            history if kept else [],
+            history,
         )
 
     def bottom_up(self, image, num_slots, seed):
-        """Stage 1 (Algorithm 1, first loop); without layers, the learned initial normal is the only posterior.
+        """Infers the posteriors of all layers (Algorithm 1, first loop).
+
+        Without layers, the learned initial normal is the only posterior.
+
+        Args:
+          image: [B, H, W, C].
+          num_slots: K, a Python or tensor integer.
+          seed: int32 [3] of `random.make_seed`.
 
         Returns:
           (posteriors, attention): lists of L tensors [B, K, 2 D] and [B, N, K].
         """
-        size, batch = self.config.latent_size, batch_size(image)
+        size = self.config.latent_size
         keys, values = self.tokens(image)
         initial = tf.concat([self.initial_loc.value, self.initial_raw.value], axis=0)
-        posterior, posteriors, attention = (
-            tf.broadcast_to(initial, [batch, num_slots, 2 * size]),
-            [],
-            [],
-        )
+        posterior = tf.broadcast_to(initial, [batch_size(image), num_slots, 2 * size])
+
+        posteriors = []
+        attention = []
         for layer in range(self.config.num_layers):
-            latents = draw(posterior, seed, "efficient_morl/layer", layer)
+            latents = sample_gaussian(posterior, seed, "efficient_morl/layer", layer)
             posterior, weights = self.layer(keys, values, latents, posterior)
             posteriors.append(posterior)
             attention.append(weights)
         return posteriors or [posterior], attention
 
-    def evidence(self, image, tape, posterior, latents, kl, operators, training):
-        """Decodes latents [B, K, D] and scores the image; `tape` knows how latents and KL came from `posterior`."""
+    def score_latents(self, image, tape, posterior, latents, kl, operators, training):
+        """Decodes latents and scores the image under them.
+
+        Args:
+          image: [B, H, W, C].
+          tape: recorded how `latents` and `kl` were computed from `posterior`.
+          posterior: lambda [B, K, 2 D].
+          latents: [B, K, D], samples of the posterior.
+          kl: [B, K, D].
+          operators: those of the decoder, see `decode_and_score`.
+          training: whether one backward pass through the decoder must serve weights and latents.
+
+        Returns:
+          `ScoredDecode`.
+        """
         decoded, nll, _, latent_gradient = decode_and_score(
             self.render,
-            lambda decoded: self.read(decoded, image),
+            lambda decoded: likelihood_and_gradient(decoded, image, self.config),
             latents,
             operators,
             stopped=training,
         )
-        # The sum over scenes is differentiated: the mean would scale with the batch what the layer norms' epsilon does not.
+
+        # The sum over scenes is differentiated. The gradient of the mean would shrink with the
+        # batch, while the epsilon of the layer norms that it enters does not.
         gradient = tape.gradient(
             [latents, kl],
             posterior,
             [self.multiplier() * latent_gradient, tf.fill(tf.shape(kl), self.config.kl_weight)],
         )
-        return Evidence(
-            decoded, nll, kl, tf.ensure_shape(tf.stop_gradient(gradient), posterior.shape)
-        )
-
-    def read(self, decoded, image):
-        """Returns (nll [B], (), d sum nll / d decoded) of decoder outputs [B, K, H, W, C + 1]."""
-        with tf.GradientTape() as tape:
-            tape.watch(decoded)
-            nll = self.negative_log_likelihood(decoded, image)
-        return nll, (), tape.gradient(nll, decoded)
-
-    def negative_log_likelihood(self, decoded, image):
-        """- log p(x | z) [B] in nats, without the 1/2 ln 2 pi of every pixel and channel, as the published GECO targets want it."""
-        config, constant = self.config, HALF_LOG_2_PI * math.prod(image.shape[1:])
-        if config.likelihood == "gaussian":
-            log_prob = tf.reduce_sum(
-                tfd.Normal(self.scene(decoded).recon, config.likelihood_scale).log_prob(image),
-                axis=[1, 2, 3],
-            )
-        else:
-            colours, mask_logits = split_decoded(decoded)
-            log_prob = SpatialMixture(
-                tf.sigmoid(colours),
-                mask_logits,
-                config.likelihood_scale,
-                reduce=config.mixture_reduce,
-            ).log_prob(image)
-        return -(log_prob + constant)
+        gradient = tf.ensure_shape(tf.stop_gradient(gradient), posterior.shape)
+        return ScoredDecode(decoded, nll, kl, gradient)
 
     def render(self, latents, operators=None):
-        """Latents [B, K, D] -> decoder outputs [B, K, H, W, C + 1]."""
+        """Decodes latents [B, K, D] to decoder outputs [B, K, H, W, C + 1]."""
         batch, num_slots = batch_and_slots(latents)
-        return unfold_slots(
-            self.decoder(fold_slots(latents), operators=operators), batch, num_slots
-        )
-
-    def scene(self, decoded):
-        """Decoder outputs -> `DecodedScene`."""
-        colours, mask_logits = split_decoded(decoded)
-        colours, masks = tf.sigmoid(colours), tf.nn.softmax(mask_logits, axis=1)
-        return DecodedScene(compose(masks, colours), masks, colours)
+        decoded = self.decoder(fold_slots(latents), operators=operators)
+        return unfold_slots(decoded, batch, num_slots)
 
     def multiplier(self):
-        """Weight of the NLL: 1, or what GECO says."""
+        """Returns the weight of the NLL: that of GECO, or 1."""
         return 1.0 if self.geco is None else self.geco.multiplier()
 
-    def iteration_loss(self, evidence):
-        """L_i per scene, [B]: KL + multiplier * NLL; once GECO has begun, its value is KL - multiplier * (average slack)."""
-        kl = self.config.kl_weight * tf.reduce_sum(evidence.kl, axis=[1, 2])
-        weighted_nll = self.multiplier() * evidence.nll
+    def loss_weight(self, r, num_steps):
+        """Returns the weight of L_r in the loss, r = 0 ... num_steps (Eq. 8)."""
+        return refinement_loss_weight(r, num_steps, self.config.refinement_weighting)
+
+    def iteration_loss(self, scored):
+        """Returns L_r of every scene, [B], from the `ScoredDecode` of step r.
+
+        The gradient is that of KL + multiplier * NLL. So is the value, until GECO has begun; from
+        then on it is KL - multiplier * (average slack).
+        """
+        kl = self.config.kl_weight * tf.reduce_sum(scored.kl, axis=[1, 2])
+        weighted_nll = self.multiplier() * scored.nll
+
+        # The loss of appendix F.2 has the average of the constraint as its value, and the gradient
+        # of the NLL of this step.
         if self.geco is not None:
             slack = self.multiplier() * self.geco.constraint()
             weighted_nll += tf.stop_gradient(
@@ -378,74 +266,94 @@ class EfficientMORL(SceneModel):
             )
         return kl + weighted_nll
 
-    def loss_weight(self, i, num_steps):
-        """Weight of L_i in the loss, i = 0 ... num_steps (Eq. 8)."""
-        if not isinstance(i, int) or not isinstance(num_steps, int):
-            i, num_steps = tf.cast(i, tf.float32), tf.cast(num_steps, tf.float32)
-        if self.config.refinement_weighting == "released":
-            return (num_steps + 3 - i) / (num_steps + 1)
-        return 1.0 if isinstance(i, int) and i == 0 else (num_steps + 1 - i) / (num_steps + 1)
-
     def outputs(
-        self, image, posterior, evidence, weighted_loss, posteriors, layer_kl, attention, history
+        self, image, posterior, scored, weighted_loss, posteriors, layer_kl, attention, history
     ):
-        """Collects `SceneOutputs`; `history` is a list of (lambda, `Evidence`), empty where the loop does not keep it."""
-        scene, q = self.scene(evidence.decoded), gaussian(posterior)
-        kl = tf.reduce_sum(evidence.kl, axis=[1, 2])
+        """Collects `SceneOutputs`.
+
+        Args:
+          image: [B, H, W, C].
+          posterior: lambda [B, K, 2 D] after the last step.
+          scored: its `ScoredDecode`.
+          weighted_loss: [B], Eq. 8.
+          posteriors, layer_kl, attention: lists of L tensors, see `bottom_up`.
+          history: list of (lambda, `ScoredDecode`), one per step; empty where it is not kept.
+        """
+        scene = decoded_scene(scored.decoded)
+        q = gaussian(posterior)
+        kl = tf.reduce_sum(scored.kl, axis=[1, 2])
         terms = {
-            "nll": evidence.nll,
+            "nll": scored.nll,
             "kl": kl,
-            "elbo": -(evidence.nll + kl),
+            "elbo": -(scored.nll + kl),
             "weighted_loss": weighted_loss,
             "mse": tf.reduce_mean(tf.square(image - scene.recon), axis=[1, 2, 3]),
         }
+
         kept = {}
         if attention:
             kept["attention"] = tf.stack(attention, axis=1)  # [B, L, N, K]
         if history:
-            scenes = [self.scene(e.decoded) for _, e in history]
-            # t = 0 ... L - 1 are the layers, t = L - 1 + i the refinements.
-            normals = [gaussian(p) for p in (*posteriors, *(p for p, _ in history[1:]))]
-            kept.update(
-                recon=tf.stack([s.recon for s in scenes], axis=1),
-                masks=tf.stack([s.masks for s in scenes], axis=1),
-                loss=tf.stack(
-                    [e.nll + tf.reduce_sum(e.kl, axis=[1, 2]) for _, e in history], axis=1
-                ),
-                posterior_loc=tf.stack([n.loc for n in normals], axis=1),
-                posterior_scale=tf.stack([n.scale for n in normals], axis=1),
-            )
-        layers = [tf.reduce_sum(kl, axis=[1, 2]) for kl in layer_kl]
-        posterior = {
-            "loc": q.loc,
-            "scale": q.scale,
-            "kl": evidence.kl,
-            "layer_kl": tf.stack(layers, axis=1) if layers else tf.zeros([batch_size(image), 0]),
-        }
+            kept.update(_stacked_history(posteriors, history))
+
+        kl_of_layers = tf.zeros([batch_size(image), 0])
+        if layer_kl:
+            kl_of_layers = tf.stack([tf.reduce_sum(kl, axis=[1, 2]) for kl in layer_kl], axis=1)
         return SceneOutputs(
-            *scene, slots=q.loc, posterior=posterior, loss_terms=terms, history=kept or None
+            *scene,
+            slots=q.loc,
+            posterior={"loc": q.loc, "scale": q.scale, "kl": scored.kl, "layer_kl": kl_of_layers},
+            loss_terms=terms,
+            history=kept or None,
         )
 
     def total_loss(self, terms, step):
-        """Mean over scenes of Eq. 8, in nats; see `iteration_loss`."""
+        """Returns the mean over scenes of Eq. 8, in nats, and the terms; see `iteration_loss`."""
         loss = terms.pop("weighted_loss")
         if self.geco is not None:
-            terms.update(
-                geco_multiplier=self.geco.multiplier(), geco_constraint=self.geco.constraint()
-            )
+            terms["geco_multiplier"] = self.geco.multiplier()
+            terms["geco_constraint"] = self.geco.constraint()
         return loss, terms
 
     def update_state(self, terms, statistics, step):
-        """GECO follows the NLL of the last refinement."""
+        """Lets GECO follow the NLL of the last refinement step."""
         if self.geco is not None:
             self.geco.update(terms["nll"], step)
 
     def decode(self, slots):
         """Renders latents [B, K, D] as a `DecodedScene`."""
-        return self.scene(self.render(slots))
+        return decoded_scene(self.render(slots))
 
     def sample(self, num, seed, num_slots=None):
-        """Draws `num` scenes: z^L from the prior, decoded; the lower layers of the reversed priors are auxiliary."""
-        return self.decode(
-            self.priors.sample(num, self.config.num_slots if num_slots is None else num_slots, seed)
-        )
+        """Samples `num` scenes: z^L from the prior, decoded.
+
+        The lower layers of the reversed priors are auxiliary.
+        """
+        if num_slots is None:
+            num_slots = self.config.num_slots
+        return self.decode(self.priors.sample(num, num_slots, seed))
+
+
+def _stacked_history(posteriors, history):
+    """Stacks what figures show of every step.
+
+    Args:
+      posteriors: list of L tensors [B, K, 2 D], those of the layers.
+      history: list of I + 1 pairs (lambda, `ScoredDecode`).
+
+    Returns:
+      dict: decodes [B, I + 1, ...], and posteriors [B, L + I, K, D], those of the layers first.
+    """
+    scenes = [decoded_scene(scored.decoded) for _, scored in history]
+    losses = [scored.nll + tf.reduce_sum(scored.kl, axis=[1, 2]) for _, scored in history]
+
+    # The first entry of the history has the posterior of the last layer.
+    refined = [posterior for posterior, _ in history[1:]]
+    normals = [gaussian(parameters) for parameters in (*posteriors, *refined)]
+    return {
+        "recon": tf.stack([scene.recon for scene in scenes], axis=1),
+        "masks": tf.stack([scene.masks for scene in scenes], axis=1),
+        "loss": tf.stack(losses, axis=1),
+        "posterior_loc": tf.stack([normal.loc for normal in normals], axis=1),
+        "posterior_scale": tf.stack([normal.scale for normal in normals], axis=1),
+    }

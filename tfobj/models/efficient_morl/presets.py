@@ -4,7 +4,10 @@ from tfobj.models.base import Preset
 
 
 def paper_train(steps):
-    """Emami 2021, appendix F.2 and released code: batch 32, warm-up to 4e-4 over 10,000 updates, then halved every 100,000."""
+    """Returns the training settings of Emami 2021, appendix F.2, and of the released code.
+
+    The rate rises to 4e-4 over 10,000 updates and is then halved every 100,000.
+    """
     return {
         "steps": steps,
         "batch_size": 32,
@@ -26,7 +29,8 @@ TETRIS = {
     "likelihood_scale": 0.3,
     "geco_target": -1.224,
 }
-"""The target is -4500 nats per image in the paper, below what the likelihood can reach; see `EfficientMORLConfig.geco_target`."""
+"""The target is -4500 nats per image in the paper, below what the likelihood can reach; see
+`EfficientMORLConfig.geco_target`."""
 
 MULTI_DSPRITES = {
     "num_slots": 6,
@@ -47,7 +51,7 @@ CLEVR6 = {
     "geco_target": -2.206,
     "curriculum": ((100_000, 1),),
 }
-"""Target -61,000 nats per image in the paper."""
+"""The target is -61,000 nats per image in the paper."""
 
 CLEVR10 = {
     **CLEVR6,
@@ -57,10 +61,10 @@ CLEVR10 = {
     "geco_acceleration": 5.0,
     "curriculum": ((100_000, 2),),
 }
-"""The released configuration called clevr6-128x128, which trains on CLEVR10."""
+"""The released configuration clevr6-128x128, which trains on CLEVR10 despite its name."""
 
 RELEASED = {"refinement_weighting": "released"}
-"""The loss weights of the released code, with which the published numbers were presumably made."""
+"""The loss weights of the released code; the published numbers were presumably made with them."""
 
 QUICK = {
     "num_steps": 1,
@@ -73,10 +77,15 @@ QUICK = {
     "likelihood_scale": 0.1,
     "initial_gain": 1.0,
 }
-"""Made for two CPU cores: a strided encoder (81 tokens on Tetris), a decoder at half resolution, one refinement. One run each:
-at the published likelihood scale of 0.3 with GECO the KL wins first (fg-ARI 0.17 after 3,000 updates, 0.26 at 0.1 without
-GECO); with the DualGRU's weights from N(0, 0.2**2), not N(0, 1), the slots stay copies (0.29 after 4,000 updates, not 0.53);
-without the larger initial gain, at 0.3 and without GECO, nothing was found in 2,300 updates."""
+"""Made for two CPU cores: a strided encoder (81 tokens on Tetris), a decoder at half resolution and
+one refinement step. One run each:
+
+- at the published likelihood scale of 0.3 with GECO, the KL wins first (fg-ARI 0.17 after 3,000
+  updates; 0.26 at 0.1 without GECO);
+- with weights of the DualGRU from N(0, 0.2**2) instead of N(0, 1), the slots stay copies of each
+  other (0.29 after 4,000 updates instead of 0.53);
+- without the larger initial gain, at 0.3 and without GECO, nothing was found in 2,300 updates.
+"""
 
 QUICK_TRAIN = {
     "steps": 16_000,
@@ -91,47 +100,49 @@ QUICK_TRAIN = {
 
 PRESETS = {
     ("quick", "tetris"): Preset(
-        "Small and fast, ours: about ten minutes on two CPU cores; README.md has its scores.",
+        "Small and fast, ours: a strided encoder, one refinement step; made for two CPU cores.",
         model={"num_slots": 4, **QUICK},
         train=QUICK_TRAIN,
     ),
     ("quick", "multi_dsprites"): Preset(
-        "The quick settings of Tetris at 64 x 64; not tuned.",
+        "The quick settings of Tetris at 64x64; not tuned.",
         model={"num_slots": 6, **QUICK},
         train=QUICK_TRAIN,
     ),
     ("paper", "tetris"): Preset(
-        "Emami 2021 on Tetrominoes: fg-ARI 98.2 +- 1.8 there; five hours on two RTX 2080 Ti.",
+        "Emami 2021 on Tetrominoes: published fg-ARI 98.2 +- 1.8; trained on two RTX 2080 Ti.",
         model=TETRIS,
         train=paper_train(200_000),
         eval={"num_steps": 3},
     ),
     ("paper", "multi_dsprites"): Preset(
-        "Emami 2021 on Multi-dSprites: fg-ARI 91.2 +- 0.4 there; a day on several GPUs.",
+        "Emami 2021 on Multi-dSprites: published fg-ARI 91.2 +- 0.4; a day on several GPUs.",
         model=MULTI_DSPRITES,
         train=paper_train(300_000),
         eval={"num_steps": 1},
     ),
     ("paper", "clevr_with_masks"): Preset(
-        "Emami 2021 on CLEVR6, 96x96: fg-ARI 96.2 +- 1.6 there; 17 hours on eight RTX 2080 Ti.",
+        "Emami 2021 on CLEVR6, 96x96: published fg-ARI 96.2 +- 1.6; trained on eight RTX 2080 Ti.",
         model=CLEVR6,
         train=paper_train(300_000),
         eval={"num_steps": 1},
     ),
     ("paper_128", "clevr_with_masks"): Preset(
-        "CLEVR6 at 128x128, the size of the paper's timings (Emami 2021, Fig. 10): the settings of CLEVR10 with 7 slots; no score is published.",
+        "CLEVR6 at 128x128, the size of the timings in Emami 2021, Fig. 10: the settings of "
+        "CLEVR10 with 7 slots; no published score.",
         model={**CLEVR10, "num_slots": 7},
         train=paper_train(300_000),
         eval={"num_steps": 2},
     ),
     ("clevr10", "clevr_with_masks"): Preset(
-        "The released configuration for CLEVR10 at 128x128 with 11 slots; no score is published.",
+        "The released configuration for CLEVR10 at 128x128 with 11 slots; no published score.",
         model=CLEVR10,
         train=paper_train(300_000),
         eval={"num_steps": 2},
     ),
     ("released", "tetris"): Preset(
-        "The paper's settings with the loss weights of the released code (the released run: fg-ARI 99.7, MSE 2.76e-4, KL 70.7).",
+        "The paper's settings with the loss weights of the released code; its released run: "
+        "fg-ARI 99.7, MSE 2.76e-4, KL 70.7.",
         model={**TETRIS, **RELEASED},
         train=paper_train(200_000),
         eval={"num_steps": 3},
@@ -143,7 +154,8 @@ PRESETS = {
         eval={"num_steps": 1},
     ),
     ("released", "clevr_with_masks"): Preset(
-        "The paper's settings with the loss weights of the released code (the released run: fg-ARI 98.05, MSE 3.64e-4, KL 187.1).",
+        "The paper's settings with the loss weights of the released code; its released run: "
+        "fg-ARI 98.05, MSE 3.64e-4, KL 187.1.",
         model={**CLEVR6, **RELEASED},
         train=paper_train(300_000),
         eval={"num_steps": 1},

@@ -1,10 +1,10 @@
-"""Gaussians of EfficientMORL and its three priors over the latents of the layers (Emami 2021, section 3.1, Fig. 12, appendix D).
+"""Gaussians and priors over the layers' latents (Emami 2021, section 3.1, Fig. 12, appendix D).
 
-    bottom_up    p(z^1) prod_{l > 1} p(z^l | z^{l-1})
+    bottom_up    p(z^1) prod_{l > 1} p(z^l | z^{l-1})                                  (Eq. 2)
     reversed     p(z^L) prod_{l < L} p(z^l | z^{l+1})
-    reversed++   the same, and refined posteriors are held against p(z^1 | z^2)
+    reversed++   the same, and refined posteriors are compared with p(z^1 | z^2)
 
-with p(z^1), or p(z^L), standard normal and one network for all transitions.
+p(z^1), or p(z^L), is standard normal, and one network serves all transitions.
 """
 
 import keras
@@ -23,18 +23,26 @@ MAXIMUM_RAW = 80.0
 
 
 def gaussian(parameters):
-    """Returns the normals of parameters [..., 2 D] = [loc, raw]: variance = softplus(min(raw, 80)) + 1e-5 (Emami 2021, Eqs. 10 and 11)."""
+    """Returns the normals [..., D] with parameters [..., 2 D] = [loc, raw].
+
+    variance = softplus(min(raw, 80)) + 1e-5 (Emami 2021, Eqs. 10 and 11).
+    """
     loc, raw = tf.split(tf.cast(parameters, tf.float32), 2, axis=-1)
-    return tfd.Normal(
-        loc, tf.sqrt(tf.math.softplus(tf.minimum(raw, MAXIMUM_RAW)) + MINIMUM_VARIANCE)
-    )
+    variance = tf.math.softplus(tf.minimum(raw, MAXIMUM_RAW)) + MINIMUM_VARIANCE
+    return tfd.Normal(loc, tf.sqrt(variance))
 
 
-def draw(parameters, seed, place, index=0):
-    """Returns one reparameterised sample [B, K, D] of `gaussian(parameters)`."""
+def sample_gaussian(parameters, seed, place, index=0):
+    """Returns one reparameterised sample [B, K, D] of `gaussian(parameters)`.
+
+    `seed`, `place` and `index` name the noise, as in `random.normal`.
+    """
     q = gaussian(parameters)
-    shape = tf.unstack(tf.shape(q.loc)) if None in q.loc.shape else list(q.loc.shape)
-    return q.loc + q.scale * tf.ensure_shape(random.normal(seed, place, shape, index), q.loc.shape)
+    shape = list(q.loc.shape)
+    if None in shape:
+        shape = tf.unstack(tf.shape(q.loc))
+    noise = tf.ensure_shape(random.normal(seed, place, shape, index), q.loc.shape)
+    return q.loc + q.scale * noise
 
 
 def standard_normal(size):
@@ -47,16 +55,18 @@ class LayerPriors(keras.layers.Layer):
 
     Args:
       kind: "bottom_up", "reversed" or "reversed++".
-      num_layers: L; the transition network exists from two on.
+      num_layers: L; the transition network exists from two layers on.
       size: D.
-      gain: of the initial values of the transition network, D -> 128 (ELU) -> loc and raw.
+      gain: gain of the initial values of the transition network, D -> 128 (ELU) -> loc and raw.
     """
 
     HIDDEN = 128
 
     def __init__(self, kind, num_layers, size, gain, **kwargs):
         super().__init__(dtype="float32", **kwargs)
-        self.kind, self.num_layers, self.size = kind, num_layers, size
+        self.kind = kind
+        self.num_layers = num_layers
+        self.size = size
         if num_layers > 1:
             initializer = xavier_normal(gain)
             self.hidden = Dense(
@@ -79,47 +89,56 @@ class LayerPriors(keras.layers.Layer):
         self.built = True
 
     def transition(self, latents):
-        """Returns p(z | neighbour's z), parameters [B, K, 2 D]."""
+        """Returns the parameters [B, K, 2 D] of p(z | z of the neighbouring layer)."""
         hidden = self.hidden(latents)
         return tf.concat([head(hidden) for head in self.heads], axis=-1)
 
     def divergences(self, posteriors, seed):
-        """KL of every layer's posterior from its prior, with fresh samples of the neighbour that the prior depends on.
+        """Computes the KL of every layer's posterior from its prior.
+
+        A prior depends on a fresh sample of the neighbouring layer, not on the one that the
+        bottom-up pass used: reusing it would correlate the noise of NLL and KL.
 
         Args:
           posteriors: list of L tensors [B, K, 2 D].
-          seed: of the samples.
+          seed: int32 [3] of `random.make_seed`.
 
         Returns:
-          (kl, prior): list of L tensors [B, K, D] in nats; parameters [B, K, 2 D] of the prior of refined posteriors, a
-          tuple of one, or () where that is N(0, 1).
+          (kl, prior): list of L tensors [B, K, D] in nats; and the parameters [B, K, 2 D] of the
+          prior of refined posteriors, as a tuple of one, or () where that prior is N(0, 1).
         """
-        # A prior for each layer, from the one that depends on nothing to the other end.
-        order = range(self.num_layers) if self.kind == "bottom_up" else range(self.num_layers)[::-1]
-        kl, prior, before = {}, (), None
+        # From the layer whose prior is N(0, 1) to the other end.
+        order = list(range(self.num_layers))
+        if self.kind != "bottom_up":
+            order.reverse()
+
+        kl = {}
+        prior = ()
+        before = None
         for layer in order:
             if before is not None:
-                prior = (
-                    self.transition(
-                        draw(posteriors[before], seed, "efficient_morl/prior_path", before)
-                    ),
+                latents = sample_gaussian(
+                    posteriors[before], seed, "efficient_morl/prior_path", before
                 )
+                prior = (self.transition(latents),)
             kl[layer] = self.divergence(posteriors[layer], *prior)
             before = layer
-        return [
-            kl[layer] for layer in range(self.num_layers)
-        ], () if self.kind == "reversed" else prior
+
+        if self.kind == "reversed":
+            prior = ()
+        return [kl[layer] for layer in range(self.num_layers)], prior
 
     def divergence(self, posterior, prior=None):
         """Returns KL(q || p) [B, K, D] of parameters [B, K, 2 D]; without a prior, from N(0, 1)."""
-        return tfd.kl_divergence(
-            gaussian(posterior), standard_normal(self.size) if prior is None else gaussian(prior)
-        )
+        if prior is None:
+            return tfd.kl_divergence(gaussian(posterior), standard_normal(self.size))
+        return tfd.kl_divergence(gaussian(posterior), gaussian(prior))
 
     def sample(self, num, num_slots, seed):
-        """Draws z^L [num, K, D]: what is decoded."""
+        """Samples the latents that are decoded, z^L [num, K, D]."""
         latents = random.normal(seed, "efficient_morl/prior", [num, num_slots, self.size])
         if self.kind == "bottom_up":
             for layer in range(1, self.num_layers):
-                latents = draw(self.transition(latents), seed, "efficient_morl/prior", layer)
+                parameters = self.transition(latents)
+                latents = sample_gaussian(parameters, seed, "efficient_morl/prior", layer)
         return latents
