@@ -1,4 +1,4 @@
-"""GENESIS: sizes, slots and their order, the prior, the likelihood, GECO, batch norms (specification, section 13)."""
+"""GENESIS: sizes, slots and their order, the prior, the likelihood, GECO, batch norms."""
 
 import conformance
 import numpy as np
@@ -9,7 +9,8 @@ import tensorflow_probability as tfp
 from tfobj import random
 from tfobj.errors import UserError
 from tfobj.models.genesis import Genesis, GenesisConfig
-from tfobj.models.genesis.components import default_strides, posterior_gaussian
+from tfobj.models.genesis.components import posterior_gaussian
+from tfobj.models.genesis.config import default_strides
 from tfobj.training.experiment import TrainConfig
 from tfobj.training.optimizer import make_optimizer
 from tfobj.training.step import TrainStep
@@ -62,6 +63,10 @@ def test_strides_by_size():
         (2, 2, 2, 2, 1),
     ]
     assert default_strides((35, 35)) == default_strides((64, 128)) == (1, 2, 1, 2, 1)
+
+
+def test_maps_by_size():
+    """The mask decoder starts from a map of the size with which the encoder ends."""
     for size, last in (((35, 35), (9, 9)), ((96, 96), (12, 12)), ((20, 37), (5, 10))):
         model = Genesis(
             GenesisConfig(
@@ -71,19 +76,21 @@ def test_strides_by_size():
                 mask_features=4,
             )
         )
-        assert (
-            model.network.mask_decoder.first.size
-            == model.network.mask_encoder.output_layer.kernel.shape[:2]
-            == last
-        )
+        network = model.network
+        assert network.mask_decoder.first.size == last
+        assert network.mask_encoder.output_layer.kernel.shape[:2] == last
         assert model(tf.zeros([1, *size, 3]), num_slots=2).masks.shape == (1, 2, *size, 1)
 
 
 def test_initial_values():
-    """U(-f, f) with f = 1 / sqrt(fan_in) for kernels and biases; of the LSTM 1 / sqrt(units), the forget gate's bias like the others."""
+    """U(-f, f) with f = 1 / sqrt(fan_in) for kernels and biases; 1 / sqrt(units) in LSTMs.
+
+    The bias of the forget gate is no exception.
+    """
     network = Genesis(GenesisConfig(image_size=(32, 32))).network
     transposed = network.mask_decoder.stack.stages[1].convolution
     assert transposed.strides == (2, 2) and transposed.kernel.shape == (5, 5, 64, 64)
+
     for layer, limit in (
         (network.mask_encoder.stack.stages[1].convolution, (25 * 32) ** -0.5),
         (transposed, (25 * 64) ** -0.5),
@@ -112,14 +119,11 @@ def test_posterior_scales_start_below_one():
 def test_masks_are_broken_off_one_after_the_other():
     model, image = tiny(num_slots=4)
     history = model(image, seed=conformance.seed()).history
-    scopes, masks = history["scopes"].numpy(), history["stick_masks"].numpy()
-    assert set(history) == {"scopes", "stick_masks"} and scopes.shape == masks.shape == (
-        4,
-        4,
-        10,
-        12,
-        1,
-    )
+    assert set(history) == {"scopes", "stick_masks"}
+
+    scopes = history["scopes"].numpy()
+    masks = history["stick_masks"].numpy()
+    assert scopes.shape == masks.shape == (4, 4, 10, 12, 1)
     np.testing.assert_allclose(scopes[:, 0], 1.0)
     np.testing.assert_allclose(scopes[:, 1:], 1.0 - np.cumsum(masks, 1)[:, :-1], atol=1e-5)
     np.testing.assert_allclose(masks[:, -1], scopes[:, -1])
@@ -127,21 +131,23 @@ def test_masks_are_broken_off_one_after_the_other():
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_last_mask_latent_draws_nothing(training):
-    """It takes what is left: another value changes its KL and the prior of its component, no mask."""
+def test_last_mask_latent_renders_nothing(training):
+    """The last slot takes what is left: another latent changes KL and component prior, no mask."""
     model, image = tiny(norm="batch")
     network = model.network
     latents = network.infer(image, 3, random.make_seed()).samples
     size = model.config.mask_latent_size
-    other = latents + tf.reshape(tf.one_hot(2, 3), [3, 1]) * tf.concat(
-        [tf.ones([size]), tf.zeros([latents.shape[-1] - size])], 0
-    )
-    (masks, _, _), (other_masks, _, _) = (
-        network.masks(z[..., :size], training=training) for z in (latents, other)
-    )
-    np.testing.assert_allclose(other_masks, masks, atol=0.0 if not training else 1.0)
+    only_mask = tf.concat([tf.ones([size]), tf.zeros([latents.shape[-1] - size])], 0)
+    other = latents + tf.reshape(tf.one_hot(2, 3), [3, 1]) * only_mask
+
+    # In training it has a part in the moments of batch norms.
+    masks, _, _ = network.masks(latents[..., :size], training=training)
+    other_masks, _, _ = network.masks(other[..., :size], training=training)
+    np.testing.assert_allclose(other_masks, masks, atol=1.0 if training else 0.0)
     np.testing.assert_array_equal(network.means(other), network.means(latents))
-    p, q = network.prior(latents), network.prior(other)
+
+    p = network.prior(latents)
+    q = network.prior(other)
     np.testing.assert_array_equal(p.loc[..., :size], q.loc[..., :size])
     np.testing.assert_array_equal(p.loc[:, :2], q.loc[:, :2])
     assert np.abs(p.loc[:, 2, size:] - q.loc[:, 2, size:]).max() > 1e-4
@@ -149,33 +155,28 @@ def test_last_mask_latent_draws_nothing(training):
 
 def test_posterior_of_a_slot_reads_the_samples_before_it():
     model, _ = tiny()
-    posterior, features = (
-        model.network.mask_posterior,
-        tf.constant(conformance.scenes(model.config)[:, 0, :8, 0]),
-    )
+    posterior = model.network.mask_posterior
+    features = tf.constant(conformance.scenes(model.config)[:, 0, :8, 0])
     noise = random.normal(random.make_seed(), "test", [4, 3, 5])
     changed = noise + tf.reshape(tf.one_hot(1, 3), [1, 3, 1])
-    (q, z), (r, y) = (
-        posterior(features, noise, num_slots=3),
-        posterior(features, changed, num_slots=3),
-    )
+
+    q, z = posterior(features, noise, num_slots=3)
+    r, y = posterior(features, changed, num_slots=3)
     np.testing.assert_allclose(q.loc + q.scale * noise, z, atol=1e-6)
     np.testing.assert_allclose(q.loc[:, :2], r.loc[:, :2], atol=1e-6)
     assert np.abs(z - y)[:, 1].min() > 0 and np.abs(q.loc - r.loc)[:, 2].max() > 1e-4
 
 
 def test_prior_samples_have_the_density_that_is_trained():
-    """Standardised by the conditionals of the KL, ancestral samples are the noise they were made of."""
+    """Standardised by the conditionals of the KL, ancestral samples are their own noise."""
     model, _ = tiny()
     z = model.network.sample_prior(3, 4, conformance.seed())
     p = model.network.prior(z)
-    noise = tf.concat(
-        [
-            random.normal(conformance.seed(), f"genesis/prior_{name}_latents", [3, 4, size])
-            for name, size in (("mask", 5), ("component", 4))
-        ],
-        axis=-1,
-    )
+
+    seed = conformance.seed()
+    of_masks = random.normal(seed, "genesis/prior_mask_latents", [3, 4, 5])
+    of_components = random.normal(seed, "genesis/prior_component_latents", [3, 4, 4])
+    noise = tf.concat([of_masks, of_components], axis=-1)
     np.testing.assert_allclose((z - p.loc) / p.scale, noise, atol=1e-4)
     assert float(tf.reduce_max(p.scale)) <= 1.0001 and np.abs(p.loc[:, 1:]).max() > 0.01
 
@@ -183,28 +184,25 @@ def test_prior_samples_have_the_density_that_is_trained():
 def test_without_priors_latents_are_standard_normal():
     model, image = tiny(autoregressive_prior=False, component_prior=False)
     p = model.network.prior(model.network.infer(image, 3, random.make_seed()).samples)
-    assert (
-        not np.any(p.loc)
-        and np.all(p.scale == 1.0)
-        and len(model.trainable_weights) < len(tiny()[0].trainable_weights)
-    )
+    assert not np.any(p.loc) and np.all(p.scale == 1.0)
+    assert len(model.trainable_weights) < len(tiny()[0].trainable_weights)
 
 
 def test_monte_carlo_kl_averages_to_the_closed_form():
     model, image = tiny()
     closed, _ = tiny(kl="analytic")
     closed.set_weights(model.get_weights())
-    draw = tf.function(
-        lambda s: [m(image, seed=random.make_seed(0, s)).loss_terms["kl"] for m in (model, closed)],
-        autograph=False,
-    )
-    sampled, exact = np.stack([draw(tf.constant(s)) for s in range(200)], axis=1)
-    error = (sampled.std(0) + exact.std(0)) / 200**0.5
-    assert (
-        np.abs(sampled.mean(0) - exact.mean(0)).max() < 4 * error.max()
-        and exact.mean() > 5 * error.max()
-    )
+
+    @tf.function(autograph=False)
+    def estimates(step):
+        seed = random.make_seed(0, step)
+        return [m(image, seed=seed).loss_terms["kl"] for m in (model, closed)]
+
+    sampled, exact = np.stack([estimates(tf.constant(s)) for s in range(200)], axis=1)
+    error = ((sampled.std(0) + exact.std(0)) / 200**0.5).max()
+    assert np.abs(sampled.mean(0) - exact.mean(0)).max() < 4 * error and exact.mean() > 5 * error
     assert sampled.std() > 2 * exact.std()
+
     outputs = closed(image, seed=conformance.seed())
     np.testing.assert_allclose(
         tf.reduce_sum(outputs.posterior["kl"], [1, 2]), outputs.loss_terms["kl"], rtol=1e-5
@@ -264,7 +262,8 @@ def test_saturated_masks_give_finite_gradients():
 def test_goal_below_the_floor_is_refused():
     with pytest.raises(
         UserError,
-        match=r"`model.geco_goal` must be above 0.56226.*asks for that mean squared error; this one for -0.061\)\. Received: ",
+        match=r"`model.geco_goal` must be above 0.56226.*"
+        r"asks for that mean squared error; this one for -0.061\)\. Received: ",
     ):
         GenesisConfig(geco_goal=0.5)
     for goal in (FLOOR, float("nan"), float("inf"), float("-inf")):
@@ -273,10 +272,8 @@ def test_goal_below_the_floor_is_refused():
     with pytest.raises(UserError, match="`model.geco_goal` must be above -1.38365"):
         GenesisConfig(geco_goal=-1.4, likelihood_scale=0.1)
     assert GenesisConfig(geco_goal=-1.38, likelihood_scale=0.1).geco_goal == -1.38
-    assert (
-        not GenesisConfig().warnings()
-        and "0.15 only" in GenesisConfig(likelihood_scale=0.3).warnings()[0]
-    )
+    assert not GenesisConfig().warnings()
+    assert "0.15 only" in GenesisConfig(likelihood_scale=0.3).warnings()[0]
 
 
 @pytest.mark.parametrize(
@@ -306,8 +303,10 @@ def test_geco_weighs_the_kl():
         if expected is not None:
             assert abs(np.log(model.kl_weight(step))) < 1e-6
         step += 1
+
     # 1 % of -100 in the average, a rate of 1e-5 at 64 x 64: sixteen times that here.
     np.testing.assert_allclose(np.log(model.kl_weight(step)), -1.0 * 1.6e-4, rtol=1e-2)
+
     model.multiplier.log_multiplier.assign(2.0)
     outputs = model(image, seed=conformance.seed(), training=True)
     loss, terms = model.objective(outputs, step)
@@ -328,15 +327,17 @@ def test_weight_without_geco_is_warmed_up():
 
 def test_batch_norms_follow_training_and_serve_evaluation():
     model, image = tiny(norm="batch")
-    batch, norms = tf.constant(image), model.network.batch_norms()
+    batch = tf.constant(image)
+    norms = model.network.batch_norms()
     outputs = model(batch, seed=conformance.seed(), training=True)
     assert len(norms) == 4 and set(outputs.statistics) == {norm.key for norm in norms}
     assert model(batch, seed=conformance.seed()).statistics == {}
     assert all(not np.any(norm.moving_mean) for norm in norms)
+
     for _ in range(150):
         model.update_state({"nll": tf.constant(0.0)}, outputs.statistics, tf.constant(5, tf.int64))
     same = model(batch, seed=conformance.seed())
-    # Nearly: the last mask latent has no part in the moments of the evaluation, as it draws nothing.
+    # Nearly: the last mask latent renders nothing and has no part in the moments of evaluation.
     np.testing.assert_allclose(same.masks, outputs.masks, atol=2e-3)
     assert all(
         norm.moving_mean.aggregation == "only_first_replica" and not norm.moving_mean.trainable
@@ -345,32 +346,24 @@ def test_batch_norms_follow_training_and_serve_evaluation():
 
 
 def test_replicas_and_micro_batches_follow_the_moments_of_all_scenes(two_replicas):
-    """Each part is normed by itself; the averages are of all, exactly so in front of the first norm."""
+    """Each part is normed by itself; the averages are over all, exactly so at the first norm."""
 
     def averages(strategy, micro_batches):
         with strategy.scope():
             model, image = tiny(norm="batch")
             optimizer = make_optimizer(TrainConfig())
         step = TrainStep(strategy, model, optimizer, run_seed=3, micro_batches=micro_batches)
-        step.run(
-            iter(
-                strategy.experimental_distribute_dataset(
-                    tf.data.Dataset.from_tensors({"image": image})
-                )
-            ),
-            1,
-        )
+        data = tf.data.Dataset.from_tensors({"image": image})
+        step.run(iter(strategy.experimental_distribute_dataset(data)), 1)
         return [
             np.stack([norm.moving_mean.numpy(), norm.moving_variance.numpy()])
             for norm in model.network.batch_norms()
         ]
 
     one_device = tf.distribute.OneDeviceStrategy("/cpu:0")
-    whole, parts, replicas = (
-        averages(one_device, 1),
-        averages(one_device, 2),
-        averages(two_replicas, 1),
-    )
+    whole = averages(one_device, 1)
+    parts = averages(one_device, 2)
+    replicas = averages(two_replicas, 1)
     for part, replica in zip(parts, replicas, strict=True):
         np.testing.assert_allclose(replica, part, atol=1e-5)
         assert np.abs(part - [[0.0], [1.0]]).max() > 1e-3
@@ -381,34 +374,24 @@ def test_another_number_of_slots_and_one_stage():
     for changes in ({}, {"variant": "genesis_s", "norm": "instance"}):
         model, image = tiny(**changes)
         outputs = model(image, num_slots=6, seed=conformance.seed())
-        assert outputs.masks.shape[1] == 6 and outputs.slots.shape == (
-            4,
-            6,
-            9 if not changes else 5,
-        )
+        assert outputs.masks.shape[1] == 6
+        assert outputs.slots.shape == (4, 6, 5 if changes else 9)
         assert model.sample(2, conformance.seed(), num_slots=2).masks.shape == (2, 2, 10, 12, 1)
 
 
 def test_clamp_of_log_masks():
-    """The component encoder sees log masks down to -14 alone; the likelihood has them as they are."""
+    """The component encoder sees log masks down to -14 alone; the likelihood has no bound."""
     model, image = tiny()
-    encoder = model.network.component_encoder
-    low, lower = tf.fill([4, 3, 10, 12, 1], -14.0), tf.fill([4, 3, 10, 12, 1], -300.0)
-    np.testing.assert_array_equal(encoder(low, image), encoder(lower, image))
-    means = tf.zeros([4, 3, 10, 12, 3])
-    far = tf.concat(
-        [
-            tf.fill([4, 1, 10, 12, 1], -300.0),
-            tf.fill([4, 1, 10, 12, 1], -300.0),
-            tf.zeros([4, 1, 10, 12, 1]),
-        ],
-        axis=1,
-    )
-    means = tf.concat([means[:, :2], means[:, 2:] + 100.0], axis=1)
+    low = tf.fill([4, 3, 10, 12, 1], -14.0)
+    lower = tf.fill([4, 3, 10, 12, 1], -300.0)
+    posterior = model.network.component_posterior
+    np.testing.assert_array_equal(posterior(low, image, 3).loc, posterior(lower, image, 3).loc)
+
+    # The pixel costs less in a slot of mask exp(-300) than where the mask is.
+    far = tf.concat([lower[:, :2], tf.zeros([4, 1, 10, 12, 1])], axis=1)
+    means = tf.concat([tf.zeros([4, 2, 10, 12, 3]), tf.fill([4, 1, 10, 12, 3], 100.0)], axis=1)
     nll = model.negative_log_likelihood(tf.zeros_like(image), far, means)
-    expected = (
-        300.0 - np.log(2) + FLOOR
-    )  # the pixel costs less in a slot of mask exp(-300) than where the mask is
+    expected = 300.0 - np.log(2) + FLOOR
     np.testing.assert_allclose(nll, np.full(4, expected * image[0].size), rtol=1e-4)
 
 

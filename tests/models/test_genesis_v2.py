@@ -1,4 +1,4 @@
-"""GENESIS-V2: clustering of pixels by stochastic stick breaking, the features of a cluster, decoded masks."""
+"""GENESIS-V2: clustering by stochastic stick breaking, features of a cluster, decoded masks."""
 
 import conformance
 import numpy as np
@@ -33,16 +33,17 @@ def priorities(batch, pixels):
 def test_masks_share_the_scope_and_sum_to_one():
     model, image = tiny(num_slots=4)
     outputs = model(image, seed=conformance.seed())
-    scopes, masks = outputs.history["scopes"].numpy(), outputs.history["stick_masks"].numpy()
+    scopes = outputs.history["scopes"].numpy()
+    masks = outputs.history["stick_masks"].numpy()
     np.testing.assert_allclose(masks.sum(1), np.ones((4, 10, 12, 1)), atol=1e-5)
     np.testing.assert_allclose(scopes[:, 1:], 1 - np.cumsum(masks, 1)[:, :-1], atol=1e-5)
     shares = masks[:, :-1] / scopes[:, :-1]
-    assert 0.0099 <= shares.min() and shares.max() <= 0.9901
+    assert shares.min() >= 0.0099 and shares.max() <= 0.9901
     assert np.abs(masks - outputs.masks).max() > 0.01  # the likelihood has the decoded masks
 
 
 def test_pixels_of_equal_features_are_one_cluster():
-    """Three regions of far-apart features: every step takes the region of its seed, and no region twice."""
+    """Three regions of far-apart features: a step takes the region of its seed, none twice."""
     regions = np.repeat([0, 1, 2], 20).reshape(1, 6, 10)
     features = tf.constant(np.eye(4)[regions], tf.float32)
     layer = clustering(features, gain=10.0)
@@ -55,10 +56,13 @@ def test_pixels_of_equal_features_are_one_cluster():
 
 def test_seeds_are_the_greatest_of_noise_times_scope():
     features = tf.zeros([2, 5, 6, 4])
-    layer, u = clustering(features, gain=0.0), priorities(2, 30)
+    layer = clustering(features, gain=0.0)
+    u = priorities(2, 30)
     log_masks, log_scopes = layer(features, u, num_slots=3)
+
     rows, columns = np.meshgrid(np.linspace(-1, 1, 5), np.linspace(-1, 1, 6), indexing="ij")
-    where, scope = np.stack([rows.ravel(), columns.ravel()], -1), np.ones((2, 30))
+    where = np.stack([rows.ravel(), columns.ravel()], -1)
+    scope = np.ones((2, 30))
     for k in range(2):
         seed = np.argmax(u * scope, axis=1)
         distance = np.square(where[None] - where[seed][:, None]).sum(-1)
@@ -78,6 +82,7 @@ def test_gradient_passes_the_bounds_of_the_shares():
         total = tf.reduce_sum(
             tf.exp(log_masks[:, 0]) * tf.reshape(tf.range(1.0, 61.0), [1, 6, 10, 1])
         )
+
     gradient = tape.gradient(total, features)
     far = np.exp(log_masks[0, 0, ..., 0]) < 0.0101
     assert far.any() and np.isfinite(gradient).all()
@@ -90,18 +95,17 @@ def test_latents_describe_the_mean_features_of_their_pixels():
     features = tf.nn.relu(random.normal(random.make_seed(), "test", [2, 10, 12, 16]))
     attention = tf.nn.softmax(random.normal(random.make_seed(1), "test", [2, 3, 10, 12, 1]), axis=1)
     q = network.posterior(features, attention)
+
     heads = network.head_output(network.head(features))
     for k in range(3):
-        mean = tf.reduce_sum(attention[:, k] * heads, [1, 2]) / tf.reduce_sum(
-            attention[:, k], [1, 2]
-        )
-        np.testing.assert_allclose(
-            q.loc[:, k], network.mlp(network.norm(mean))[:, : q.loc.shape[-1]], atol=1e-5
-        )
-    empty = network.posterior(
-        features, tf.exp(tf.math.log(attention) - [[[[[0.0]]], [[[60.0]]], [[[0.0]]]]])
-    )
-    np.testing.assert_allclose(empty.loc, q.loc, atol=1e-4)  # a mean over few pixels is a mean
+        share = attention[:, k]
+        mean = tf.reduce_sum(share * heads, [1, 2]) / tf.reduce_sum(share, [1, 2])
+        expected = network.mlp(network.norm(mean))[:, : q.loc.shape[-1]]
+        np.testing.assert_allclose(q.loc[:, k], expected, atol=1e-5)
+
+    # However little attention a slot has, its mean is one.
+    little = tf.exp(tf.math.log(attention) - [[[[[0.0]]], [[[60.0]]], [[[0.0]]]]])
+    np.testing.assert_allclose(network.posterior(features, little).loc, q.loc, atol=1e-4)
 
 
 def test_slots_change_at_call_time():
@@ -113,7 +117,7 @@ def test_slots_change_at_call_time():
     np.testing.assert_allclose(tf.reduce_sum(decoded.masks, 1), np.ones((4, 10, 12, 1)), atol=1e-5)
 
 
-def test_embeddings_begin_as_places_and_learn_from_the_picture():
+def test_embeddings_begin_as_places_and_learn_from_the_image():
     model, image = tiny(v2_embedding_gain=0.0)
     network = model.network
     embedded = network.clustering.embeddings(tf.nn.relu(network.encoder(image)))

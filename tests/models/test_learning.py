@@ -1,4 +1,4 @@
-"""Models learn: a few scenes are overfitted in seconds; the papers' Tetris models in minutes (slow)."""
+"""Models learn: a few scenes are overfitted in seconds, the papers' Tetris models in minutes."""
 
 import conformance
 import keras
@@ -33,11 +33,9 @@ def tetris_images(count=8):
 
 
 def mean_history(model, image, repeats=4):
-    """Mean of L_t [B, R + 1] over several draws of the noise."""
-    return np.mean(
-        [model(image, seed=random.make_seed(100 + r)).history["loss"] for r in range(repeats)],
-        axis=0,
-    )
+    """Returns the mean of L_r [B, R + 1] over several samples of the noise."""
+    seeds = [random.make_seed(100 + repeat) for repeat in range(repeats)]
+    return np.mean([model(image, seed=seed).history["loss"] for seed in seeds], axis=0)
 
 
 @pytest.mark.parametrize("name", ["slot_attention", "slot_mlp"])
@@ -53,7 +51,8 @@ def test_slot_autoencoders_overfit(name):
 
 def test_iodine_overfits_and_refinement_helps():
     case = next(c for c in conformance.MODELS if c.model == "iodine")
-    # Four pictures can also be learned by heart without refinement: of the seeds 3, 4, 5 the first does so after 300 steps.
+    # Four images can also be memorised without refinement: of the seeds 3, 4, 5, the first does so
+    # after 300 steps.
     keras.utils.set_random_seed(4)
     model = Iodine(
         case.config.override(
@@ -63,13 +62,17 @@ def test_iodine_overfits_and_refinement_helps():
     image = conformance.scenes(case.config)
     losses = overfit(model, image, 200, 3e-3, clip=5.0)
     assert np.isfinite(losses).all() and losses[-10:].mean() < losses[:3].mean() - 100, losses[::25]
+
     history = mean_history(model, image).mean(0)
     assert history[-1] < history[0] - 10, history
 
 
 @pytest.mark.slow
 def test_slot_attention_begins_to_overfit_eight_tetris_images():
-    """The mean picture costs 0.17, images in [-1, 1]; 600 steps at the paper's rate reach 0.12. A rate of 2e-3 stays on 0.17."""
+    """600 steps at the paper's rate reach 0.12, images in [-1, 1]; the mean image costs 0.17.
+
+    At a rate of 2e-3, the loss stays at 0.17.
+    """
     keras.utils.set_random_seed(0)
     losses = overfit(SlotAttentionAutoencoder(SlotAttentionConfig()), tetris_images(), 600, 4e-4)
     assert losses[-20:].mean() < 0.13, losses[::50]
@@ -79,7 +82,8 @@ def test_slot_attention_begins_to_overfit_eight_tetris_images():
 def test_iodine_refinement_reduces_the_loss_on_tetris():
     """Every image ends better than it began, and the mean loss never rises with the steps."""
     keras.utils.set_random_seed(0)
-    model, image = Iodine(IodineConfig(num_steps=3)), tetris_images()
+    model = Iodine(IodineConfig(num_steps=3))
+    image = tetris_images()
     overfit(model, image, 120, 1e-3, clip=5.0)
     history = mean_history(model, image)
     assert (history[:, -1] < history[:, 0]).all() and (np.diff(history.mean(0)) <= 0).all(), history

@@ -29,7 +29,7 @@ def log_softmax(shape, seed=0, spread=3.0):
 
 @pytest.mark.parametrize("side, parameters", [(32, 749_701), (64, 974_085), (128, 1_788_293)])
 def test_parameters(side, parameters):
-    """Counted by hand from appendix B of Burgess 2019 and the U-Net widths of Engelcke 2020's code."""
+    """Counted by hand: appendix B of Burgess 2019, U-Net widths of Engelcke 2020's code."""
     assert Monet(MonetConfig(image_size=(side, side))).count_trainable() == parameters
 
 
@@ -57,25 +57,28 @@ def test_shapes(size):
 
 
 def test_masks_break_the_scope():
-    """Scopes begin at 1 and never grow, s_k = s_{k-1} - m_k, the last slot takes the rest, and masks sum to one."""
+    """Scopes begin at 1, s_k = s_{k-1} - m_k, the last slot takes the rest, masks sum to one."""
     model, image = make(num_slots=5)
     log_masks, log_scopes = model.attend(image, 5)
-    masks, scopes = np.exp(log_masks), np.exp(log_scopes)
+    masks = np.exp(log_masks)
+    scopes = np.exp(log_scopes)
     np.testing.assert_array_equal(scopes[:, 0], np.ones_like(scopes[:, 0]))
     np.testing.assert_allclose(scopes[:, 1:], scopes[:, :-1] - masks[:, :-1], atol=1e-6)
     np.testing.assert_array_equal(log_masks[:, -1], log_scopes[:, -1])
     np.testing.assert_allclose(masks.sum(1), np.ones_like(masks[:, 0]), atol=1e-6)
     assert masks.min() > 0 and masks[:, :-1].std() > 0.01
+
     outputs = model(image, seed=conformance.seed())
     np.testing.assert_array_equal(outputs.history["stick_masks"], outputs.masks)
     np.testing.assert_allclose(outputs.history["scopes"], scopes, atol=1e-6)
 
 
 class Attention:
-    """Stands for the U-Net: logits from a list; keeps what it is shown."""
+    """Replaces the U-Net: returns logits from a list and keeps its inputs."""
 
     def __init__(self, logits):
-        self.logits, self.inputs = list(logits), []
+        self.logits = list(logits)
+        self.inputs = []
 
     def __call__(self, x):
         self.inputs.append(x)
@@ -93,7 +96,7 @@ def test_even_attention_halves_the_scope(monkeypatch):
 
 
 def test_recursion_is_the_stick_breaking_of_its_logits(monkeypatch):
-    """Also at logits where probabilities are zero or one in float32: the logarithms stay finite and exact."""
+    """Logarithms stay finite and exact where probabilities are zero or one in float32."""
     logits = [2.0, -1.5, 60.0, -40.0]
     model, image = make()
     monkeypatch.setattr(model, "attention", Attention(logits))
@@ -107,23 +110,31 @@ def test_recursion_is_the_stick_breaking_of_its_logits(monkeypatch):
 def test_networks_see_no_less_than_the_lowest_log_mask(monkeypatch):
     model, image = make()
     monkeypatch.setattr(model, "attention", Attention([60.0, 60.0]))
-    seen = []
-    monkeypatch.setattr(model, "encoder", lambda x: (seen.append(x), tf.zeros([x.shape[0], 8]))[1])
+    encoded = []
+
+    def encoder(x):
+        encoded.append(x)
+        return tf.zeros([x.shape[0], 8])
+
+    monkeypatch.setattr(model, "encoder", encoder)
     outputs = model(image, seed=conformance.seed())
-    shown = model.attention.inputs[1][..., 3]
-    np.testing.assert_array_equal(shown, np.full(shown.shape, -14.0))
-    assert (
-        seen[0].shape == (conformance.BATCH * 3, 10, 12, 4)
-        and seen[0].numpy()[..., 3].min() == -14.0
-    )
-    np.testing.assert_array_equal(seen[0].numpy().reshape(4, 3, 10, 12, 4)[:, 1, ..., :3], image)
+    attended = model.attention.inputs[1][..., 3]
+    np.testing.assert_array_equal(attended, np.full(attended.shape, -14.0))
+
+    (inputs,) = encoded
+    assert inputs.shape == (conformance.BATCH * 3, 10, 12, 4)
+    assert inputs.numpy()[..., 3].min() == -14.0
+    np.testing.assert_array_equal(inputs.numpy().reshape(4, 3, 10, 12, 4)[:, 1, ..., :3], image)
     np.testing.assert_allclose(
         outputs.history["scopes"][0, :, 0, 0, 0], [1, np.exp(-60), 0], rtol=1e-5
     )
 
 
 def test_the_likelihood_does_not_clamp(monkeypatch):
-    """Only the second slot, of mask e^-60, explains the image: 60 nats per pixel and channel above its Gaussian."""
+    """Only the second slot, of mask e^-60, explains the image: 60 nats above its Gaussian.
+
+    That is the cost of every pixel and channel.
+    """
     model, image = make()
     monkeypatch.setattr(model, "attention", Attention([60.0, 60.0]))
     means = np.stack([np.full_like(image, 100.0), image, np.full_like(image, 100.0)], axis=1)
@@ -139,7 +150,7 @@ def test_the_likelihood_does_not_clamp(monkeypatch):
 
 
 def test_one_logit_equals_two():
-    """sigmoid(a) is the first of softmax(a1, a2) where a = a1 - a2 (the parametrisation of some re-implementations)."""
+    """sigmoid(a) is the first of softmax(a1, a2) where a = a1 - a2, as in re-implementations."""
     two = np.random.default_rng(0).normal(0, 5, (100, 2)).astype(np.float32)
     one = two[:, 0] - two[:, 1]
     np.testing.assert_allclose(
@@ -151,16 +162,15 @@ def test_one_logit_equals_two():
 
 
 def test_likelihood_of_one_hot_masks_is_that_of_each_slot():
-    """Pixels of slot 1 under the background's standard deviation, all others under the foreground's; every channel by itself."""
+    """Pixels of slot 1 have the background's standard deviation, all others the foreground's."""
     model, image = make()
     owner = np.random.default_rng(0).integers(0, 3, (conformance.BATCH, 1, 10, 12, 1))
-    log_masks = np.where(owner == np.arange(3)[None, :, None, None, None], 0.0, -1e4).astype(
-        np.float32
-    )
-    means = (
-        np.random.default_rng(1).uniform(size=(conformance.BATCH, 3, 10, 12, 3)).astype(np.float32)
-    )
+    is_owner = owner == np.arange(3)[None, :, None, None, None]
+    log_masks = np.where(is_owner, 0.0, -1e4).astype(np.float32)
+    means = np.random.default_rng(1).uniform(size=(conformance.BATCH, 3, 10, 12, 3))
+    means = means.astype(np.float32)
     got = SpatialMixture(means, log_masks, model.pixel_scale(3), reduce="channel").log_prob(image)
+
     chosen = np.take_along_axis(means, owner, axis=1)[:, 0]
     scale = np.where(owner[:, 0] == 0, 0.2, 0.25)
     expected = (-0.5 * ((image - chosen) / scale) ** 2 - np.log(scale * np.sqrt(2 * np.pi))).sum(
@@ -186,10 +196,8 @@ def test_nll_is_a_mixture_per_pixel_and_channel():
 def test_latent_divergence_is_the_closed_form():
     model, image = make()
     outputs = model(image, seed=conformance.seed())
-    loc, scale = (
-        np.asarray(outputs.posterior["loc"], np.float64),
-        np.asarray(outputs.posterior["scale"], np.float64),
-    )
+    loc = np.asarray(outputs.posterior["loc"], np.float64)
+    scale = np.asarray(outputs.posterior["scale"], np.float64)
     expected = 0.5 * (scale**2 + loc**2 - 1 - 2 * np.log(scale))
     np.testing.assert_allclose(outputs.posterior["kl"], expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(outputs.loss_terms["kl"], expected.sum((1, 2)), rtol=1e-4)
@@ -206,21 +214,26 @@ def test_loss_is_the_weighted_sum():
 
 
 def test_mask_divergence_of_equal_masks_is_zero_and_of_others_is_not():
-    masks, others = log_softmax((2, 3, 5, 6, 1)), log_softmax((2, 3, 5, 6, 1), seed=1)
+    masks = log_softmax((2, 3, 5, 6, 1))
+    others = log_softmax((2, 3, 5, 6, 1), seed=1)
     np.testing.assert_allclose(mask_divergence(masks, masks), [0, 0], atol=1e-5)
-    p, q = np.maximum(np.exp(masks), 1e-5), np.maximum(np.exp(others), 1e-5)
-    p, q = p / p.sum(1, keepdims=True), q / q.sum(1, keepdims=True)
-    np.testing.assert_allclose(
-        mask_divergence(masks, others), (p * np.log(p / q)).sum((1, 2, 3, 4)), rtol=1e-4
-    )
-    assert (mask_divergence(masks, others).numpy() > 1).all()
-    assert not np.allclose(
-        mask_divergence(masks, others), mask_divergence(others, masks), rtol=0.01
-    )  # from the attention to the reconstruction
+
+    def floored(log_probs):
+        probs = np.maximum(np.exp(log_probs), 1e-5)
+        return probs / probs.sum(1, keepdims=True)
+
+    p = floored(masks)
+    q = floored(others)
+    divergence = mask_divergence(masks, others).numpy()
+    np.testing.assert_allclose(divergence, (p * np.log(p / q)).sum((1, 2, 3, 4)), rtol=1e-4)
+    assert (divergence > 1).all()
+
+    # It is not symmetric: from the attention to the reconstruction.
+    assert not np.allclose(divergence, mask_divergence(others, masks), rtol=0.01)
 
 
 def test_mask_divergence_of_vanished_masks_is_finite():
-    """0 log 0, and a reconstruction of zero: the floor of 1e-5 bounds a pixel's divergence by about ln 1e5."""
+    """0 log 0 and a reconstruction of zero: the floor bounds a pixel's KL by about ln 1e5."""
     masks = tf.constant([[0.0, -1e4]])[..., None, None, None]
     flipped = tf.reverse(masks, [1])
     with tf.GradientTape() as tape:
@@ -231,7 +244,10 @@ def test_mask_divergence_of_vanished_masks_is_finite():
 
 
 def test_orientation_of_the_mask_divergence(monkeypatch):
-    """A decoder that returns the attention masks has divergence zero; their transposes have not (a bug of a public implementation)."""
+    """Decoded masks equal to the attention masks have divergence zero, transposed ones do not.
+
+    A public implementation compared transposes.
+    """
     model, image = make(image_size=(10, 10))
     log_masks, _ = model.attend(image, 3)
     for decoded, is_zero in ((log_masks, True), (tf.transpose(log_masks, [0, 1, 3, 2, 4]), False)):
@@ -241,13 +257,17 @@ def test_orientation_of_the_mask_divergence(monkeypatch):
             lambda latents, decoded=decoded: (tf.zeros([4, 3, 10, 10, 3]), decoded + 2.0),
         )
         divergence = model(image, seed=conformance.seed()).loss_terms["mask_kl"].numpy()
-        assert (np.abs(divergence) < 1e-4).all() if is_zero else (divergence > 1e-3).all(), (
-            divergence
-        )
+        if is_zero:
+            assert (np.abs(divergence) < 1e-4).all(), divergence
+        else:
+            assert (divergence > 1e-3).all(), divergence
 
 
 def test_gradients_of_the_reconstruction_term():
-    """It reaches the posterior's standard deviations (a public implementation stops them), and the U-Net through every step."""
+    """It reaches the posterior's standard deviations, and the U-Net through every step.
+
+    A public implementation stops the former.
+    """
     model, image = make(num_slots=4)
     cut = []
     attention = model.attention
@@ -257,17 +277,16 @@ def test_gradients_of_the_reconstruction_term():
         cut.append(logits)
         return logits
 
-    model.__dict__["attention"] = watched  # Keras tracks layers by assignment; the stand-in is none
+    # Keras tracks layers by assignment; the stand-in is none.
+    model.__dict__["attention"] = watched
     with tf.GradientTape() as tape:
         outputs = model(image, seed=conformance.seed())
         nll = tf.reduce_mean(outputs.loss_terms["nll"])
+
     scale_kernel = model.encoder.mlp.stages[-1].kernel.value
     to_scale, *to_logits = tape.gradient(nll, [scale_kernel, *cut])
-    assert (
-        np.abs(to_scale[:, 4:]).max() > 0
-        and len(cut) == 3
-        and all(np.abs(g).max() > 0 for g in to_logits)
-    )
+    assert np.abs(to_scale[:, 4:]).max() > 0
+    assert len(cut) == 3 and all(np.abs(g).max() > 0 for g in to_logits)
 
 
 def test_decoding_uses_the_reconstructed_masks():
@@ -279,7 +298,7 @@ def test_decoding_uses_the_reconstructed_masks():
     np.testing.assert_allclose(
         scene.recon, tf.reduce_sum(tf.nn.softmax(logits, 1) * means, 1), atol=1e-6
     )
-    assert 0 < means.numpy().min() and means.numpy().max() < 1
+    assert means.numpy().min() > 0 and means.numpy().max() < 1
 
 
 def test_initial_kernels():
@@ -303,6 +322,10 @@ def test_initial_kernels():
             "`model.num_steps` must be 1: MONet has no refinement. Received: model.num_steps=2.",
         ),
         (
+            {"latent_size": 0},
+            "`model.latent_size` must be at least 1. Received: model.latent_size=0.",
+        ),
+        (
             {"background_scale": 0.0},
             "`model.background_scale` must be positive. Received: model.background_scale=0.0.",
         ),
@@ -316,7 +339,7 @@ def test_wrong_settings(changes, message):
 
 
 def test_the_first_slot_takes_the_background():
-    """After a short run on sprites the slot with the smaller standard deviation holds the background, and the loss has fallen."""
+    """After a short run on sprites, the slot with the smaller sigma holds the background."""
     keras.utils.set_random_seed(0)
     config = MonetConfig(
         image_size=(16, 16),
@@ -331,12 +354,14 @@ def test_the_first_slot_takes_the_background():
         initial_gain=1.7,
     )
     model = Monet(config)
+
     rng = np.random.default_rng(0)
     image = np.zeros((32, 16, 16, 3), np.float32)
     for scene in image:
         row, column = rng.integers(0, 11, 2)
         scene[row : row + 5, column : column + 5] = rng.uniform(0.6, 1.0, 3)
     background = (image.sum(-1) == 0)[..., None]
+
     optimizer = keras.optimizers.Adam(3e-3)
     optimizer.build(model.trainable_variables)
 

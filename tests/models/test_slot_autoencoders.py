@@ -51,8 +51,8 @@ def test_loss_is_the_mean_square_in_units_of_minus_one_to_one(name):
     np.testing.assert_allclose(terms["mse"], expected / 4, rtol=1e-5)
 
 
-def test_loss_at_initialisation_is_that_of_a_grey_picture():
-    """Outputs near zero for most seeds of the weights, so the loss is near the mean of x**2, x in [-1, 1]."""
+def test_loss_at_initialisation_is_that_of_a_grey_image():
+    """Outputs are near zero for most seeds, so the loss is near the mean of x**2, x in [-1, 1]."""
     losses = []
     for weights_seed in range(3):
         keras.utils.set_random_seed(weights_seed)
@@ -95,7 +95,7 @@ def test_strided_encoder_and_enlarging_decoder():
             {"decoder_grid": (4,)},
             "`model.decoder_grid` must be empty or two numbers. Received: model.decoder_grid=(4,).",
         ),
-        ({"slot_size": 0}, "`model.slot_size` must be positive. Received: model.slot_size=0."),
+        ({"slot_size": 0}, "`model.slot_size` must be at least 1. Received: model.slot_size=0."),
     ],
 )
 def test_wrong_settings(changes, message):
@@ -111,7 +111,8 @@ def test_slot_mlp_has_no_noise_and_fixed_slots():
     )
     with pytest.raises(
         ValueError,
-        match="`num_slots` of SlotMLPAutoencoder is fixed at construction to 3. Received: num_slots=5.",
+        match="`num_slots` of SlotMLPAutoencoder is fixed at construction to 3. "
+        "Received: num_slots=5.",
     ):
         model(image, num_slots=5)
     with pytest.raises(UserError, match="`model.num_steps` must be 1: slot_mlp has no iterations"):

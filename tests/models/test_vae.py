@@ -13,6 +13,7 @@ from tfobj.errors import UserError
 from tfobj.metrics.clustering import adjusted_rand_index
 from tfobj.models.vae import VAE, VAEConfig
 from tfobj.nn import residual
+from tfobj.nn.image_encoder import ImageEncoder
 
 CASES = {case.id: case for case in conformance.MODELS if case.model == "vae"}
 each_architecture = pytest.mark.parametrize("name", CASES)
@@ -24,9 +25,15 @@ def make(name, **overrides):
 
 
 def preset(name, dataset, **changes):
-    return VAE(
-        VAEConfig().override({**registry.model_presets("vae")[name, dataset].model, **changes})
-    )
+    settings = registry.model_presets("vae")[name, dataset].model
+    return VAE(VAEConfig().override({**settings, **changes}))
+
+
+def last_layer(encoder):
+    """Returns the layer that yields loc and log variance, in either architecture."""
+    if isinstance(encoder, ImageEncoder):
+        return encoder.mlp.stages[-1]
+    return encoder.stages[-1]
 
 
 @pytest.mark.parametrize(
@@ -62,10 +69,12 @@ def test_parameters_of_the_convolutional_vae(size, latents, parameters):
 
 @pytest.mark.parametrize("size, grid", [((96, 96), (12, 12)), ((64, 64), (8, 8))])
 def test_sizes_of_the_convolutional_vae(size, grid):
-    """Dense layers of 12 * 12 * 32 = 4608 and 8 * 8 * 32 = 2048 units; maps of the encoder end at a sixteenth."""
+    """Dense layers of 12 * 12 * 32 = 4608 and 8 * 8 * 32 = 2048 units; last maps of a 16th."""
     model = preset("conv", "multi_dsprites", image_size=size)
     assert model.decoder.stages[0].units == {96: 4608, 64: 2048}[size[0]] == grid[0] * grid[1] * 32
-    shape, shapes = (None, *size, 3), []
+
+    shape = (None, *size, 3)
+    shapes = []
     for stage in model.encoder.stages[:-2]:
         shape = stage.compute_output_shape(shape)
         shapes.append(shape[1:])
@@ -98,7 +107,7 @@ def test_residual_convolution():
 
 @each_architecture
 def test_divergence(name):
-    """Closed form with log-variances, equal to the library's; zero for an encoder that says N(0, I)."""
+    """Closed form with log-variances, equal to the library's; zero for a posterior N(0, I)."""
     model, image = make(name)
     outputs = model(image, seed=conformance.seed())
     parameters = model.encoder(image).numpy().astype(np.float64)
@@ -111,7 +120,8 @@ def test_divergence(name):
         tfp.distributions.MultivariateNormalDiag(np.zeros_like(loc), np.ones_like(loc)),
     )
     np.testing.assert_allclose(outputs.loss_terms["kl"], library, rtol=1e-4)
-    last = model.encoder.mlp.stages[-1] if name == "vae" else model.encoder.stages[-1]
+
+    last = last_layer(model.encoder)
     for weight in last.weights:
         weight.assign(tf.zeros_like(weight))
     np.testing.assert_array_equal(
@@ -122,7 +132,7 @@ def test_divergence(name):
 @each_architecture
 def test_log_variances_are_bounded(name):
     model, image = make(name)
-    last = model.encoder.mlp.stages[-1] if name == "vae" else model.encoder.stages[-1]
+    last = last_layer(model.encoder)
     last.bias.assign([0.0] * 4 + [1e3, -1e3, 0.0, 0.0])
     scale = model(image, seed=conformance.seed()).posterior["scale"].numpy()
     np.testing.assert_allclose(
@@ -132,7 +142,7 @@ def test_log_variances_are_bounded(name):
 
 @each_architecture
 def test_likelihood(name):
-    """Of a perfect reconstruction N (ln 2 pi / 2 + ln sigma), N = H W C; of any the Gaussian's, under the last sigma."""
+    """The Gaussian's, under the last sigma; N (ln 2 pi / 2 + ln sigma) if perfect, N = H W C."""
     model, image = make(name)
     height, width = model.config.image_size
     scale = model.config.later_scale or model.config.likelihood_scale
@@ -179,7 +189,7 @@ def test_one_slot_owns_every_pixel(name):
 
 
 def test_several_latents_are_averaged():
-    """Callers of a served `decode` may send any number of latents; masks are shares all the same."""
+    """Callers of a served `decode` may send any number of latents; masks still sum to one."""
     model, _ = make("vae")
     slots = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
     scene = model.decode(slots)
@@ -192,7 +202,10 @@ def test_several_latents_are_averaged():
     [
         (
             {"num_slots": 4},
-            "`model.num_slots` must be 1: a VAE has one latent vector for the scene. Received: model.num_slots=4.",
+            (
+                "`model.num_slots` must be 1: a VAE has one latent vector for the scene. "
+                "Received: model.num_slots=4."
+            ),
         ),
         (
             {"num_steps": 4},
@@ -201,7 +214,8 @@ def test_several_latents_are_averaged():
         (
             {"architecture": "conv"},
             (
-                '`model.image_size` must have sides that are multiples of 16 for model.architecture="conv"; 48x48 would do. '
+                "`model.image_size` must have sides that are multiples of 16 for "
+                'model.architecture="conv"; 48x48 would do. '
                 "Received: model.image_size=(35, 35)."
             ),
         ),
@@ -250,8 +264,11 @@ def test_wrong_settings(changes, message):
     ],
     ids=["vae", "vae-conv"],
 )
-def test_sixteen_pictures_are_overfitted(name, rate, steps, goal, changes):
-    """The mean picture has an error of 0.06 and 0.02. At a rate of 3e-3 the convolutional VAE saturates and stays at 0.05."""
+def test_sixteen_images_are_overfitted(name, rate, steps, goal, changes):
+    """The mean image has an error of 0.06 and 0.02.
+
+    At a rate of 3e-3, the convolutional VAE saturates and stays at 0.05.
+    """
     model = conformance.build(CASES[name], **changes)
     image = conformance.scenes(model.config, 16)
     optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps))

@@ -1,18 +1,22 @@
-"""Inference and generation of GENESIS-V2 (Engelcke et al. 2021, "GENESIS-V2: Inferring Unordered Object Representations without Iterative
-Refinement").
+"""Inference and generation of GENESIS-V2 (Engelcke et al. 2021).
 
-    e_n = gain Conv(f_n) + (0, ..., 0, row_n, column_n)               embedding of every pixel, f = U-Net(x)
-    seed_k = argmax_n u_n scope_n,   u ~ U(0, 1) drawn once            stochastic stick breaking, K - 1 times
-    alpha_n = exp(-|e_n - e_seed|^2 / s),   mask_k = scope alpha,   scope <- scope (1 - alpha)
-    q(z_k) = N(MLP(sum_n mask_kn head(f)_n / sum_n mask_kn))           one latent per slot, all slots at once
+The paper is "GENESIS-V2: Inferring Unordered Object Representations without Iterative Refinement".
+
+    e_n = gain Conv(f_n) + (0, ..., 0, row_n, column_n)       embedding of pixel n, f = U-Net(x)
+    seed_k = argmax_n u_n scope_n,   u ~ U(0, 1) once         stochastic stick breaking, K - 1 times
+    alpha_n = exp(-|e_n - e_seed|^2 / s)
+    mask_k = scope alpha,   scope <- scope (1 - alpha)
+    q(z_k) = N(MLP(sum_n mask_kn head(f)_n / sum_n mask_kn))  one latent per slot, all at once
     p(x | z): decoder(z_k) -> appearance and mask logit, softmax over slots
 
-No recurrence over slots but the clustering and the autoregressive prior. The likelihood has the decoded masks; those of the
-clustering (`history`) decide which pixels a latent describes. Slots come in random order.
+Only the clustering and the autoregressive prior are recurrent over slots. The likelihood has the
+decoded masks; those of the clustering (`history`) decide which pixels a latent describes. Slots
+come in random order.
 
-The feature head is evaluated once per image; the released code evaluates it once per slot, a third of its forward pass. Known
-are the sizes of U-Net, embeddings, latents and prior; ours are twice as many features in head and MLP, equal widths of all decoder layers,
-and the single layer of embeddings, so the number of parameters is that of the release only roughly.
+The feature head is evaluated once per image; the released code evaluates it once per slot, a third
+of its forward pass. The sizes of U-Net, embeddings, latents and prior are the published ones. Ours
+are the doubled features in head and MLP, the equal widths of all decoder layers, and the single
+layer of embeddings, so the number of parameters is only roughly that of the release.
 """
 
 import math
@@ -22,7 +26,12 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfobj import random
-from tfobj.models.genesis.components import Inference, RecurrentPrior, draw, posterior_gaussian
+from tfobj.models.genesis.components import (
+    Inference,
+    RecurrentPrior,
+    posterior_gaussian,
+    sample_with_noise,
+)
 from tfobj.nn import coordinates
 from tfobj.nn.broadcast_decoder import BroadcastGrid
 from tfobj.nn.iteration import scan
@@ -34,13 +43,17 @@ from tfobj.nn.unet import UNet, UNetBlock, default_blocks
 tfd = tfp.distributions
 
 GROUPS = 8
-"""Of all group norms."""
-LEAST_SHARE, GREATEST_SHARE = 0.01, 0.99
+"""Groups of all group norms."""
+LEAST_SHARE = 0.01
+GREATEST_SHARE = 0.99
 """Bounds of alpha: no pixel is taken or left entirely."""
 
 
 class PixelClustering(keras.layers.Layer):
-    """Features [B, H, W, C] -> log masks and log scopes [B, K, H, W, 1] by instance-colouring stick breaking."""
+    """Features [B, H, W, C] -> log masks and log scopes [B, K, H, W, 1].
+
+    The method is instance-colouring stick breaking.
+    """
 
     def __init__(self, config, **kwargs):
         super().__init__(autocast=False, dtype="float32", **kwargs)
@@ -61,10 +74,14 @@ class PixelClustering(keras.layers.Layer):
         self.built = True
 
     def embeddings(self, features):
-        """Returns [B, H W, E]: a semi-convolution (Novotny 2018), whose last two dimensions know where the pixel is."""
-        grid = tf.pad(self.grid.value, [[0, 0], [0, 0], [self.embedding.filters - 2, 0]])
+        """Returns the embeddings [B, H W, E] of pixels, a semi-convolution (Novotny 2018).
+
+        Their last two dimensions know where the pixel is.
+        """
+        size = self.embedding.filters
+        grid = tf.pad(self.grid.value, [[0, 0], [0, 0], [size - 2, 0]])
         embedded = self.gain.value * self.embedding(features) + grid
-        return tf.reshape(embedded, [-1, grid.shape[0] * grid.shape[1], self.embedding.filters])
+        return tf.reshape(embedded, [-1, grid.shape[0] * grid.shape[1], size])
 
     def call(self, features, priorities, num_slots):
         """Returns (log masks, log scopes), both [B, K, H, W, 1].
@@ -75,36 +92,42 @@ class PixelClustering(keras.layers.Layer):
           num_slots: K, a Python or tensor integer.
         """
         embedded = self.embeddings(features)
-        # s = factor / (K ln 2), the factor learned. The release learns s itself, from 1 / (K ln 2) on, which would tie the weights to one K.
+
+        # s = factor / (K ln 2), the factor learned. The release learns s itself, from 1 / (K ln 2)
+        # on, which would tie the weights to one K.
         sharpness = tf.cast(num_slots, tf.float32) * math.log(2.0) * tf.exp(-self.log_scale.value)
 
-        def body(t, state):
+        def body(k, state):
             (log_scope,) = state
-            seed = tf.argmax(
-                tf.math.log(priorities) + tf.stop_gradient(log_scope), axis=1, output_type=tf.int32
-            )
+            scores = tf.math.log(priorities) + tf.stop_gradient(log_scope)
+            seed = tf.argmax(scores, axis=1, output_type=tf.int32)
             centre = tf.gather(embedded, seed, batch_dims=1)[:, None]
+
             log_share = -tf.reduce_sum(tf.square(embedded - centre), axis=-1) * sharpness
             share = tf.exp(log_share)
-            share += tf.stop_gradient(
-                tf.clip_by_value(share, LEAST_SHARE, GREATEST_SHARE) - share
-            )  # the gradient passes the bounds
+            # Straight through: the gradient passes the bounds.
+            bounded = tf.clip_by_value(share, LEAST_SHARE, GREATEST_SHARE)
+            share += tf.stop_gradient(bounded - share)
+
             left = log_scope + tf.math.log1p(-share)
             return (left,), (log_scope + tf.math.log(share), log_scope)
 
+        # The last slot takes what is left.
         (left,), (log_masks, log_scopes) = scan(body, (tf.zeros_like(priorities),), num_slots - 1)
         _, height, width, _ = features.shape
-        as_maps = lambda x: tf.reshape(
-            tf.transpose(tf.concat([x, left[None]], axis=0), [1, 0, 2]),
-            [-1, num_slots, height, width, 1],
-        )
+
+        def as_maps(x):
+            x = tf.transpose(tf.concat([x, left[None]], axis=0), [1, 0, 2])
+            return tf.reshape(x, [-1, num_slots, height, width, 1])
+
         return as_maps(log_masks), as_maps(log_scopes)
 
 
 class EnlargingDecoder(keras.layers.Layer):
-    """Latents [N, D] -> [N, H, W, C + 1] float32: broadcast to a 16th of the size, four transposed convolutions with stride 2.
+    """Latents [N, D] -> [N, H, W, C + 1] float32, by four transposed convolutions of stride 2.
 
-    What they make too large is cropped at the lower and right border.
+    They start from a broadcast grid of a 16th of the size. Excess rows and columns are cropped at
+    the lower and right border.
     """
 
     def __init__(self, config, **kwargs):
@@ -140,7 +163,8 @@ class EnlargingDecoder(keras.layers.Layer):
         x = self.broadcast(latents)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = tf.nn.relu(tf.cast(norm(convolution(x)), self.compute_dtype))
-        return tf.cast(self.output_layer(x[:, : self.size[0], : self.size[1]]), tf.float32)
+        height, width = self.size
+        return tf.cast(self.output_layer(x[:, :height, :width]), tf.float32)
 
 
 class ClusteringNetwork(keras.layers.Layer):
@@ -149,11 +173,10 @@ class ClusteringNetwork(keras.layers.Layer):
     def __init__(self, config, **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.config = config
-        features, size, common = (
-            config.v2_features,
-            config.mask_latent_size,
-            {"dtype": self.dtype_policy},
-        )
+        features = config.v2_features
+        size = config.mask_latent_size
+        common = {"dtype": self.dtype_policy}
+
         self.encoder = UNet(
             default_blocks(config.image_size),
             features,
@@ -167,11 +190,10 @@ class ClusteringNetwork(keras.layers.Layer):
         self.head_output = Conv2D(2 * features, 1, name="head_output", **common)
         self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype="float32", name="norm")
         self.mlp = MLP((2 * features, 2 * size), dtype="float32", name="mlp")
-        self.prior_network = (
-            RecurrentPrior(size, config.prior_units, name="prior")
-            if config.autoregressive_prior
-            else None
-        )
+
+        self.prior_network = None
+        if config.autoregressive_prior:
+            self.prior_network = RecurrentPrior(size, config.prior_units, name="prior")
         self.decoder = EnlargingDecoder(config, name="decoder", **common)
 
     def build(self, input_shape):
@@ -183,37 +205,54 @@ class ClusteringNetwork(keras.layers.Layer):
         self.head_output.build(shape)
         for layer in (self.norm, self.mlp):
             layer.build((None, None, 2 * features))
+
         if self.prior_network is not None:
             self.prior_network.build()
         self.decoder.build((None, self.config.mask_latent_size))
         self.built = True
 
     def batch_norms(self):
-        """Returns nothing: all norms here are of single images."""
+        """Returns no layers: all norms here are of single images."""
         return []
 
     def infer(self, image, num_slots, seed, training=False):
-        """Image [B, H, W, C] -> `Inference`."""
-        batch, (height, width) = batch_size(image), self.config.image_size
+        """Infers the latents of all slots and decodes them.
+
+        Args:
+          image: [B, H, W, C].
+          num_slots: K, a Python or tensor integer.
+          seed: int32 [3] of `random.make_seed`.
+          training: not used.
+
+        Returns:
+          `Inference`.
+        """
+        batch = batch_size(image)
+        height, width = self.config.image_size
+
+        # Cluster the pixels.
         features = tf.nn.relu(self.encoder(image))
         priorities = random.uniform(seed, "genesis/cluster_seeds", [batch, height * width])
         log_attention, log_scopes = self.clustering(features, priorities, num_slots=num_slots)
+
+        # Describe every cluster by a latent.
         q = self.posterior(features, tf.exp(log_attention))
-        latents = draw(
-            q,
-            random.normal(
-                seed, "genesis/mask_latents", [batch, num_slots, self.config.mask_latent_size]
-            ),
-        )
+        shape = [batch, num_slots, self.config.mask_latent_size]
+        latents = sample_with_noise(q, random.normal(seed, "genesis/mask_latents", shape))
+
         history = {"scopes": tf.exp(log_scopes), "stick_masks": tf.exp(log_attention)}
         return Inference(q, latents, *self.decode(latents), history, {})
 
     def posterior(self, features, attention):
-        """Features [B, H, W, F] and attention [B, K, H, W, 1] -> q of the latents [B, K, D]."""
+        """Returns q of the latents, a `tfd.Normal` [B, K, D].
+
+        Args:
+          features: [B, H, W, F].
+          attention: [B, K, H, W, 1], share of each slot in each pixel.
+        """
         heads = tf.cast(self.head_output(self.head(features)), tf.float32)  # [B, H, W, 2 F]
-        pooled = tf.einsum("bkhwo,bhwf->bkf", attention, heads) / tf.reduce_sum(
-            attention, axis=[2, 3]
-        )
+        total = tf.reduce_sum(attention, axis=[2, 3])
+        pooled = tf.einsum("bkhwo,bhwf->bkf", attention, heads) / total
         return posterior_gaussian(self.mlp(self.norm(pooled)))
 
     def decode(self, latents):
@@ -224,18 +263,15 @@ class ClusteringNetwork(keras.layers.Layer):
         return tf.nn.log_softmax(logits, axis=1), tf.sigmoid(means)
 
     def prior(self, latents):
-        """Returns p of every latent [B, K, D] given those before it, a `tfd.Normal` [B, K, D]."""
+        """Returns p of every latent [B, K, D] given earlier slots, a `tfd.Normal` [B, K, D]."""
         if self.prior_network is None:
             return tfd.Normal(tf.zeros_like(latents), tf.ones_like(latents))
         return self.prior_network.distribution(batch_and_slots(latents)[1]).conditionals(latents)
 
     def sample_prior(self, num, num_slots, seed):
-        """Returns latents [num, K, D] from the prior, one slot after the other."""
-        noise = random.normal(
-            seed, "genesis/prior_mask_latents", [num, num_slots, self.config.mask_latent_size]
-        )
-        return (
-            noise
-            if self.prior_network is None
-            else self.prior_network.distribution(num_slots).from_noise(noise)
-        )
+        """Samples latents [num, K, D] from the prior, one slot after the other."""
+        shape = [num, num_slots, self.config.mask_latent_size]
+        noise = random.normal(seed, "genesis/prior_mask_latents", shape)
+        if self.prior_network is None:
+            return noise
+        return self.prior_network.distribution(num_slots).from_noise(noise)

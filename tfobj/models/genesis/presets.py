@@ -9,7 +9,8 @@ PAPER_TRAIN = {
     "adam_epsilon": 1e-8,
     "clip_norm": 1e4,
 }
-"""Released code of Engelcke 2020: Adam at a constant rate. It does not clip; the bound is ours, far above ordinary norms, a guard alone."""
+"""Released code of Engelcke 2020: Adam at a constant rate. It does not clip; the bound is ours, a
+mere guard far above ordinary norms."""
 
 QUICK = {
     "mask_strides": (2, 2),
@@ -27,12 +28,14 @@ QUICK = {
     "geco_goal": None,
     "kl_weight": 0.01,
 }
-"""Made for two CPU cores: strides of 2 in all layers, few channels, a component decoder too weak to draw shapes, so masks must.
+"""Made for two CPU cores: strides of 2 in all layers, few channels, and a component decoder that is
+too weak to render shapes, so that masks must.
 
-At the paper's scale of 0.7 the mixture is nearly a mean over slots of squared errors, which punishes soft masks as well as wrong
-colours; the KL then needs a small weight. Smaller scales do worse on Tetris: at 0.1 and 0.2 a black and a white slot explain every
-channel by itself (fg-ARI below 0.2 after 1,500 steps; 0.7: 0.56). With one Gaussian at 0.1 slots are pieces just as soon,
-but their masks follow the shading and lose the dark pixels (0.46 from 1,500 steps on).
+At the paper's scale of 0.7 the mixture is nearly a mean over slots of squared errors, which
+punishes soft masks as well as wrong colours; the KL then needs a small weight. Smaller scales do
+worse on Tetris: at 0.1 and 0.2, a black and a white slot explain every channel by itself (fg-ARI
+below 0.2 after 1,500 steps; 0.56 at 0.7). With one Gaussian at 0.1, slots find pieces as soon, but
+their masks follow the shading and lose dark pixels (0.46 from 1,500 steps on).
 """
 
 QUICK_TRAIN = {
@@ -48,37 +51,41 @@ QUICK_TRAIN = {
 
 PRESETS = {
     ("quick", "tetris"): Preset(
-        "Small and fast, ours: about ten minutes on two CPU cores; README.md has its scores.",
+        "Small and fast, ours: few channels and a weak component decoder; made for two CPU cores.",
         model={"num_slots": 4, **QUICK},
         train=QUICK_TRAIN,
     ),
     ("quick", "multi_dsprites"): Preset(
-        "The quick settings of Tetris at 64 x 64; not tuned.",
+        "The quick settings of Tetris at 64x64; not tuned.",
         model={"num_slots": 6, **QUICK},
         train=QUICK_TRAIN,
     ),
     ("paper", "tetris"): Preset(
-        "Engelcke 2020 on Tetrominoes: K of the released code, its images of 32x32 are 35x35 here; no published score; GPU-days.",
+        "Engelcke 2020 on Tetrominoes: K of the released code, images of 35x35, not its 32x32; "
+        "no published score; days on one GPU.",
         model={"num_slots": 4},
         train=PAPER_TRAIN,
     ),
     ("paper", "multi_dsprites"): Preset(
-        "Engelcke 2020 on Multi-dSprites, 64x64, 12.6 million parameters: fg-ARI 57 on the authors' own version of the data; GPU-days.",
+        "Engelcke 2020 on Multi-dSprites, 64x64, 12.6 million parameters: published fg-ARI 57 on "
+        "the authors' own version of the data; days on one GPU.",
         model={"num_slots": 6},
         train=PAPER_TRAIN,
     ),
     ("paper", "clevr_with_masks"): Preset(
-        "Engelcke 2020 on CLEVR6, 128x128; the README of the released code advises a smaller likelihood_scale and goal there; GPU-days.",
+        "Engelcke 2020 on CLEVR6, 128x128; the README of the released code advises a smaller "
+        "likelihood_scale and goal for it; days on one GPU.",
         model={"image_size": (128, 128), "num_slots": 7},
         train=PAPER_TRAIN,
     ),
     ("genesis_s", "multi_dsprites"): Preset(
-        "GENESIS-S of Engelcke 2020, one latent per slot, trained as GENESIS; GPU-days.",
+        "GENESIS-S of Engelcke 2020: one latent per slot, trained like GENESIS; days on one GPU.",
         model={"num_slots": 6, "variant": "genesis_s"},
         train=PAPER_TRAIN,
     ),
     ("genesis_v2", "multi_dsprites"): Preset(
-        "GENESIS-V2 of Engelcke 2021 with the settings of its released code, no recurrence over slots; GPU-days.",
+        "GENESIS-V2 of Engelcke 2021 with the settings of its released code: no recurrence over "
+        "slots; days on one GPU.",
         model={"num_slots": 6, "variant": "genesis_v2"},
         train=PAPER_TRAIN,
     ),

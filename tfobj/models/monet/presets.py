@@ -11,7 +11,8 @@ PAPER_TRAIN = {
     "rmsprop_epsilon": 1e-8,
     "clip_norm": None,
 }
-"""Burgess 2019, appendix B: RMSProp 1e-4, batch 64. Its decay and epsilon are not given: those of PyTorch's default."""
+"""Burgess 2019, appendix B: RMSProp 1e-4, batch 64. Its decay and epsilon are not given; these are
+PyTorch's defaults."""
 
 TETRIS_TRAIN = {
     "steps": 500_000,
@@ -39,10 +40,19 @@ QUICK = {
     "decoder_channels": (32, 32, 32),
     "decoder_pixel_shuffle": 2,
 }
-"""Made for two CPU cores: a narrow U-Net, a decoder at half resolution. From single short runs on Tetris in which several settings changed at
-once, so these are guesses: a wide foreground, since at 0.12 every slot kept one constant colour; whole pixels instead of channels, since slots mixed
-their colours channel by channel; a narrow background, since at 0.3 the dark pixels of objects went to it; attention at full resolution, since
-at half of it masks were chequerboards; He's initial kernels. Slots come to own hues, so that objects of similar hue share one."""
+"""Made for two CPU cores: a narrow U-Net, a decoder at half resolution.
+
+The rest comes from single short runs on Tetris in which several settings changed at once, so the
+reasons are guesses:
+
+- a wide foreground, since at 0.12 every slot kept one constant colour;
+- whole pixels instead of channels, since slots mixed their colours channel by channel;
+- a narrow background, since at 0.3 the dark pixels of objects went to it;
+- attention at full resolution, since at half of it masks were chequerboards;
+- He's initial kernels.
+
+Slots come to own hues, so that objects of similar hue share one.
+"""
 
 QUICK_TRAIN = {
     "steps": 9_000,
@@ -57,27 +67,31 @@ QUICK_TRAIN = {
 
 PRESETS = {
     ("quick", "tetris"): Preset(
-        "Small and fast, ours: about five minutes on two CPU cores; objects apart from the background and by colour, not yet each by itself.",
+        "Small and fast, ours, for two CPU cores: separates objects from the background and by "
+        "colour, but not yet one by one.",
         model={"num_slots": 4, **QUICK},
         train=QUICK_TRAIN,
     ),
     ("quick", "multi_dsprites"): Preset(
-        "The quick settings of Tetris at 64 x 64; not tuned.",
+        "The quick settings of Tetris at 64x64; not tuned.",
         model={"num_slots": 6, **QUICK},
         train=QUICK_TRAIN,
     ),
     ("paper", "clevr_with_masks"): Preset(
-        "MONet on CLEVR6 as in Greff 2019 (K = 7, sigma 0.06 and 0.1): fg-ARI 0.962 +- 0.006 there; days on a GPU.",
+        "MONet on CLEVR6 as in Greff 2019 (K = 7, sigma 0.06 and 0.1): published fg-ARI "
+        "0.962 +- 0.006; days on one GPU.",
         model=CLEVR6,
         train=PAPER_TRAIN,
     ),
     ("paper", "multi_dsprites"): Preset(
-        "MONet on Multi-dSprites, unmodified: fg-ARI 0.904 +- 0.008 in Greff 2019 (whose K is not given; 6 here); days on a GPU.",
+        "MONet on Multi-dSprites, unmodified: published fg-ARI 0.904 +- 0.008 (Greff 2019, which "
+        "does not state K; 6 here); days on one GPU.",
         model={"num_slots": 6, "background_scale": 0.09, "foreground_scale": 0.11},
         train=PAPER_TRAIN,
     ),
     ("paper", "tetris"): Preset(
-        "MONet on Tetrominoes with the settings of a public library (sigma 0.3 and 0.36, Adam); not in the papers; GPU-days.",
+        "MONet on Tetrominoes with the settings of a public library (sigma 0.3 and 0.36, Adam); "
+        "not in the papers; days on one GPU.",
         model={"num_slots": 4, "background_scale": 0.3, "foreground_scale": 0.36},
         train=TETRIS_TRAIN,
     ),

@@ -12,7 +12,8 @@ PAPER_TRAIN = {
     "adam_epsilon": 1e-8,
     "clip_norm": None,
 }
-"""Locatello 2020, official training code: linear warm-up, continuous halving every 100,000 steps, no clipping."""
+"""Locatello 2020, official training code: linear warm-up, continuous halving every 100,000 steps,
+no clipping."""
 
 CLEVR6 = {
     "image_size": (128, 128),
@@ -36,7 +37,7 @@ QUICK = {
     "decoder_pixel_shuffle": 2,
     "decoder_coarse_masks": True,
 }
-"""Made for two CPU cores: a strided encoder (81 tokens on Tetris) and a decoder at half resolution."""
+"""Made for two CPU cores: a strided encoder (81 tokens on Tetris), a decoder at half resolution."""
 
 QUICK_TRAIN = {
     "steps": 24_000,
@@ -51,27 +52,28 @@ QUICK_TRAIN = {
 
 PRESETS = {
     ("quick", "tetris"): Preset(
-        "Small and fast, ours: about ten minutes on two CPU cores; README.md has its scores.",
+        "Small and fast, ours: a strided encoder, a small decoder; made for two CPU cores.",
         model={"num_slots": 4, "initial_log_sigma": -2.0, "decoder_grid": (18, 18), **QUICK},
         train=QUICK_TRAIN,
     ),
     ("quick", "multi_dsprites"): Preset(
-        "The quick settings of Tetris at 64 x 64; not tuned.",
+        "The quick settings of Tetris at 64x64; not tuned.",
         model={"num_slots": 6, "initial_log_sigma": -2.0, "decoder_grid": (32, 32), **QUICK},
         train=QUICK_TRAIN,
     ),
     ("paper", "tetris"): Preset(
-        "Locatello 2020 on Tetrominoes (layers as in the re-implementations): fg-ARI 99.5 +- 0.2 there; GPU-days.",
+        "Locatello 2020 on Tetrominoes (layers as in the re-implementations): published fg-ARI "
+        "99.5 +- 0.2; days on one GPU.",
         model={"num_slots": 4},
         train=PAPER_TRAIN,
     ),
     ("paper", "multi_dsprites"): Preset(
-        "Locatello 2020 on Multi-dSprites, 64x64: fg-ARI 91.3 +- 0.3 there; GPU-days.",
+        "Locatello 2020 on Multi-dSprites, 64x64: published fg-ARI 91.3 +- 0.3; days on one GPU.",
         model={"num_slots": 6},
         train=PAPER_TRAIN,
     ),
     ("paper", "clevr_with_masks"): Preset(
-        "Locatello 2020 on CLEVR6, 128x128: fg-ARI 98.8 +- 0.3 there; about a day on one 16 GB GPU.",
+        "Locatello 2020 on CLEVR6, 128x128: published fg-ARI 98.8 +- 0.3; a day on one 16 GB GPU.",
         model=CLEVR6,
         train=PAPER_TRAIN,
     ),

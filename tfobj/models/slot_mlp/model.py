@@ -1,38 +1,20 @@
 """Slot MLP (baseline of Locatello et al. 2020; definition from Emami et al. 2021, section 4.2).
 
-The encoder and the decoder of Slot Attention, but the tokens are mapped to an *ordered* list of K slots by a
-plain MLP: no competition, no iterations, no noise, K fixed at construction, not equivariant to permutations.
-It shows what the attention is worth: fg-ARI about 0.60 on CLEVR6 and Multi-dSprites, 0.25 on Tetrominoes.
+The encoder and the decoder are those of Slot Attention, but a plain MLP maps the tokens to an
+*ordered* list of K slots: no competition, no iterations, no noise, K fixed at construction, no
+equivariance to permutations. It shows what attention is worth: published fg-ARI about 0.60 on
+CLEVR6 and Multi-dSprites, 0.25 on Tetrominoes.
 
-The layer sizes were never published. Ours: max-pool the tokens to 8 x 8, flatten, Dense 512 ReLU twice,
-Dense K * D. Without pooling the first layer alone would have 5e8 weights at 128 x 128.
+The layer sizes were never published. Ours: max-pool the tokens to 8 x 8, flatten, Dense 512 ReLU
+twice, Dense K * D. Without pooling, the first layer alone would have 5e8 weights at 128 x 128.
 """
-
-import dataclasses
 
 import keras
 import tensorflow as tf
 
-from tfobj.config import require
-from tfobj.models.slot_attention.model import SlotAutoencoder, SlotAutoencoderConfig
+from tfobj.models.slot_attention.model import SlotAutoencoder
+from tfobj.models.slot_mlp.config import SlotMLPConfig
 from tfobj.nn.mlp import MLP
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SlotMLPConfig(SlotAutoencoderConfig):
-    """Slot MLP; `num_steps` is kept for the common interface and must be 1."""
-
-    num_steps: int = 1
-    pooled_grid: int = 8
-    """Side of the grid that tokens are max-pooled to."""
-    hidden: tuple[int, ...] = (512, 512)
-
-    def __post_init__(self):
-        super().__post_init__()
-        require(
-            self.num_steps == 1, "model.num_steps", "1: slot_mlp has no iterations", self.num_steps
-        )
-        require(self.pooled_grid >= 1, "model.pooled_grid", "at least 1", self.pooled_grid)
 
 
 @keras.saving.register_keras_serializable("tfobj")
@@ -50,20 +32,21 @@ class SlotMLPAutoencoder(SlotAutoencoder):
         self.build()
 
     def build_slots(self, map_shape):
+        self.map_shape = map_shape
         _, height, width, channels = map_shape
         side = self.config.pooled_grid
-        self.map_shape = map_shape
-        self.window = (
-            -(-height // side),
-            -(-width // side),
-        )  # 35 rows and 8 cells: windows of 5, the last row padding
-        pooled = (-(-height // self.window[0]), -(-width // self.window[1]))
-        self.mlp.build((None, pooled[0] * pooled[1] * channels))
+
+        # 35 rows and 8 cells: windows of 5 rows, which leave 7 cells.
+        self.window = (-(-height // side), -(-width // side))
+        pooled_height = -(-height // self.window[0])
+        pooled_width = -(-width // self.window[1])
+        self.mlp.build((None, pooled_height * pooled_width * channels))
 
     def infer(self, tokens, num_slots, num_steps, seed):
         _, height, width, channels = self.map_shape
         feature_map = tf.reshape(tokens, [-1, height, width, channels])
         pooled = tf.nn.max_pool2d(feature_map, self.window, self.window, "SAME")
         pooled = tf.reshape(pooled, [-1, pooled.shape[1] * pooled.shape[2] * channels])
+
         slots = tf.reshape(self.mlp(pooled), [-1, self.config.num_slots, self.config.slot_size])
         return tf.cast(slots, tf.float32), None

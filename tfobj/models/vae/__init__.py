@@ -1,6 +1,10 @@
-"""Variational autoencoders with one latent vector per scene, the baselines of Greff et al. 2019 and Anciukevicius et al. 2020."""
+"""Variational autoencoders with one latent vector per scene, baselines without objects.
 
-from tfobj.models.vae.model import VAE, VAEConfig
+They are those of Greff et al. 2019 and Anciukevicius et al. 2020.
+"""
+
+from tfobj.models.vae.config import VAEConfig
+from tfobj.models.vae.model import VAE
 from tfobj.models.vae.presets import PRESETS
 
 __all__ = ["PRESETS", "VAE", "VAEConfig"]

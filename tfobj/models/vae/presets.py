@@ -30,7 +30,8 @@ CONV_TRAIN = {
     "adam_epsilon": 1e-8,
     "clip_norm": 1_000.0,
 }
-"""Anciukevicius 2020, appendix B, whose model this is a baseline of: Adam 5e-4, 500 epochs of 900 batches. The bound on the gradient is ours."""
+"""Anciukevicius 2020, appendix B: Adam 5e-4, 500 epochs of 900 batches. The bound on the gradient
+is ours."""
 
 CONV = {
     "architecture": "conv",
@@ -38,7 +39,8 @@ CONV = {
     "later_scale": 0.01 / math.sqrt(5),
     "later_scale_from_step": 150 * 900,
 }
-"""Anciukevicius 2020, appendix B, sigma as printed; the formula may also mean sqrt(0.01 / 3) and sqrt(0.01 / 5)."""
+"""Anciukevicius 2020, appendix B, sigma as printed; the formula may also mean sqrt(0.01 / 3) and
+sqrt(0.01 / 5)."""
 
 QUICK_TRAIN = {
     "steps": 12_000,
@@ -54,37 +56,42 @@ QUICK_TRAIN = {
 
 PRESETS = {
     ("quick", "tetris"): Preset(
-        "Small and fast, ours: a few minutes on two CPU cores; README.md has its scores.",
+        "Small and fast, ours: a decoder at half resolution; made for two CPU cores.",
         model={"decoder_channels": (32, 32, 32), "decoder_pixel_shuffle": 2},
         train=QUICK_TRAIN,
     ),
     ("quick", "multi_dsprites"): Preset(
-        "The quick settings of Tetris at 64 x 64; not tuned.",
+        "The quick settings of Tetris at 64x64; not tuned.",
         model={"latent_size": 64, "decoder_channels": (32, 32, 32), "decoder_pixel_shuffle": 2},
         train=QUICK_TRAIN,
     ),
     ("paper", "tetris"): Preset(
-        "The VAE of Greff 2019, Figures 5 and 6, on Tetris; layers and latent size are ours; hours on a GPU.",
+        "The VAE of Greff 2019, Figures 5 and 6, on Tetris; layers and latent size are ours; hours "
+        "on one GPU.",
         model={"latent_size": 32},
         train=SPRITES_TRAIN,
     ),
     ("paper", "multi_dsprites"): Preset(
-        "The VAE of Greff 2019, Figures 5 and 6, on Multi-dSprites; layers and latent size are ours; hours on a GPU.",
+        "The VAE of Greff 2019, Figures 5 and 6, on Multi-dSprites; layers and latent size are "
+        "ours; hours on one GPU.",
         model={"latent_size": 64},
         train=SPRITES_TRAIN,
     ),
     ("paper", "clevr_with_masks"): Preset(
-        "The VAE of Greff 2019, Figures 5 and 6, on CLEVR6; layers and latent size are ours; a day on a GPU.",
+        "The VAE of Greff 2019, Figures 5 and 6, on CLEVR6; layers and latent size are ours; a day "
+        "on one GPU.",
         model=CLEVR6,
         train={**SPRITES_TRAIN, "steps": 300_000},
     ),
     ("conv", "multi_dsprites"): Preset(
-        "The VAE of Anciukevicius 2020 (26 latents): FID 89.6, KID 0.069 there, on scenes of 2 to 4 objects; a day on a GPU.",
+        "The VAE of Anciukevicius 2020 (26 latents): published FID 89.6 and KID 0.069 on scenes of "
+        "2 to 4 objects; a day on one GPU.",
         model={**CONV, "latent_size": 26},
         train=CONV_TRAIN,
     ),
     ("conv", "clevr_with_masks"): Preset(
-        "The VAE of Anciukevicius 2020 at 96 x 96 (163 latents, CLEVR-5): FID 221.9, KID 0.224 there with varying backgrounds; a day on a GPU.",
+        "The VAE of Anciukevicius 2020 at 96x96 (163 latents, CLEVR-5): published FID 221.9 and "
+        "KID 0.224 with varying backgrounds; a day on one GPU.",
         model={**CONV, "latent_size": 163, "image_size": (96, 96)},
         train=CONV_TRAIN,
     ),
