@@ -1,4 +1,4 @@
-"""Factored scenes (Anciukevicius 2020): table entries, the generative model, both phases, the penalty, sampling, edits by hand."""
+"""Factored scenes (Anciukevicius 2020): table entries, generative model, both phases, edits."""
 
 import conformance
 import keras
@@ -13,7 +13,7 @@ from tfobj.datasets.generators import polygons, sprites
 from tfobj.distributions.compositing import composite, hard_weights
 from tfobj.errors import UserError
 from tfobj.models.base import Stage
-from tfobj.models.factored_scenes import FactoredScenes, FactoredScenesConfig
+from tfobj.models.factored_scenes import FactoredScenes, FactoredScenesConfig, schedules
 from tfobj.models.factored_scenes.position_penalty import PositionPenalty
 from tfobj.models.factored_scenes.scene_prior import ScenePrior, blur_matrix
 from tfobj.nn.placement import place_at
@@ -91,7 +91,7 @@ def count(layer):
     ids=["polygons", "CLEVR-3", "CLEVR-5", "multi-dSprites"],
 )
 def test_parameters_of_the_table(changes, expected):
-    """Anciukevicius 2020, Table 5; the enc_obj of the first three is tested by its shapes (25 million weights)."""
+    """Anciukevicius 2020, Table 5; the first three enc_obj, 25 million weights, by their shapes."""
     small = {} if "features" in changes else {"encoder_channels": (4,)}
     model = FactoredScenes(FactoredScenesConfig().override({**changes, **small}))
     assert {name: count(getattr(model, name)) for name in expected} == expected
@@ -103,28 +103,21 @@ def test_sizes_of_the_global_object_encoder():
             {"image_size": (96, 96), "num_slots": 4, "appearance_size": 10}
         )
     )
-    assert (
-        count(model.object_encoder) == 25_311_170 and model.object_encoder.cnn.num_features == 2048
-    )
-    assert (
-        model.object_encoder.cnn.stages[5].norm is None
-        and model.object_encoder.cnn.stages[6].norm is not None
-    )
+    encoder = model.object_encoder
+    assert count(encoder) == 25_311_170 and encoder.cnn.num_features == 2048
+    assert encoder.cnn.stages[5].norm is None and encoder.cnn.stages[6].norm is not None
 
 
 def test_both_features_add_the_two_encoders():
-    """And crops do not move the positions: only what is drawn does."""
+    """And crops do not move the positions: only rendering does."""
     model, image = make(features="both", crop_encoder_filters=8)
     positions = model.locate(image, random.make_seed(3), tf.constant(0, tf.int64), sampled=True)
     both, _, _ = model.encode(image, positions, training=True)
     of_image, _ = model.object_encoder(image, training=True)
     of_crops = model.crop_encoder(tf.reshape(model.crops(image, positions), [-1, 8, 8, 3]))
-    np.testing.assert_allclose(
-        both.loc,
-        tf.split(of_image + tf.reshape(of_crops, of_image.shape), 2, axis=-1)[0],
-        rtol=1e-5,
-        atol=1e-6,
-    )
+    expected, _ = tf.split(of_image + tf.reshape(of_crops, of_image.shape), 2, axis=-1)
+    np.testing.assert_allclose(both.loc, expected, rtol=1e-5, atol=1e-6)
+
     for features, moves in (("both", False), ("attentive", True)):
         model, image = make(features=features, crop_encoder_filters=8)
         maps = tf.Variable(
@@ -139,28 +132,30 @@ def test_both_features_add_the_two_encoders():
 
 
 def test_a_true_scene_is_rendered_exactly():
-    """Sprites and their masks on canvases, true places and depths: the composite is the picture, bit for bit."""
-    drawn = sprites.scenes(np.arange(12), variant="colored_on_black")
-    image, masks, depth = (
-        drawn["image"].astype(np.float32) / 255,
-        drawn["amodal_masks"][:, 1:].astype(np.float32),
-        drawn["depth"][:, 1:],
-    )
-    size, pad = 32, 32
-    canvases, centres = [], []
-    for scene, color in zip(masks, drawn["color"][:, 1:], strict=True):
-        for mask, rgb in zip(scene, np.rint(color * 255).astype(np.float32) / 255, strict=True):
-            rows, columns = np.nonzero(mask) if mask.any() else ([32], [32])
-            centre = (int(np.mean(rows)), int(np.mean(columns)))
-            window = np.pad(mask, pad)[
-                centre[0] + pad - size // 2 :, centre[1] + pad - size // 2 :
-            ][:size, :size, None]
-            canvases.append(np.concatenate([np.broadcast_to(rgb, (size, size, 3)), window], -1))
-            centres.append(centre)
+    """Sprites on canvases at true places and depths: the composite is the image, bit for bit."""
+    scenes = sprites.scenes(np.arange(12), variant="colored_on_black")
+    image = scenes["image"].astype(np.float32) / 255
+    masks = scenes["amodal_masks"][:, 1:].astype(np.float32).reshape(-1, 64, 64)
+    colours = np.rint(scenes["color"][:, 1:] * 255).astype(np.float32).reshape(-1, 3) / 255
+    size = 32
+
+    # Canvases, and the pixels that their middles are placed at.
+    canvases = []
+    centres = []
+    for mask, rgb in zip(masks, colours, strict=True):
+        rows, columns = np.nonzero(mask) if mask.any() else ([32], [32])
+        row = int(np.mean(rows))
+        column = int(np.mean(columns))
+        corner = np.pad(mask, size)[row + size // 2 :, column + size // 2 :]
+        window = corner[:size, :size, None]
+        canvases.append(np.concatenate([np.broadcast_to(rgb, (size, size, 3)), window], -1))
+        centres.append((row, column))
     canvases = np.stack(canvases).reshape(12, -1, size, size, 4).astype(np.float32)
-    placed = place_at(canvases, tf.constant(np.reshape(centres, (12, -1, 2)), tf.int32), (64, 64))
+    centres = tf.constant(np.reshape(centres, (12, -1, 2)), tf.int32)
+
+    placed = place_at(canvases, centres, (64, 64))
     colours = tf.concat([placed[..., :3], tf.zeros([12, 1, 64, 64, 3])], axis=1)
-    weights = hard_weights(placed[..., 3:], tf.constant(depth))
+    weights = hard_weights(placed[..., 3:], tf.constant(scenes["depth"][:, 1:]))
     np.testing.assert_array_equal(composite(weights, colours), image)
 
 
@@ -170,21 +165,21 @@ def test_training_is_soft_and_evaluation_takes_modes():
     np.testing.assert_array_equal(hard.recon, again.recon)
     soft, other = (model(image, seed=conformance.seed(step=step), training=True) for step in (1, 2))
     assert np.abs(soft.recon - other.recon).max() > 1e-3
-    np.testing.assert_allclose(
-        hard.slots, soft.slots, atol=1e-6
-    )  # means and modes either way; no norm in this case
+
+    # Slots are means and modes either way; there is no norm in this case.
+    np.testing.assert_allclose(hard.slots, soft.slots, atol=1e-6)
     logits = model.locate(image, conformance.seed(), 0, sampled=False).logits.numpy()
     row, column = np.unravel_index(
         logits.reshape(*logits.shape[:2], -1).argmax(-1), logits.shape[2:]
     )
-    np.testing.assert_allclose(
-        hard.positions[:, :-1], np.stack([row, column], -1) - 0.5
-    )  # canvases of even size begin half a pixel earlier
+
+    # Canvases of even size begin half a pixel earlier.
+    np.testing.assert_allclose(hard.positions[:, :-1], np.stack([row, column], -1) - 0.5)
     np.testing.assert_allclose(hard.amodal_masks[:, -1], 1.0)
     assert np.all(np.argmax(hard.depths, -1) == model.config.num_objects)
 
 
-def test_slots_hold_everything_that_is_drawn():
+def test_slots_hold_everything_that_is_rendered():
     model, image = make()
     outputs = model(image, seed=conformance.seed())
     scene = model.decode(outputs.slots)
@@ -192,46 +187,48 @@ def test_slots_hold_everything_that_is_drawn():
         scene, (outputs.recon, outputs.masks, outputs.slot_recons), strict=True
     ):
         np.testing.assert_allclose(got, expected, atol=1e-6)
+
     size = model.config.appearance_size
     assert model.slot_parts() == {
         "appearance": (0, size),
         "depth": (size, size + 1),
         "position": (size + 1, size + 3),
     }
+
     kl = outputs.posterior["kl"]
     np.testing.assert_allclose(tf.reduce_sum(kl, [1, 2]), outputs.loss_terms["kl"], rtol=1e-5)
-    np.testing.assert_array_equal(
-        outputs.posterior["loc"][..., : model.config.background_size][:, -1],
-        outputs.slots[:, -1, : model.config.background_size],
-    )
+    background = outputs.posterior["loc"][:, -1, : model.config.background_size]
+    np.testing.assert_array_equal(background, outputs.slots[:, -1, : model.config.background_size])
 
 
 def test_edits_by_hand():
-    """Moving, removing and reordering objects does to pixels what it says."""
+    """Moving, removing and reordering objects has the stated effect on pixels."""
     model, image = make()
     slots = model(image, seed=conformance.seed()).slots.numpy()[:1]
     height, width = model.config.image_size
     size = model.config.appearance_size
-    slots[0, :2, size + 1 : size + 3] = 2 * 4 / (height - 1) - 1, 2 * 5 / (width - 1) - 1
+    slots[0, :2, size + 1 : size + 3] = [2 * 4 / (height - 1) - 1, 2 * 5 / (width - 1) - 1]
     before = model.decode(slots)
+
     moved = slots.copy()
     moved[0, 0, size + 1 : size + 3] += [2 * 2 / (height - 1), 2 * 3 / (width - 1)]
     after = model.decode(moved)
     np.testing.assert_allclose(
         after.slot_recons[0, 0, 2:, 3:], before.slot_recons[0, 0, :-2, :-3], atol=1e-6
     )
+
     gone = model.decode(slots[:, 1:])
     assert gone.masks.shape[1] == 2 and not np.any(np.isnan(gone.recon))
     np.testing.assert_allclose(
         model.decode(slots[:, -1:]).recon, before.slot_recons[:, -1], atol=1e-6
     )
+
+    # Nothing hides the nearest object.
     for nearest in (0, 1):
         slots[0, :2, size] = 5.0
         slots[0, nearest, size] = -5.0
         alone = model.decode(slots[:, [nearest, 2]]).masks[0, 0]
-        np.testing.assert_allclose(
-            model.decode(slots).masks[0, nearest], alone, atol=1e-6
-        )  # nothing hides the nearest object
+        np.testing.assert_allclose(model.decode(slots).masks[0, nearest], alone, atol=1e-6)
 
 
 def batches(scenes, batch=8, seed=0):
@@ -260,14 +257,16 @@ SMALL = {
 
 
 def trained(steps, **changes):
-    """Returns (model, optimizer, terms per call) after `steps` updates on 16 small scenes of polygons."""
+    """Returns (model, terms per call) after `steps` updates on 16 small scenes of polygons."""
     scenes = polygons.scenes(np.arange(16), size=32)
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
     keras.utils.set_random_seed(0)
     with strategy.scope():
         model = FactoredScenes(FactoredScenesConfig().override({**SMALL, **changes}))
         optimizer = make_optimizer(TrainConfig(learning_rate=2e-3))
-    step, iterator = TrainStep(strategy, model, optimizer, 0), iter(batches(scenes))
+
+    step = TrainStep(strategy, model, optimizer, 0)
+    iterator = iter(batches(scenes))
     return model, [step.run(iterator, count)[0] for count in steps]
 
 
@@ -280,6 +279,7 @@ def test_the_scene_phase_leaves_the_objects_alone():
     for ours, theirs in zip(model.variables, only_objects.variables, strict=True):
         equal = np.array_equal(ours.numpy(), theirs.numpy())
         assert equal != (id(ours) in of_prior), ours.path
+
     assert "scene_positions_nll" not in first and second["scene_positions_nll"] > 0
     np.testing.assert_allclose(
         second["loss"],
@@ -289,18 +289,16 @@ def test_the_scene_phase_leaves_the_objects_alone():
 
 
 def test_the_scene_level_learns_where_objects_are():
-    """Positions that lie in one corner: the cross-entropy falls below J log P of a uniform prior, and so do samples."""
+    """Positions lie in one corner: the cross-entropy falls below J log P, samples lie there too."""
     prior = ScenePrior((16, 16), 2, 3, 4, 16, (8, 8, 8, 8), name="prior")
     keras.utils.set_random_seed(0)
     prior.build()
     rng = np.random.default_rng(0)
     centres = tf.constant(rng.integers(2, 5, (64, 2, 2)), tf.int32)
     latents = tf.constant(rng.normal(1.0, 0.2, (64, 2, 3)), tf.float32)
+    index = centres[..., 0] * 16 + centres[..., 1]
+    positions = 2 * tf.cast(centres, tf.float32) / 15 - 1
     optimizer = keras.optimizers.Adam(5e-3)
-    index, positions = (
-        centres[..., 0] * 16 + centres[..., 1],
-        2 * tf.cast(centres, tf.float32) / 15 - 1,
-    )
 
     @tf.function
     def update(noise):
@@ -318,11 +316,12 @@ def test_the_scene_level_learns_where_objects_are():
     for step in range(80):
         terms = update(random.normal(random.make_seed(0, step), "test", [64, 4]))
     assert tf.reduce_mean(terms.positions_nll) < 2 * np.log(256) - 3.0
-    drawn = prior.sample_positions(
-        random.normal(random.make_seed(1), "test", [200, 4]), random.make_seed(1)
-    ).numpy()
-    inside = (np.abs(drawn // 16 - 3) <= 1) & (np.abs(drawn % 16 - 3) <= 1)
-    assert inside.mean() > 0.5  # 9 of 256 pixels
+
+    # The corner is 9 of 256 pixels.
+    code = random.normal(random.make_seed(1), "test", [200, 4])
+    sampled = prior.sample_positions(code, random.make_seed(1)).numpy()
+    inside = (np.abs(sampled // 16 - 3) <= 1) & (np.abs(sampled % 16 - 3) <= 1)
+    assert inside.mean() > 0.5
 
 
 def test_scene_terms_of_a_uniform_prior():
@@ -338,21 +337,17 @@ def test_scene_terms_of_a_uniform_prior():
 def test_the_halves_of_the_code_have_one_use_each():
     prior = ScenePrior((8, 8), 2, 3, 4, 8, (4, 4, 4, 4), name="prior")
     prior.build()
-    positions, code, other = (
-        tf.zeros([1, 2, 2]),
-        tf.constant([[1.0, 2.0, 3.0, 4.0]]),
-        tf.constant([[1.0, 2.0, -3.0, -4.0]]),
-    )
-    np.testing.assert_array_equal(prior.maps(code), prior.maps(other))
-    swapped = tf.constant([[-1.0, -2.0, 3.0, 4.0]])
-    np.testing.assert_array_equal(
-        prior.appearance(code, positions).loc, prior.appearance(swapped, positions).loc
-    )
-    assert np.abs(prior.maps(code) - prior.maps(swapped)).max() > 1e-4
-    assert (
-        np.abs(prior.appearance(code, positions).loc - prior.appearance(other, positions).loc).max()
-        > 1e-4
-    )
+    code = tf.constant([[1.0, 2.0, 3.0, 4.0]])
+    other_appearance = tf.constant([[1.0, 2.0, -3.0, -4.0]])
+    other_position = tf.constant([[-1.0, -2.0, 3.0, 4.0]])
+
+    maps = prior.maps(code)
+    np.testing.assert_array_equal(prior.maps(other_appearance), maps)
+    assert np.abs(prior.maps(other_position) - maps).max() > 1e-4
+
+    appearance = lambda code: prior.appearance(code, tf.zeros([1, 2, 2])).loc
+    np.testing.assert_array_equal(appearance(other_position), appearance(code))
+    assert np.abs(appearance(other_appearance) - appearance(code)).max() > 1e-4
 
 
 def test_blur_keeps_the_mass():
@@ -391,7 +386,7 @@ def test_position_penalty_counts_in_cells():
 
 
 def test_moving_penalty_has_the_gradient_of_the_norm():
-    """With the average at the batch's own mean, value and gradient are those of the norm; parts of the batch add up."""
+    """With the average at the batch's mean, value and gradient are the norm's; parts add up."""
     logits = random.normal(random.make_seed(5), "test", [6, 2, 4, 4])
     batch, moving = (PositionPenalty((4, 4), 1, moving=kind) for kind in (False, True))
     for penalty in (batch, moving):
@@ -404,10 +399,8 @@ def test_moving_penalty_has_the_gradient_of_the_norm():
             value = tf.reduce_sum(penalty.distance(penalty.probabilities(x))) / 6
         return value, tape.gradient(value, x)
 
-    (expected, slope), (value, got) = (
-        value_and_gradient(batch, logits),
-        value_and_gradient(moving, logits),
-    )
+    expected, slope = value_and_gradient(batch, logits)
+    value, got = value_and_gradient(moving, logits)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     np.testing.assert_allclose(got, slope, atol=1e-7)
     parts = tf.concat([value_and_gradient(moving, part)[1] for part in (logits[:2], logits[2:])], 0)
@@ -426,7 +419,7 @@ def test_moving_average_of_positions():
 
 
 def test_schedules():
-    model, _ = make(
+    config = FactoredScenesConfig(
         first_position_temperature=1.2,
         position_anneal_steps=100,
         final_depth_temperature=0.02,
@@ -436,25 +429,25 @@ def test_schedules():
         later_scale_from_step=10,
     )
     np.testing.assert_allclose(
-        [model.position_temperature(s) for s in (0, 50, 100, 9_000_000)],
+        [schedules.position_temperature(config, s) for s in (0, 50, 100, 9_000_000)],
         [1.2, 0.6, 0.3, 0.6],
         rtol=1e-4,
     )
     np.testing.assert_allclose(
-        [model.depth_temperature(s) for s in (0, 25, 50, 500)],
+        [schedules.depth_temperature(config, s) for s in (0, 25, 50, 500)],
         [0.1, (0.1 * 0.02) ** 0.5, 0.02, 0.02],
         rtol=1e-5,
     )
     np.testing.assert_allclose(
-        [model.likelihood_scale(tf.constant(s)) for s in (9, 10)], [0.2, 0.1]
+        [schedules.likelihood_scale(config, tf.constant(s)) for s in (9, 10)], [0.2, 0.1]
     )
-    defaults = FactoredScenesConfig()
-    temperature = FactoredScenes.position_temperature
+
+
+def test_position_temperature_of_the_paper():
+    """0.3 * 2 ** (0.0001 epoch), 900 steps an epoch."""
+    config = FactoredScenesConfig()
     np.testing.assert_allclose(
-        [
-            temperature(type("M", (), {"config": defaults})(), 900 * epoch)
-            for epoch in (0, 150, 500)
-        ],
+        [schedules.position_temperature(config, 900 * epoch) for epoch in (0, 150, 500)],
         [0.3, 0.3031, 0.3106],
         atol=1e-4,
     )
@@ -471,14 +464,13 @@ def test_loss_of_the_object_phase():
     )
     outputs = model(image, seed=conformance.seed(), training=True)
     loss, terms = model.objective(outputs, tf.constant(0, tf.int64))
+
     sigma = model.config.likelihood_scale
-    nll = np.mean(
-        np.sum(
-            (image - outputs.recon) ** 2 / (2 * sigma**2) + np.log(sigma) + 0.5 * np.log(2 * np.pi),
-            (1, 2, 3),
-        )
-    )
+    constant = np.log(sigma) + 0.5 * np.log(2 * np.pi)
+    per_value = (image - outputs.recon) ** 2 / (2 * sigma**2) + constant
+    nll = np.mean(np.sum(per_value, (1, 2, 3)))
     np.testing.assert_allclose(terms["nll"], nll, rtol=1e-4)
+
     expected = (
         nll
         + 2 * terms["kl_appearance"]
@@ -552,7 +544,7 @@ def test_initial_values():
             {"ordering": "softras", "final_depth_temperature": 0.01},
             "`model.final_depth_temperature` must be at least 0.015 with model.ordering=softras",
         ),
-        ({"initial_alpha": 0.0}, "`model.initial_alpha` must be between 0 and 1"),
+        ({"initial_alpha": 0.0}, r"`model.initial_alpha` must be in \(0, 1\)"),
         ({"num_steps": 2}, "`model.num_steps` must be 1"),
         ({"ordering": "softrast"}, "model.ordering"),
         (
@@ -569,7 +561,7 @@ def test_settings_that_cannot_be(changes, message):
 
 @pytest.mark.slow
 def test_polygons_are_overfitted():
-    """16 scenes: modes and true occlusion render them with an error below 5e-3 (their mean picture: 0.05)."""
+    """Modes and true occlusion render 16 scenes with an error below 5e-3 (mean image: 0.05)."""
     model, _ = trained([2_000], scene_prior=False, beta_background=500.0)
     scenes = polygons.scenes(np.arange(16), size=32)
     outputs = model(scenes["image"].astype(np.float32) / 255)

@@ -10,7 +10,9 @@ PAPER_TRAIN = {
     "eval_every": 9_000,
     "log_every": 900,
 }
-"""Anciukevicius 2020, section 4: 500 epochs of 900 steps, the last ten for the scene level; Adam at a constant rate."""
+"""Anciukevicius 2020, section 4: 500 epochs of 900 steps, the last ten for the scene level; Adam at
+a constant rate."""
+
 PAPER_EVAL = {"best_metric": "aiou"}
 
 CLEVR_5 = {
@@ -60,11 +62,15 @@ QUICK = {
     "scene_filters": (32, 16, 16, 16),
     "position_target_blur": 1.0,
 }
-"""Made for two CPU cores. What decides whether objects are found within minutes: positions that are spread at first (from a temperature of 1 to
-0.3, premultiplied placement), or one object draws everything and the other turns black and leaves; a background of one colour, dark from the
-start, or it draws the mean of all objects and these learn to keep out; objects that are at first too bright rather than too dark, or their colours
-run into white, where the sigmoid holds them, and brightness is learned as opacity; a small price of opacity, or canvases keep opaque black rims
-on a black background.
+"""Made for two CPU cores. Four settings decide whether objects are found within minutes:
+
+- positions that are spread at first (from a temperature of 1 to 0.3, premultiplied placement);
+  otherwise one object renders everything, and the other turns black and leaves;
+- a background of one colour, dark from the start; otherwise it learns the mean of all objects, and
+  these learn to keep out;
+- objects that are at first too bright rather than too dark; otherwise their colours run into white,
+  where the sigmoid holds them, and brightness is learned as opacity;
+- a small price of opacity; otherwise canvases keep opaque black rims on a black background.
 """
 
 QUICK_TRAIN = {
@@ -82,37 +88,42 @@ QUICK_TRAIN = {
 
 PRESETS = {
     ("quick", "overlapping_polygons"): Preset(
-        "Small and fast, ours: half an hour on two CPU cores.",
+        "Small and fast, ours: small networks, a background of one colour; made for two CPU cores.",
         model=QUICK,
         train=QUICK_TRAIN,
         eval=PAPER_EVAL,
     ),
     ("paper", "overlapping_polygons"): Preset(
-        "Anciukevicius 2020, Table 5: mIOU 0.83, aIOU 0.90, DPA 0.87, FID 75.9 there; weights of the loss are ours; a GPU-day.",
+        "Anciukevicius 2020, Table 5: published mIOU 0.83, aIOU 0.90, DPA 0.87, FID 75.9; weights "
+        "of the loss are ours; a day on one GPU.",
         model={},
         train=PAPER_TRAIN,
         eval=PAPER_EVAL,
     ),
     ("paper", "multi_dsprites"): Preset(
-        "Anciukevicius 2020, for --dataset=multi_dsprites_colored_on_black: crops around the objects; FID 66.7 there; a GPU-day.",
+        "Anciukevicius 2020, for --dataset=multi_dsprites_colored_on_black: crops around the "
+        "objects; published FID 66.7; a day on one GPU.",
         model=MULTI_DSPRITES,
         train=PAPER_TRAIN,
         eval=PAPER_EVAL,
     ),
     ("paper", "clevr_with_masks"): Preset(
-        "Anciukevicius 2020 on CLEVR-5 (--dataset=clevr5, clevr5_vbg), 96x96: mIOU 0.78, aIOU 0.79, DPA 0.74 there; GPU-days.",
+        "Anciukevicius 2020 on CLEVR-5 (--dataset=clevr5, clevr5_vbg), 96x96: published mIOU 0.78, "
+        "aIOU 0.79, DPA 0.74; days on one GPU.",
         model=CLEVR_5,
         train=PAPER_TRAIN,
         eval=PAPER_EVAL,
     ),
     ("clevr3", "clevr_with_masks"): Preset(
-        "Anciukevicius 2020 on CLEVR-3 (--dataset=clevr3), 96x96, larger canvases: mIOU 0.84, aIOU 0.85, DPA 0.92 there; GPU-days.",
+        "Anciukevicius 2020 on CLEVR-3 (--dataset=clevr3), 96x96, larger canvases: published mIOU "
+        "0.84, aIOU 0.85, DPA 0.92; days on one GPU.",
         model=CLEVR_3,
         train=PAPER_TRAIN,
         eval=PAPER_EVAL,
     ),
     ("no_scene_prior", "clevr_with_masks"): Preset(
-        "The ablation of Anciukevicius 2020, Table 2, on CLEVR-5-vbg: objects independent of each other; GPU-days.",
+        "The ablation of Anciukevicius 2020, Table 2, on CLEVR-5-vbg: objects independent of each "
+        "other; days on one GPU.",
         model={**CLEVR_5, "scene_prior": False},
         train=PAPER_TRAIN,
         eval=PAPER_EVAL,

@@ -13,17 +13,17 @@ PRESETS = {
         train=QUICK_TRAIN,
     ),
     ("paper", "tetris"): Preset(
-        "Locatello 2020, Slot MLP on Tetrominoes, our layer sizes: published fg-ARI 25.1 +- 34.3.",
+        "Slot MLP on Tetrominoes, our layer sizes: Locatello 2020 reports fg-ARI 25.1 +- 34.3.",
         model={"num_slots": 4},
         train=PAPER_TRAIN,
     ),
     ("paper", "multi_dsprites"): Preset(
-        "Locatello 2020, Slot MLP on Multi-dSprites, our layer sizes: published fg-ARI 60.3 +- 1.8.",
+        "Slot MLP on Multi-dSprites, our layer sizes: Locatello 2020 reports fg-ARI 60.3 +- 1.8.",
         model={"num_slots": 6},
         train=PAPER_TRAIN,
     ),
     ("paper", "clevr_with_masks"): Preset(
-        "Locatello 2020, Slot MLP on CLEVR6, our layer sizes: published fg-ARI 60.4 +- 6.6.",
+        "Slot MLP on CLEVR6, our layer sizes: Locatello 2020 reports fg-ARI 60.4 +- 6.6.",
         model=CLEVR6,
         train=PAPER_TRAIN,
     ),

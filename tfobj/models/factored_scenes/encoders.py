@@ -1,14 +1,12 @@
-"""The networks of Anciukevicius et al. 2020, Tables 5 and 6, all "same" padding: who looks where, what is there, how it is drawn.
+"""The networks of the posterior (Anciukevicius et al. 2020, Eq. 13, Table 5), all "same" padding.
 
     PositionNetwork          enc_pos: U-Net, image -> a map of logits per object
     ObjectEncoder            enc_obj: the whole image -> latents of all objects ("global")
     make_crop_encoder        enc_obj: a crop around each object -> its latents ("attentive")
     BackgroundEncoder        enc_bg
-    CanvasDecoder            F_obj: latents of an object -> colour and alpha on its canvas
-    BackgroundDecoder        F_bg, deliberately tiny, so that it cannot draw objects
 
-The shorthand of the paper and what its arithmetic shows: strides of 1 in U-Net and F_bg; canvases of 40, 32 and 24 pixels (the dense
-layer of F_obj is side**2 / 16 * 30); one map per object where the table says three.
+The paper's shorthand is ambiguous; its arithmetic shows strides of 1 in the U-Net. The table has
+three maps where there must be one per object.
 """
 
 import math
@@ -17,12 +15,8 @@ import keras
 import tensorflow as tf
 
 from tfobj.nn.batch_norm import BatchNorm
-from tfobj.nn.convolution import ConvStack
 from tfobj.nn.layers import Conv2D, Dense
-from tfobj.nn.residual import Chain, decoder_stages, encoder_stages, enlarge
-
-CANVAS_CHANNELS = 4
-"""Colour and alpha: the paper's images have three channels."""
+from tfobj.nn.residual import Chain, encoder_stages, enlarge
 
 
 @keras.saving.register_keras_serializable("tfobj")
@@ -40,6 +34,7 @@ class _NormedConv(keras.layers.Layer):
             dtype=self.dtype_policy,
             name="conv",
         )
+
         self.norm = None
         if norm == "batch":
             self.norm = BatchNorm(dtype=self.dtype_policy, name="norm")
@@ -60,26 +55,30 @@ class _NormedConv(keras.layers.Layer):
     def call(self, x, training=False):
         """Returns (features, statistics of a batch norm)."""
         x = self.convolution(x)
+        if self.norm is None:
+            return x, {}
         if isinstance(self.norm, BatchNorm):
             return self.norm(x, training=training)
-        return (x if self.norm is None else tf.cast(self.norm(x), self.compute_dtype)), {}
+        return tf.cast(self.norm(x), self.compute_dtype), {}
 
 
 @keras.saving.register_keras_serializable("tfobj")
 class PositionNetwork(keras.layers.Layer):
-    """U-Net from the image [B, H, W, C] to float32 logits of object centres [B, J, H, W]; slot j is output map j.
+    """U-Net: image [B, H, W, C] -> float32 logits of object centres [B, J, H, W].
 
-        down   conv - ReLU - group norm, kept as skip; max-pool 2               for each of `channels`
+        down   conv - ReLU - group norm, kept as skip; max-pool 2       for each of `channels`
         bottom conv - ReLU, as wide as the last
-        up     bilinear x 2, [x, skip], conv - ReLU - group norm                the last one without norm
-        head   1 x 1 convolution to J maps
+        up     bilinear x 2, [x, skip], conv - ReLU - group norm        the last one without norm
+        head   1 x 1 convolution to J maps; slot j is map j
 
-    Sides that are no multiple of 2 ** len(channels): pools round up, enlargements are cropped to the skip.
+    Where sides are no multiple of 2 ** len(channels), pools round up, and enlarged maps are cropped
+    to the skip.
 
     Args:
-      channels: of the skips.
+      channels: channels of the skips.
       num_objects: J.
-      stride: r; above 1 (ours) the net runs on r x r pixels as channels, and its logits are enlarged r times, bilinearly.
+      stride: r; above 1 (ours), the net runs on r x r pixels as channels, and its logits are
+        enlarged r times, bilinearly.
     """
 
     def __init__(self, channels, num_objects, stride=1, **kwargs):
@@ -91,6 +90,7 @@ class PositionNetwork(keras.layers.Layer):
             for i, width in enumerate(channels)
         ]
         self.bottom = _NormedConv(channels[-1], norm="none", name="bottom", **common)
+        # Numbered like the skips that they read, so `up_0`, without norm, comes last.
         self.up = [
             _NormedConv(width, norm="group" if i else "none", name=f"up_{i}", **common)
             for i, width in enumerate(channels)
@@ -103,6 +103,7 @@ class PositionNetwork(keras.layers.Layer):
             block.build((None, None, None, channels))
             channels = block.convolution.filters
         self.bottom.build((None, None, None, channels))
+
         for block, skip in zip(reversed(self.up), reversed(self.down), strict=True):
             block.build((None, None, None, channels + skip.convolution.filters))
             channels = block.convolution.filters
@@ -110,20 +111,24 @@ class PositionNetwork(keras.layers.Layer):
         self.built = True
 
     def call(self, image):
-        x, skips, r = tf.cast(image, self.compute_dtype), [], self.stride
+        x = tf.cast(image, self.compute_dtype)
         height, width = image.shape[1:3]
+        r = self.stride
         if r > 1:
-            x = tf.nn.space_to_depth(
-                tf.pad(x, [[0, 0], [0, -height % r], [0, -width % r], [0, 0]]), r
-            )
+            missing = [[0, 0], [0, -height % r], [0, -width % r], [0, 0]]
+            x = tf.nn.space_to_depth(tf.pad(x, missing), r)
+
+        skips = []
         for block in self.down:
             x, _ = block(x)
             skips.append(x)
             x = tf.nn.max_pool2d(x, 2, 2, "SAME")
         x, _ = self.bottom(x)
+
         for block, skip in zip(reversed(self.up), reversed(skips), strict=True):
             x = enlarge(x, 2)[:, : skip.shape[1], : skip.shape[2]]
             x, _ = block(tf.concat([x, skip], axis=-1))
+
         x = tf.cast(self.head(x), tf.float32)
         if r > 1:
             x = enlarge(x, r)[:, :height, :width]
@@ -132,7 +137,10 @@ class PositionNetwork(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfobj")
 class _NormedStack(keras.layers.Layer):
-    """Image [B, H, W, C] -> features [B, n]: `_NormedConv`s with stride 2, flattened; the one numbered `unnormed` has no norm."""
+    """Image [B, H, W, C] -> features [B, n]: `_NormedConv`s with stride 2, flattened.
+
+    The one numbered `unnormed` has no norm.
+    """
 
     def __init__(self, channels, activation, norm, unnormed, **kwargs):
         super().__init__(**kwargs)
@@ -157,7 +165,8 @@ class _NormedStack(keras.layers.Layer):
 
     def call(self, image, training=False):
         """Returns (features, statistics)."""
-        x, statistics = tf.cast(image, self.compute_dtype), {}
+        x = tf.cast(image, self.compute_dtype)
+        statistics = {}
         for stage in self.stages:
             x, moments = stage(x, training=training)
             statistics |= moments
@@ -166,16 +175,18 @@ class _NormedStack(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfobj")
 class ObjectEncoder(keras.layers.Layer):
-    """The whole image [B, H, W, C] -> float32 [B, J, 2 L]; strided convolutions with ELU and norm, flattened, dense, split by slot.
+    """The whole image [B, H, W, C] -> parameters [B, J, 2 L], float32.
 
-    The sixth convolution has no norm (Table 5).
+    Strided convolutions with ELU and norm, flattened, then a dense layer whose output is split by
+    slot. The sixth convolution has no norm (Table 5).
     """
 
     UNNORMED = 5
 
     def __init__(self, channels, num_objects, num_latents, norm, **kwargs):
         super().__init__(**kwargs)
-        self.num_objects, self.num_parameters = num_objects, 2 * num_latents
+        self.num_objects = num_objects
+        self.num_parameters = 2 * num_latents
         self.cnn = _NormedStack(
             channels, "elu", norm, self.UNNORMED, dtype=self.dtype_policy, name="cnn"
         )
@@ -189,9 +200,8 @@ class ObjectEncoder(keras.layers.Layer):
     def call(self, image, training=False):
         """Returns (parameters, statistics)."""
         x, statistics = self.cnn(image, training=training)
-        return tf.reshape(
-            tf.cast(self.head(x), tf.float32), [-1, self.num_objects, self.num_parameters]
-        ), statistics
+        parameters = tf.cast(self.head(x), tf.float32)
+        return tf.reshape(parameters, [-1, self.num_objects, self.num_parameters]), statistics
 
 
 def make_crop_encoder(filters, num_latents, name):
@@ -208,7 +218,11 @@ def make_crop_encoder(filters, num_latents, name):
 
 @keras.saving.register_keras_serializable("tfobj")
 class BackgroundEncoder(keras.layers.Layer):
-    """Image [B, H, W, C] -> float32 [B, 2 L]: convolutions with stride 2, ReLU and norm (but for the last), flattened, dense with ReLU and norm, dense."""
+    """Image [B, H, W, C] -> parameters [B, 2 L], float32.
+
+    Convolutions with stride 2, ReLU and norm (all but the last), flattened; dense with ReLU and
+    norm; dense.
+    """
 
     def __init__(self, channels, hidden, num_latents, norm, **kwargs):
         super().__init__(**kwargs)
@@ -216,8 +230,11 @@ class BackgroundEncoder(keras.layers.Layer):
             channels, "relu", norm, len(channels) - 1, dtype=self.dtype_policy, name="cnn"
         )
         self.hidden = Dense(hidden, activation="relu", dtype=self.dtype_policy, name="hidden")
+
         # A group norm of a vector would take its mean away; batch norm or nothing.
-        self.norm = BatchNorm(dtype=self.dtype_policy, name="norm") if norm == "batch" else None
+        self.norm = None
+        if norm == "batch":
+            self.norm = BatchNorm(dtype=self.dtype_policy, name="norm")
         self.head = Dense(2 * num_latents, dtype=self.dtype_policy, name="head")
 
     def build(self, input_shape):
@@ -234,129 +251,6 @@ class BackgroundEncoder(keras.layers.Layer):
         x = self.hidden(x)
         if self.norm is not None:
             x, moments = self.norm(x[:, None, None], training=training)
-            x, statistics = x[:, 0, 0], statistics | moments
+            x = x[:, 0, 0]
+            statistics = statistics | moments
         return tf.cast(self.head(x), tf.float32), statistics
-
-
-@keras.saving.register_keras_serializable("tfobj")
-class CanvasDecoder(keras.layers.Layer):
-    """Appearance [n, D] -> colour and alpha in (0, 1) on a canvas, float32 [n, M, M, C + 1].
-
-    Args:
-      canvas_size: M, a multiple of 4.
-      channels: C.
-      hidden: units of the first dense layer.
-      filters: channels of the reshaped map and of the three convolutions after it; (30, 128, 64, 32) in Table 5.
-    """
-
-    def __init__(self, canvas_size, channels, hidden, filters, **kwargs):
-        super().__init__(**kwargs)
-        self.grid, self.depth = canvas_size // 4, filters[0]
-        self.hidden = Dense(hidden, activation="elu", dtype=self.dtype_policy, name="hidden")
-        self.map = Dense(
-            self.grid**2 * self.depth, activation="elu", dtype=self.dtype_policy, name="map"
-        )
-        self.cnn = ConvStack(
-            (*filters[1:], channels + 1),
-            (3, 3, 5, 1),
-            (2, 2, 1, 1),
-            transposed=True,
-            activation="elu",
-            linear_output=True,
-            dtype=self.dtype_policy,
-            name="cnn",
-        )
-
-    def build(self, input_shape):
-        self.hidden.build(input_shape)
-        self.map.build((None, self.hidden.units))
-        self.cnn.build((None, self.grid, self.grid, self.depth))
-        self.built = True
-
-    def call(self, x):
-        x = self.map(self.hidden(tf.cast(x, self.compute_dtype)))
-        return tf.sigmoid(
-            tf.cast(self.cnn(tf.reshape(x, [-1, self.grid, self.grid, self.depth])), tf.float32)
-        )
-
-
-def make_residual_canvas_decoder(canvas_size, channels, filters, name):
-    """Returns the `Chain` of multi-dSprites from appearance [n, D] to the logits of colour and alpha [n, M, M, C + 1], M a multiple of 8."""
-    grid = canvas_size // 8
-    return Chain(
-        [
-            Dense(grid**2 * 4 * filters, activation="elu", name="map"),
-            keras.layers.Reshape((grid, grid, 4 * filters), name="reshape"),
-            *decoder_stages(filters),
-            Conv2D(channels + 1, 3, padding="same", name="output"),
-        ],
-        name=name,
-    )
-
-
-@keras.saving.register_keras_serializable("tfobj")
-class BackgroundDecoder(keras.layers.Layer):
-    """Latents [B, D] -> background in (0, 1), float32 [B, H, W, C]: dense 16 h w - x2 - conv - x4 - conv - x4 - 1 x 1; sides 32 h, 32 w are cropped."""
-
-    GRID_CHANNELS = 16
-    STRIDE = 32
-
-    def __init__(self, image_size, channels, **kwargs):
-        super().__init__(**kwargs)
-        self.image_size, self.grid = (
-            tuple(image_size),
-            [-(-side // self.STRIDE) for side in image_size],
-        )
-        self.map = Dense(
-            math.prod(self.grid) * self.GRID_CHANNELS,
-            activation="elu",
-            dtype=self.dtype_policy,
-            name="map",
-        )
-        self.stages = [
-            Conv2D(
-                channels,
-                kernel,
-                padding="same",
-                activation="elu" if kernel == 3 else None,
-                dtype=self.dtype_policy,
-                name=f"conv_{i}",
-            )
-            for i, kernel in enumerate((3, 3, 1))
-        ]
-        self.last = self.stages[-1]
-
-    def build(self, input_shape):
-        self.map.build(input_shape)
-        shape = (None, *self.grid, self.GRID_CHANNELS)
-        for stage in self.stages:
-            stage.build(shape)
-            shape = stage.compute_output_shape(shape)
-        self.built = True
-
-    def call(self, x):
-        x = tf.reshape(
-            self.map(tf.cast(x, self.compute_dtype)), [-1, *self.grid, self.GRID_CHANNELS]
-        )
-        for factor, stage in zip((2, 4, 4), self.stages, strict=True):
-            x = stage(enlarge(x, factor))
-        height, width = self.image_size
-        return tf.sigmoid(tf.cast(x[:, :height, :width], tf.float32))
-
-
-@keras.saving.register_keras_serializable("tfobj")
-class UniformBackground(keras.layers.Layer):
-    """Latents [B, D] -> a background of one colour, float32 [B, H, W, C]; a dense layer and a sigmoid."""
-
-    def __init__(self, image_size, channels, **kwargs):
-        super().__init__(**kwargs)
-        self.image_size = tuple(image_size)
-        self.last = Dense(channels, dtype=self.dtype_policy, name="colour")
-
-    def build(self, input_shape):
-        self.last.build(input_shape)
-        self.built = True
-
-    def call(self, x):
-        colour = tf.sigmoid(tf.cast(self.last(tf.cast(x, self.compute_dtype)), tf.float32))
-        return tf.tile(colour[:, None, None], [1, *self.image_size, 1])
