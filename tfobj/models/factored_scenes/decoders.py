@@ -36,6 +36,7 @@ class CanvasDecoder(keras.layers.Layer):
         self.grid = canvas_size // 4
         self.depth = filters[0]
         common = {"activation": "elu", "dtype": self.dtype_policy}
+
         self.hidden = Dense(hidden, name="hidden", **common)
         self.map = Dense(self.grid**2 * self.depth, name="map", **common)
         self.cnn = ConvStack(
@@ -102,6 +103,8 @@ class BackgroundDecoder(keras.layers.Layer):
             dtype=self.dtype_policy,
             name="map",
         )
+
+        # Three layers after the enlargements; the last one is linear and gives logits of colours.
         self.stages = [
             Conv2D(
                 channels,

@@ -85,11 +85,13 @@ class PositionNetwork(keras.layers.Layer):
         super().__init__(**kwargs)
         self.stride = stride
         common = {"stride": 1, "activation": "relu", "dtype": self.dtype_policy}
+
         self.down = [
             _NormedConv(width, norm="group", name=f"down_{i}", **common)
             for i, width in enumerate(channels)
         ]
         self.bottom = _NormedConv(channels[-1], norm="none", name="bottom", **common)
+
         # Numbered like the skips that they read, so `up_0`, without norm, comes last.
         self.up = [
             _NormedConv(width, norm="group" if i else "none", name=f"up_{i}", **common)

@@ -32,20 +32,18 @@ not public. Adam's bias correction counts the steps of the whole run in the scen
 steps are larger for it.
 """
 
-import math
-from typing import Any, NamedTuple
-
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfobj import random
 from tfobj.distributions import compositing
-from tfobj.distributions.gaussian import isotropic_nll, log_variance_gaussian
+from tfobj.distributions.gaussian import log_variance_gaussian
 from tfobj.distributions.relaxed import relaxed_sample
 from tfobj.models.base import DecodedScene, SceneModel, Stage
-from tfobj.models.factored_scenes import decoders, encoders, schedules
+from tfobj.models.factored_scenes import decoders, encoders, objective, schedules
 from tfobj.models.factored_scenes.config import FactoredScenesConfig
+from tfobj.models.factored_scenes.placement import Positions, crop_around, place_canvases
 from tfobj.models.factored_scenes.position_penalty import PositionPenalty
 from tfobj.models.factored_scenes.scene_prior import ScenePrior
 from tfobj.models.factored_scenes.slots import (
@@ -55,7 +53,6 @@ from tfobj.models.factored_scenes.slots import (
 )
 from tfobj.nn.batch_norm import BatchNorm
 from tfobj.nn.layers import logit
-from tfobj.nn.placement import extract, extract_at, place, place_at
 from tfobj.nn.slots import batch_and_slots, batch_size, fold_slots, unfold_slots
 from tfobj.structs import SceneOutputs
 
@@ -63,26 +60,6 @@ tfd = tfp.distributions
 
 POSITION_AVERAGE = "position_average"
 """Name of the aggregated posterior of positions among the statistics of a batch."""
-
-
-class Positions(NamedTuple):
-    """Where the objects of scenes are."""
-
-    logits: Any
-    """[B, J, H, W]."""
-    maps: Any
-    """[B, J, H, W], relaxed samples; None where positions are modes."""
-    centres: Any
-    """int32 [B, J, 2], row and column of the mode."""
-
-
-class Layers(NamedTuple):
-    """Objects in the frame, before they are composited."""
-
-    alphas: Any
-    """[B, J, H, W, 1]."""
-    colours: Any
-    """[B, J, H, W, C]."""
 
 
 @keras.saving.register_keras_serializable("tfobj")
@@ -269,8 +246,15 @@ class FactoredScenes(SceneModel):
         standard = tfd.Normal(0.0, 1.0)
         kl_objects = tfd.kl_divergence(objects, standard)
         kl_background = tfd.kl_divergence(background, standard)
-        terms = self._object_terms(
-            image, recon, layers.alphas, positions.logits, kl_objects, kl_background
+        terms = objective.object_terms(
+            self.config,
+            self.position_penalty,
+            image,
+            recon,
+            layers.alphas,
+            positions.logits,
+            kl_objects,
+            kl_background,
         )
         if self.scene_prior is not None and not sampled:
             terms |= self._scene_terms(objects.loc, positions.centres, seed)
@@ -353,38 +337,17 @@ class FactoredScenes(SceneModel):
 
     def crops(self, image, positions):
         """Returns the surroundings of the objects' positions, [B, J, M, M, C]."""
-        repeated = tf.repeat(image[:, None], self.config.num_objects, axis=1)
-        if positions.maps is None:
-            return extract_at(repeated, positions.centres, self.config.canvas_size)
-
-        # Beside global features, crops are there for detail. With their gradients as well,
-        # positions go where both objects can be read.
-        maps = positions.maps
-        if self.config.features == "both":
-            maps = tf.stop_gradient(maps)
-        return extract(repeated, maps, self.config.canvas_size)
+        return crop_around(image, positions, self.config.canvas_size, self.config.features)
 
     def render_objects(self, appearances, positions):
         """Decodes appearances [B, J, D] and places them in the frame: `Layers` (Eqs. 5, 7, 8)."""
+        config = self.config
         batch, num_objects = batch_and_slots(appearances)
         pixels = self.decoder(fold_slots(appearances))
-        if self.config.decoder == "residual":
+        if config.decoder == "residual":
             pixels = tf.sigmoid(pixels)
         canvas = unfold_slots(pixels, batch, num_objects)
-        if self.config.premultiplied:
-            canvas = tf.concat([canvas[..., :-1] * canvas[..., -1:], canvas[..., -1:]], axis=-1)
-
-        # Fourier transforms leave +- 1e-7 beyond [0, 1].
-        if positions.maps is None:
-            placed = place_at(canvas, positions.centres, self.config.image_size)
-        else:
-            placed = tf.clip_by_value(place(canvas, positions.maps), 0.0, 1.0)
-
-        colours = placed[..., :-1]
-        alphas = placed[..., -1:]
-        if self.config.premultiplied:
-            colours = tf.clip_by_value(colours / (alphas + 1e-6), 0.0, 1.0)
-        return Layers(alphas, colours)
+        return place_canvases(canvas, positions, config.image_size, config.premultiplied)
 
     def _with_background(self, colours, background):
         """Appends the background of latents [B, D_bg] to [B, J, H, W, C]: [B, J + 1, H, W, C]."""
@@ -407,25 +370,6 @@ class FactoredScenes(SceneModel):
             return compositing.soft_weights(alphas, depths, gamma, self.config.ordering)
         return compositing.hard_weights(alphas, depths)
 
-    def _object_terms(self, image, recon, alphas, logits, kl_objects, kl_background):
-        """Returns the terms of the object phase, {name: [B]}; `nll` under the last sigma."""
-        squared_error = tf.reduce_sum(tf.square(image - recon), axis=[1, 2, 3])
-        last_scale = self.config.later_scale or self.config.likelihood_scale
-        probabilities = self.position_penalty.probabilities(logits)
-        terms = {
-            "squared_error": squared_error,
-            "mse": squared_error / self.num_values(),
-            "nll": isotropic_nll(squared_error, self.num_values(), last_scale),
-            "kl_appearance": tf.reduce_sum(kl_objects[..., :-1], axis=[1, 2]),
-            "kl_depth": tf.reduce_sum(kl_objects[..., -1], axis=1),
-            "kl_background": tf.reduce_sum(kl_background, axis=1),
-            "position_distance": self.position_penalty.distance(probabilities),
-            "alpha_entropy": tf.reduce_mean(binary_entropy(alphas), axis=[1, 2, 3, 4]),
-            "alpha_area": tf.reduce_sum(alphas, axis=[1, 2, 3, 4]),
-        }
-        terms["kl"] = terms["kl_appearance"] + terms["kl_depth"] + terms["kl_background"]
-        return terms
-
     def _scene_terms(self, latents, centres, seed):
         """Returns the terms of the scene phase, {name: [B]}, on the modes of the object level."""
         shape = [batch_size(latents), self.config.scene_code_size]
@@ -443,38 +387,7 @@ class FactoredScenes(SceneModel):
 
         The module's docstring has both losses. `nll` is under the sigma of the step.
         """
-        sigma = schedules.likelihood_scale(self.config, step)
-        squared_error = terms.pop("squared_error")
-        terms["nll"] = isotropic_nll(squared_error, self.num_values(), sigma)
-
-        loss = self._object_loss(terms)
-        if "scene_kl" in terms:
-            in_object_phase = step < self.config.scene_from_step
-            loss = tf.where(in_object_phase, loss, self._scene_loss(terms))
-        return loss, terms
-
-    def _object_loss(self, terms):
-        config = self.config
-        return (
-            terms["nll"]
-            + config.beta_appearance * terms["kl_appearance"]
-            + config.beta_depth * terms["kl_depth"]
-            + config.beta_background * terms["kl_background"]
-            + config.position_penalty_weight * terms["position_distance"]
-            + config.alpha_entropy_weight * terms["alpha_entropy"]
-            + config.alpha_area_weight * terms["alpha_area"]
-        )
-
-    def _scene_loss(self, terms):
-        return (
-            terms["scene_positions_nll"]
-            + terms["scene_appearance_nll"]
-            + self.config.scene_kl_weight * terms["scene_kl"]
-        )
-
-    def num_values(self):
-        """Returns H W C."""
-        return math.prod(self.config.image_size) * self.config.channels
+        return objective.phase_loss(self.config, terms, step)
 
     def update_state(self, terms, statistics, step):
         """Lets batch norms and the average of positions follow the batch.
@@ -523,12 +436,3 @@ class FactoredScenes(SceneModel):
         shape = [num, config.background_size]
         background = random.normal(seed, "factored_scenes/prior_background", shape)
         return self.slot_layout.join(latents, centres, background)
-
-
-def binary_entropy(p):
-    """Returns the entropy of a Bernoulli variable of probability `p`, in nats.
-
-    Its gradients are finite at 0 and 1.
-    """
-    p = tf.clip_by_value(p, 1e-6, 1.0 - 1e-6)
-    return -p * tf.math.log(p) - (1.0 - p) * tf.math.log(1.0 - p)

@@ -40,8 +40,9 @@ class PositionPenalty(keras.layers.Layer):
 
     def build(self, input_shape=None):
         self.average = None
+
+        # Equal on all replicas: each of them computes it from the mean over all.
         if self.moving:
-            # Equal on all replicas: each of them computes it from the mean over all.
             self.average = self.add_weight(
                 name="average",
                 shape=self.uniform.shape,
