@@ -1,4 +1,4 @@
-"""Numbers printed in the papers, or counted from their tables, against the presets: sizes, channels, strides."""
+"""Presets against numbers of the papers: sizes, channels and strides, printed or counted."""
 
 import pytest
 
@@ -13,7 +13,7 @@ PARAMETERS = {
     ("iodine", "paper", "tetris"): 193_104,
     ("iodine", "paper", "multi_dsprites"): 332_240,
     ("iodine", "paper", "clevr_with_masks"): 1_109_200,
-    # The released configurations; 1,177,168 is the variable list printed with the released checkpoint.
+    # The released configurations; 1,177,168 is the list of variables in the released checkpoint.
     ("iodine", "release", "tetris"): 199_568,
     ("iodine", "release", "multi_dsprites"): 339_152,
     ("iodine", "release", "clevr_with_masks"): 1_177_168,
@@ -38,7 +38,8 @@ PARAMETERS = {
     },
     ("efficient_morl", "paper_128", "clevr_with_masks"): 666_500,
     ("efficient_morl", "clevr10", "clevr_with_masks"): 666_500,
-    # Anciukevicius 2020, Table 5 with our reading of it; the scene level, of which the table has no row for positions, included.
+    # Anciukevicius 2020, Table 5 with our reading of it. The scene level is included; the table has
+    # no row for its positions.
     ("factored_scenes", "paper", "overlapping_polygons"): 26_940_383,
     ("factored_scenes", "paper", "multi_dsprites"): 2_680_169,
     ("factored_scenes", "paper", "clevr_with_masks"): 27_462_035,
@@ -84,18 +85,9 @@ def test_descriptions_say_where_numbers_are_from(key):
 
 def test_parameters_do_not_depend_on_slots_and_steps():
     cls = registry.model_class("slot_attention")
-    few, many = (
-        cls(
-            cls.config_class(
-                num_slots=k,
-                num_steps=t,
-                encoder_channels=(4,),
-                decoder_channels=(4,),
-                decoder_kernels=(3,),
-            )
-        )
-        for k, t in ((2, 1), (9, 6))
-    )
+    small = {"encoder_channels": (4,), "decoder_channels": (4,), "decoder_kernels": (3,)}
+    few = cls(cls.config_class(num_slots=2, num_steps=1, **small))
+    many = cls(cls.config_class(num_slots=9, num_steps=6, **small))
     assert few.count_trainable() == many.count_trainable()
 
 
