@@ -197,7 +197,7 @@ def test_floors_of_the_likelihood(size, scale, floor, likelihood):
 
 
 def test_likelihoods_of_equal_components_agree():
-    """A mixture of equal slots is the normal around them, whatever is reduced."""
+    """A mixture of equal slots is the normal around them, under either reduction."""
     decoded = tf.repeat(
         tf.constant(np.random.default_rng(0).normal(size=(4, 1, 10, 12, 4)), tf.float32), 3, axis=1
     )

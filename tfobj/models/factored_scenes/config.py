@@ -30,7 +30,7 @@ class FactoredScenesConfig(SceneConfig):
     instead of the object."""
     background_size: PositiveInt = 2
     features: Literal["global", "attentive", "both"] = "global"
-    """What the object encoders read: the image, or a crop around each position. Attention helps on
+    """Input of the object encoders: the image, or a crop around each position. Attention helps on
     multi-dSprites and hinders on CLEVR (paper). "both" (ours) adds the outputs of two encoders: the
     image tells slots apart from the start, the crop learns outlines in half the steps."""
     position_channels: tuple[PositiveInt, ...] = (48, 64, 96, 128)

@@ -238,7 +238,7 @@ class FactoredScenes(SceneModel):
         appearances = latents[..., :-1]
         depths = tf.sigmoid(latents[..., -1])
         layers = self.render_objects(appearances, positions)
-        colours = self._with_background(layers.colours, background_latents)
+        colours = self._append_background(layers.colours, background_latents)
         masks = self.occlude(layers.alphas, depths, step, soft=sampled)
         recon = compositing.composite(masks, colours)
 
@@ -349,7 +349,7 @@ class FactoredScenes(SceneModel):
         canvas = unfold_slots(pixels, batch, num_objects)
         return place_canvases(canvas, positions, config.image_size, config.premultiplied)
 
-    def _with_background(self, colours, background):
+    def _append_background(self, colours, background):
         """Appends the background of latents [B, D_bg] to [B, J, H, W, C]: [B, J + 1, H, W, C]."""
         return tf.concat([colours, self.background_decoder(background)[:, None]], axis=1)
 
@@ -409,7 +409,7 @@ class FactoredScenes(SceneModel):
         appearances, depths, centres, background = self.slot_layout.split(with_unseen_object(slots))
         layers = self.render_objects(appearances, Positions(None, None, centres))
         weights = compositing.hard_weights(layers.alphas, depths)[:, 1:]
-        colours = self._with_background(layers.colours[:, 1:], background)
+        colours = self._append_background(layers.colours[:, 1:], background)
         return DecodedScene(compositing.composite(weights, colours), weights, colours)
 
     def sample(self, num, seed, num_slots=None):

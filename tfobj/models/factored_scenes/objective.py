@@ -69,7 +69,7 @@ def phase_loss(config, terms, step):
     if "scene_kl" not in terms:
         return loss, terms
 
-    # One trace may serve both phases, so the step decides in the graph.
+    # Modes are scored under both levels, so the step decides which of them is trained.
     scene = (
         terms["scene_positions_nll"]
         + terms["scene_appearance_nll"]

@@ -94,8 +94,8 @@ PRESETS = {
         eval=PAPER_EVAL,
     ),
     ("paper", "overlapping_polygons"): Preset(
-        "Anciukevicius 2020, Table 5: published mIOU 0.83, aIOU 0.90, DPA 0.87, FID 75.9; weights "
-        "of the loss are ours; a day on one GPU.",
+        "Anciukevicius 2020 with the layers of its Table 5: published mIOU 0.83, aIOU 0.90, DPA "
+        "0.87, FID 75.9; weights of the loss are ours; a day on one GPU.",
         model={},
         train=PAPER_TRAIN,
         eval=PAPER_EVAL,

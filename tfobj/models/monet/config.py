@@ -25,8 +25,8 @@ class MonetConfig(SceneConfig):
     """Standard deviation of the pixels of all other slots. It is larger than the first slot's, so
     that the first slot takes the background."""
     mixture: Literal["channel", "pixel"] = "channel"
-    """What belongs to one slot in the mixture: a colour channel of a pixel, as in all
-    re-implementations, or (ours) a pixel with all its channels."""
+    """Unit of the mixture over slots: a colour channel of a pixel, as in all re-implementations, or
+    (ours) a pixel with all its channels."""
     beta: NonNegative = 0.5
     """Weight of the KL of the latents."""
     gamma: NonNegative = 0.5

@@ -49,6 +49,7 @@ class ImageTokens(keras.layers.Layer):
         self.cnn = ConvStack(
             config.encoder_channels, config.encoder_kernels, config.encoder_strides, name="cnn"
         )
+
         self.positions = PositionEmbedding(name="positions")
         self.norm = keras.layers.LayerNormalization(epsilon=1e-3, dtype="float32", name="norm")
         self.mlp = MLP((config.token_hidden or width, width), name="mlp")
@@ -77,6 +78,7 @@ class SlotAutoencoder(SceneModel):
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
         self.tokens = ImageTokens(config, autocast=False, name="tokens")
+
         self.decoder = BroadcastDecoder(
             config.image_size,
             (*config.decoder_channels, config.channels + 1),
