@@ -400,11 +400,16 @@ def outputs_of(case):
 
     Eager loops over the cells of a clip would take minutes.
     """
-    model = model_of(case)
-    call = functools.partial(model, seed=seed())
-    if model.is_video:
-        call = tf.function(call, autograph=False)
-    return call(tf.constant(scenes(case.config)))
+    image = tf.constant(scenes(case.config))
+    if case.config.is_video:
+        return graph_of(case)(image)
+    return model_of(case)(image, seed=seed())
+
+
+@once_per_case
+def graph_of(case):
+    """Returns `model_of(case)` with `seed()` as a graph."""
+    return tf.function(functools.partial(model_of(case), seed=seed()), autograph=False)
 
 
 @once_per_case
