@@ -3,10 +3,10 @@
 No module in this folder imports TensorFlow, so a host that trains with another framework can
 generate the same data. Each generator offers three functions:
 
-    factors(indices, ...)  what is in the scenes, without drawing them
+    factors(indices, ...)  sample the contents of scenes, without rendering them
     render(factors, ...)   image and mask from factors; also accepts published or edited factors
-    scenes(indices, ...)   both
+    scenes(indices, ...)   both (`clips` where the scenes are video clips)
 
-All of them are vectorised over scenes, and give the same scene whatever else is asked for in the
-same call: shards, chunks and workers may be cut in any way.
+All of them are vectorised over scenes. A scene does not depend on the other indices of the call, so
+the work can be split over shards, chunks and workers in any way.
 """

@@ -1,22 +1,25 @@
-"""Overlapping polygons: two filled regular polygons on black that mostly cover each other in part.
+"""Overlapping polygons: two filled regular polygons on black, most of them partly overlapping.
 
-Lengths are given for images of 64 pixels a side and scale with the side. A polygon of e edges, circumradius r and
-rotation o around the centre (column x, row y) has the corners
+Lengths are given for images of 64x64 pixels and scale with the side. A polygon with e edges,
+circumradius r and rotation o around the centre (column x, row y) has the corners
 
     column = x + r cos(o + 2 pi k / e)        row = y - r sin(o + 2 pi k / e)        k = 0 ... e - 1
 
-(at o = 0 a corner points to the right; o > 0 turns counter-clockwise on the screen), and holds the points with
+(at o = 0 a corner points to the right; o > 0 turns counter-clockwise on the screen), and contains
+the points with
 
     cos(a) (column - x) - sin(a) (row - y) <= r cos(pi / e)        for all a = o + (2 k + 1) pi / e.
 
-Masks are binary: a pixel (i, j) belongs to a polygon if its centre (column j + 1/2, row i + 1/2) does. The image is
-the mean of 4 x 4 samples per pixel, each of which shows the nearest polygon that holds it: edges are antialiased, and
-follow the same lines as the masks. `x` is the column, `y` the row.
+Masks are binary: a pixel (i, j) belongs to a polygon if its centre (column j + 1/2, row i + 1/2)
+does. The image is the mean of 4 x 4 samples per pixel, each of which shows the nearest polygon that
+contains it: edges are antialiased, and follow the same lines as the masks. `x` is the column, `y`
+the row.
 
 Axes: n scenes, N = 3 entities (0 is the background, 1 the farther polygon, 2 the nearer one).
 
-Source: Anciukevicius et al. 2020, section 4 (overlapping-polygons): number of edges, radius, colour and position, drawn
-back to front. Left open there and chosen here: regular polygons, uniform rotation, antialiasing.
+Source: Anciukevicius et al. 2020, section 4 (overlapping-polygons): number of edges, radius, colour
+and position, rendered back to front. Left open there and chosen here: regular polygons, uniform
+rotation, antialiasing.
 """
 
 import numpy as np
@@ -28,7 +31,7 @@ NUM_ENTITIES = NUM_POLYGONS + 1
 DEFAULT_SIZE = 64
 """Side of the paper's images in pixels."""
 MIN_SIZE = 16
-"""Below, a polygon of the smallest radius is a handful of pixels."""
+"""Below it, a polygon of the smallest radius is a handful of pixels."""
 
 EDGES_RANGE = (3, 6)
 """Least and greatest number of edges."""
@@ -48,85 +51,82 @@ _SAMPLE_ROW, _SAMPLE_COLUMN = (
 _NUM_SAMPLES = 16
 _SAMPLE_BITS = (1 << np.arange(_NUM_SAMPLES)).astype(np.uint16)
 _ALL_SAMPLES = np.uint16(0xFFFF)
-# A distance from an edge's line changes by no more than the way gone: if the centre is farther from the outline than
-# the outermost sample is from the centre, all samples lie on the centre's side of it.
+# The signed distance to an edge's line is 1-Lipschitz: if a pixel's centre is farther from the
+# outline than its outermost sample is from the centre, all samples lie on the centre's side.
 _SAMPLE_REACH = 0.375 * np.sqrt(2.0) + 1e-6
 
+# Scenes rendered at a time: working arrays of a few megabytes. The speed hardly depends on it.
 _CHUNK = 128
-"""Scenes drawn at a time; keeps the working arrays to a few megabytes. The speed hardly depends on it."""
 
 
 def factors(indices, seed=0):
-    """Draws what is in the scenes; nothing here depends on the image size.
+    """Samples the contents of the scenes, which do not depend on the image size.
 
     Args:
       indices: integer array [n], scene numbers.
       seed: dataset seed in [0, 2**64).
 
     Returns:
-      dict of float32 arrays; zeros for the background but for `visibility`:
-        x: [n, 3], column of the centre of 64, in [27, 37].
-        y: [n, 3], row of the centre of 64, in [27, 37].
+      dict of float32 arrays; zeros for the background except `visibility`:
+        x: [n, 3], column of the centre, of 64, in [27, 37].
+        y: [n, 3], row of the centre, of 64, in [27, 37].
         edges: [n, 3], 3 to 6.
-        radius: [n, 3], circumradius of 64, in [7.5, 12.5].
+        radius: [n, 3], circumradius, of 64, in [7.5, 12.5].
         rotation: [n, 3], radians in [0, 2 pi], counter-clockwise.
         color: [n, 3, 3], RGB in [0, 1].
         depth: [n, 3], 1 for the nearer polygon (entity 2), 2 for the farther one (entity 1).
-        visibility: [n, 3], 1 for every entity; the farther polygon may still be wholly hidden.
+        visibility: [n, 3], 1 for every entity; the farther polygon may still be fully hidden.
+
+    Raises:
+      ValueError: if an index or the seed is out of range.
     """
     words = counter_rng.random_words(
         indices, _WORDS_PER_ENTITY * NUM_POLYGONS, seed=seed, stream=_STREAM
     )
     words = words.reshape(len(words), NUM_POLYGONS, _WORDS_PER_ENTITY)
+
     centre = DEFAULT_SIZE / 2
+    num_choices = EDGES_RANGE[1] - EDGES_RANGE[0] + 1
     polygons = {
         "x": counter_rng.uniform(words[..., 0], centre - MAX_SHIFT, centre + MAX_SHIFT),
         "y": counter_rng.uniform(words[..., 1], centre - MAX_SHIFT, centre + MAX_SHIFT),
-        "edges": EDGES_RANGE[0]
-        + counter_rng.integers(words[..., 2], EDGES_RANGE[1] - EDGES_RANGE[0] + 1),
+        "edges": EDGES_RANGE[0] + counter_rng.integers(words[..., 2], num_choices),
         "radius": counter_rng.uniform(words[..., 3], *RADIUS_RANGE),
         "rotation": counter_rng.uniform(words[..., 4], 0.0, 2 * np.pi),
         "color": counter_rng.uniform(words[..., 5:8]),
         "depth": np.broadcast_to(np.arange(NUM_POLYGONS, 0, -1), words.shape[:2]),
     }
-    drawn = {name: _with_background(values) for name, values in polygons.items()}
-    drawn["visibility"] = np.ones((len(words), NUM_ENTITIES), np.float32)
-    return drawn
+
+    sampled = {name: _with_background(values) for name, values in polygons.items()}
+    sampled["visibility"] = np.ones((len(words), NUM_ENTITIES), np.float32)
+    return sampled
 
 
 def render(factors, size=DEFAULT_SIZE):
-    """Draws scenes from their factors, far polygons first.
+    """Renders scenes from their factors, far polygons first.
 
-    The arithmetic is float64 on the float32 factors, so that stored factors give back the stored image bit for bit.
+    The arithmetic is float64 on the float32 factors, so that stored factors reproduce the stored
+    image bit for bit.
 
     Args:
-      factors: dict as `factors()` gives it (`visibility` is not needed), of any number N of entities and any number of
-        edges; an entity with `edges` 0 is not drawn, and what lies outside the image is cut off. Of entities of equal
-        `depth` the later one is nearer.
+      factors: dict as `factors()` returns it (`visibility` is not needed), for any number N of
+        entities and any number of edges; an entity with `edges` 0 is not rendered, and polygons are
+        clipped to the image. Of entities at equal `depth` the later one is nearer.
       size: image side in pixels, at least `MIN_SIZE`.
 
     Returns:
       image: uint8 [n, size, size, 3], the mean colours times 255, rounded.
-      mask: uint8 [n, size, size], number of the visible entity, 0 for the background. A polygon that is wholly hidden
-        has no pixel.
-      amodal_masks: uint8 {0, 1} [n, N, size, size], all pixels of each entity, also the hidden ones; ones for the
-        background, zeros for an entity that is not drawn.
+      mask: uint8 [n, size, size], number of the visible entity, 0 for the background. A completely
+        hidden polygon has no pixel.
+      amodal_masks: uint8 {0, 1} [n, N, size, size], all pixels of each entity, visible or hidden;
+        ones for the background, zeros for an entity that is not rendered.
 
     Raises:
-      ValueError: if the size is too small, a number of edges is no polygon's, or a depth is not finite.
+      ValueError: if the size is too small, a number of edges is not one of a polygon, or a depth
+        is not finite.
     """
-    if size < MIN_SIZE:
-        raise ValueError(f"`size` must be at least {MIN_SIZE} pixels. Received: size={size}.")
     edges = np.asarray(factors["edges"])
-    if not np.isin(edges, (0, *range(3, 1 + int(edges.max(initial=0))))).all():
-        raise ValueError(
-            f"`edges` must be 0 or an integer of at least 3. Received: {np.unique(edges)}."
-        )
-
-    if not np.isfinite(np.asarray(factors["depth"])[edges > 0]).all():
-        raise ValueError(
-            "`depth` must be finite for every polygon that is drawn. Received: NaN or infinity."
-        )
+    _check_polygons(edges, np.asarray(factors["depth"]), size)
 
     num_scenes, num_entities = edges.shape
     arrays = {
@@ -135,12 +135,13 @@ def render(factors, size=DEFAULT_SIZE):
     }
     for name in ("x", "y", "radius"):
         arrays[name] = arrays[name] * (size / DEFAULT_SIZE)
+
     image = np.zeros((num_scenes, size, size, 3), np.uint8)
     mask = np.zeros((num_scenes, size, size), np.uint8)
     amodal_masks = np.zeros((num_scenes, num_entities, size, size), np.uint8)
     for start in range(0, num_scenes, _CHUNK):
         chunk = slice(start, start + _CHUNK)
-        _draw(
+        _render_chunk(
             {name: values[chunk] for name, values in arrays.items()},
             image[chunk],
             mask[chunk],
@@ -151,39 +152,45 @@ def render(factors, size=DEFAULT_SIZE):
 
 
 def scenes(indices, seed=0, size=DEFAULT_SIZE):
-    """Draws scenes: `factors()` with `image`, `mask` and `amodal_masks` of `render()` in one dict."""
-    drawn = factors(indices, seed)
-    image, mask, amodal_masks = render(drawn, size)
-    return {"image": image, "mask": mask, "amodal_masks": amodal_masks, **drawn}
+    """Generates scenes: `factors()`, and image and masks of `render()`, in one dict."""
+    sampled = factors(indices, seed)
+    image, mask, amodal_masks = render(sampled, size)
+    return {"image": image, "mask": mask, "amodal_masks": amodal_masks, **sampled}
 
 
-def _draw(factors, image, mask, amodal_masks):
-    """`render` of a few scenes into arrays of zeros, from float64 factors with lengths in pixels."""
+def _check_polygons(edges, depth, size):
+    """Raises a ValueError if `render` cannot render polygons with these factors [n, N]."""
+    if size < MIN_SIZE:
+        raise ValueError(f"`size` must be at least {MIN_SIZE} pixels. Received: size={size}.")
+    if not np.isin(edges, (0, *range(3, 1 + int(edges.max(initial=0))))).all():
+        raise ValueError(
+            f"`edges` must be 0 or an integer of at least 3. Received: {np.unique(edges)}."
+        )
+
+    if not np.isfinite(depth[edges > 0]).all():
+        raise ValueError(
+            "`depth` must be finite for every polygon that is drawn. Received: NaN or infinity."
+        )
+
+
+def _render_chunk(factors, image, mask, amodal_masks):
+    """Renders a few scenes into arrays of zeros, from float64 factors with lengths in pixels."""
     edges = factors["edges"].copy()
     edges[:, 0] = 0
     if not edges.any():
         return
-    # Nothing is drawn outside the smallest box around all polygons: a third of the frame for scenes of `factors()`.
-    drawn = edges > 0
-    reach = factors["radius"][drawn] + _SAMPLE_REACH
-    box = []
-    for name in ("y", "x"):
-        centre = factors[name][drawn]
-        first, end = np.clip(
-            [np.floor((centre - reach).min()), np.ceil((centre + reach).max())], 0, mask.shape[-1]
-        )
-        box.append(slice(int(first), int(end)))
-    rows, columns = box
-    image, mask, amodal_masks = (
-        image[:, rows, columns],
-        mask[:, rows, columns],
-        amodal_masks[:, :, rows, columns],
-    )
+
+    # Nothing lies outside the bounding box of all polygons: a third of the image for scenes of
+    # `factors()`.
+    rows, columns = _bounding_box(factors, edges > 0, mask.shape[-1])
+    image = image[:, rows, columns]
+    mask = mask[:, rows, columns]
+    amodal_masks = amodal_masks[:, :, rows, columns]
 
     # Bit s of a pixel: whether its sample s lies inside.
     samples = np.zeros(amodal_masks.shape, np.uint16)
     outline = np.zeros(mask.shape, bool)
-    for count in np.unique(edges[drawn]).astype(int):
+    for count in np.unique(edges[edges > 0]).astype(int):
         scene, entity = np.nonzero(edges == count)
         radius, rotation, x, y = (
             factors[name][scene, entity] for name in ("radius", "rotation", "x", "y")
@@ -201,8 +208,28 @@ def _draw(factors, image, mask, amodal_masks):
             outline,
         )
 
-    # The painter's algorithm on whole pixels, then on the samples of the pixels that an outline passes.
+    color = 255.0 * factors["color"]
+    color[:, 0] = 0.0
     far_to_near = 1 + np.argsort(-factors["depth"][:, 1:], axis=1, kind="stable").T  # [N - 1, n]
+    _paint_pixels(far_to_near, color, amodal_masks, image, mask)
+    _paint_outlines(far_to_near, color, samples, outline, image)
+
+
+def _bounding_box(factors, exists, size):
+    """Returns slices of the rows and columns that the polygons `exists` [n, N] may touch."""
+    reach = factors["radius"][exists] + _SAMPLE_REACH
+    box = []
+    for name in ("y", "x"):
+        centre = factors[name][exists]
+        first, end = np.clip(
+            [np.floor((centre - reach).min()), np.ceil((centre + reach).max())], 0, size
+        )
+        box.append(slice(int(first), int(end)))
+    return box
+
+
+def _paint_pixels(far_to_near, color, amodal_masks, image, mask):
+    """Fills `image` and `mask` by the painter's algorithm on whole pixels."""
     every = np.arange(len(mask))
     for entity in far_to_near:
         np.copyto(
@@ -210,13 +237,16 @@ def _draw(factors, image, mask, amodal_masks):
             entity[:, None, None].astype(np.uint8),
             where=amodal_masks[every, entity].view(bool),
         )
-    color = 255.0 * factors["color"]
-    color[:, 0] = 0.0
     image[:] = np.rint(color).astype(np.uint8)[every[:, None, None], mask]
 
+
+def _paint_outlines(far_to_near, color, samples, outline, image):
+    """Replaces the pixels of `outline` in `image` by the mean colour of their samples."""
     scene, row, column = np.nonzero(outline)
-    free = np.full(len(scene), _ALL_SAMPLES)  # samples that no nearer polygon holds
+    free = np.full(len(scene), _ALL_SAMPLES)  # samples outside all nearer polygons
     mean = np.zeros((len(scene), 3))
+
+    # Front to back, a sample counts for the first polygon that contains it.
     for entity in far_to_near[::-1]:
         entity = entity[scene]
         visible = samples[scene, entity, row, column] & free
@@ -226,17 +256,16 @@ def _draw(factors, image, mask, amodal_masks):
 
 
 def _cover(edges, radius, rotation, x, y, scene, entity, amodal_masks, samples, outline):
-    """Marks the pixels of m polygons of `edges` edges each.
+    """Marks the pixels of m polygons with the same number of edges.
 
     Args:
-      edges: number of edges of all of them.
-      radius, rotation, x, y: [m], lengths in pixels of the frame that the arrays below show.
-      scene, entity: [m], where they belong in these arrays.
+      edges: number of edges of all m polygons.
+      radius, rotation, x, y: [m], lengths in pixels of the window that the arrays below show.
+      scene, entity: [m], indices of the polygons in these arrays.
       amodal_masks: [n, N, h, w], set to 1 where a pixel's centre lies inside.
       samples: uint16 [n, N, h, w], set to the samples that lie inside.
       outline: bool [n, h, w], set where a pixel may have samples on either side.
     """
-    height, width = outline.shape[1:]
     # Only a window around the centre is tested, wide enough for the outermost samples.
     reach = int(np.ceil(radius.max() + _SAMPLE_REACH))
     window = np.arange(2 * reach + 1)
@@ -244,20 +273,25 @@ def _cover(edges, radius, rotation, x, y, scene, entity, amodal_masks, samples, 
     top = np.floor(y - reach).astype(np.int64)
     dx = left[:, None] + window + 0.5 - x[:, None]  # [m, w]
     dy = top[:, None] + window + 0.5 - y[:, None]
+
     distance = _outside_distance(
         edges, radius, rotation, dx[:, None, :], dy[:, :, None]
     )  # [m, w, w]
 
+    # `row` and `column` count within a polygon's window, `pixel` within the image.
     polygon, row, column = np.nonzero(distance <= _SAMPLE_REACH)
-    frame_row, frame_column = row + top[polygon], column + left[polygon]
-    kept = (0 <= frame_row) & (frame_row < height) & (0 <= frame_column) & (frame_column < width)
-    polygon, row, column = polygon[kept], row[kept], column[kept]
-    pixel = scene[polygon], entity[polygon], frame_row[kept], frame_column[kept]
+    height, width = outline.shape[1:]
+    image_row = row + top[polygon]
+    image_column = column + left[polygon]
+    kept = (image_row >= 0) & (image_row < height) & (image_column >= 0) & (image_column < width)
+    polygon, row, column = (values[kept] for values in (polygon, row, column))
+    pixel = (scene[polygon], entity[polygon], image_row[kept], image_column[kept])
     distance = distance[polygon, row, column]
     amodal_masks[pixel] = distance <= 0.0
 
+    # All samples of the other pixels lie inside, see `_SAMPLE_REACH`.
     near = distance >= -_SAMPLE_REACH
-    polygon, row, column = polygon[near], row[near], column[near]
+    polygon, row, column = (values[near] for values in (polygon, row, column))
     inside = (
         _outside_distance(
             edges,
@@ -271,15 +305,16 @@ def _cover(edges, radius, rotation, x, y, scene, entity, amodal_masks, samples, 
     bits = np.full(len(distance), _ALL_SAMPLES)
     bits[near] = inside @ _SAMPLE_BITS
     samples[pixel] = bits
+
     scene, _, row, column = (values[near] for values in pixel)
     outline[scene, row, column] = True
 
 
 def _outside_distance(edges, radius, rotation, dx, dy):
-    """Largest signed distance from the lines of the edges, positive outside the polygon.
+    """Returns the largest signed distance to the lines of the edges, positive outside the polygon.
 
     Args:
-      edges: number of edges, the same for all m polygons.
+      edges: number of edges of all m polygons.
       radius: [m].
       rotation: [m].
       dx: column minus the centre's, [m, ...].
@@ -289,16 +324,23 @@ def _outside_distance(edges, radius, rotation, dx, dy):
       [m, ...] of the broadcast shape of `dx` and `dy`.
     """
     expand = (slice(None),) + (None,) * (dx.ndim - 1)
+
+    # In place: this is the inner loop of rendering.
     largest = None
     for k in range(edges):
         normal = rotation + (2 * k + 1) * np.pi / edges
         distance = np.cos(normal)[expand] * dx - np.sin(normal)[expand] * dy
-        largest = distance if largest is None else np.maximum(largest, distance, out=largest)
-    return np.subtract(largest, (radius * np.cos(np.pi / edges))[expand], out=largest)
+        if largest is None:
+            largest = distance
+        else:
+            np.maximum(largest, distance, out=largest)
+
+    apothem = (radius * np.cos(np.pi / edges))[expand]
+    return np.subtract(largest, apothem, out=largest)
 
 
 def _count_bits():
-    """Number of ones of every 16-bit number, uint8 [65536]."""
+    """Returns the number of ones in every 16-bit number, uint8 [65536]."""
     numbers = np.arange(1 << _NUM_SAMPLES, dtype=np.uint16)
     return np.unpackbits(numbers.view(np.uint8).reshape(-1, 2), axis=1).sum(axis=1, dtype=np.uint8)
 
