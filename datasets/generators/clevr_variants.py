@@ -1,18 +1,19 @@
-"""The sets of CLEVR scenes: how many objects, of which sizes and colours, seen through which frame.
+"""Variants of CLEVR scenes: number, sizes and colours of objects, and the frame of the image.
 
-| set | objects | sizes | picture, crop | differs in |
+| variant | objects | sizes | image, crop | difference |
 |---|---|---|---|---|
 | clevr | 3-10 | 0.7, 0.35 | 320x240, rows 29-220, columns 64-255 | |
 | clevr6, clevr10 | 3-6, 7-10 | as above | as above | |
-| clevr6_no_green_spheres | 3-6 | as above | as above | scenes with a green sphere are left out |
+| clevr6_no_green_spheres | 3-6 | as above | as above | no scenes with a green sphere |
 | clevr6_grayscale | 3-6 | as above | as above | the luma of clevr6, scene by scene |
 | clevr3 | 2-3 | 1.3, 1.0 | 96x96 | brighter red and cyan, satin metal |
 | clevr5 | 3-5 | 0.5, 0.4 | 160x120, the middle 96x96 | no gray objects |
 | clevr5_vbg | 3-5 | as above | as above | the ground has one of six reflectivities |
 
-Source: Johnson et al. 2017; Greff 2019 (crop, three to six objects, gray pictures, green spheres);
+Source: Johnson et al. 2017; Greff 2019 (crop, three to six objects, gray images, green spheres);
 Emami et al. 2021 (CLEVR10); Anciukevicius et al. 2020 (CLEVR-3, CLEVR-5, varied background) and the
-history of their generator. The six reflectivities are not published: a geometric series from 0.1 to 0.8.
+history of their generator. The six reflectivities are unpublished; chosen here: a geometric series
+from 0.1 to 0.8.
 """
 
 import dataclasses
@@ -31,31 +32,35 @@ COLORS = {
     "purple": (129, 38, 192),
     "yellow": (255, 238, 51),
 }
-"""Colours of ids 1 ... 8; over 255 they are linear RGB, wherefore objects look paler than these."""
+"""Colours of ids 1 ... 8; divided by 255 they are linear RGB, so objects look paler than these."""
 COLOR_NAMES = tuple(COLORS)
 SIZE_NAMES = ("large", "small")
-"""Names of size ids 1, 2; those of shapes and materials are in `raycast_shapes` and `raycast_shading`."""
+"""Names of size ids 1, 2.
+
+Those of shapes and materials are in `raycast_shapes` and `raycast_shading`.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One set of scenes.
+    """One dataset of scenes.
 
     Attributes:
-      name: of the set.
+      name: of the variant.
       min_objects: least number of objects; the number is uniform.
       max_objects: greatest number of objects.
-      frame: the camera's picture and the crop of it that is kept.
-      default_size: side of the image in pixels.
-      sizes: scale of large and small objects (radius, half a side).
-      min_pixels: pixels of the full picture that each object and the background must show.
+      frame: the camera's full image and the crop of it that is rendered.
+      default_size: image side in pixels.
+      sizes: scales of large and small objects (radius, half the side).
+      min_pixels: least number of visible pixels in the full image, per object and for the
+        background.
       colors: names of the colours that occur.
       repainted: pairs (name, 8-bit RGB) of colours that differ from `COLORS`.
       metal_lobes: pairs (weight, GGX width) of metal.
-      reflectivities: diffuse reflectivities of the ground, uniformly drawn.
-      channels: 3, or 1 for the luma of the same picture.
+      reflectivities: diffuse reflectivities of the ground, sampled uniformly.
+      channels: 3, or 1 for the luma of the same image.
       excluded: (colour, shape) of objects whose scenes are left out, or None.
-      stream: sets of the same number draw the same random numbers.
+      stream: variants with the same number share their random numbers.
     """
 
     name: str
@@ -123,7 +128,11 @@ VARIANTS = {
 
 
 def get_variant(variant):
-    """Returns the `Variant` of a name (or the one given); a ValueError lists the valid names."""
+    """Returns the `Variant` of a name, or the argument if it is a `Variant`.
+
+    Raises:
+      ValueError: if the name is unknown; the message lists the valid ones.
+    """
     if isinstance(variant, Variant):
         return variant
     if variant not in VARIANTS:

@@ -64,10 +64,10 @@ _LIGHTS = (
     *(
         raycast.AreaLight(position=tuple(place), **parameters)
         for place, parameters in zip(
-            clevr_scenes._LAMPS.tolist(), clevr_scenes._LAMP_PARAMETERS, strict=True
+            clevr_scenes.LAMP_POSITIONS.tolist(), clevr_scenes.LAMP_PARAMETERS, strict=True
         )
     ),
-    clevr_scenes._SUN,
+    clevr_scenes.SUN,
 )
 # Objects so many pixels (of the camera's picture) beside the kept square change it by one grey level of 255 at most.
 _OFFSTAGE = 150

@@ -17,7 +17,7 @@ NUM_SIMULATED = 128
 """Frames of a published clip, of 5 seconds."""
 FRAME_RATE = 25.6
 """Of the simulation, frames per second."""
-CAMERA = raycast.Camera.looking_at(clevr_scenes._CAMERA)
+CAMERA = raycast.Camera.looking_at(clevr_scenes.CAMERA_POSITION)
 FRAME = raycast.Frame(320, 480, (0, 320), (80, 400))
 """The camera's picture, and the square of it that is kept."""
 SIZE = 0.5

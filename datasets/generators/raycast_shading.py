@@ -1,20 +1,20 @@
-"""Light and surfaces of the ray caster: how bright a point looks from where.
+"""Lamps and materials of the ray caster: the radiance that leaves a surface towards the viewer.
 
-Radiometry is that of a path tracer with one diffuse bounce: lights have powers in watts, surfaces
+Radiometry follows a path tracer with one diffuse bounce: lamps have powers in watts, surfaces
 reflect
 
     ground   diffuse, reflectivity rho:  rho / pi E
     rubber   (1 - F_1.2) [(1 - F_1.4) + F_1.4 / 2] colour / pi E  +  F_1.2 0.8 G_0.35
     metal    colour sum_k w_k G_k,  lobes (weight w, GGX width alpha): (0.6, 0.01) and (0.4, 0.2)
 
-with F_n the Fresnel reflectance of a dielectric of index n towards the viewer, E the irradiance
-(lights with soft shadows, and a closed-form bounce off the ground, the back wall and the
-other solids) and G_alpha the light from the mirrored direction blurred by a GGX lobe: highlights of
-the lights in closed form; for metal, rays that see the scene once more. Ground and backdrop
-are the only environment; the sky is black.
+with F_n the Fresnel reflectance of a dielectric with index n towards the viewer, E the irradiance
+(lamps with soft shadows, and a closed-form bounce off the ground, the back wall and the other
+solids) and G_alpha the light from the mirrored direction blurred by a GGX lobe: highlights of the
+lamps in closed form; for metal, secondary rays into the scene. Ground and backdrop are the only
+environment; the sky is black.
 
-Axes: vectors of m points are arrays [3, m] in float32; "owner" of a point is 0 for the ground and
-1 + index for a solid.
+Axes: vectors of m points are arrays [3, m] in float32; the "owner" of a point is 0 for the ground
+and 1 + index for a solid.
 
 Source: the material graphs, lamps and world of the CLEVR base scene (Johnson et al. 2017). Chosen
 here: the closed-form bounce, the sun's width (0.1), half a diffuse lobe in place of velvet, round
@@ -28,7 +28,8 @@ import numpy as np
 from . import raycast_shapes as shapes
 from .raycast_shapes import dot, norm
 
-RUBBER, METAL = 1, 2
+RUBBER = 1
+METAL = 2
 MATERIAL_NAMES = ("rubber", "metal")
 """Names of material ids 1, 2, the codes of CLEVR with masks."""
 
@@ -37,34 +38,44 @@ METAL_LOBES = ((0.6, 0.01), (0.4, 0.2))
 SATIN_LOBES = ((0.6, 0.40), (0.4, 0.42))
 """The rougher metal of CLEVR-3."""
 
-_RUBBER_GLOSS, _RUBBER_WIDTH = 0.8, 0.35
-# Lobes narrower than this would put a lamp's image between two pixels.
+# Reflectivity and width of rubber's glossy lobe.
+_RUBBER_GLOSS = 0.8
+_RUBBER_WIDTH = 0.35
+# Lobes narrower than this would let a lamp's highlight fall between two pixels.
 _LEAST_WIDTH = 0.04
-# Lobes wider than this are sampled with several rays, the others with one in the mirrored direction.
+# Wider lobes are sampled with several rays, narrower ones with one in the mirrored direction.
 _MIRROR_WIDTH = 0.05
 _GLOSSY_RAYS = 4
-# Share of the light that a GGX lobe of width alpha loses to facets that mirror downwards, over alpha**2
-# (measured: 0.05 at 0.2, 0.22 at 0.4).
+# Share of the light that a GGX lobe of width alpha loses to facets that mirror downwards, over
+# alpha**2 (measured: 0.05 at 0.2, 0.22 at 0.4).
 _LOST = 1.35
-# A neighbour sends light as a ball of this radius (in sizes) that is lit by this share of what lights the ground.
-_BALL, _BALL_GLOW = 1.1, 0.55
-# Light from the wall to level ground, over what ground in the middle reflects; fitted to the ground in
-# pictures by Cycles: a constant share up to a place along the ground's axis, then rising towards the wall.
-_WALL_SHARE, _WALL_RISE, _WALL_FROM, _WALL_REACH = np.float32(0.047), np.float32(0.0077), -2, 15
+# A neighbour reflects like a ball of this radius (in sizes), lit by this share of the ground's
+# irradiance.
+_BALL = 1.1
+_BALL_GLOW = 0.55
+# Irradiance of level ground from the wall, relative to the radiosity of ground in the middle;
+# fitted to the ground in images by Cycles: constant up to a position along the ground's axis, then
+# rising towards the wall.
+_WALL_SHARE = np.float32(0.047)
+_WALL_RISE = np.float32(0.0077)
+_WALL_FROM = -2
+_WALL_REACH = 15
+# Distance assigned to the sun, beyond all solids.
 _FAR = np.float32(60.0)
+# Secondary rays start this far above the surface.
 _SURFACE_OFFSET = np.float32(2e-3)
 
 
 @dataclasses.dataclass(frozen=True)
 class AreaLight:
-    """A square lamp that shines from one side.
+    """A square lamp that emits from one side.
 
     Attributes:
-      position: [3], its centre.
-      power: watts; its radiance is power / (pi side**2).
+      position: [3], centre.
+      power: watts; the radiance is power / (pi side**2).
       color: RGB [3].
-      side: length of its side.
-      aim: [3], the point it faces.
+      side: length of the side.
+      aim: [3], the point that the lamp faces.
     """
 
     position: tuple
@@ -74,7 +85,13 @@ class AreaLight:
     aim: tuple = (0.0, 0.0, 0.0)
 
     def toward(self, point):
-        """Unit directions [3, m] to the lamp, distances [m] and irradiance [m] of a facing surface."""
+        """Returns the lamp as seen from points [3, m].
+
+        Returns:
+          direction: [3, m], unit vectors to the lamp.
+          distance: [m].
+          irradiance: [m], of a surface that faces the lamp.
+        """
         offset = _column(self.position) - point
         distance = norm(offset)
         direction = offset / distance
@@ -83,7 +100,7 @@ class AreaLight:
         return direction, distance, irradiance
 
     def spread(self, distance):
-        """Half the lamp's side over its distance: the tangent of its angular radius."""
+        """Returns the tangent of the angular radius: half the side over the distance."""
         return np.float32(0.5 * self.side) / distance
 
 
@@ -93,9 +110,9 @@ class SunLight:
 
     Attributes:
       direction: [3], towards the sun.
-      strength: irradiance of a facing surface.
+      strength: irradiance of a surface that faces the sun.
       color: RGB [3].
-      radius: tangent of its angular radius.
+      radius: tangent of the angular radius.
     """
 
     direction: tuple
@@ -104,22 +121,22 @@ class SunLight:
     radius: float = 0.1
 
     def toward(self, point):
-        """As `AreaLight.toward`, of a sun that is far away."""
+        """Returns the same as `AreaLight.toward`, for a sun far away."""
         count = point.shape[1]
         direction = np.broadcast_to(_unit(self.direction), (3, count))
         return direction, np.full(count, _FAR), np.full(count, self.strength, np.float32)
 
     def spread(self, distance):
-        """The tangent of its angular radius, whatever the distance."""
+        """Returns the tangent of the angular radius, whatever the distance."""
         return np.full_like(distance, self.radius)
 
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """What there is to see.
+    """Solids, their materials and the light.
 
     Attributes:
-      solids: `raycast_shapes.Solids` of M solids.
+      solids: `raycast_shapes.Solids`, M of them.
       material: int [M], `RUBBER` or `METAL`.
       rgb: [M, 3], linear RGB in [0, 1].
       lights: sequence of `AreaLight` and `SunLight`.
@@ -136,7 +153,7 @@ class Scene:
 
 
 def radiance(scene, point, normal, view, owner, reflections=True):
-    """Linear RGB radiance of points towards the viewer.
+    """Returns the linear RGB radiance of points towards the viewer.
 
     Args:
       scene: a `Scene`.
@@ -144,7 +161,7 @@ def radiance(scene, point, normal, view, owner, reflections=True):
       normal: float32 [3, m], outward unit normals.
       view: float32 [3, m], unit directions to the viewer.
       owner: int [m], 0 ground, 1 + index of a solid.
-      reflections: whether metal sees the scene by rays; else it sees a far environment only.
+      reflections: whether metal reflects the scene, by secondary rays, or only a far environment.
 
     Returns:
       float32 [3, m], at least 0.
@@ -153,55 +170,59 @@ def radiance(scene, point, normal, view, owner, reflections=True):
     color = palette[owner].T
     material = np.concatenate([[0], scene.material])[owner]
     offsets = [_column(position) - point for position in scene.solids.position]
-    irradiance = _bounced_irradiance(scene, offsets, point, normal, owner)
     lobes = {RUBBER: ((1.0, _RUBBER_WIDTH),), METAL: scene.metal_lobes}
-    groups = {kind: np.flatnonzero(material == kind) for kind in lobes}
-    gloss = {kind: np.zeros((3, group.size), np.float32) for kind, group in groups.items()}
+    points_of = {kind: np.flatnonzero(material == kind) for kind in lobes}
+
+    # The bounce, then for every lamp its direct light and its highlights on rubber and metal.
+    irradiance = _bounced_irradiance(scene, offsets, point, normal, owner)
+    gloss = {kind: np.zeros((3, chosen.size), np.float32) for kind, chosen in points_of.items()}
     for light in scene.lights:
-        direction, distance, strength = light.toward(point)
+        direction, distance, arriving = light.toward(point)
         spread = light.spread(distance)
-        strength = strength * np.maximum(dot(normal, direction), 0)
-        strength *= _visibility(
-            scene.solids, offsets, owner, strength > 0, direction, distance, spread
+        arriving = arriving * np.maximum(dot(normal, direction), 0)
+        arriving *= _visibility(
+            scene.solids, offsets, owner, arriving > 0, direction, distance, spread
         )
         tint = _column(light.color)
-        irradiance += tint * strength
-        for kind, group in groups.items():
-            if group.size:
-                frame = normal[:, group], direction[:, group], view[:, group]
-                gloss[kind] += tint * (
-                    strength[group] * _highlight(*frame, lobes[kind], spread[group])
-                )
+        irradiance += tint * arriving
+        for kind, chosen in points_of.items():
+            if chosen.size:
+                vectors = (normal[:, chosen], direction[:, chosen], view[:, chosen])
+                highlight = _highlight(*vectors, lobes[kind], spread[chosen])
+                gloss[kind] += tint * (arriving[chosen] * highlight)
 
     result = color * irradiance / np.float32(np.pi)
-    rubber, metal = groups.values()
+    rubber = points_of[RUBBER]
     if rubber.size:
-        surface = point[:, rubber], normal[:, rubber], view[:, rubber], owner[rubber]
+        surface = (point[:, rubber], normal[:, rubber], view[:, rubber], owner[rubber])
         result[:, rubber] = _rubber(scene, result[:, rubber], gloss[RUBBER], *surface)
+
+    metal = points_of[METAL]
     if metal.size:
-        surface = point[:, metal], normal[:, metal], view[:, metal], owner[metal]
-        result[:, metal] = color[:, metal] * (
-            gloss[METAL] + _reflected(scene, *surface, rays=reflections)
-        )
+        surface = (point[:, metal], normal[:, metal], view[:, metal], owner[metal])
+        mirrored = _reflected(scene, *surface, rays=reflections)
+        result[:, metal] = color[:, metal] * (gloss[METAL] + mirrored)
     return result
 
 
 def nearest_hit(scene, origin, direction, owner):
-    """First surface that rays meet: parameters t [m] (infinite if none) and owners int [m].
+    """Finds the first surface that rays hit: parameters t [m] (infinite if none), owners int [m].
 
-    A ray that starts on a solid cannot meet it again, for all solids are convex.
+    A ray that starts on a solid cannot hit it again, because all solids are convex.
     """
-    nearest, found = shapes.ground_hit(origin, direction), np.zeros(direction.shape[1], np.int64)
+    nearest = shapes.ground_hit(origin, direction)
+    found = np.zeros(direction.shape[1], np.int64)
     for index in range(len(scene.solids)):
         others = np.flatnonzero(owner != index + 1)
         t = scene.solids.first_hit(index, origin[:, others], direction[:, others])
         closer = t < nearest[others]
-        nearest[others[closer]], found[others[closer]] = t[closer], index + 1
+        nearest[others[closer]] = t[closer]
+        found[others[closer]] = index + 1
     return nearest, found
 
 
 def surface_normal(scene, point, owner):
-    """Outward unit normals [3, m] of points [3, m] on the surfaces of owners [m]."""
+    """Returns outward unit normals [3, m] at points [3, m] on the surfaces of owners [m]."""
     normal = shapes.ground_normal(point)
     for index in range(len(scene.solids)):
         own = np.flatnonzero(owner == index + 1)
@@ -211,10 +232,11 @@ def surface_normal(scene, point, owner):
 
 
 def _visibility(solids, offsets, owner, lit, direction, distance, spread):
-    """Share [m] of a lamp that points see past the solids, whose centres are at `offsets` from the points.
+    """Returns the share [m] of a lamp that points see past the solids.
 
-    A lamp of angular radius `spread` [m] is seen, past an edge that lies an angle c beside its middle, by
-    (1 + c / spread) / 2. Several solids hide independent parts.
+    The solids' centres are at `offsets` from the points. Past an edge at an angle c beside the
+    centre of a lamp with angular radius `spread` [m], (1 + c / spread) / 2 of it is visible.
+    Several solids are assumed to hide independent parts.
     """
     seen = np.ones_like(distance)
     for index, offset in enumerate(offsets):
@@ -230,10 +252,12 @@ def _visibility(solids, offsets, owner, lit, direction, distance, spread):
             & (along > -radius)
             & (along < distance)
         )
-        # All solids hold the ball of their size: where the cone is inside that, all is dark.
+
+        # Every solid contains the ball with its size as radius: cones inside that are all dark.
         inner = np.float32(solids.size[index]) - spread[near] * along[near]
         dark = (along[near] > 0) & (inner > 0) & (aside[near] < inner * inner)
         seen[near[dark]] = 0
+
         near = near[seen[near] > 0]
         if near.size:
             clearance = solids.clearance(index, -offset[:, near], direction[:, near])
@@ -242,7 +266,7 @@ def _visibility(solids, offsets, owner, lit, direction, distance, spread):
 
 
 def _stage_irradiance(scene):
-    """Irradiance RGB [3, 1] of level ground in the middle, without solids."""
+    """Returns the irradiance RGB [3, 1] of level ground in the middle, without solids."""
     total = np.zeros((3, 1), np.float32)
     for light in scene.lights:
         direction, _, strength = light.toward(np.zeros((3, 1), np.float32))
@@ -251,21 +275,21 @@ def _stage_irradiance(scene):
 
 
 def _bounced_irradiance(scene, offsets, point, normal, owner):
-    """Irradiance [3, m] after one bounce, in closed form.
+    """Returns the irradiance [3, m] after one bounce, in closed form.
 
-    The ground fills the share (1 - n_z) / 2 of what a surface with normal n sees, darker near the foot of
-    a solid (its own shadow); the wall behind sends more to what is nearer and faces it; another solid
-    is a ball of form factor R**2 / d**2 that hides what is behind it and sends its colour, less from
-    where little light reaches, close to it.
+    The ground fills the share (1 - n_z) / 2 of the view of a surface with normal n, darker near the
+    foot of a solid (its own shadow); the wall behind contributes more to closer points and to those
+    that face it; another solid is a ball with form factor R**2 / d**2 that occludes the rest and
+    reflects its colour, less at close range, where little light reaches it.
     """
     arriving = _stage_irradiance(scene)
     glow = np.float32(scene.ground_reflectivity) * arriving
     to_wall = _column(shapes.GROUND_AXIS)
     wall = _WALL_SHARE + _WALL_RISE * np.clip(dot(to_wall, point) - _WALL_FROM, 0, _WALL_REACH)
     wall = (1 + dot(to_wall, normal)) * wall
-    below = (
-        (1 - normal[2]) / 2 * (1 - np.float32(0.5) * _near_foot(scene, point, owner)) * (owner > 0)
-    )
+    own_shadow = np.float32(0.5) * _near_foot(scene, point, owner)
+    below = (1 - normal[2]) / 2 * (1 - own_shadow) * (owner > 0)
+
     irradiance = np.zeros_like(point)
     open_share = np.ones_like(below)
     for index, offset in enumerate(offsets):
@@ -274,15 +298,15 @@ def _bounced_irradiance(scene, offsets, point, normal, owner):
         share = radius * radius / np.maximum(square, radius * radius)
         factor = share * np.maximum(dot(offset, normal), 0) / np.sqrt(square + np.float32(1e-6))
         factor *= owner != index + 1
+
         open_share *= 1 - factor
-        irradiance += (
-            np.float32(_BALL_GLOW) * _column(scene.rgb[index]) * arriving * (factor * (1 - share))
-        )
+        emitted = np.float32(_BALL_GLOW) * _column(scene.rgb[index]) * arriving
+        irradiance += emitted * (factor * (1 - share))
     return irradiance + glow * (open_share * (wall + below))
 
 
 def _far_radiance(scene, direction):
-    """RGB [3, m] of ground, wall and black sky in a direction, without the solids."""
+    """Returns RGB [3, m] of ground, wall and black sky in a direction, without the solids."""
     glow = np.float32(scene.ground_reflectivity / np.pi) * _stage_irradiance(scene)
     to_wall = dot(_column(shapes.GROUND_AXIS), direction)
     low = np.clip(np.float32(0.5) - 3 * direction[2], 0, 1)
@@ -291,7 +315,7 @@ def _far_radiance(scene, direction):
 
 
 def _fresnel(cosine, index):
-    """Reflectance [m] of a dielectric of refractive index `index` at cosines [m]."""
+    """Returns the reflectance [m] of a dielectric with refractive index `index` at cosines [m]."""
     cosine = np.clip(cosine, 0, 1)
     g = np.sqrt(np.float32(index * index - 1) + cosine * cosine)
     a = (g - cosine) / (g + cosine)
@@ -300,35 +324,37 @@ def _fresnel(cosine, index):
 
 
 def _rubber(scene, diffuse, gloss, point, normal, view, owner):
-    """Rubber from its diffuse radiance [3, m] and the lamps' highlights [3, m]."""
+    """Returns the radiance of rubber from its diffuse radiance and the highlights, [3, m] each."""
     cosine = dot(normal, view)
-    sheen, coat = _fresnel(cosine, 1.4), _fresnel(cosine, 1.2)
+    sheen = _fresnel(cosine, 1.4)
+    coat = _fresnel(cosine, 1.2)
     mirrored = 2 * cosine * normal - view
     foot = _near_foot(scene, point, owner)
-    around = np.float32(_RUBBER_GLOSS) * (
-        gloss + (1 - foot * foot) * _far_radiance(scene, mirrored)
-    )
-    return (1 - coat) * (1 - sheen / 2) * diffuse + coat * around
+    environment = (1 - foot * foot) * _far_radiance(scene, mirrored)
+    glossy = np.float32(_RUBBER_GLOSS) * (gloss + environment)
+    return (1 - coat) * (1 - sheen / 2) * diffuse + coat * glossy
 
 
 def _near_foot(scene, point, owner):
-    """Numbers [m] that fall from 1 on the ground to 0 high up, measured in the solid's size."""
+    """Returns weights [m] that fall from 1 on the ground to 0 high up, at the solid's scale."""
     size = np.concatenate([[1.0], scene.solids.size]).astype(np.float32)[owner]
     return np.exp(-np.maximum(point[2], 0) / size)
 
 
 def _highlight(normal, direction, view, lobes, spread):
-    """Reflectance [m] of the lobes of one material for a lamp of angular radius `spread` [m].
+    """Returns the reflectance [m] of a material's lobes for a lamp of angular radius `spread` [m].
 
-    The lamp widens a lobe of half vectors by half its radius. Lobes narrower than a lamp take its shape,
-    for which Beckmann's density without tails stands in; the others are GGX.
+    The lamp widens a lobe of half vectors by half its radius. Lobes narrower than a lamp take its
+    shape, approximated by Beckmann's density, which has no tails; the others are GGX.
 
     Source: Walter et al. 2007, Eq. 20, 25, 33, 34.
     """
     half = direction + view
     half /= np.maximum(norm(half), np.float32(1e-6))
     square = np.clip(dot(normal, half), np.float32(1e-3), 1) ** 2
-    cos_light, cos_view = np.maximum(dot(normal, direction), 0), np.maximum(dot(normal, view), 0)
+    cos_light = np.maximum(dot(normal, direction), 0)
+    cos_view = np.maximum(dot(normal, view), 0)
+
     pi = np.float32(np.pi)
     total = np.zeros_like(square)
     for weight, width in lobes:
@@ -338,6 +364,8 @@ def _highlight(normal, direction, view, lobes, spread):
             density = np.exp((1 - 1 / square) / variance) / (pi * variance * square * square)
         else:
             density = variance / (pi * (square * (variance - 1) + 1) ** 2)
+
+        # Smith's shadowing of both directions, in which 4 cos_light cos_view has cancelled.
         own = np.float32(width * width)
         light_side = cos_light + np.sqrt(own + (1 - own) * cos_light * cos_light)
         view_side = cos_view + np.sqrt(own + (1 - own) * cos_view * cos_view)
@@ -346,21 +374,26 @@ def _highlight(normal, direction, view, lobes, spread):
 
 
 def _reflected(scene, point, normal, view, owner, rays):
-    """RGB [3, m] of what metal mirrors, lamps excepted."""
+    """Returns RGB [3, m] of the scene that metal mirrors, without the lamps' highlights."""
     mirrored = 2 * dot(normal, view) * normal - view
     if not rays:
         return _far_radiance(scene, mirrored)
-    weights, directions = [], []
+
+    weights = []
+    directions = []
     for number, (weight, width) in enumerate(scene.metal_lobes):
         if width < _MIRROR_WIDTH:
             weights.append(weight)
             directions.append(mirrored)
             continue
+
         # The same few facets for every point: faint ghosts are less conspicuous than grain.
         for ray in range(_GLOSSY_RAYS):
-            u, v = (ray + 0.5) / _GLOSSY_RAYS, (ray * 0.618034 + number * 0.5 / _GLOSSY_RAYS) % 1
+            u = (ray + 0.5) / _GLOSSY_RAYS
+            v = (ray * 0.618034 + number * 0.5 / _GLOSSY_RAYS) % 1
             weights.append(weight / _GLOSSY_RAYS * (1 - _LOST * width**2))
             directions.append(_glossy_direction(normal, view, width, u, v))
+
     origin = np.tile(point + _SURFACE_OFFSET * normal, len(weights))
     seen = _seen(scene, origin, np.concatenate(directions, axis=1), np.tile(owner, len(weights)))
     seen = seen.reshape(3, len(weights), -1)
@@ -368,17 +401,19 @@ def _reflected(scene, point, normal, view, owner, rays):
 
 
 def _glossy_direction(normal, view, width, u, v):
-    """Directions [3, m] mirrored at the GGX microfacet of numbers u, v in [0, 1).
+    """Returns directions [3, m] mirrored at the GGX microfacet of numbers u, v in [0, 1).
 
-    Source: Walter et al. 2007, Eq. 35; the tangent frame of Duff et al. 2017.
+    Source: Walter et al. 2007, Eq. 35; the tangent frame is that of Duff et al. 2017.
     """
     cosine = np.float32(np.sqrt((1 - u) / (1 + (width * width - 1) * u)))
     sine = np.sqrt(1 - cosine * cosine)
+
     sign = np.where(normal[2] < 0, np.float32(-1), np.float32(1))
     a = -1 / (sign + normal[2])
     b = normal[0] * normal[1] * a
     across = np.stack([1 + sign * normal[0] ** 2 * a, sign * b, -sign * normal[0]])
     upward = np.stack([b, sign + normal[1] ** 2 * a, -normal[1]])
+
     angle = 2 * np.pi * v
     facet = cosine * normal + sine * (
         np.float32(np.cos(angle)) * across + np.float32(np.sin(angle)) * upward
@@ -389,7 +424,10 @@ def _glossy_direction(normal, view, width, u, v):
 
 
 def _seen(scene, origin, direction, owner):
-    """RGB [3, m] that rays from metal see: the scene, where metal in turn sees far things only, and black sky."""
+    """Returns RGB [3, m] along rays that leave metal; black sky where they hit nothing.
+
+    Metal that they hit reflects only the far environment, so the recursion ends there.
+    """
     t, found = nearest_hit(scene, origin, direction, owner)
     result = np.zeros_like(origin)
     hit = np.flatnonzero(np.isfinite(t))
@@ -403,9 +441,11 @@ def _seen(scene, origin, direction, owner):
 
 
 def _column(vector):
+    """Returns a vector of three numbers as float32 [3, 1]."""
     return np.asarray(vector, np.float32).reshape(3, 1)
 
 
 def _unit(vector):
+    """Returns a vector of three numbers normalised, as float32 [3, 1]."""
     vector = np.asarray(vector, np.float64)
     return _column(vector / np.linalg.norm(vector))

@@ -1,4 +1,4 @@
-"""Solids and ground of the ray caster: where a ray meets them, and which way the surface faces.
+"""Solids and ground of the ray caster: intersections with rays, and surface normals.
 
 All three solids are a ball of radius r swept over a convex core, in units of the solid's size:
 
@@ -7,11 +7,11 @@ All three solids are a ball of radius r swept over a convex core, in units of th
     cube       core: |x|, |y|, |z| <= 0.8              r = 0.2    (rounded edges and corners)
 
 so that a point p with nearest core point q lies at signed distance |p - q| - r from the surface
-and the outward normal is (p - q) / |p - q|. Along a ray that distance is a convex function,
-wherefore Newton's method from outside approaches the first meeting without ever passing it. A ray
-whose direction no longer approaches the core has missed.
+and the outward normal is (p - q) / |p - q|. Along a ray that distance is a convex function, so
+Newton's method from outside approaches the first intersection without ever passing it. A ray whose
+direction no longer approaches the core has missed.
 
-The ground is CLEVR's backdrop: flat where objects stand, then rising to a wall, endless sideways.
+The ground is CLEVR's backdrop: flat where objects stand, then rising to a wall, unbounded sideways.
 
 Axes: vectors of m rays or points are arrays [3, m], component first.
 
@@ -23,7 +23,9 @@ import dataclasses
 
 import numpy as np
 
-SPHERE, CYLINDER, CUBE = 1, 2, 3
+SPHERE = 1
+CYLINDER = 2
+CUBE = 3
 SHAPE_NAMES = ("sphere", "cylinder", "cube")
 """Names of shape ids 1, 2, 3, the codes of CLEVR with masks."""
 
@@ -31,8 +33,8 @@ _CORE = {SPHERE: 0.0, CYLINDER: 0.92, CUBE: 0.8}
 BOUNDING_RADIUS = {SPHERE: 1.0, CYLINDER: 0.08 + 0.92 * np.sqrt(2), CUBE: 0.2 + 0.8 * np.sqrt(3)}
 """Largest distance of a solid's point from its centre, in sizes."""
 
-# Newton steps for the rounded solids. Three to five settle all rays but those that graze the
-# outline, which gain a factor of two per step; `_HIT_TOLERANCE` (in sizes) decides on the latter.
+# Newton steps for the rounded solids. Three to five suffice except for rays that graze the outline,
+# whose error only halves with each step; `_HIT_TOLERANCE` (in sizes) decides on the latter.
 _NEWTON_STEPS = 12
 _HIT_TOLERANCE = 1e-4
 # Golden-section steps for `Solids.clearance`: the last interval is 1 / 130 of the first.
@@ -42,7 +44,8 @@ _GOLDEN = (np.sqrt(5) - 1) / 2
 GROUND_AXIS = np.array([-0.9032, 0.4292, 0.0]) / np.hypot(0.9032, 0.4292)
 """Horizontal direction in which the backdrop rises."""
 GROUND_EDGE = -9.5467
-"""Where the ground ends towards the camera, along `GROUND_AXIS`."""
+"""Position of the ground's edge towards the camera, along `GROUND_AXIS`."""
+# Height of the wall's top.
 _GROUND_TOP = 23.2149
 
 
@@ -52,7 +55,7 @@ class Solids:
 
     Attributes:
       shape: int [M], `SPHERE`, `CYLINDER` or `CUBE`.
-      size: [M], radius of sphere and cylinder, half the side of the cube, half the cylinder's height.
+      size: [M], radius of spheres and cylinders, half the height of cylinders and cubes.
       position: [M, 3], centres.
       rotation: [M, 3, 3], columns are the solid's own axes in the world.
     """
@@ -66,16 +69,16 @@ class Solids:
         return len(self.shape)
 
     def bounding_radius(self, index):
-        """Radius of the ball around the centre that holds solid `index`."""
+        """Returns the radius of the ball around the centre that contains solid `index`."""
         return BOUNDING_RADIUS[int(self.shape[index])] * float(self.size[index])
 
     def bounding_corners(self, index):
-        """Corners [3, 8] of the box around solid `index`."""
+        """Returns the corners [3, 8] of the box around solid `index`."""
         signs = np.array(np.meshgrid(*[(-1.0, 1.0)] * 3)).reshape(3, 8)
         return self.position[index][:, None] + self.rotation[index] @ (self.size[index] * signs)
 
     def first_hit(self, index, origin, direction):
-        """Ray parameters of the first meeting of rays with solid `index`.
+        """Returns the parameters of the first intersections of rays with solid `index`.
 
         Args:
           index: number of the solid.
@@ -91,16 +94,17 @@ class Solids:
         return _hit_rounded(int(self.shape[index]), local_origin, local_direction)
 
     def clearance(self, index, offset, direction):
-        """By what angle rays clear solid `index`, as a sine: the least ratio of distance to path.
+        """Returns the sine of the angle by which rays clear solid `index`.
 
         sin(angle) = min over t > 0 of  signed distance to the solid at offset + t direction  /  t
 
-        A cone of that half angle around the ray just touches the solid; it is negative for rays that
-        meet the solid. A distance to a convex body over t has one minimum, found by golden section.
+        A cone with that half angle around the ray just touches the solid; it is negative for rays
+        that hit the solid. The distance to a convex body over t has a single minimum, found by
+        golden-section search.
 
         Args:
           index: number of the solid.
-          offset: [3, m], where the rays start, outside the solid, relative to its centre.
+          offset: [3, m], origins of the rays, outside the solid, relative to its centre.
           direction: [3, m], unit vectors.
 
         Returns:
@@ -108,42 +112,15 @@ class Solids:
         """
         dtype = direction.dtype
         rotation = self.rotation[index].T.astype(dtype)
-        origin, direction = rotation @ offset / dtype.type(self.size[index]), rotation @ direction
-        middle = -dot(origin, direction)
-        if self.shape[index] == SPHERE:
-            square = dot(origin, origin)
-            away = np.arctan2(np.sqrt(np.maximum(square - middle * middle, 0)), middle)
-            return np.sin(
-                np.clip(away - np.arcsin(np.sqrt(1 / np.maximum(square, 1))), -np.pi / 2, np.pi / 2)
-            )
+        origin = rotation @ offset / dtype.type(self.size[index])
+        direction = rotation @ direction
         shape = int(self.shape[index])
-        bound = dtype.type(BOUNDING_RADIUS[shape])
-        low, high = np.maximum(middle - bound, 1e-3), np.maximum(middle + bound, 2e-3)
-
-        def ratio(t):
-            return _signed_distance(shape, origin + t * direction) / t
-
-        golden = dtype.type(_GOLDEN)
-        span = golden * (high - low)
-        left, right = high - span, low + span
-        at_left, at_right = ratio(left), ratio(right)
-        least = np.minimum(at_left, at_right)
-        for _ in range(_SECTION_STEPS):
-            span *= golden
-            lower = at_left < at_right  # the minimum lies to the left of `right`
-            low = np.where(lower, low, left)
-            probe = low + np.where(lower, (1 - golden) / golden * span, span)
-            at_probe = ratio(probe)
-            left, right = np.where(lower, probe, right), np.where(lower, left, probe)
-            at_left, at_right = (
-                np.where(lower, at_probe, at_right),
-                np.where(lower, at_left, at_probe),
-            )
-            least = np.minimum(least, at_probe)
-        return least
+        if shape == SPHERE:
+            return _sphere_clearance(origin, direction)
+        return _rounded_clearance(shape, origin, direction)
 
     def normal(self, index, point):
-        """Outward unit normals [3, m] at points [3, m] on the surface of solid `index`."""
+        """Returns outward unit normals [3, m] at surface points [3, m] of solid `index`."""
         rotation = self.rotation[index].astype(point.dtype)
         local = rotation.T @ (point - self.position[index].astype(point.dtype)[:, None])
         local /= point.dtype.type(self.size[index])
@@ -152,41 +129,44 @@ class Solids:
         return rotation @ outward
 
     def _to_local(self, index, origin, direction):
-        """Rays in the solid's own frame and unit; ray parameters are the same in both."""
+        """Returns rays in the solid's own frame and unit, with unchanged ray parameters."""
         dtype = direction.dtype
         to_local = (self.rotation[index].T / self.size[index]).astype(dtype)
-        return to_local @ (
-            origin - self.position[index][:, None].astype(dtype)
-        ), to_local @ direction
+        offset = origin - self.position[index][:, None].astype(dtype)
+        return to_local @ offset, to_local @ direction
 
 
 def dot(a, b):
-    """Scalar products [m] of [3, m] and [3, m] (either may be [3, 1])."""
+    """Returns scalar products [m] of [3, m] and [3, m] (either may be [3, 1])."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 def norm(a):
-    """Lengths [m] of [3, m]."""
+    """Returns lengths [m] of vectors [3, m]."""
     return np.sqrt(dot(a, a))
 
 
 def rotation_about_z(angle):
-    """Rotation matrices [..., 3, 3] by angles [...] in radians about the vertical axis."""
-    cos, sin = np.cos(angle), np.sin(angle)
-    zero, one = np.zeros_like(cos), np.ones_like(cos)
+    """Returns rotations [..., 3, 3] by angles [...] in radians about the vertical axis."""
+    cos = np.cos(angle)
+    sin = np.sin(angle)
+    zero = np.zeros_like(cos)
+    one = np.ones_like(cos)
     rows = [[cos, -sin, zero], [sin, cos, zero], [zero, zero, one]]
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
 def _hit_unit_sphere(origin, direction):
-    a, b = dot(direction, direction), dot(origin, direction)
+    """Solves |origin + t direction| = 1 for the smaller t, infinite where there is none."""
+    a = dot(direction, direction)
+    b = dot(origin, direction)
     discriminant = b * b - a * (dot(origin, origin) - 1)
     t = (-b - np.sqrt(np.maximum(discriminant, 0))) / a
     return np.where((discriminant >= 0) & (t >= 0), t, np.inf)
 
 
 def _nearest_of_core(shape, point):
-    """Points [3, m] of the core nearest to [3, m], in sizes."""
+    """Returns the points [3, m] of the core nearest to points [3, m], in sizes."""
     extent = point.dtype.type(_CORE[shape])
     if shape == CUBE:
         return np.clip(point, -extent, extent)
@@ -198,26 +178,31 @@ def _nearest_of_core(shape, point):
 
 
 def _signed_distance(shape, point):
-    """Signed distances [m] of points [3, m] from the surface, in sizes; inside the core too it is convex."""
+    """Returns signed distances [m] of points [3, m] from the surface, in sizes.
+
+    They are convex along rays even through the core, as the search for a minimum requires.
+    """
     extent = point.dtype.type(_CORE[shape])
     if shape == CYLINDER:
-        a, b = (
-            np.sqrt(point[0] * point[0] + point[1] * point[1]) - extent,
-            np.abs(point[2]) - extent,
-        )
-        outside, inside = np.hypot(np.maximum(a, 0), np.maximum(b, 0)), np.maximum(a, b)
+        radial = np.sqrt(point[0] * point[0] + point[1] * point[1]) - extent
+        axial = np.abs(point[2]) - extent
+        outside = np.hypot(np.maximum(radial, 0), np.maximum(axial, 0))
+        inside = np.maximum(radial, axial)
     else:
         beyond = np.abs(point) - extent
-        outside, inside = norm(np.maximum(beyond, 0)), beyond.max(axis=0)
+        outside = norm(np.maximum(beyond, 0))
+        inside = beyond.max(axis=0)
     return outside + np.minimum(inside, 0) - (1 - extent)
 
 
 def _hit_rounded(shape, origin, direction):
-    """`Solids.first_hit` for a ball swept over a core, in the solid's own frame and unit."""
+    """Computes `Solids.first_hit` for a cylinder or a cube, in the solid's own frame and unit."""
     dtype = direction.dtype
     hit = np.full(direction.shape[1], np.inf, dtype)
-    # Rays that miss the bounding ball are out at once; the others start where they enter it.
-    a, b = dot(direction, direction), dot(origin, direction)
+
+    # Rays that miss the bounding ball are excluded; the others start where they enter it.
+    a = dot(direction, direction)
+    b = dot(origin, direction)
     bound = dtype.type(BOUNDING_RADIUS[shape])
     discriminant = b * b - a * (dot(origin, origin) - bound * bound)
     rays = np.flatnonzero((discriminant > 0) & (b < 0))
@@ -227,27 +212,80 @@ def _hit_rounded(shape, origin, direction):
         origin = np.broadcast_to(origin, direction.shape)
     a = np.broadcast_to(a, discriminant.shape)[rays]
     t = np.maximum((-b[rays] - np.sqrt(discriminant[rays])) / a, 0)
-    origin, direction = origin[:, rays], direction[:, rays]
+    origin = origin[:, rays]
+    direction = direction[:, rays]
+
     radius = dtype.type(1 - _CORE[shape])
     for step in range(_NEWTON_STEPS):
         point = origin + t * direction
         outward = point - _nearest_of_core(shape, point)
         distance = norm(outward)
         gap = distance - radius
-        # Rate at which the ray approaches: minus the derivative of the distance.
-        approach = -dot(outward, direction) / np.maximum(distance, dtype.type(1e-9))
         settled = gap < _HIT_TOLERANCE
         hit[rays[settled]] = t[settled]
+
+        # Rate at which the ray approaches: minus the derivative of the distance.
+        approach = -dot(outward, direction) / np.maximum(distance, dtype.type(1e-9))
         moving = ~settled & (approach > 0)
         if step == _NEWTON_STEPS - 1 or not moving.any():
             break
         t = t[moving] + gap[moving] / approach[moving]
-        rays, origin, direction = rays[moving], origin[:, moving], direction[:, moving]
+        rays = rays[moving]
+        origin = origin[:, moving]
+        direction = direction[:, moving]
     return hit
 
 
+def _sphere_clearance(origin, direction):
+    """Computes `Solids.clearance` for the unit sphere around 0, in closed form."""
+    middle = -dot(origin, direction)
+    square = dot(origin, origin)
+    to_centre = np.arctan2(np.sqrt(np.maximum(square - middle * middle, 0)), middle)
+    angular_radius = np.arcsin(np.sqrt(1 / np.maximum(square, 1)))
+    return np.sin(np.clip(to_centre - angular_radius, -np.pi / 2, np.pi / 2))
+
+
+def _rounded_clearance(shape, origin, direction):
+    """Computes `Solids.clearance` for a cylinder or a cube, in the solid's own frame and unit.
+
+    Each step of the golden-section search narrows the bracket around the minimum and evaluates one
+    new ray parameter, `probe`.
+    """
+
+    def ratio(t):
+        return _signed_distance(shape, origin + t * direction) / t
+
+    dtype = direction.dtype
+    bound = dtype.type(BOUNDING_RADIUS[shape])
+    middle = -dot(origin, direction)
+    low = np.maximum(middle - bound, 1e-3)
+    high = np.maximum(middle + bound, 2e-3)
+
+    golden = dtype.type(_GOLDEN)
+    span = golden * (high - low)
+    left = high - span
+    right = low + span
+    at_left = ratio(left)
+    at_right = ratio(right)
+    least = np.minimum(at_left, at_right)
+    for _ in range(_SECTION_STEPS):
+        span *= golden
+        lower = at_left < at_right  # the minimum lies below `right`
+        low = np.where(lower, low, left)
+        probe = low + np.where(lower, (1 - golden) / golden * span, span)
+        at_probe = ratio(probe)
+
+        left, right = np.where(lower, probe, right), np.where(lower, left, probe)
+        at_left, at_right = (
+            np.where(lower, at_probe, at_right),
+            np.where(lower, at_left, at_probe),
+        )
+        least = np.minimum(least, at_probe)
+    return least
+
+
 def _ground_profile():
-    """Positions along `GROUND_AXIS`, heights and slopes of the ground, [257] each."""
+    """Returns positions along `GROUND_AXIS`, heights and slopes of the ground, [257] each."""
     t = np.linspace(0.0, 1.0, 257)
     along = np.polyval([-17.3834, 79.4671, -126.9611, 92.5144, 14.009 - 23.5557], t)
     height = _GROUND_TOP * t**4
@@ -261,22 +299,25 @@ _ALONG, _HEIGHT, _SLOPE = _ground_profile()
 
 
 def ground_hit(origin, direction):
-    """Ray parameters [m] at which rays from above meet the ground, infinite where they miss.
+    """Intersects rays from above with the ground.
 
-    The ground is a convex function of the position along `GROUND_AXIS`, so that the ray's height
-    over it is concave and Newton's method from beyond comes down to the meeting. The first guess
-    is the nearer meeting with the plane below and with the plane of the top of the wall.
+    The ground is a convex function of the position along `GROUND_AXIS`, so the ray's height above
+    it is concave and Newton's method from beyond decreases towards the intersection. The initial
+    guess is the nearer intersection with the plane below and with the tangent plane at the wall's
+    top.
 
     Args:
       origin: [3, 1] or [3, m], above the ground.
       direction: [3, m], any length.
+
+    Returns:
+      [m], parameter t >= 0 of origin + t direction, infinite where the ray misses.
     """
     dtype = direction.dtype
     axis = GROUND_AXIS.astype(dtype)
-    along, along_rate = (
-        axis[0] * origin[0] + axis[1] * origin[1],
-        axis[0] * direction[0] + axis[1] * direction[1],
-    )
+    along = axis[0] * origin[0] + axis[1] * origin[1]
+    along_rate = axis[0] * direction[0] + axis[1] * direction[1]
+
     t = np.full(direction.shape[1], np.inf, dtype)
     for start, height, slope in ((0.0, 0.0, 0.0), (_ALONG[-1], _HEIGHT[-1], _SLOPE[-1])):
         gap = origin[2] - dtype.type(height) - dtype.type(slope) * (along - dtype.type(start))
@@ -285,18 +326,20 @@ def ground_hit(origin, direction):
             t = np.where(closing > 1e-6, np.minimum(t, gap / closing), t)
     reach = t < 1e4
     t = np.where(reach, t, 0)
+
     for _ in range(6):
         height, slope = _ground_height(along + t * along_rate)
         gap = origin[2] + t * direction[2] - height
         closing = slope * along_rate - direction[2]
         t = t + np.where(closing > 1e-6, gap / np.maximum(closing, dtype.type(1e-6)), 0)
+
     end = along + t * along_rate
     inside = (end > GROUND_EDGE) & (origin[2] + t * direction[2] < _GROUND_TOP)
     return np.where(reach & inside, np.maximum(t, 0), np.inf).astype(dtype, copy=False)
 
 
 def ground_normal(point):
-    """Upward unit normals [3, m] of the ground under points [3, m]."""
+    """Returns upward unit normals [3, m] of the ground under points [3, m]."""
     axis = GROUND_AXIS.astype(point.dtype)
     slope = _ground_height(axis[0] * point[0] + axis[1] * point[1])[1]
     scale = 1 / np.sqrt(1 + slope * slope)
@@ -304,7 +347,7 @@ def ground_normal(point):
 
 
 def _ground_height(along):
-    """Height and slope [m] of the ground; beyond the wall's top both go on as straight lines."""
+    """Returns height and slope [m] of the ground, extrapolated linearly beyond the wall's top."""
     beyond = np.maximum(along - _ALONG[-1], 0)
     height = np.interp(along, _ALONG, _HEIGHT) + _SLOPE[-1] * beyond
     return height.astype(along.dtype), np.interp(along, _ALONG, _SLOPE).astype(along.dtype)

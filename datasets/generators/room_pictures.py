@@ -70,7 +70,7 @@ def pixel_coords(centre, azimuth, pitch, size):
 
 
 def distance(centre, azimuth, pitch):
-    """Returns the distances [n, (T,) M] from the camera to points; arguments as in `pixel_coords`."""
+    """Returns distances [n, (T,) M] from the camera to points; arguments as in `pixel_coords`."""
     position, _ = _axes(azimuth, pitch)
     centre = centre if azimuth.ndim == 1 else centre[:, None]
     return np.sqrt(((centre - position[..., None, :]) ** 2).sum(axis=-1))

@@ -3,11 +3,13 @@
 The room is 7 wide, its walls are 3 high, and it has no ceiling. Wall and floor have one colour
 each, sampled per scene; the wall consists of two halves of two adjacent sides, of which a camera
 sees one or both. Objects are spheres, cylinders and cubes with rounded edges, each of one colour,
-that do not touch, at most 1.75 from the middle. The camera is on a ring of radius 3 around the middle and faces
-the point 1.5 above the middle; its height gives it a pitch of -25 to 22 degrees. Its field of view
-is 60 degrees wide. In a flight, azimuth and pitch change by the same amount from frame to frame.
-Objects are resampled until each of the 16 frames of the scene's flight shows the centre of at least
-one of them. A still image is the first frame of the flight with the same number.
+that do not touch, at most 1.75 from the middle.
+
+The camera is on a ring of radius 3 around the middle and faces the point 1.5 above the middle; its
+height gives it a pitch of -25 to 22 degrees. Its field of view is 60 degrees wide. In a flight,
+azimuth and pitch change by the same amount from frame to frame. Objects are resampled until each of
+the 16 frames of the scene's flight shows the centre of at least one of them. A still image is the
+first frame of the flight with the same number.
 
 Lengths are in the room's unit, z is up, pixel (row i, column j) spans [i, i + 1) x [j, j + 1).
 `room_pictures` renders the images.

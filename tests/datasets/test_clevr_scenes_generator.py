@@ -152,7 +152,7 @@ def test_objects_before_rejection_are_uniform():
         0, 2**32, (1500, clevr_scenes._OBJECT_WORDS), dtype=np.uint32
     )
     rules = clevr_scenes.get_variant("clevr6")
-    single = [clevr_scenes._draw_objects(rules, row[None]) for row in words]
+    single = [clevr_scenes._sample_objects(rules, row[None]) for row in words]
     for name, codes in (("shape", 3), ("material", 2), ("size", 2), ("color", 8)):
         frequency = (
             np.bincount([int(values[name][0]) for values in single], minlength=codes + 1) / 1500
