@@ -1,5 +1,6 @@
-"""CLEVR scenes rendered by Blender (Cycles): `driver` starts `worker`, the one file that imports `bpy`, as a program of its own.
+"""CLEVR scenes rendered by Blender (Cycles): `driver` runs `worker`, which imports `bpy`.
 
-Blender is optional, needs Python 3.11 and NumPy 1, and is under the GPL: hence another process, and another environment
-if that is what it takes (`driver.VARIABLE`).
+Blender is optional, needs Python 3.11 and NumPy 1, and is under the GPL. Therefore `worker`, the
+only file that imports `bpy`, runs in a process of its own, and if necessary in another environment
+(`driver.VARIABLE`).
 """

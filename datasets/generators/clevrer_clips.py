@@ -1,26 +1,28 @@
-"""CLEVRER-like clips: spheres, cylinders and cubes that rest on the ground, slide in from outside, collide, leave.
+"""CLEVRER-like clips: spheres, cylinders and cubes that enter, slide, collide and leave.
 
-Pictures and masks come from the ray caster of this folder, motion from rigid bodies in the plane (`clevrer_physics`).
-Of a clip
+Images and masks come from the ray caster of this folder, motion from rigid bodies in the plane
+(`clevrer_physics`). In a clip
 
-  * all objects have one size, and no two share colour, material and shape;
-  * one to all but one of the objects rest near the middle. The others come from beyond the left, right or lower edge of
-    the camera's picture, at a time of their own, three in four towards an object at rest; some are on their way
-    when the clip begins. Friction stops them. Entities are numbered in that order;
-  * 128 frames of 5 seconds are simulated, of which every `stride`-th is kept; or, of a trimmed set, the first 40 frames
-    of the time when all objects are in view. Clips are drawn anew until every object is in view for half a second and
-    two of them collide in view.
+  * all objects have the same size, and no two share colour, material and shape;
+  * at least one object rests near the middle, and at least one enters. Objects enter from beyond
+    the left, right or lower edge of the camera's image, each at a random time, three in four
+    towards a resting object; some are already moving when the clip begins. Friction stops them.
+    Resting objects have the lower entity numbers;
+  * 128 frames, 5 seconds, are simulated, and every `stride`-th is kept; or, in a trimmed variant,
+    the first 40 frames of the time when all objects are in view. Clips are resampled until every
+    object is in view for half a second and two of them collide in view.
 
-The stored picture is the middle square of the camera's 480 x 320. Camera, lamps, materials and ground are those of
-CLEVR without jitter.
+The rendered image is the middle square of the camera's 480 x 320. Camera, lamps, materials and
+ground are those of CLEVR without jitter.
 
 Axes: n clips, T frames, N = 1 + greatest number of objects (0 is the background).
 
-Source: Yi et al. 2020 (objects, length, size of the picture); Zablotskaia et al. 2020 (middle square, trimmed clips,
-sets of 3-5 and of 6 objects); Kabra et al. 2019 (codes of the factors). Neither CLEVRER's scenes nor its physics are
-published. Chosen here: CLEVR's camera, for which objects of radius 0.5 look as large as CLEVRER's and motion along the
-ground is foreshortened alike; all masses equal, restitution, friction and speeds for looks. Lengths are CLEVR's; those
-of CLEVRER's annotations are about 2.4 times shorter.
+Source: Yi et al. 2020 (objects, length, image size); Zablotskaia et al. 2020 (middle square,
+trimmed clips, datasets of 3-5 and of 6 objects); Kabra et al. 2019 (codes of the factors). Neither
+CLEVRER's scenes nor its physics are published. Chosen here: CLEVR's camera, in which objects of
+radius 0.5 look as large as CLEVRER's and motion along the ground is foreshortened alike; equal
+masses; restitution, friction and speeds for looks. Lengths are CLEVR's; those of CLEVRER's
+annotations are about 2.4 times shorter.
 """
 
 import functools
@@ -57,8 +59,9 @@ __all__ = [
 ]
 
 DEFAULT_SIZE = 64
+"""Side of the square images in pixels."""
 MIN_SIZE = 16
-"""Below, an object has hardly a pixel."""
+"""Below it, an object has hardly a pixel."""
 
 _LIGHTS = (
     *(
@@ -69,18 +72,19 @@ _LIGHTS = (
     ),
     clevr_scenes.SUN,
 )
-# Objects so many pixels (of the camera's picture) beside the kept square change it by one grey level of 255 at most.
+# Objects so many pixels (of the camera's image) outside the kept square change it by at most one
+# grey level of 255.
 _OFFSTAGE = 150
 
 
 def factors(indices, seed=0, variant="clevrer", num_frames=None):
-    """Draws what is in the clips, and what it does.
+    """Samples the objects of the clips and simulates their motion.
 
     Args:
       indices: integer array [n], clip numbers.
       seed: dataset seed in [0, 2**64).
-      variant: name of a `Variant`, or one of your own.
-      num_frames: T; None is the variant's default.
+      variant: name of a variant, or a `Variant` of your own.
+      num_frames: T; None for the variant's default.
 
     Returns:
       dict of float32 arrays, zeros for the background and absent objects. Per entity:
@@ -88,37 +92,43 @@ def factors(indices, seed=0, variant="clevrer", num_frames=None):
         shape: [n, N], 1 sphere, 2 cylinder, 3 cube.
         material: [n, N], 1 rubber, 2 metal.
         rgb: [n, N, 3], linear RGB in [0, 1].
-        visibility: [n, N], 1 if the entity exists, also for the background; an object may be out of view.
+        visibility: [n, N], 1 if the entity exists (it may be out of view), also for entity 0.
       Per frame and entity:
-        position: [n, T, N, 3], centre in the world, z upwards.
+        position: [n, T, N, 3], world coordinates of the centre, z upwards.
         velocity: [n, T, N, 3], units per second.
         angle: [n, T, N], azimuth in radians in [0, 2 pi).
-        in_view: [n, T, N], 1 if the centre lies in the picture, hidden or not.
-        collision: [n, T, N], 1 if the object has met another one since the kept frame before.
-        partner: [n, T, N], number of that entity (of several, the last one), or 0.
+        in_view: [n, T, N], 1 if the centre lies inside the image, visible or hidden.
+        collision: [n, T, N], 1 if the object has collided since the previous kept frame.
+        partner: [n, T, N], number of the (last) entity that it collided with, or 0.
       Per clip:
         first_frame: [n], number of the first kept frame among the simulated ones.
 
     Raises:
-      ValueError: for an unknown variant, a bad index, too many frames, or if no clip fits the rules.
+      ValueError: if the variant is unknown, an index, the seed or `num_frames` is out of range, or
+        no clip fits the rules.
     """
     variant = get_variant(variant)
     num_frames = _checked_frames(variant, num_frames)
     indices = counter_rng.checked_indices(indices)
-    still, moving = (
-        (len(indices), variant.num_entities),
-        (len(indices), num_frames, variant.num_entities),
-    )
-    result = {
-        name: np.zeros(still, np.float32) for name in ("color", "shape", "material", "visibility")
+    per_entity = (len(indices), variant.num_entities)
+    per_frame = (len(indices), num_frames, variant.num_entities)
+    layout = {
+        "color": per_entity,
+        "shape": per_entity,
+        "material": per_entity,
+        "visibility": per_entity,
+        "rgb": (*per_entity, 3),
+        "position": (*per_frame, 3),
+        "velocity": (*per_frame, 3),
+        "angle": per_frame,
+        "in_view": per_frame,
+        "collision": per_frame,
+        "partner": per_frame,
+        "first_frame": (len(indices),),
     }
-    result["rgb"] = np.zeros((*still, 3), np.float32)
-    result |= {name: np.zeros((*moving, 3), np.float32) for name in ("position", "velocity")}
-    result |= {
-        name: np.zeros(moving, np.float32) for name in ("angle", "in_view", "collision", "partner")
-    }
-    result["first_frame"] = np.zeros(len(indices), np.float32)
+    result = {name: np.zeros(axes, np.float32) for name, axes in layout.items()}
     result["visibility"][:, 0] = 1
+
     for row, index in enumerate(indices):
         objects, tracks, first = clevrer_stories.draw(variant, num_frames, int(index), seed)
         count = len(objects["shape"])
@@ -131,13 +141,12 @@ def factors(indices, seed=0, variant="clevrer", num_frames=None):
 
 
 def render(factors, size=DEFAULT_SIZE):
-    """Draws clips from their factors.
-
-    Needs `shape`, `material`, `rgb`, `position` and `angle`; objects with `shape` 0 are not drawn.
+    """Renders clips from their factors.
 
     Args:
-      factors: dict as `factors()` gives it.
-      size: side of the picture in pixels, at least `MIN_SIZE`.
+      factors: dict as `factors()` returns it, of which `shape`, `material`, `rgb`, `position` and
+        `angle` are needed; an object with `shape` 0 is not rendered.
+      size: image side in pixels, at least `MIN_SIZE`.
 
     Returns:
       dict with
@@ -147,68 +156,83 @@ def render(factors, size=DEFAULT_SIZE):
     Raises:
       ValueError: if the size is too small or a code is unknown.
     """
-    shape = np.asarray(factors["shape"])
-    for name, names in (
-        ("shape", shapes.SHAPE_NAMES),
-        ("material", raycast_shading.MATERIAL_NAMES),
-    ):
-        codes = np.asarray(factors[name])[shape != 0]
-        if not np.isin(codes, np.arange(1, 1 + len(names))).all():
-            raise ValueError(
-                f"`{name}` must be in 1 ... {len(names)} ({', '.join(names)}). Received: {np.unique(codes)}."
-            )
+    exists = np.asarray(factors["shape"]) != 0
+    clevr_scenes.check_codes("shape", factors, exists, shapes.SHAPE_NAMES)
+    clevr_scenes.check_codes("material", factors, exists, raycast_shading.MATERIAL_NAMES)
     stage = _stage(_checked_size(size))
+
     count, num_frames = np.asarray(factors["position"]).shape[:2]
     video = np.zeros((count, num_frames, size, size, 3), np.uint8)
     mask = np.zeros((count, num_frames, size, size), np.uint8)
     for row in range(count):
         objects = {name: np.asarray(factors[name])[row] for name in ("shape", "material", "rgb")}
-        before = None
-        for frame in range(num_frames):
-            position, angle = (
-                np.asarray(factors[name])[row, frame] for name in ("position", "angle")
-            )
-            entity = np.flatnonzero(objects["shape"])
-            entity = entity[clevrer_stories.visible(position[entity].astype(np.float64), _OFFSTAGE)]
-            now = [entity.tobytes(), position[entity].tobytes(), angle[entity].tobytes()]
-            if now == before:  # nothing moves
-                video[row, frame], mask[row, frame] = video[row, frame - 1], mask[row, frame - 1]
-                continue
-            before = now
-            video[row, frame], owner = stage.draw(_scene(objects, position, angle, entity))
-            mask[row, frame] = np.concatenate([[0], entity]).astype(np.uint8)[owner]
+        position = np.asarray(factors["position"])[row]
+        angle = np.asarray(factors["angle"])[row]
+        _render_clip(stage, objects, position, angle, video[row], mask[row])
     return {"video": video, "mask": mask}
 
 
 def clips(indices, seed=0, variant="clevrer", num_frames=None, size=DEFAULT_SIZE):
-    """Draws clips: `factors()` and `render()` in one dict."""
+    """Generates clips: the results of `factors()` and `render()` in one dict."""
+    # A wrong size shows before minutes of sampling.
     _checked_size(size)
-    drawn = factors(indices, seed, variant, num_frames)
-    return {**render(drawn, size), **drawn}
+    sampled = factors(indices, seed, variant, num_frames)
+    return {**render(sampled, size), **sampled}
 
 
 @functools.lru_cache(maxsize=2)
 def _stage(size):
+    """Returns the camera's stage, whose rays are computed once per image size."""
     return raycast_stage.Stage(CAMERA, FRAME, (size, size))
 
 
+def _render_clip(stage, objects, position, angle, video, mask):
+    """Renders one clip into `video` [T, H, W, 3] and `mask` [T, H, W].
+
+    Objects is a dict of arrays [N, ...], position [T, N, 3], angle [T, N].
+    """
+    previous = None
+    for frame in range(len(video)):
+        entity = np.flatnonzero(objects["shape"])
+        near = clevrer_stories.visible(position[frame, entity].astype(np.float64), _OFFSTAGE)
+        entity = entity[near]
+
+        # Where nothing moves, the frame repeats.
+        state = [
+            values.tobytes() for values in (entity, position[frame, entity], angle[frame, entity])
+        ]
+        if state == previous:
+            video[frame] = video[frame - 1]
+            mask[frame] = mask[frame - 1]
+            continue
+        previous = state
+
+        # The ray caster numbers the rendered objects without gaps.
+        video[frame], owner = stage.draw(_scene(objects, position[frame], angle[frame], entity))
+        mask[frame] = np.concatenate([[0], entity]).astype(np.uint8)[owner]
+
+
 def _checked_size(size):
+    """Returns an image side as an int, or raises a ValueError."""
     if not isinstance(size, int | np.integer) or size < MIN_SIZE:
         raise ValueError(f"`size` must be at least {MIN_SIZE} pixels. Received: size={size}.")
     return int(size)
 
 
 def _checked_frames(variant, num_frames):
-    num_frames = variant.num_frames if num_frames is None else num_frames
+    """Returns the number of frames as an int, or raises a ValueError."""
+    if num_frames is None:
+        num_frames = variant.num_frames
     if not 1 <= num_frames <= variant.most_frames:
         raise ValueError(
-            f"`num_frames` must be in 1 ... {variant.most_frames} for this variant. Received: num_frames={num_frames}."
+            f"`num_frames` must be in 1 ... {variant.most_frames} for this variant. "
+            f"Received: num_frames={num_frames}."
         )
     return int(num_frames)
 
 
 def _scene(objects, position, angle, entity):
-    """The ray caster's scene of one frame, objects `entity` only."""
+    """Returns the ray caster's scene for objects `entity` of one frame."""
     solids = raycast.Solids(
         shape=objects["shape"][entity].astype(np.int64),
         size=np.full(len(entity), SIZE),

@@ -1,15 +1,17 @@
-"""Bodies that slide on level ground and hit each other: discs and squares in the plane.
+"""Rigid bodies that slide on level ground and collide: discs and squares in the plane.
 
-A sphere and a standing cylinder are discs, a cube is a square with rounded edges; all touch each other at the same
-height, so that the plane is exact. Bodies have mass 1. Every step of 1 / `steps_per_frame` frames
+A sphere and a standing cylinder are discs, a cube is a square with rounded corners; all touch each
+other at the same height, so the plane is exact. Bodies have mass 1. Each step of
+1 / `steps_per_frame` frames
 
-  * slows bodies by friction on the ground. Force and torque lie on the ellipsoid of Howe and Cutkosky 1996, wherefore
-    what spins slides further, and both motions end about together;
+  * slows bodies by friction on the ground. Force and torque lie on the ellipsoid of Howe and
+    Cutkosky 1996, so spinning bodies slide further, and both motions end at about the same time;
   * moves them;
-  * lets pairs that overlap push each other, first along the contact's normal with restitution, then along its tangent
-    with Coulomb friction (sequential impulses, Catto 2006), and moves them apart. Neither impulse can add energy.
+  * resolves contacts of overlapping pairs, first along the contact normal with restitution, then
+    along its tangent with Coulomb friction (sequential impulses, Catto 2006), and separates them.
+    Neither impulse can add energy.
 
-Plain floats and not arrays: with six bodies NumPy would take five times as long.
+It uses plain floats, not arrays: with six bodies NumPy would take five times as long.
 
 Axes: T frames, M bodies.
 """
@@ -22,29 +24,32 @@ import numpy as np
 
 from . import raycast_shapes as shapes
 
+# A cube's outline is a square with half this side (in sizes) rounded by 1 - 0.8, as rendered.
 _CUBE_CORE = 0.8
-"""Half the side of the square whose rounding by 1 - 0.8 gives a cube's outline, in sizes; as it is drawn."""
 # Moment of inertia about the vertical axis, in mass times size**2.
 _INERTIA = {shapes.SPHERE: 2 / 5, shapes.CYLINDER: 1 / 2, shapes.CUBE: 2 / 3}
-# Mean distance of the touching surface from its centre, in sizes: torque of friction over its force. A ball touches
-# in a point; the number is what its slight flattening may be.
+# Mean distance of the ground contact from the axis, in sizes: torque of friction over its force. A
+# sphere touches in a point; its value stands for a slight flattening.
 _GRIP = {shapes.SPHERE: 0.2, shapes.CYLINDER: 2 / 3, shapes.CUBE: 0.765}
-# Slower bodies do not bounce (units per second), and what touches again within these frames is one collision.
-_LEAST_BOUNCE, _SAME_COLLISION = 0.05, 4
-# Corners as near as this to the nearest one (in sizes) bear the contact together: faces meet flat.
+# Slower bodies do not bounce (units per second).
+_LEAST_BOUNCE = 0.05
+# Contacts of a pair within so many frames count as one collision.
+_SAME_COLLISION = 4
+# Corners that are closer to the contact than this (in sizes) share it: faces meet flat.
 _FLUSH = 0.03
+# Greatest number of rounds that separate overlapping pairs.
 _SEPARATIONS = 8
-"""At most so many rounds of moving overlapping pairs apart."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Physics:
-    """Laws of a world.
+    """Constants of a world.
 
     Attributes:
-      deceleration: of a body that slides without spinning, units per second**2: friction coefficient times gravity.
-      restitution: of speeds along the normal, in [0, 1].
-      friction: coefficient between two bodies.
+      deceleration: of a body that slides without spinning, in units per second**2: coefficient of
+        friction with the ground times gravity.
+      restitution: ratio of normal speeds after and before a collision, in [0, 1].
+      friction: coefficient of friction between two bodies.
       frame_rate: frames per second.
       steps_per_frame: simulation steps per frame.
     """
@@ -58,14 +63,15 @@ class Physics:
 
 @dataclasses.dataclass(frozen=True)
 class Motion:
-    """What M bodies did in T frames.
+    """Trajectories of M bodies over T frames.
 
     Attributes:
       position: float64 [T, M, 2]; frame 0 is the initial state.
       velocity: float64 [T, M, 2], units per second.
-      angle: float64 [T, M], radians, not reduced.
+      angle: float64 [T, M], radians, not reduced to [0, 2 pi).
       spin: float64 [T, M], radians per second.
-      collisions: list of (frame, i, j), i < j: the pair met between the frame before and this one.
+      collisions: list of (frame, i, j), i < j: the pair collided between the previous frame and
+        this one.
     """
 
     position: np.ndarray
@@ -76,6 +82,8 @@ class Motion:
 
 
 class _Body:
+    """State of one body; its outline is a core, a point or a square, rounded by `radius`."""
+
     __slots__ = (
         "x",
         "y",
@@ -95,16 +103,21 @@ class _Body:
     def __init__(self, shape, size, position, velocity, angle, spin, start):
         self.x, self.y = map(float, position)
         self.vx, self.vy = map(float, velocity)
-        self.angle, self.spin, self.start = float(angle), float(spin), float(start)
+        self.angle = float(angle)
+        self.spin = float(spin)
+        self.start = float(start)
+
         self.square = shape == shapes.CUBE
         self.core = _CUBE_CORE * size if self.square else 0.0
         self.radius = size - self.core
         self.reach = self.radius + math.sqrt(2) * self.core
-        self.inertia, self.grip = _INERTIA[shape] * size**2, _GRIP[shape] * size
+        self.inertia = _INERTIA[shape] * size**2
+        self.grip = _GRIP[shape] * size
 
     def corners(self):
-        """Four points of a square's core."""
-        a, b = self.core * math.cos(self.angle), self.core * math.sin(self.angle)
+        """Returns the four corners of a square's core."""
+        a = self.core * math.cos(self.angle)
+        b = self.core * math.sin(self.angle)
         return (
             (self.x + a - b, self.y + b + a),
             (self.x - a - b, self.y - b + a),
@@ -113,27 +126,32 @@ class _Body:
         )
 
     def nearest(self, x, y):
-        """The point of the core nearest to (x, y)."""
+        """Returns the point of the core nearest to (x, y)."""
         if not self.square:
             return self.x, self.y
-        cos, sin = math.cos(self.angle), math.sin(self.angle)
-        dx, dy = x - self.x, y - self.y
+
+        # Clamped in the body's own frame.
+        cos = math.cos(self.angle)
+        sin = math.sin(self.angle)
+        dx = x - self.x
+        dy = y - self.y
         a = min(max(cos * dx + sin * dy, -self.core), self.core)
         b = min(max(cos * dy - sin * dx, -self.core), self.core)
         return self.x + cos * a - sin * b, self.y + sin * a + cos * b
 
     def slow(self, change):
-        """Friction on the ground; `change` is the speed that it takes from a body that only slides."""
+        """Applies friction on the ground; a body without spin loses the speed `change`."""
         speed = math.sqrt(self.vx**2 + self.vy**2 + (self.grip * self.spin) ** 2)
         if speed == 0:
             return
         slide = max(0.0, 1 - change / speed)
-        self.vx, self.vy = self.vx * slide, self.vy * slide
+        self.vx *= slide
+        self.vy *= slide
         self.spin *= max(0.0, 1 - change / speed * self.grip**2 / self.inertia)
 
 
 def simulate(shape, size, position, velocity, angle, spin, num_frames, start=None, physics=None):
-    """Moves bodies.
+    """Simulates sliding and colliding bodies.
 
     Args:
       shape: int [M], `raycast_shapes.SPHERE`, `CYLINDER` or `CUBE`.
@@ -143,43 +161,46 @@ def simulate(shape, size, position, velocity, angle, spin, num_frames, start=Non
       angle: [M], radians.
       spin: [M], radians per second.
       num_frames: T.
-      start: [M], seconds from which on the ground slows a body; None is from the beginning.
-      physics: a `Physics`; None is the default one.
+      start: [M], seconds after which friction on the ground slows a body; None for 0.
+      physics: a `Physics`; None for the default one.
 
     Returns:
       a `Motion`.
     """
     physics = physics or Physics()
-    start = np.zeros(len(shape)) if start is None else start
+    if start is None:
+        start = np.zeros(len(shape))
     bodies = [
         _Body(int(kind), float(size), *state)
         for kind, *state in zip(shape, position, velocity, angle, spin, start, strict=True)
     ]
     step = 1 / (physics.frame_rate * physics.steps_per_frame)
-    states, collisions, last_contact = [_state(bodies)], [], {}
+
+    states = [_state(bodies)]
+    collisions = []
+    last_contact = {}
     for frame in range(1, num_frames):
-        for part in range(physics.steps_per_frame):
-            time = ((frame - 1) * physics.steps_per_frame + part) * step
-            for body in bodies:
-                if time >= body.start:
-                    body.slow(physics.deceleration * step)
-                body.x += body.vx * step
-                body.y += body.vy * step
-                body.angle += body.spin * step
+        for substep in range(physics.steps_per_frame):
+            time = ((frame - 1) * physics.steps_per_frame + substep) * step
+            _slide(bodies, time, step, physics)
+
             for pair, approach in _collide(bodies, physics):
-                if (
-                    approach > _LEAST_BOUNCE
-                    and frame - last_contact.get(pair, -_SAME_COLLISION) >= _SAME_COLLISION
-                ):
+                apart_since = frame - last_contact.get(pair, -_SAME_COLLISION)
+                if approach > _LEAST_BOUNCE and apart_since >= _SAME_COLLISION:
                     collisions.append((frame, *pair))
                 last_contact[pair] = frame
         states.append(_state(bodies))
+
     states = np.array(states).reshape(num_frames, len(bodies), 6)
     return Motion(states[..., :2], states[..., 2:4], states[..., 4], states[..., 5], collisions)
 
 
 def gaps(shape, size, position, angle):
-    """Distances [M, M] between the outlines of bodies, negative where they overlap; infinite on the diagonal."""
+    """Returns the distances [M, M] between the outlines of bodies.
+
+    They are negative where bodies overlap and infinite on the diagonal. Arguments are those of
+    `simulate`.
+    """
     still = np.zeros(2)
     bodies = [
         _Body(int(kind), float(size), place, still, turn, 0, 0)
@@ -187,39 +208,60 @@ def gaps(shape, size, position, angle):
     ]
     result = np.full((len(bodies), len(bodies)), np.inf)
     for i, j in itertools.combinations(range(len(bodies)), 2):
-        result[i, j] = result[j, i] = _contact(bodies[i], bodies[j])[0]
+        gap, _, _ = _contact(bodies[i], bodies[j])
+        result[i, j] = gap
+        result[j, i] = gap
     return result
 
 
 def _state(bodies):
+    """Returns the state of each body as a tuple of six numbers."""
     return [(body.x, body.y, body.vx, body.vy, body.angle, body.spin) for body in bodies]
 
 
+def _slide(bodies, time, step, physics):
+    """Moves bodies for `step` seconds from `time` on, without collisions."""
+    for body in bodies:
+        if time >= body.start:
+            body.slow(physics.deceleration * step)
+        body.x += body.vx * step
+        body.y += body.vy * step
+        body.angle += body.spin * step
+
+
 def _collide(bodies, physics):
-    """Pushes and separates the pairs that overlap; yields (pair, speed of approach)."""
+    """Pushes and separates overlapping pairs; yields (pair, speed of approach)."""
     for _ in range(_SEPARATIONS):
         touched = False
         for (i, first), (j, second) in itertools.combinations(enumerate(bodies), 2):
-            reach = first.reach + second.reach
-            if (
-                abs(second.x - first.x) > reach
-                or (second.x - first.x) ** 2 + (second.y - first.y) ** 2 > reach * reach
-            ):
+            if _far_apart(first, second):
                 continue
             gap, normal, point = _contact(first, second)
             if gap >= 0:
                 continue
+
             touched = True
             yield (i, j), _push(first, second, normal, point, physics)
+
+            # Both move by half the overlap, along the normal: momentum is unchanged.
             for body, share in ((first, gap / 2), (second, -gap / 2)):
                 body.x += share * normal[0]
                 body.y += share * normal[1]
+
         if not touched:
             return
 
 
+def _far_apart(first, second):
+    """Tells whether the bounding circles of two bodies are disjoint; the cheap test comes first."""
+    reach = first.reach + second.reach
+    dx = second.x - first.x
+    return abs(dx) > reach or dx**2 + (second.y - first.y) ** 2 > reach * reach
+
+
 def _contact(first, second):
-    """Gap, unit normal from first to second, and point of contact of two bodies."""
+    """Returns gap, unit normal from first to second, and point of contact of two bodies."""
+    # Pairs of points, one on each core: of two convex polygons the nearest pair has a corner.
     if first.square and second.square:
         pairs = [(corner, second.nearest(*corner)) for corner in first.corners()]
         pairs += [(first.nearest(*corner), corner) for corner in second.corners()]
@@ -227,57 +269,74 @@ def _contact(first, second):
         pairs = [(first.nearest(second.x, second.y), (second.x, second.y))]
     else:
         pairs = [((first.x, first.y), second.nearest(first.x, first.y))]
+
     distances = [math.hypot(b[0] - a[0], b[1] - a[1]) for a, b in pairs]
     distance = min(distances)
     (ax, ay), (bx, by) = pairs[distances.index(distance)]
-    if distance < 1e-9:  # cores overlap, as no pair does that had been apart
-        ax, ay, bx, by = first.x, first.y, second.x, second.y
-        away = math.hypot(bx - ax, by - ay) or 1.0
-        return (
-            -(first.radius + second.radius),
-            ((bx - ax) / away, (by - ay) / away),
-            ((ax + bx) / 2, (ay + by) / 2),
-        )
+    if distance < 1e-9:
+        return _overlapping_cores(first, second)
     normal = ((bx - ax) / distance, (by - ay) / distance)
+
+    # The point lies on the first body's outline; on both outlines if they just touch. Corners that
+    # are almost as near share the contact, otherwise cubes whose faces meet flat would turn.
     limit = distance + _FLUSH * (first.radius + first.core)
-    # On the first body's outline; both outlines where they just touch.
     points = [a for (a, _), other in zip(pairs, distances, strict=True) if other <= limit]
     x = sum(point[0] for point in points) / len(points) + first.radius * normal[0]
     y = sum(point[1] for point in points) / len(points) + first.radius * normal[1]
     return distance - first.radius - second.radius, normal, (x, y)
 
 
-def _push(first, second, normal, point, physics):
-    """Changes the velocities of two bodies that touch; returns the speed at which they approached each other."""
-    nx, ny = normal
-    ax, ay = point[0] - first.x, point[1] - first.y
-    bx, by = point[0] - second.x, point[1] - second.y
+def _overlapping_cores(first, second):
+    """Computes `_contact` where the cores overlap, which only a bad initial state causes."""
+    dx = second.x - first.x
+    dy = second.y - first.y
+    distance = math.hypot(dx, dy) or 1.0
+    gap = -(first.radius + second.radius)
+    normal = (dx / distance, dy / distance)
+    return gap, normal, ((first.x + second.x) / 2, (first.y + second.y) / 2)
 
-    def relative(dx, dy):
-        """Velocity of the second body's point along a direction, as the first one's sees it."""
+
+def _push(first, second, normal, point, physics):
+    """Exchanges momentum between touching bodies; returns the speed at which they approached."""
+    # Lever arms of the contact point.
+    ax = point[0] - first.x
+    ay = point[1] - first.y
+    bx = point[0] - second.x
+    by = point[1] - second.y
+
+    def relative_speed(dx, dy):
+        """Returns the second contact point's speed along a direction, relative to the first's."""
         vx = second.vx - second.spin * by - first.vx + first.spin * ay
         vy = second.vy + second.spin * bx - first.vy - first.spin * ax
         return vx * dx + vy * dy
 
-    def yielding(dx, dy):
-        """Change of that velocity per impulse."""
-        return (
-            2 + (ax * dy - ay * dx) ** 2 / first.inertia + (bx * dy - by * dx) ** 2 / second.inertia
-        )
+    def inverse_mass(dx, dy):
+        """Returns the change of that speed per impulse along the direction."""
+        lever_a = ax * dy - ay * dx
+        lever_b = bx * dy - by * dx
+        return 2 + lever_a**2 / first.inertia + lever_b**2 / second.inertia
 
     def apply(impulse, dx, dy):
-        first.vx, first.vy = first.vx - impulse * dx, first.vy - impulse * dy
-        second.vx, second.vy = second.vx + impulse * dx, second.vy + impulse * dy
+        """Applies an impulse along a direction to the second body, the opposite to the first."""
+        first.vx -= impulse * dx
+        first.vy -= impulse * dy
+        second.vx += impulse * dx
+        second.vy += impulse * dy
         first.spin -= impulse * (ax * dy - ay * dx) / first.inertia
         second.spin += impulse * (bx * dy - by * dx) / second.inertia
 
-    approach = -relative(nx, ny)
+    nx, ny = normal
+    approach = -relative_speed(nx, ny)
     if approach <= 0:
         return 0.0
-    bounce = 1 + (physics.restitution if approach > _LEAST_BOUNCE else 0.0)
-    push = bounce * approach / yielding(nx, ny)
+    restitution = physics.restitution if approach > _LEAST_BOUNCE else 0.0
+    push = (1 + restitution) * approach / inverse_mass(nx, ny)
     apply(push, nx, ny)
-    tx, ty = -ny, nx
+
+    # Coulomb friction: enough to stop the sliding, at most `friction` times the normal impulse.
+    tx = -ny
+    ty = nx
     limit = physics.friction * push
-    apply(min(max(-relative(tx, ty) / yielding(tx, ty), -limit), limit), tx, ty)
+    rub = -relative_speed(tx, ty) / inverse_mass(tx, ty)
+    apply(min(max(rub, -limit), limit), tx, ty)
     return approach
