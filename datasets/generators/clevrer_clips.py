@@ -130,7 +130,7 @@ def factors(indices, seed=0, variant="clevrer", num_frames=None):
     result["visibility"][:, 0] = 1
 
     for row, index in enumerate(indices):
-        objects, tracks, first = clevrer_stories.draw(variant, num_frames, int(index), seed)
+        objects, tracks, first = clevrer_stories.sample(variant, num_frames, int(index), seed)
         count = len(objects["shape"])
         for name, values in objects.items():
             result[name][row, 1 : 1 + count] = values
@@ -208,7 +208,7 @@ def _render_clip(stage, objects, position, angle, video, mask):
         previous = state
 
         # The ray caster numbers the rendered objects without gaps.
-        video[frame], owner = stage.draw(_scene(objects, position[frame], angle[frame], entity))
+        video[frame], owner = stage.render(_scene(objects, position[frame], angle[frame], entity))
         mask[frame] = np.concatenate([[0], entity]).astype(np.uint8)[owner]
 
 

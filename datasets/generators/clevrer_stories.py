@@ -161,7 +161,7 @@ def partners(collisions, kept, count):
     return result
 
 
-def draw(variant, num_frames, index, seed):
+def sample(variant, num_frames, index, seed):
     """Samples one clip.
 
     Args:
@@ -209,7 +209,7 @@ def draw(variant, num_frames, index, seed):
 
     raise ValueError(
         f"No motion of {count} objects met the rules of {variant} in {MAX_ATTEMPTS} tries "
-        f"(clip {index}). Fewer objects will do."
+        f"(clip {index}). Use fewer objects."
     )
 
 

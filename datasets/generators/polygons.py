@@ -169,7 +169,7 @@ def _check_polygons(edges, depth, size):
 
     if not np.isfinite(depth[edges > 0]).all():
         raise ValueError(
-            "`depth` must be finite for every polygon that is drawn. Received: NaN or infinity."
+            "`depth` must be finite for every rendered polygon. Received: NaN or infinity."
         )
 
 

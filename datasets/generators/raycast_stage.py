@@ -48,7 +48,7 @@ class Stage:
         self._rays = rays.reshape(3, len(_RAYS), height, width)
         self._ground_depth = ground_depth.reshape(len(_RAYS), height, width)
 
-    def draw(self, scene):
+    def render(self, scene):
         """Renders a scene.
 
         Args:

@@ -1,4 +1,4 @@
-"""Bouncing balls: the starts, the drawing pixel by pixel, the curtain, the colours, determinism."""
+"""Bouncing balls: initial states, rendering by pixel, curtain, colours, determinism."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ SETS = list(balls.VARIANTS)
 
 
 def reference_frame(position, radius, box, size):
-    """Number of the ball in each pixel of one frame, tested pixel by pixel; the lowest number wins."""
+    """Renders one frame pixel by pixel: numbers of the balls, of which the lowest wins."""
     labels = np.zeros((size, size), np.uint8)
     for row in range(size):
         for column in range(size):
@@ -20,8 +20,9 @@ def reference_frame(position, radius, box, size):
 
 
 def drawn(position, radius, variant="balls4_binary", size=64, **factors):
-    """Draws one frame of balls at given places; returns what `render` does without the axes of clips and frames."""
-    position, radius = np.array(position, np.float64), np.array(radius, np.float64)
+    """Renders one frame of balls at given positions; returns arrays without the axes n and T."""
+    position = np.array(position, np.float64)
+    radius = np.array(radius, np.float64)
     position = np.concatenate([np.zeros((1, 2)), position])[None, None]
     radius = np.concatenate([[0.0], radius])[None]
     color = np.concatenate([np.zeros((1, 3)), np.ones((radius.shape[1] - 1, 3))])[None]
@@ -50,18 +51,22 @@ def test_shapes(variant):
     if facts.curtain:
         shapes |= {"full_mask": (3, 5, 32, 32), "curtain": (3, 2)}
     assert {name: values.shape for name, values in clips.items()} == shapes
+
     for name, values in clips.items():
-        assert values.dtype == (
-            np.uint8 if name in ("video", "mask", "full_mask") else np.float32
-        ), name
+        rendered = name in ("video", "mask", "full_mask")
+        assert values.dtype == (np.uint8 if rendered else np.float32), name
+
     absent = clips["visibility"] == 0
     assert clips["visibility"][:, 0].all()
     for name in ("radius", "mass", "color"):
-        assert not clips[name][absent].any() and not clips[name][:, 0].any()
+        assert not clips[name][absent].any()
+        assert not clips[name][:, 0].any()
         assert clips[name][:, 1:][~absent[:, 1:]].any(axis=-1).all()
+
     for name in ("position", "velocity", "collision"):
         tracks = np.moveaxis(clips[name], 1, 2)
-        assert not tracks[absent].any() and not tracks[:, 0].any()
+        assert not tracks[absent].any()
+        assert not tracks[:, 0].any()
 
 
 @pytest.mark.parametrize("variant", SETS)
@@ -70,28 +75,35 @@ def test_starts(variant):
     state = balls.initial_state(np.arange(300), seed=5, variant=variant)
     exists = state["radius"] > 0
     position = state["position"][exists]
-    assert position.min() >= 2.0 and position.max() <= facts.box - 2.0
-    assert position.min() < 2.1 and position.max() > facts.box - 2.1
+
+    assert position.min() >= 2.0
+    assert position.max() <= facts.box - 2.0
+    assert position.min() < 2.1
+    assert position.max() > facts.box - 2.1
     np.testing.assert_allclose(np.square(state["velocity"]).sum((1, 2)), 0.25, rtol=1e-14)
+
     for i in range(facts.max_balls):
         for j in range(i):
             both = exists[:, i] & exists[:, j]
             distance = np.linalg.norm(state["position"][:, i] - state["position"][:, j], axis=-1)
             assert (distance >= state["radius"][:, i] + state["radius"][:, j])[both].all()
+
     kinds = set(zip(state["radius"][exists], state["mass"][exists], strict=True))
     assert kinds == ({(1.2, 1.0)} if facts.curtain else {(1.2, 1.0), (1.5, 6.0)})
+
     counts = exists.sum(1)
     assert set(counts) == set(range(facts.min_balls, facts.max_balls + 1))
     assert (np.diff(exists.astype(int), axis=1) <= 0).all(), "absent balls come last"
-    assert (
-        not state["position"][~exists].any()
-        and not state["velocity"][~exists].any()
-        and not state["mass"][~exists].any()
-    )
+    assert not state["position"][~exists].any()
+    assert not state["velocity"][~exists].any()
+    assert not state["mass"][~exists].any()
 
 
 def test_velocities_are_normalised_normal_vectors():
-    """Components of a point of the 3-sphere of 2 x 2 ... of 8 components: E v^2 = s/d, E v^4 = 3 s^2 / (d (d + 2)), s = 1/4."""
+    """All 8 components are a uniform point of a sphere with squared radius s = 1/4.
+
+    In d dimensions, E v^2 = s / d, E v^4 = 3 s^2 / (d (d + 2)) and E v^2 w^2 = s^2 / (d (d + 2)).
+    """
     velocity = balls.initial_state(np.arange(4000), seed=2)["velocity"].reshape(-1, 8)
     np.testing.assert_allclose(velocity.mean(0), 0.0, atol=0.015)  # 5 standard errors
     np.testing.assert_allclose(np.square(velocity).mean(0), 0.25 / 8, rtol=0.1)
@@ -158,9 +170,9 @@ def test_areas(radius, box, area, tolerance):
         "color": np.ones((1, 2, 3)),
         "curtain": np.array([[100, 100]]),
     }
-    areas = (
-        balls.render(factors, "balls3_curtain" if box == 10 else "balls4_binary")["mask"] > 0
-    ).sum((0, 2, 3))
+    variant = "balls3_curtain" if box == 10 else "balls4_binary"
+    areas = (balls.render(factors, variant)["mask"] > 0).sum((0, 2, 3))
+
     assert np.abs(areas - area).max() <= tolerance
     np.testing.assert_allclose(areas.mean(), area, rtol=0.002)
 
@@ -180,7 +192,8 @@ def test_fraction_of_white_pixels():
 
 def test_lower_numbers_win():
     frame = drawn([[7.0, 7.0], [8.0, 7.0]], [1.5, 1.5])
-    assert frame["mask"][29, 32] == 1 and frame["mask"][29, 38] == 2
+    assert frame["mask"][29, 32] == 1
+    assert frame["mask"][29, 38] == 2
     assert (frame["mask"] == 1).sum() > (frame["mask"] == 2).sum() > 0
 
 
@@ -188,7 +201,8 @@ def test_balls_may_lie_outside():
     mask = drawn([[0.0, 7.5], [-5.0, 7.0], [1e6, -1e6], [15.0, 15.0]], [1.5, 1.5, 1.2, 1.2])["mask"]
     assert not np.isin(mask, (2, 3)).any()
     np.testing.assert_array_equal(np.flatnonzero((mask == 1).any(1)), np.arange(26, 38))
-    assert (mask == 1).any(0).nonzero()[0].max() == 5 and (mask[:, :1] == 1).any()
+    assert (mask == 1).any(0).nonzero()[0].max() == 5
+    assert (mask[:, :1] == 1).any()
     assert (mask == 4).sum() == pytest.approx(np.pi * 5.12**2 / 4, abs=5)
 
 
@@ -205,25 +219,24 @@ def test_curtain(size):
     behind = 0
     for clip in range(40):
         row, column = clips["curtain"][clip]
-        assert 0 <= row <= 36 and 0 <= column <= 36 and row == int(row)
+        assert 0 <= row <= 36
+        assert 0 <= column <= 36
+        assert row == int(row)
         rows = (row <= centres) & (centres < row + 28)
         columns = (column <= centres) & (centres < column + 28)
         hidden = rows[:, None] & columns
         if size == 64:
-            assert (
-                hidden.sum() == 28 * 28
-                and hidden[int(row), int(column)]
-                and hidden[int(row) + 27, int(column) + 27]
-            )
+            assert hidden.sum() == 28 * 28
+            assert hidden[int(row), int(column)]
+            assert hidden[int(row) + 27, int(column) + 27]
         for frame in range(6):
-            assert (
-                not clips["video"][clip, frame, hidden].any()
-                and not clips["mask"][clip, frame, hidden].any()
-            )
+            assert not clips["video"][clip, frame, hidden].any()
+            assert not clips["mask"][clip, frame, hidden].any()
             np.testing.assert_array_equal(
                 clips["mask"][clip, frame, ~hidden], clips["full_mask"][clip, frame, ~hidden]
             )
             behind += clips["full_mask"][clip, frame, hidden].any()
+
     np.testing.assert_array_equal(clips["video"][..., 0], np.where(clips["mask"] > 0, 255, 0))
     assert behind > 100
     assert len(np.unique(clips["curtain"], axis=0)) > 35
@@ -241,12 +254,15 @@ def test_colours():
         (111, 191, 253),
         (0, 127, 255),
     ]
+
     for variant, number in (("balls4_color", 4), ("balls678_color4", 4), ("balls678_color8", 8)):
         clips = balls.clips(np.arange(8), variant=variant, num_frames=2)
         assert not clips["video"][clips["mask"] == 0].any()
         for ball in range(balls.VARIANTS[variant].max_balls):
             pixels = clips["video"][clips["mask"] == 1 + ball]
-            assert len(pixels) and (pixels == listed[ball % number]).all()
+            assert len(pixels)
+            assert (pixels == listed[ball % number]).all()
+
     visible = clips["visibility"] > 0
     np.testing.assert_allclose(
         (255 * clips["color"])[visible][:3], [(0, 0, 0), *listed[:2]], rtol=1e-6
@@ -288,7 +304,7 @@ def test_more_frames_only_go_on():
 
 
 def test_bits():
-    """The numbers of clip 0 of seed 0, which must never change: data on disk and scores rest on them."""
+    """Clip 0 of seed 0 must never change: data on disk and scores depend on it."""
     state = balls.initial_state(np.array([0]))
     np.testing.assert_array_equal(state["radius"][0], [1.5, 1.2, 1.2, 1.2])
     np.testing.assert_array_equal(state["position"][0, 0], [7.544399338425137, 6.958487324765883])

@@ -1,4 +1,7 @@
-"""The driver of Blender with a stand-in for its worker; and, where there is a Blender, the worker itself."""
+"""The driver of Blender with a stand-in for its worker.
+
+Slow tests run the worker itself, if there is a Blender.
+"""
 
 import json
 import os
@@ -28,20 +31,23 @@ print("Saved: noise")
 (pathlib.Path({record!r})).write_text(json.dumps(job))
 for i, scene in enumerate(job["scenes"]):
     size, count = job["size"], len(scene["objects"])
-    Image.fromarray(np.full((size, size, 3), (10, 20, scene["seed"] % 256), np.uint8)).save(folder / f"{{i}}.png")
+    image = np.full((size, size, 3), (10, 20, scene["seed"] % 256), np.uint8)
+    Image.fromarray(image).save(folder / f"{{i}}.png")
     masks = np.zeros((count, size, size), np.uint8)
     masks[np.arange(count), np.arange(count)] = 1
     label = (masks * np.arange(1, 1 + count)[:, None, None]).max(axis=0).astype(np.uint8)
-    np.savez_compressed(folder / f"{{i}}.npz", mask=label, amodal_masks=masks, depth_map=np.full((size, size), i + 0.5, np.float32))
+    depth = np.full((size, size), i + 0.5, np.float32)
+    np.savez_compressed(folder / f"{{i}}.npz", mask=label, amodal_masks=masks, depth_map=depth)
 '''
 
 
 @pytest.fixture
 def blender(tmp_path, monkeypatch):
-    """Makes a Python that answers in place of Blender; returns a function that reads the last job."""
+    """Makes a Python that stands in for Blender; returns a function that reads the last job."""
 
     def make(extra=""):
-        path, record = tmp_path / "python", tmp_path / "job.json"
+        path = tmp_path / "python"
+        record = tmp_path / "job.json"
         path.write_text(STAND_IN.format(python=sys.executable, extra=extra, record=str(record)))
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
         monkeypatch.setenv(driver.VARIABLE, str(path))
@@ -56,18 +62,16 @@ def test_driver_brings_back_what_the_worker_wrote(blender):
     expected = clevr_scenes.factors(np.array([3, 7]), seed=1, variant="clevr5")
     for name, values in expected.items():
         np.testing.assert_array_equal(scenes[name], values)
-    assert scenes["image"].shape == (2, 20, 20, 3) and scenes["image"][1, 0, 0].tolist() == [
-        10,
-        20,
-        7,
-    ]
-    assert scenes["amodal_masks"].shape == (2, 6, 20, 20) and scenes["amodal_masks"][:, 0].all()
+    assert scenes["image"].shape == (2, 20, 20, 3)
+    assert scenes["image"][1, 0, 0].tolist() == [10, 20, 7]
+    assert scenes["amodal_masks"].shape == (2, 6, 20, 20)
+    assert scenes["amodal_masks"][:, 0].all()
+
     for row, count in enumerate(expected["visibility"].sum(axis=1).astype(int)):
-        assert (
-            scenes["mask"][row, count - 2, 0] == count - 1
-            and scenes["mask"][row].max() == count - 1
-        )
+        assert scenes["mask"][row, count - 2, 0] == count - 1
+        assert scenes["mask"][row].max() == count - 1
         assert not scenes["amodal_masks"][row, count:].any()
+
     np.testing.assert_array_equal(scenes["depth_map"][:, 0, 0], np.float16([0.5, 1.5]))
     assert (job()["samples"], job()["size"], job()["shift"], job()["sensor_width"]) == (
         4,
@@ -82,23 +86,25 @@ def test_driver_describes_scenes_without_codes(blender):
     driver.scenes(np.array([0]), variant="clevr6", size=16)
     factors = clevr_scenes.factors(np.array([0]), variant="clevr6")
     scene = job()["scenes"][0]
+
     np.testing.assert_allclose(scene["camera"], factors["camera"][0])
     np.testing.assert_allclose(scene["lights"], factors["lights"][0])
     assert scene["ground"] == pytest.approx(0.8)
     assert len(scene["objects"]) == factors["visibility"][0].sum() - 1
+
     for number, entity in enumerate(scene["objects"], start=1):
-        assert (
-            entity["shape"] == ("sphere", "cylinder", "cube")[int(factors["shape"][0, number]) - 1]
-        )
+        shape = int(factors["shape"][0, number])
+        assert entity["shape"] == ("sphere", "cylinder", "cube")[shape - 1]
         assert entity["material"] == ("rubber", "metal")[int(factors["material"][0, number]) - 1]
         assert entity["radius"] == (0.7, 0.35)[int(factors["size"][0, number]) - 1]
         np.testing.assert_allclose(entity["location"], [factors[axis][0, number] for axis in "xyz"])
         np.testing.assert_allclose(entity["color"], factors["rgb"][0, number])
         assert entity["azimuth"] == pytest.approx(factors["rotation"][0, number])
-    # The papers' crop of 192 of 320 columns, five pixels below the middle; the roughness of today's Blender.
-    assert job()["sensor_width"] == pytest.approx(19.2) and job()["shift"] == pytest.approx(
-        [0, -5 / 192]
-    )
+
+    # The papers' crop of 192 of 320 columns, five pixels below the middle, and the roughness of
+    # today's Blender.
+    assert job()["sensor_width"] == pytest.approx(19.2)
+    assert job()["shift"] == pytest.approx([0, -5 / 192])
     assert sorted(np.round(job()["metal"], 3).tolist()) == [[0.4, 0.447], [0.6, 0.1]]
 
 
@@ -112,7 +118,8 @@ def test_view_of_the_whole_picture():
 def test_grayscale_is_the_luma(blender):
     blender()
     image = driver.scenes(np.array([0]), variant="clevr6_grayscale", size=16)["image"]
-    assert image.shape == (1, 16, 16, 1) and image[0, 0, 0, 0] == round(0.299 * 10 + 0.587 * 20)
+    assert image.shape == (1, 16, 16, 1)
+    assert image[0, 0, 0, 0] == round(0.299 * 10 + 0.587 * 20)
 
 
 def test_builder_stores_what_blender_made(blender, tmp_path):
@@ -123,6 +130,7 @@ def test_builder_stores_what_blender_made(blender, tmp_path):
     builder = clevr_with_masks_dataset_builder.Builder(data_dir=tmp_path, config=config)
     builder.download_and_prepare()
     stored = tfds.as_numpy(builder.as_dataset(split="train", batch_size=-1))
+
     assert stored["image"][1, 0, 0].tolist() == [10, 20, 1]
     assert dict(builder.info.metadata) == {
         "renderer": "blender",
@@ -134,6 +142,7 @@ def test_builder_stores_what_blender_made(blender, tmp_path):
 
 
 def one_line(message):
+    """Expects a `UserError` whose message matches."""
     return pytest.raises(UserError, match=message)
 
 
@@ -143,21 +152,28 @@ def test_missing_blender_says_what_to_install_and_what_needs_none(tmp_path):
         or subprocess.run([sys.executable, "-c", "import bpy"], capture_output=True).returncode == 0
     ):
         pytest.skip("this Python has Blender")
+
     config = clevr_with_masks_dataset_builder.ClevrConfig(
         name="small", renderer="blender", num_train=1, num_test=1
     )
-    message = r"needs Blender as a Python module.*No module named 'bpy'.*pip install tfobj\[blender\].*TFOBJ_BLENDER_PYTHON.*raycast_\.\.\. need no Blender"
+    message = (
+        r"needs Blender as a Python module.*No module named 'bpy'.*pip install tfobj\[blender\]"
+        r".*TFOBJ_BLENDER_PYTHON.*raycast_\.\.\. need no Blender"
+    )
+
     with one_line(message) as error:
         clevr_with_masks_dataset_builder.Builder(
             data_dir=tmp_path, config=config
         ).download_and_prepare()
+
     assert "\n" not in str(error.value)
 
 
 def test_python_that_is_none(monkeypatch, tmp_path):
     monkeypatch.setenv(driver.VARIABLE, str(tmp_path / "nowhere"))
     with one_line(
-        r"`TFOBJ_BLENDER_PYTHON` must be the Python of an environment with `bpy`. Received: .*nowhere"
+        r"`TFOBJ_BLENDER_PYTHON` must be the Python of an environment with `bpy`. "
+        r"Received: .*nowhere"
     ):
         driver.version()
 
@@ -178,7 +194,7 @@ def test_blender_that_fails(blender):
 
 @pytest.fixture
 def real_blender(monkeypatch):
-    """The Python of TFOBJ_BLENDER_PYTHON if it is set, else this one; skips where there is no Blender."""
+    """Returns Blender's version; skips the test if neither `driver.VARIABLE` nor `bpy` is there."""
     if not os.environ.get(driver.VARIABLE):
         pytest.importorskip("bpy")
     return driver.version()

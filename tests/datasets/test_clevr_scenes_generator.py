@@ -10,9 +10,13 @@ import pytest
 from tfobj.datasets.generators import clevr_scenes, clevr_variants, raycast, raycast_shading
 
 ALL_VARIANTS = list(clevr_scenes.VARIANTS)
-RIGHT, BEHIND = np.array([0.6563, 0.7545]), np.array([-0.7545, 0.6563])
-SPHERE, CYLINDER, CUBE = 1, 2, 3
-RUBBER, METAL = 1, 2
+RIGHT = np.array([0.6563, 0.7545])
+BEHIND = np.array([-0.7545, 0.6563])
+SPHERE = 1
+CYLINDER = 2
+CUBE = 3
+RUBBER = 1
+METAL = 2
 
 
 @functools.cache
@@ -34,11 +38,13 @@ def arranged(*objects, material=RUBBER, ground=0.8):
     }
     result["rgb"] = np.zeros((1, size, 3), np.float32)
     result["visibility"][:] = 1
+
     for entity, (shape, x, y, rgb) in enumerate(objects, start=1):
         for name, value in dict(
             shape=shape, x=x, y=y, z=0.7, material=material, size=1, rgb=rgb
         ).items():
             result[name][0, entity] = value
+
     result["camera"] = np.float32([[7.48113, -6.50764, 5.34367]])
     result["lights"] = np.float32(
         [
@@ -63,14 +69,16 @@ def full_picture(factors, variant, row):
 
 @pytest.mark.parametrize("variant", ALL_VARIANTS)
 def test_rules_of_a_variant(variant):
-    rules, factors = clevr_scenes.VARIANTS[variant], sampled(variant)
+    rules = clevr_scenes.VARIANTS[variant]
+    factors = sampled(variant)
     exists = factors["visibility"][:, 1:] > 0
     count = exists.sum(axis=1)
-    assert rules.min_objects == count.min() and count.max() == rules.max_objects
-    assert (
-        factors["visibility"].shape == (40, 1 + rules.max_objects)
-        and (factors["visibility"][:, 0] == 1).all()
-    )
+
+    assert rules.min_objects == count.min()
+    assert count.max() == rules.max_objects
+    assert factors["visibility"].shape == (40, 1 + rules.max_objects)
+    assert (factors["visibility"][:, 0] == 1).all()
+
     for name in (
         "color",
         "shape",
@@ -85,17 +93,22 @@ def test_rules_of_a_variant(variant):
         "depth",
     ):
         assert factors[name].dtype == np.float32
-        assert (factors[name][:, 0] == 0).all() and (factors[name][:, 1:][~exists] == 0).all()
+        assert (factors[name][:, 0] == 0).all()
+        assert (factors[name][:, 1:][~exists] == 0).all()
+
     for name, codes in (("shape", 3), ("material", 2), ("size", 2)):
         assert set(np.unique(factors[name][:, 1:][exists])) == set(range(1, codes + 1))
     scale = np.array((0, *rules.sizes), np.float32)[factors["size"].astype(int)]
     np.testing.assert_array_equal(factors["z"], scale)
-    assert np.abs(factors["x"]).max() <= 3 and np.abs(factors["y"]).max() <= 3
-    assert 0 <= factors["rotation"].min() and 6 < factors["rotation"].max() < 2 * np.pi
+    assert np.abs(factors["x"]).max() <= 3
+    assert np.abs(factors["y"]).max() <= 3
+    assert factors["rotation"].min() >= 0
+    assert 6 < factors["rotation"].max() < 2 * np.pi
     np.testing.assert_allclose(
         factors["rgb"], rules.palette[factors["color"].astype(int)], atol=1e-6
     )
     assert np.isin(factors["ground_reflectivity"], np.float32(rules.reflectivities)).all()
+
     for row in range(40):
         place = np.stack([factors["x"][row], factors["y"][row]], axis=-1)[
             1 : 1 + count[row]
@@ -114,7 +127,8 @@ def test_every_object_and_the_background_show_the_least_number_of_pixels(variant
     rules = clevr_scenes.VARIANTS[variant]
     for row in range(15):
         pixels = np.bincount(full_picture(factors, variant, row).owner.ravel())
-        assert len(pixels) == factors["visibility"][row].sum() and pixels.min() >= rules.min_pixels
+        assert len(pixels) == factors["visibility"][row].sum()
+        assert pixels.min() >= rules.min_pixels
 
 
 def test_camera_and_lamps_jitter_about_their_places():
@@ -122,11 +136,9 @@ def test_camera_and_lamps_jitter_about_their_places():
     base = arranged()
     for name, reach in (("camera", 0.5), ("lights", 1.0)):
         offset = factors[name] - base[name]
-        assert (
-            offset.min() < -0.95 * reach
-            and offset.max() > 0.95 * reach
-            and np.abs(offset).max() <= reach + 1e-5
-        )
+        assert offset.min() < -0.95 * reach
+        assert offset.max() > 0.95 * reach
+        assert np.abs(offset).max() <= reach + 1e-5
         assert np.abs(offset.mean(axis=0)).max() < 0.15 * reach
     assert len(np.unique(factors["camera"][:, 0])) == 150
 
@@ -135,6 +147,7 @@ def test_counts_and_codes_are_uniform():
     factors = sampled("clevr5", 150)
     exists = factors["visibility"][:, 1:] > 0
     np.testing.assert_allclose(np.bincount(exists.sum(axis=1))[3:] / 150, 1 / 3, atol=0.12)
+
     for name, codes in (
         ("shape", (1, 2, 3)),
         ("material", (1, 2)),
@@ -153,22 +166,22 @@ def test_objects_before_rejection_are_uniform():
     )
     rules = clevr_scenes.get_variant("clevr6")
     single = [clevr_scenes._sample_objects(rules, row[None]) for row in words]
+
     for name, codes in (("shape", 3), ("material", 2), ("size", 2), ("color", 8)):
-        frequency = (
-            np.bincount([int(values[name][0]) for values in single], minlength=codes + 1) / 1500
-        )
+        counts = np.bincount([int(values[name][0]) for values in single], minlength=codes + 1)
+        frequency = counts / 1500
         np.testing.assert_allclose(frequency[1:], 1 / codes, atol=0.04)
+
     for name, low, high in (("x", -3, 3), ("y", -3, 3), ("rotation", 0, 2 * np.pi)):
-        quarter = (
-            np.histogram([values[name][0] for values in single], bins=4, range=(low, high))[0]
-            / 1500
-        )
+        sampled_values = [values[name][0] for values in single]
+        quarter = np.histogram(sampled_values, bins=4, range=(low, high))[0] / 1500
         np.testing.assert_allclose(quarter, 0.25, atol=0.04)
 
 
 def test_no_green_spheres():
-    """The published subset: CLEVR6 scenes without a green sphere, the others drawn anew."""
-    full, subset = sampled("clevr6"), sampled("clevr6_no_green_spheres")
+    """The published subset: CLEVR6 scenes without a green sphere; others are resampled."""
+    full = sampled("clevr6")
+    subset = sampled("clevr6_no_green_spheres")
     green = ((full["color"] == 3) & (full["shape"] == SPHERE)).any(axis=1)
     assert 2 <= green.sum() <= 20
     assert not ((subset["color"] == 3) & (subset["shape"] == SPHERE)).any()
@@ -177,10 +190,8 @@ def test_no_green_spheres():
 
 
 def test_grayscale_is_the_luma_of_the_same_pixels():
-    colored, gray = (
-        drawn("clevr6", 8),
-        clevr_scenes.scenes([2, 5], variant="clevr6_grayscale", size=64),
-    )
+    colored = drawn("clevr6", 8)
+    gray = clevr_scenes.scenes([2, 5], variant="clevr6_grayscale", size=64)
     assert gray["image"].shape == (2, 64, 64, 1)
     red, green, blue = np.moveaxis(colored["image"][[2, 5]].astype(float), -1, 0)
     np.testing.assert_array_equal(
@@ -203,22 +214,24 @@ def test_varied_background_has_six_reflectivities():
 
 
 def test_older_sets_have_their_own_colors_and_metal():
-    old, new = clevr_scenes.get_variant("clevr3"), clevr_scenes.get_variant("clevr5")
+    old = clevr_scenes.get_variant("clevr3")
+    new = clevr_scenes.get_variant("clevr5")
     np.testing.assert_allclose(255 * old.palette[1:3], [(215, 35, 35), (41, 215, 208)])
     np.testing.assert_allclose(255 * new.palette[1:3], [(173, 35, 35), (41, 208, 208)])
-    assert (
-        not (sampled("clevr5")["color"] == 6).any() and (sampled("clevr3", 80)["color"] == 6).any()
-    )
-    assert all(width > 0.3 for _, width in old.metal_lobes) and any(
-        width < 0.1 for _, width in new.metal_lobes
-    )
+    assert not (sampled("clevr5")["color"] == 6).any()
+    assert (sampled("clevr3", 80)["color"] == 6).any()
+    assert all(width > 0.3 for _, width in old.metal_lobes)
+    assert any(width < 0.1 for _, width in new.metal_lobes)
     assert clevr_scenes.scenes([0], variant="clevr3")["image"].shape == (1, 96, 96, 3)
 
 
 @pytest.mark.parametrize("variant", ["clevr6", "clevr5", "clevr3"])
 def test_the_rendered_window_is_the_crop_of_the_full_picture(variant):
-    rules, factors = clevr_scenes.get_variant(variant), sampled(variant)
-    (top, bottom), (left, right) = rules.frame.rows, rules.frame.columns
+    rules = clevr_scenes.get_variant(variant)
+    factors = sampled(variant)
+    top, bottom = rules.frame.rows
+    left, right = rules.frame.columns
+
     for row in range(2):
         whole = full_picture(factors, variant, row)
         one = {name: values[row : row + 1] for name, values in factors.items()}
@@ -244,6 +257,7 @@ def test_pixel_coords_are_where_spheres_are_seen():
                 )
                 assert 0 < depth <= factors["depth"][row, entity] + 1e-5
                 checked += 1
+
     assert checked >= 8
 
 
@@ -257,17 +271,20 @@ def test_depth_is_the_distance_from_the_camera():
 def test_masks_amodal_masks_and_depth_agree():
     scenes = drawn("clevr6", 8)
     for row in range(8):
-        mask, amodal = scenes["mask"][row], scenes["amodal_masks"][row].astype(bool)
+        mask = scenes["mask"][row]
+        amodal = scenes["amodal_masks"][row].astype(bool)
         count = int(scenes["visibility"][row].sum())
-        assert amodal[0].all() and not amodal[count:].any() and mask.max() < count
+        assert amodal[0].all()
+        assert not amodal[count:].any()
+        assert mask.max() < count
         np.testing.assert_array_equal(mask > 0, amodal[1:].any(axis=0))
+
+        # A corner of a cube is 1.6 scales from its centre; depths are stored with 16 bits.
         for entity in range(1, count):
             assert (amodal[entity] | (mask != entity)).all()
             seen = scenes["depth_map"][row][mask == entity].astype(float)
-            assert (
-                np.abs(seen - scenes["pixel_coords"][row, entity, 2])
-                <= 1.6 * scenes["z"][row, entity] + 0.02
-            ).all()
+            distance = np.abs(seen - scenes["pixel_coords"][row, entity, 2])
+            assert (distance <= 1.6 * scenes["z"][row, entity] + 0.02).all()
 
 
 def test_a_single_object_is_its_amodal_mask_and_the_nearest_one_is_seen():
@@ -282,10 +299,12 @@ def test_a_single_object_is_its_amodal_mask_and_the_nearest_one_is_seen():
         )
         assert not np.delete(single["amodal_masks"], (0, entity), axis=1).any()
         singles.append(np.where(single["mask"] > 0, single["depth_map"], np.inf))
+
     nearest = np.min(singles, axis=0)
     covered = scenes["mask"] > 0
     np.testing.assert_array_equal(nearest[covered], scenes["depth_map"][covered])
     assert (scenes["amodal_masks"][:, 1:].sum(axis=1) > 1).any()  # some objects overlap
+
     visible = np.take_along_axis(np.array(singles), scenes["mask"][None].astype(int) - 1, axis=0)[0]
     np.testing.assert_array_equal(visible[covered], nearest[covered])
 
@@ -316,7 +335,10 @@ def test_scene_is_a_function_of_seed_and_index():
     ],
 )
 def test_golden_scenes(variant, expected):
-    """A change of one draw makes other datasets under the same name and version (pixels may differ by rounding)."""
+    """A changed draw would make another dataset under the same name and version.
+
+    Pixels may differ by rounding and are left out.
+    """
     factors = clevr_scenes.factors(np.arange(5, 15), seed=7, variant=variant)
     names = (
         "x",
@@ -331,6 +353,7 @@ def test_golden_scenes(variant, expected):
         "ground_reflectivity",
     )
     content = b"".join(np.ascontiguousarray(factors[name]).tobytes() for name in names)
+
     assert hashlib.sha256(content).hexdigest()[:16] == expected
 
 
@@ -345,12 +368,15 @@ def test_shapes_and_types():
     for name, shape in expected.items():
         assert scenes[name].shape == shape
         assert scenes[name].dtype == (np.float16 if name == "depth_map" else np.uint8)
+
     empty = clevr_scenes.scenes([], variant="clevr5")
-    assert empty["image"].shape == (0, 96, 96, 3) and empty["lights"].shape == (0, 3, 3)
+    assert empty["image"].shape == (0, 96, 96, 3)
+    assert empty["lights"].shape == (0, 3, 3)
 
 
 def test_size_changes_the_picture_and_not_the_scene():
-    small, large = clevr_scenes.scenes([0, 1], size=32), drawn("clevr6", 8)
+    small = clevr_scenes.scenes([0, 1], size=32)
+    large = drawn("clevr6", 8)
     np.testing.assert_array_equal(small["x"], large["x"][:2])
     ratio = (large["mask"][:2] > 0).sum() / (small["mask"] > 0).sum()
     assert ratio == pytest.approx((64 / 32) ** 2, rel=0.05)
@@ -365,22 +391,24 @@ def test_rubber_has_the_hue_of_its_color():
 
 
 def test_lit_ground_is_gray_as_in_clevr():
-    """Inverse squares of the lamps, by hand: 0.235 linear at the origin, and the wall's bounce: 135 of 255."""
+    """The lamps' inverse squares give 0.235 (linear) at the origin; with the bounce, 135 of 255."""
     image = clevr_scenes.render(arranged(), size=64)["image"][0].astype(float)
     middle = image[(120 - 29) // 3, (160 - 64) // 3]
     np.testing.assert_allclose(middle, 135, atol=4)
     luma = image.mean(axis=(1, 2))
-    assert luma[0] < luma[20] < luma[-1] and luma[0] > 90  # darker towards the horizon
+    assert luma[0] < luma[20] < luma[-1]  # darker towards the horizon
+    assert luma[0] > 90
     assert (image.max(axis=-1) - image.min(axis=-1)).max() < 12
 
 
 def test_objects_cast_shadows():
     with_cube = clevr_scenes.render(arranged((CUBE, 0.0, 0.0, (0.3, 0.3, 0.3))), size=64)
+    empty = clevr_scenes.render(arranged(), size=64)
     ground = with_cube["mask"][0] == 0
-    change = with_cube["image"][0].astype(float).mean(-1) / clevr_scenes.render(
-        arranged(), size=64
-    )["image"][0].mean(-1)
-    assert change[ground].min() < 0.75 and change[ground].max() < 1.1
+    change = with_cube["image"][0].astype(float).mean(-1) / empty["image"][0].mean(-1)
+
+    assert change[ground].min() < 0.75
+    assert change[ground].max() < 1.1
     assert 0.02 < (change[ground] < 0.93).mean() < 0.4
     # The key lamp stands at the camera's right: its shadow falls to the left.
     columns = np.nonzero(ground & (change < 0.93))[1]
@@ -395,7 +423,8 @@ def test_metal_has_brighter_highlights_and_darker_parts_than_rubber():
         values = one["image"][one["mask"] == 1].mean(axis=-1)
         spread.append((values.min(), values.max()))
     (rubber_low, rubber_high), (metal_low, metal_high) = spread
-    assert metal_high > rubber_high + 60 and metal_low < rubber_low - 10
+    assert metal_high > rubber_high + 60
+    assert metal_low < rubber_low - 10
 
 
 def test_satin_metal_is_smoother_than_clevrs():
@@ -411,16 +440,18 @@ def test_satin_metal_is_smoother_than_clevrs():
 def test_keep_objects():
     factors = sampled("clevr6")
     kept = clevr_scenes.keep_objects(factors, np.full(40, 2))
-    assert (kept["visibility"].sum(axis=1) == 2).all() and (
-        kept["visibility"][:, [0, 2]] == 1
-    ).all()
+    assert (kept["visibility"].sum(axis=1) == 2).all()
+    assert (kept["visibility"][:, [0, 2]] == 1).all()
     np.testing.assert_array_equal(kept["x"][:, 2], factors["x"][:, 2])
-    assert (kept["shape"][:, [1, 3, 4, 5, 6]] == 0).all() and (kept["rgb"][:, 1] == 0).all()
+    assert (kept["shape"][:, [1, 3, 4, 5, 6]] == 0).all()
+    assert (kept["rgb"][:, 1] == 0).all()
     assert (factors["visibility"].sum(axis=1) > 2).all()  # the argument is left alone
+
     everything = clevr_scenes.keep_objects(factors, factors["visibility"] > 0)
     for name, values in factors.items():
         np.testing.assert_array_equal(everything[name], values)
     none = clevr_scenes.keep_objects(factors, np.zeros((40, 7), bool))
+
     assert none["visibility"].sum() == 40
     with pytest.raises(ValueError, match="`keep` must have the shape"):
         clevr_scenes.keep_objects(factors, np.zeros((40, 3), bool))
@@ -435,7 +466,8 @@ def test_objects_without_room_are_an_error(monkeypatch):
     )
     with pytest.raises(
         ValueError,
-        match=r"No place .* for 9 objects .* in 20 tries .*Lower `max_objects`, `sizes` or `min_pixels` .*'crowd'",
+        match=r"No place .* for 9 objects .* in 20 tries .*"
+        r"Lower `max_objects`, `sizes` or `min_pixels` .*'crowd'",
     ):
         clevr_scenes.factors([0], variant=crowded)
 
@@ -445,6 +477,7 @@ def test_errors_name_the_argument():
         ValueError, match="`variant` must be one of clevr, clevr6, .* Received: 'clevr7'"
     ):
         clevr_scenes.factors([0], variant="clevr7")
+
     with pytest.raises(ValueError, match="`size` must be at least 16 pixels. Received: size=8"):
         clevr_scenes.scenes([0], size=8)
     with pytest.raises(ValueError, match="`size` must be"):

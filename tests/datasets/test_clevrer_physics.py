@@ -27,9 +27,11 @@ def energy(shape, motion):
 def crowd(seed, kinds=(SPHERE, CYLINDER, CUBE), count=6):
     """Arguments of `simulate`: bodies on a ring that head for its middle."""
     rng = np.random.default_rng(seed)
+
     turn = 2 * np.pi * np.arange(count) / count
     position = np.stack([np.cos(turn), np.sin(turn)], axis=-1) * rng.uniform(2, 4, (count, 1))
     velocity = -position * rng.uniform(0.6, 1.2, (count, 1)) + 0.3 * rng.normal(size=(count, 2))
+
     return dict(
         shape=rng.choice(kinds, count),
         size=R,
@@ -53,7 +55,7 @@ def pair(shapes, positions, velocities, angles=(0, 0), physics=IDEAL, num_frames
 def test_equal_discs_that_meet_head_on_exchange_their_velocities():
     motion = pair([SPHERE, CYLINDER], [(-1, 0), (1, 0)], [(2, 0), (-1, 0)])
     np.testing.assert_allclose(motion.velocity[-1], [(-1, 0), (2, 0)], atol=1e-12)
-    # They touch after 1 of the 2 units between their centres at a speed of 3: in frame ceil(25.6 / 3) = 9.
+    # At a speed of 3, they close the gap of 1 between their outlines in frame ceil(25.6 / 3) = 9.
     assert motion.collisions == [(9, 0, 1)]
 
 
@@ -62,10 +64,9 @@ def test_a_glancing_hit_sends_equal_discs_off_at_a_right_angle():
     motion = pair([SPHERE, SPHERE], [(-2, 0), (0, 0.6)], [(2, 0), (0, 0)])
     first, second = motion.velocity[-1]
     assert abs(first @ second) < 1e-12
-    # At contact the centres are one diameter apart, of which 0.6 across: the line of centres rises by asin(0.6).
-    np.testing.assert_allclose(
-        math.atan2(second[1], second[0]), math.asin(0.6), atol=0.02
-    )  # within one step
+    # At contact the centres are one diameter apart, 0.6 of it across: the line of centres rises by
+    # asin(0.6), up to the motion within one step.
+    np.testing.assert_allclose(math.atan2(second[1], second[0]), math.asin(0.6), atol=0.02)
     np.testing.assert_allclose((first**2).sum() + (second**2).sum(), 4, rtol=1e-12)
 
 
@@ -91,7 +92,7 @@ def test_ideal_discs_conserve_momentum_and_energy(seed):
 )
 @pytest.mark.parametrize("seed", range(3))
 def test_collisions_conserve_momentum_and_angular_momentum_of_all_shapes(seed, physics):
-    """Impulses act at one point along one line; moving overlapping bodies apart shifts them along the line of contact."""
+    """Impulses act at one point along one line, and separation shifts bodies along the normal."""
     start = crowd(seed, count=2)
     start["velocity"] = -start["position"]
     motion = simulate(**start, num_frames=128, physics=physics)
@@ -99,14 +100,16 @@ def test_collisions_conserve_momentum_and_angular_momentum_of_all_shapes(seed, p
     np.testing.assert_allclose(
         motion.velocity.sum(axis=1) - motion.velocity[0].sum(axis=0), 0, atol=1e-9
     )
-    position, velocity = motion.position, motion.velocity
+
+    position = motion.position
+    velocity = motion.velocity
     orbital = (position[..., 0] * velocity[..., 1] - position[..., 1] * velocity[..., 0]).sum(
         axis=1
     )
     total = orbital + (inertia(start["shape"]) * motion.spin).sum(axis=1)
-    assert (
-        np.abs(total - total[0]).max() < 0.05
-    )  # bodies are moved by up to half a step before they are separated
+
+    # Bodies move by up to half a step before they are separated.
+    assert np.abs(total - total[0]).max() < 0.05
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -115,7 +118,8 @@ def test_energy_never_grows_and_bodies_never_overlap(seed):
     motion = simulate(**start, num_frames=128)
     assert len(motion.collisions) >= 2
     change = np.diff(energy(start["shape"], motion))
-    assert change.max() <= 1e-12 and energy(start["shape"], motion)[0] > 1
+    assert change.max() <= 1e-12
+    assert energy(start["shape"], motion)[0] > 1
     least = min(
         gaps(start["shape"], R, motion.position[frame], motion.angle[frame]).min()
         for frame in range(128)
@@ -125,7 +129,10 @@ def test_energy_never_grows_and_bodies_never_overlap(seed):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_energy_never_grows_with_bouncing_and_much_friction(seed):
-    """Newton's restitution with friction can add energy to bodies hit off their centre; sequential impulses do not."""
+    """Sequential impulses add no energy to bodies hit off their centre.
+
+    Newton's restitution with friction can.
+    """
     start = crowd(seed, kinds=(CUBE,))
     motion = simulate(
         **start, num_frames=128, physics=Physics(deceleration=0.0, restitution=1.0, friction=2.0)
@@ -138,17 +145,20 @@ def test_friction_stops_a_body_after_the_distance_of_the_textbook():
     motion = alone(velocity=(1.5, 2.0), num_frames=100)
     distance = np.linalg.norm(motion.position[-1, 0])
     np.testing.assert_allclose(distance, 2.5**2 / 2, rtol=0.01)  # v**2 / (2 a)
-    assert (motion.velocity[-1] == 0).all() and (motion.velocity[60, 0] != 0).all()
+    assert (motion.velocity[-1] == 0).all()
+    assert (motion.velocity[60, 0] != 0).all()
     np.testing.assert_allclose(motion.position[-1, 0] / distance, [0.6, 0.8], atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [CUBE, CYLINDER])
 def test_what_spins_slides_further_and_stops_turning_and_sliding_together(shape):
-    straight, spinning = alone(shape, num_frames=128), alone(shape, spin=6.0, num_frames=128)
+    straight = alone(shape, num_frames=128)
+    spinning = alone(shape, spin=6.0, num_frames=128)
     assert spinning.position[-1, 0, 0] > 1.2 * straight.position[-1, 0, 0]
     moving = np.count_nonzero(np.linalg.norm(spinning.velocity[:, 0], axis=-1) > 1e-3)
     turning = np.count_nonzero(np.abs(spinning.spin[:, 0]) * R > 1e-3)
-    assert abs(moving - turning) < 30 and spinning.spin[-1, 0] == 0
+    assert abs(moving - turning) < 30
+    assert spinning.spin[-1, 0] == 0
 
 
 def test_the_ground_slows_from_the_start_time_on():
@@ -167,6 +177,7 @@ def test_restitution_and_friction_of_one_hit():
         physics=dataclasses.replace(IDEAL, restitution=0.6),
     )
     np.testing.assert_allclose(motion.velocity[-1, :, 0], [0.4, 1.6], rtol=1e-12)
+
     spun = simulate(
         [SPHERE, SPHERE],
         R,
@@ -177,10 +188,10 @@ def test_restitution_and_friction_of_one_hit():
         60,
         physics=dataclasses.replace(IDEAL, friction=0.3),
     )
-    assert (
-        spun.velocity[-1, 1, 1] > 0 > spun.velocity[-1, 0, 1]
-    )  # the surface that moves upwards takes the other one along
-    assert abs(spun.spin[-1, 0]) < 1 and spun.spin[-1, 1] < 0
+    # The surface that moves upwards drags the other one along.
+    assert spun.velocity[-1, 1, 1] > 0 > spun.velocity[-1, 0, 1]
+    assert abs(spun.spin[-1, 0]) < 1
+    assert spun.spin[-1, 1] < 0
 
 
 def test_faces_that_meet_flat_do_not_turn():
@@ -191,7 +202,8 @@ def test_faces_that_meet_flat_do_not_turn():
 
 def test_a_hit_beside_the_centre_turns_a_cube():
     motion = pair([SPHERE, CUBE], [(-2, 0.4), (0, 0)], [(2, 0), (0, 0)])
-    assert motion.spin[-1, 1] < -0.3 and motion.spin[-1, 0] == 0
+    assert motion.spin[-1, 1] < -0.3
+    assert motion.spin[-1, 0] == 0
 
 
 @pytest.mark.parametrize(
@@ -214,17 +226,16 @@ def test_gaps(shapes, positions, angles, expected):
     np.testing.assert_allclose(
         gaps(shapes[::-1], R, positions[::-1], angles[::-1])[0, 1], expected, rtol=1e-12
     )
-    assert result[0, 1] == result[1, 0] and np.isinf(np.diag(result)).all()
+    assert result[0, 1] == result[1, 0]
+    assert np.isinf(np.diag(result)).all()
 
 
 def test_bodies_in_one_place_are_moved_apart():
     motion = pair(
         [CUBE, CUBE], [(0, 0), (0.05, 0)], [(0, 0), (0, 0)], physics=Physics(), num_frames=10
     )
-    assert (
-        np.isfinite(motion.position).all()
-        and gaps([CUBE, CUBE], R, motion.position[-1], motion.angle[-1])[0, 1] >= 0
-    )
+    assert np.isfinite(motion.position).all()
+    assert gaps([CUBE, CUBE], R, motion.position[-1], motion.angle[-1])[0, 1] >= 0
 
 
 def test_lasting_contact_is_one_collision():
@@ -249,5 +260,6 @@ def test_motion_does_not_depend_on_anything_else():
 
 def test_no_bodies_and_one_frame():
     motion = simulate([], R, np.zeros((0, 2)), np.zeros((0, 2)), [], [], 3)
-    assert motion.position.shape == (3, 0, 2) and motion.collisions == []
+    assert motion.position.shape == (3, 0, 2)
+    assert motion.collisions == []
     assert alone(num_frames=1).angle.tolist() == [[0.3]]

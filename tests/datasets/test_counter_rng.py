@@ -25,7 +25,10 @@ def test_known_answers(counter, key, expected):
 def test_equals_tensorflow():
     import tensorflow as tf
 
-    seed, stream, index, num_words = 0x0123456789ABCDEF, 77, 123_456, 42
+    seed = 0x0123456789ABCDEF
+    stream = 77
+    index = 123_456
+    num_words = 42
     words = counter_rng.random_words([index], num_words, seed=seed, stream=stream, attempt=9)[0]
     expected = tf.raw_ops.StatelessRandomUniformFullIntV2(
         shape=[num_words],
@@ -34,6 +37,7 @@ def test_equals_tensorflow():
         alg=1,
         dtype=tf.uint32,
     )
+
     np.testing.assert_array_equal(words, expected.numpy())
 
 

@@ -14,7 +14,8 @@ def run(position, velocity, radius, mass, box=15.0, num_frames=2):
 
 def reference(position, velocity, radius, mass, box, num_frames):
     """The rules, one disc and one pair after the other; absent discs are left out beforehand."""
-    x, v = [np.array(p, float) for p in position], [np.array(u, float) for u in velocity]
+    x = [np.array(p, float) for p in position]
+    v = [np.array(u, float) for u in velocity]
     frames = [(np.array(x), np.array(v), np.zeros(len(x), bool))]
     for _ in range(num_frames - 1):
         met = np.zeros(len(x), bool)
@@ -22,26 +23,36 @@ def reference(position, velocity, radius, mass, box, num_frames):
             x[k] = x[k] + v[k]
             for axis in (0, 1):
                 if x[k][axis] < r:
-                    x[k][axis], v[k][axis] = r, abs(v[k][axis])
+                    x[k][axis] = r
+                    v[k][axis] = abs(v[k][axis])
                 elif x[k][axis] > box - r:
-                    x[k][axis], v[k][axis] = box - r, -abs(v[k][axis])
+                    x[k][axis] = box - r
+                    v[k][axis] = -abs(v[k][axis])
         for i in range(len(x)):
             for j in range(i):
-                d, reach = np.linalg.norm(x[i] - x[j]), radius[i] + radius[j]
+                d = np.linalg.norm(x[i] - x[j])
+                reach = radius[i] + radius[j]
                 if d >= reach:
                     continue
                 met[[i, j]] = True
                 w = (x[i] - x[j]) / d
-                x[i], x[j] = x[i] + w * (reach - d) / 2, x[j] - w * (reach - d) / 2
-                a, b = w @ v[i], w @ v[j]
+                x[i] = x[i] + w * (reach - d) / 2
+                x[j] = x[j] - w * (reach - d) / 2
+                a = w @ v[i]
+                b = w @ v[j]
                 new_b = (2 * mass[i] * a + (mass[j] - mass[i]) * b) / (mass[i] + mass[j])
-                v[i], v[j] = v[i] + w * (new_b + b - a - a), v[j] + w * (new_b - b)
+                v[i] = v[i] + w * (new_b + b - a - a)
+                v[j] = v[j] + w * (new_b - b)
         frames.append((np.array(x), np.array(v), met))
+
     return tuple(np.stack(values) for values in zip(*frames, strict=True))
 
 
 def pair_distances(position, radius):
-    """Distances of all pairs minus the sums of their radii, [n, T, pairs], from [n, T, M, 2] and [n, M]; infinite for absent discs."""
+    """Returns the gaps between all pairs of discs, [n, T, pairs], infinite for absent discs.
+
+    The position is [n, T, M, 2], the radius [n, M].
+    """
     i, j = np.tril_indices(radius.shape[1], -1)
     gap = (
         np.linalg.norm(position[:, :, i] - position[:, :, j], axis=-1)
@@ -64,9 +75,9 @@ def test_equal_discs_exchange_their_velocities():
     position, velocity, collision = run(
         [[4.0, 5.0], [6.5, 5.0]], [[0.2, 0.05], [-0.1, 0.0]], [1.2, 1.2], [1.0, 1.0], num_frames=3
     )
-    w = np.array([4.2 - 6.4, 0.05]) / np.hypot(
-        2.2, 0.05
-    )  # from the second to the first, after the move
+    # From the second to the first, after the move.
+    w = np.array([4.2 - 6.4, 0.05]) / np.hypot(2.2, 0.05)
+
     np.testing.assert_allclose(
         position[1],
         [
@@ -75,7 +86,9 @@ def test_equal_discs_exchange_their_velocities():
         ],
     )
     np.testing.assert_allclose(np.linalg.norm(position[1, 0] - position[1, 1]), 2.4)
-    before, after = velocity[0] @ w, velocity[1] @ w
+
+    before = velocity[0] @ w
+    after = velocity[1] @ w
     np.testing.assert_allclose(after, before[::-1], rtol=1e-12)
     np.testing.assert_allclose(
         velocity[1] - after[:, None] * w, velocity[0] - before[:, None] * w, atol=1e-12
@@ -85,7 +98,10 @@ def test_equal_discs_exchange_their_velocities():
 
 
 def test_a_heavy_disc_goes_on():
-    """Masses 6 and 1, the light one at rest: 5/7 and 12/7 of the speed; the overlap is halved whatever the masses."""
+    """A mass of 6 that hits a resting mass of 1 keeps 5/7 of its speed and gives it 12/7.
+
+    The overlap is halved whatever the masses.
+    """
     position, velocity, _ = run(
         [[5.0, 5.0], [7.7, 5.0]], [[0.2, 0.0], [0.0, 0.0]], [1.5, 1.2], [6.0, 1.0]
     )
@@ -107,7 +123,9 @@ def test_absent_discs_touch_nothing():
     position, velocity, collision = run(
         [[0.0, 0.0], [1.3, 1.3]], [[0.0, 0.0], [-0.15, -0.2]], [0.0, 1.2], [0.0, 1.0], num_frames=5
     )
-    assert not position[:, 0].any() and not velocity[:, 0].any() and not collision.any()
+    assert not position[:, 0].any()
+    assert not velocity[:, 0].any()
+    assert not collision.any()
     np.testing.assert_allclose(position[-1, 1], [1.65, 1.8])
 
 
@@ -126,6 +144,7 @@ def test_reference(variant):
     actual = elastic_discs.simulate(
         state["position"], state["velocity"], state["radius"], state["mass"], box, 80
     )
+
     for clip in range(4):
         real = state["radius"][clip] > 0
         expected = reference(
@@ -136,6 +155,7 @@ def test_reference(variant):
         for values, wanted in zip(actual, expected, strict=True):
             np.testing.assert_allclose(values[clip][:, real], wanted, atol=1e-7)
             assert not values[clip][:, ~real].any()
+
     assert actual[2].any()
 
 
@@ -148,11 +168,10 @@ def test_energy_is_kept(eight):
 def test_momentum_changes_at_walls_alone():
     """A pair in a wide box, of random masses and angles, met once."""
     rng = np.random.default_rng(0)
-    angle, offset = rng.uniform(0, 2 * np.pi, 200), rng.uniform(-1.5, 1.5, 200)
-    towards, aside = (
-        np.stack([np.cos(angle), np.sin(angle)], -1),
-        np.stack([-np.sin(angle), np.cos(angle)], -1),
-    )
+    angle = rng.uniform(0, 2 * np.pi, 200)
+    offset = rng.uniform(-1.5, 1.5, 200)
+    towards = np.stack([np.cos(angle), np.sin(angle)], -1)
+    aside = np.stack([-np.sin(angle), np.cos(angle)], -1)
     position = 50.0 + np.stack([3.0 * towards + offset[:, None] * aside, -3.0 * towards], 1)
     velocity = np.stack(
         [-rng.uniform(0.2, 0.6, (200, 1)) * towards, rng.uniform(0.0, 0.5, (200, 1)) * towards], 1
@@ -161,6 +180,7 @@ def test_momentum_changes_at_walls_alone():
     _, velocity, collision = elastic_discs.simulate(
         position, velocity, np.full((200, 2), 1.2), mass, 100.0, 40
     )
+
     assert collision.any(axis=(1, 2)).mean() > 0.9
     momentum = (mass[:, None, :, None] * velocity).sum(2)
     energy = (mass[:, None] * np.square(velocity).sum(-1)).sum(-1)
@@ -171,21 +191,21 @@ def test_momentum_changes_at_walls_alone():
 
 
 def test_discs_stay_inside_and_apart(eight):
-    """Only contacts of three bodies leave an overlap, or a disc a little over a wall, until the next step."""
+    """Only contacts of three bodies leave an overlap, or a disc slightly beyond a wall."""
     state, (position, velocity, collision) = eight
     exists = state["radius"][:, None, :, None] > 0
-    low, high = state["radius"][:, None, :, None], 15.0 - state["radius"][:, None, :, None]
+    low = state["radius"][:, None, :, None]
+    high = 15.0 - state["radius"][:, None, :, None]
     over = np.where(exists, np.maximum(low - position, position - high), 0.0)
-    assert (
-        over.max() < 0.5
-        and not (over[~np.broadcast_to(collision[..., None], over.shape)] > 1e-12).any()
-    )
+    assert over.max() < 0.5
+    assert not (over[~np.broadcast_to(collision[..., None], over.shape)] > 1e-12).any()
     gaps = pair_distances(position, state["radius"])
-    assert -0.5 < gaps.min() < 0 and (gaps < -1e-9).mean() < 1e-3
+    assert -0.5 < gaps.min() < 0
+    assert (gaps < -1e-9).mean() < 1e-3
 
 
 def test_no_disc_passes_another(eight):
-    """In a step no pair comes nearer by as much as the sum of its radii, so that none is ever on the other side unmet."""
+    """In a step no pair approaches by the sum of its radii, so no disc tunnels through another."""
     state, (_, velocity, _) = eight
     i, j = np.tril_indices(state["radius"].shape[1], -1)
     approach = np.linalg.norm(velocity[:, :, i] - velocity[:, :, j], axis=-1)
@@ -201,7 +221,8 @@ def test_a_collision_is_a_change_of_velocity(eight):
     np.testing.assert_array_equal(
         (changed | collision[:, 1:])[~at_wall], collision[:, 1:][~at_wall]
     )
-    assert not collision[:, 0].any() and 0.02 < collision.mean() < 0.2
+    assert not collision[:, 0].any()
+    assert 0.02 < collision.mean() < 0.2
 
 
 def test_free_flight_is_reversible():
@@ -212,6 +233,7 @@ def test_free_flight_is_reversible():
     free = (np.abs(forward[1] - forward[1][:, :1]).max(axis=(1, 2, 3)) == 0) & ~forward[2].any(
         axis=(1, 2)
     )
+
     assert free.sum() >= 5
     back = elastic_discs.simulate(
         forward[0][free, -1],
@@ -221,6 +243,7 @@ def test_free_flight_is_reversible():
         15.0,
         6,
     )
+
     np.testing.assert_allclose(back[0][:, ::-1], forward[0][free], atol=1e-12)
 
 

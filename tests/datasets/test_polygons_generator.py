@@ -1,4 +1,4 @@
-"""Overlapping polygons: outlines, areas, painter's order, amodal masks, statistics of the paper's ranges, determinism."""
+"""Overlapping polygons: outlines, areas, depth order, amodal masks, ranges, determinism."""
 
 import hashlib
 
@@ -29,7 +29,7 @@ def amodal_mask(size=64, **entity):
 
 
 def inside_by_corners(scenes, scene, entity, rows, columns):
-    """Point-in-polygon by matplotlib, from the corners that the module's documentation gives; lengths of 64."""
+    """Tests points against a polygon by matplotlib, from its corners; lengths are of 64."""
     x, y, edges, radius, rotation = (
         float(scenes[name][scene, entity]) for name in ("x", "y", "edges", "radius", "rotation")
     )
@@ -76,7 +76,7 @@ def test_areas_of_regular_polygons(edges, radius):
 
 
 def test_square_by_hand():
-    """Half diagonal 8 sqrt 2, turned by 45 degrees: rows and columns 24 to 39 whole, nothing else, no antialiasing."""
+    """Half diagonal 8 sqrt 2, turned by 45 degrees: rows and columns 24 to 39, no antialiasing."""
     factors = polygon_factors(
         dict(edges=4, radius=8 * np.sqrt(2), rotation=np.pi / 4, color=(0.2, 0.4, 0.6))
     )
@@ -84,6 +84,7 @@ def test_square_by_hand():
     image, mask, amodal_masks = polygons.render(factors)
     expected = np.zeros((64, 64), np.uint8)
     expected[24:40, 24:40] = 1
+
     np.testing.assert_array_equal(mask[0], expected)
     np.testing.assert_array_equal(amodal_masks[0], [np.ones_like(expected), expected])
     np.testing.assert_array_equal(
@@ -93,11 +94,13 @@ def test_square_by_hand():
 
 def test_orientation_on_the_screen():
     right = amodal_mask(edges=3, rotation=0.0)
-    assert right[32, 32 + 8] == 1 and right[32, 32 - 8] == 0  # a corner points to the right
+    assert right[32, 32 + 8] == 1  # a corner points to the right
+    assert right[32, 32 - 8] == 0
+
     up = amodal_mask(edges=3, rotation=np.pi / 2)
-    assert (
-        up[32 - 8, 32] == 1 and up[32 + 8, 32] == 0
-    )  # counter-clockwise: from the right to the top
+    assert up[32 - 8, 32] == 1  # counter-clockwise: from the right to the top
+    assert up[32 + 8, 32] == 0
+
     moved = amodal_mask(edges=3, rotation=0.0, x=20.0, y=45.0)
     np.testing.assert_array_equal(moved, np.roll(right, (13, -12), axis=(0, 1)))
 
@@ -117,15 +120,14 @@ def test_modal_masks_are_amodal_ones_without_what_lies_nearer():
     np.testing.assert_array_equal(scenes["mask"] == 1, far & ~near)
     np.testing.assert_array_equal(scenes["mask"] == 0, ~far & ~near)
     assert set(np.unique(scenes["amodal_masks"])) == {0, 1}
+
     # Polygons lie wholly inside the frame, so each has its full area, whatever hides it.
-    area = (
-        scenes["edges"]
-        / 2
-        * scenes["radius"] ** 2
-        * np.sin(2 * np.pi / np.maximum(scenes["edges"], 1))
-    )
+    edges = scenes["edges"]
+    area = edges / 2 * scenes["radius"] ** 2 * np.sin(2 * np.pi / np.maximum(edges, 1))
     difference = scenes["amodal_masks"].sum(axis=(2, 3))[:, 1:] - area[:, 1:]
-    assert np.abs(difference).max() < 18 and abs(difference.mean()) < 0.5
+
+    assert np.abs(difference).max() < 18
+    assert abs(difference.mean()) < 0.5
 
 
 def test_depth_orders_the_painting():
@@ -133,13 +135,17 @@ def test_depth_orders_the_painting():
         dict(radius=12.0, depth=2), dict(radius=6.0, depth=1, color=(0, 1, 0))
     )
     image, mask, amodal_masks = polygons.render(far_first)
-    assert (
-        mask[0, 32, 32] == 2 and mask[0, 32, 42] == 1 and image[0, 32, 32].tolist() == [0, 255, 0]
-    )
+
+    assert mask[0, 32, 32] == 2
+    assert mask[0, 32, 42] == 1
+    assert image[0, 32, 32].tolist() == [0, 255, 0]
+
     far_first["depth"][0] = [0, 1, 2]
     image, mask, swapped_masks = polygons.render(far_first)
-    assert set(np.unique(mask)) == {0, 1} and image[..., 1].max() == 0  # entity 2 is wholly hidden
+    assert set(np.unique(mask)) == {0, 1}  # entity 2 is completely hidden
+    assert image[..., 1].max() == 0
     np.testing.assert_array_equal(swapped_masks, amodal_masks)
+
     far_first["depth"][0] = [0, 1, 1]
     assert polygons.render(far_first)[1][0, 32, 32] == 2
 
@@ -150,11 +156,8 @@ def test_more_entities_than_two():
     )
     _, mask, amodal_masks = polygons.render(three)
     assert [mask[0, 32, 32 + shift] for shift in (0, 5, 9, 13)] == [1, 2, 3, 0]
-    assert amodal_masks.shape == (1, 4, 64, 64) and amodal_masks[0, 1:, 32, 32].tolist() == [
-        1,
-        1,
-        1,
-    ]
+    assert amodal_masks.shape == (1, 4, 64, 64)
+    assert amodal_masks[0, 1:, 32, 32].tolist() == [1, 1, 1]
 
 
 def test_single_object_scenes():
@@ -166,10 +169,12 @@ def test_single_object_scenes():
         image, mask, amodal_masks = polygons.render(alone)
         np.testing.assert_array_equal(mask, kept * scenes["amodal_masks"][:, kept])
         np.testing.assert_array_equal(amodal_masks[:, kept], scenes["amodal_masks"][:, kept])
-        assert not amodal_masks[:, removed].any() and amodal_masks[:, 0].all()
+        assert not amodal_masks[:, removed].any()
+        assert amodal_masks[:, 0].all()
         whole = scenes["amodal_masks"][:, kept].astype(bool)
         full = np.rint(255 * scenes["color"][:, kept].astype(np.float64))
         assert (image[whole] <= np.repeat(full, whole.sum(axis=(1, 2)), axis=0)).all()
+
     np.testing.assert_array_equal(image[:, 0], 0)
 
 
@@ -187,12 +192,10 @@ def test_what_lies_outside_is_cut_off(x, y):
 def test_polygons_far_outside_leave_the_picture_black():
     for shift in (-100.0, 200.0):
         image, mask, amodal_masks = polygons.render(polygon_factors(dict(x=shift), dict(y=shift)))
-        assert (
-            not image.any()
-            and not mask.any()
-            and not amodal_masks[:, 1:].any()
-            and amodal_masks[:, 0].all()
-        )
+        assert not image.any()
+        assert not mask.any()
+        assert not amodal_masks[:, 1:].any()
+        assert amodal_masks[:, 0].all()
 
 
 def test_laws_of_the_factors():
@@ -204,6 +207,7 @@ def test_laws_of_the_factors():
     for name, values in factors.items():
         assert values.dtype == np.float32
         np.testing.assert_array_equal(values[:, 0], name == "visibility")
+
     polygon = {name: values[:, 1:] for name, values in factors.items()}
     for name, low, high in (
         ("x", 27, 37),
@@ -213,27 +217,30 @@ def test_laws_of_the_factors():
         ("color", 0, 1),
     ):
         values = (polygon[name] - low) / (high - low)
-        assert -1e-6 <= values.min() < 0.001 and 0.999 < values.max() <= 1 + 1e-6
-        assert values.mean() == pytest.approx(1 / 2, abs=0.01) and values.var() == pytest.approx(
-            1 / 12, abs=0.002
-        )
-    frequency = (
-        np.bincount(polygon["edges"].ravel().astype(int), minlength=7) / polygon["edges"].size
-    )
+        assert -1e-6 <= values.min() < 0.001
+        assert 0.999 < values.max() <= 1 + 1e-6
+        assert values.mean() == pytest.approx(1 / 2, abs=0.01)
+        assert values.var() == pytest.approx(1 / 12, abs=0.002)
+
+    edges = polygon["edges"].ravel().astype(int)
+    frequency = np.bincount(edges, minlength=7) / edges.size
     np.testing.assert_allclose(frequency, [0, 0, 0, 0.25, 0.25, 0.25, 0.25], atol=0.01)
     np.testing.assert_array_equal(polygon["depth"], np.broadcast_to([2, 1], (20_000, 2)))
-    # The two polygons of a scene, and the factors of one polygon, have nothing to do with each other.
+
+    # The factors of a polygon, and those of the two polygons of a scene, are independent.
     columns = [
         polygon[name][:, i] for name in ("x", "y", "edges", "radius", "rotation") for i in (0, 1)
     ]
     columns += [polygon["color"][:, i, channel] for i in (0, 1) for channel in range(3)]
+
     assert np.abs(np.corrcoef(columns) - np.eye(16)).max() < 0.035
 
 
 def test_some_polygons_are_wholly_hidden_and_most_overlap():
     scenes = polygons.scenes(np.arange(2000))
     hidden = ~(scenes["mask"] == 1).any(axis=(1, 2))
-    assert 0 < hidden.sum() < 40 and (scenes["visibility"][hidden] == 1).all()
+    assert 0 < hidden.sum() < 40
+    assert (scenes["visibility"][hidden] == 1).all()
     overlap = scenes["amodal_masks"][:, 1:].all(axis=1).sum(axis=(1, 2))
     assert 0.95 < (overlap >= 30).mean() <= 1  # the pairs that depth accuracy counts
 
@@ -279,12 +286,8 @@ def test_size_changes_the_picture_and_not_the_scene():
 
 def test_no_scenes():
     scenes = polygons.scenes([])
-    assert scenes["image"].shape == (0, 64, 64, 3) and scenes["amodal_masks"].shape == (
-        0,
-        3,
-        64,
-        64,
-    )
+    assert scenes["image"].shape == (0, 64, 64, 3)
+    assert scenes["amodal_masks"].shape == (0, 3, 64, 64)
 
 
 def test_errors_name_the_argument():
@@ -295,10 +298,12 @@ def test_errors_name_the_argument():
             ValueError, match="`edges` must be 0 or an integer of at least 3. Received: "
         ):
             amodal_mask(edges=edges)
+
     with pytest.raises(
         ValueError,
-        match="`depth` must be finite for every polygon that is drawn. Received: NaN or infinity",
+        match="`depth` must be finite for every rendered polygon. Received: NaN or infinity",
     ):
         polygons.render({**polygons.factors([0]), "depth": np.full((1, 3), np.nan)})
+
     with pytest.raises(ValueError, match="`seed` must be in"):
         polygons.factors([0], seed=-1)

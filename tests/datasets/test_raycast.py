@@ -1,4 +1,4 @@
-"""The ray caster: solids against brute force, camera, ground, masks, radiometry of lamps and surfaces."""
+"""The ray caster: solids against brute force, camera, ground, masks, lamps and materials."""
 
 import dataclasses
 
@@ -27,7 +27,8 @@ def solids(*rows):
 
 def scene(*rows, material=raycast_shading.RUBBER, rgb=(0.5, 0.5, 0.5), lights=(SUN,), **options):
     count = len(rows)
-    material, rgb = np.broadcast_to(material, count), np.broadcast_to(rgb, (count, 3))
+    material = np.broadcast_to(material, count)
+    rgb = np.broadcast_to(rgb, (count, 3))
     return raycast.Scene(solids(*rows), material, rgb, lights, **options)
 
 
@@ -84,7 +85,8 @@ def test_first_hit_equals_a_march_along_the_ray(shape):
 def test_hits_move_turn_and_scale_with_the_solid(shape):
     origin, direction = random_rays(300, seed=1)
     plain = solids((shape, 1.0, (0, 0, 0))).first_hit(0, origin, direction)
-    turn, shift = random_rotation(2), np.array([1.0, -2.0, 0.5])
+    turn = random_rotation(2)
+    shift = np.array([1.0, -2.0, 0.5])
     moved = solids((shape, 0.4, shift, turn))
     there = moved.first_hit(0, 0.4 * turn @ origin + shift[:, None], 0.4 * turn @ direction)
     np.testing.assert_allclose(there, plain, atol=1e-9)
@@ -115,7 +117,9 @@ def test_normals_are_gradients_of_the_distance(shape):
         (distance_to(shape, turn.T @ (point + h)) - distance_to(shape, turn.T @ (point - h))) / 2e-5
         for h in steps
     ]
+
     np.testing.assert_allclose(np.linalg.norm(normal, axis=0), 1, atol=1e-9)
+
     # At the seam of a flat and a rounded part, a difference straddles the two.
     assert (np.abs(normal - np.array(gradient)).max(axis=0) < 1e-3).mean() > 0.98
 
@@ -129,25 +133,32 @@ def test_rays_that_point_away_miss():
 
 def test_ground_lies_on_the_published_profile():
     rng = np.random.default_rng(0)
-    column, row = rng.uniform(0, 320, 300), rng.uniform(0, 240, 300)
+    column = rng.uniform(0, 320, 300)
+    row = rng.uniform(0, 240, 300)
     direction = CAMERA.directions(FRAME, column, row)
     point = (
         CAMERA.position[:, None]
         + shapes.ground_hit(CAMERA.position[:, None], direction) * direction
     )
     along = shapes.GROUND_AXIS @ point
+
     for u, z in zip(along, point[2], strict=True):
         roots = np.roots([-17.3834, 79.4671, -126.9611, 92.5144, 14.009 - 23.5557 - u])
         t = roots[(np.abs(roots.imag) < 1e-9) & (roots.real > -0.01) & (roots.real < 1.01)].real[0]
         assert z == pytest.approx(23.2149 * t**4, abs=2e-3)
-    assert point[2].max() > 0.8 and point[2, np.abs(along) < 4].max() < 0.05
+
+    assert point[2].max() > 0.8
+    assert point[2, np.abs(along) < 4].max() < 0.05
+
     normal = shapes.ground_normal(point)
     np.testing.assert_allclose(np.linalg.norm(normal, axis=0), 1, atol=1e-6)
-    assert normal[2].min() > 0.8 and (shapes.GROUND_AXIS @ normal).max() < 1e-9
+    assert normal[2].min() > 0.8
+    assert (shapes.GROUND_AXIS @ normal).max() < 1e-9
 
 
 def test_the_stage_ends_above_and_towards_the_camera():
-    up_steeply, over_the_edge = [[0.0], [0.0], [1.0]], [[0.75], [-0.65], [-0.01]]
+    up_steeply = [[0.0], [0.0], [1.0]]
+    over_the_edge = [[0.75], [-0.65], [-0.01]]
     directions = np.hstack([up_steeply, over_the_edge, shapes.GROUND_AXIS[:, None]])
     t = shapes.ground_hit(np.array([[0.0], [0.0], [1.0]]), directions)
     assert np.isinf(t[:2]).all()
@@ -167,7 +178,9 @@ def test_camera_is_clevrs():
 
 def test_projection_inverts_directions():
     rng = np.random.default_rng(0)
-    column, row, depth = rng.uniform(0, 320, 50), rng.uniform(0, 240, 50), rng.uniform(1, 20, 50)
+    column = rng.uniform(0, 320, 50)
+    row = rng.uniform(0, 240, 50)
+    depth = rng.uniform(1, 20, 50)
     point = CAMERA.position[:, None] + depth * CAMERA.directions(FRAME, column, row)
     np.testing.assert_allclose(CAMERA.project(FRAME, point), [column, row, depth], atol=1e-9)
 
@@ -186,24 +199,30 @@ def test_sphere_masks_equal_brute_force_pixel_by_pixel():
     ]
     body = solids(*[(shapes.SPHERE, size, place) for size, place in balls])
     hits = raycast.cast(body, CAMERA, FRAME, (60, 80))
-    owner, amodal = np.zeros((60, 80), int), np.zeros((4, 60, 80), bool)
+    owner = np.zeros((60, 80), int)
+    amodal = np.zeros((4, 60, 80), bool)
     depth = np.full((60, 80), np.inf)
+
     for i in range(60):
         for j in range(80):
             forward = CAMERA.axes.T @ [(4 * j + 2 - 160) / 350, (120 - 4 * i - 2) / 350, 1.0]
             for number, (size, place) in enumerate(balls):
                 offset = CAMERA.position - place
-                half, square = offset @ forward, forward @ forward
+                half = offset @ forward
+                square = forward @ forward
                 inside = half**2 - square * (offset @ offset - size**2)
                 if inside >= 0:
                     amodal[number, i, j] = True
                     near = (-half - inside**0.5) / square
                     if near < depth[i, j]:
-                        depth[i, j], owner[i, j] = near, number + 1
+                        depth[i, j] = near
+                        owner[i, j] = number + 1
+
     np.testing.assert_array_equal(hits.owner, owner)
     np.testing.assert_array_equal(hits.amodal, amodal)
     np.testing.assert_allclose(hits.depth[owner > 0], depth[owner > 0], atol=1e-9)
-    assert (amodal[0] & amodal[1]).any() and np.bincount(owner.ravel()).min() > 0
+    assert (amodal[0] & amodal[1]).any()
+    assert np.bincount(owner.ravel()).min() > 0
 
 
 @pytest.mark.parametrize("shape", ALL_SHAPES)
@@ -221,12 +240,14 @@ def test_only_pixels_in_the_bounding_window_can_be_hit(shape):
 def test_solids_behind_the_camera_and_beside_the_picture_are_not_seen():
     body = solids((shapes.CUBE, 0.7, (12.0, -12.0, 9.0)), (shapes.SPHERE, 0.7, (0.0, 60.0, 0.7)))
     hits = raycast.cast(body, CAMERA, FRAME, (30, 40))
-    assert not hits.owner.any() and not hits.amodal.any() and np.isfinite(hits.depth).all()
+    assert not hits.owner.any()
+    assert not hits.amodal.any()
+    assert np.isfinite(hits.depth).all()
     assert np.isinf(raycast.cast(body, CAMERA, FRAME, (30, 40), ground=False).depth).all()
 
 
 def test_general_rotation():
-    """A cube looks the same after quarter turns, a cylinder after any turn about its axis and not when it lies."""
+    """A cube is invariant to quarter turns, a cylinder only to turns about its axis."""
     quarter = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
     spin = shapes.rotation_about_z(np.array(0.8))
 
@@ -247,9 +268,8 @@ def test_lamps_follow_the_inverse_square():
     direction, distance, irradiance = lamp.toward(below)
     np.testing.assert_allclose([distance[0], irradiance[0]], [4.0, 1.0], rtol=1e-6)
     np.testing.assert_allclose(direction[:, 0], [0, 0, 1], atol=1e-6)
-    assert lamp.toward(aside)[2][0] == pytest.approx(
-        16 / 25 * 4 / 5, rel=1e-6
-    )  # and its own cosine
+    # The lamp's own cosine is 4 / 5.
+    assert lamp.toward(aside)[2][0] == pytest.approx(16 / 25 * 4 / 5, rel=1e-6)
     behind = np.float32([[0.0], [0.0], [5.0]])
     assert lamp.toward(behind)[2][0] == 0
 
@@ -258,7 +278,8 @@ def seen_sun(body, ground, sun):
     """Share [m] of the sun that points [3, m] on the ground see past one solid."""
     direction, distance, _ = sun.toward(ground)
     offset = body.position.astype(np.float32).T - ground
-    owner, lit = np.zeros(ground.shape[1], int), np.ones(ground.shape[1], bool)
+    owner = np.zeros(ground.shape[1], int)
+    lit = np.ones(ground.shape[1], bool)
     return raycast_shading._visibility(
         body, [offset], owner, lit, direction, distance, sun.spread(distance)
     )
@@ -266,19 +287,18 @@ def seen_sun(body, ground, sun):
 
 def shadow(height, column, radius=0.1):
     """Share of a vertical sun that ground at x = column sees past a ball of radius 1."""
-    body, ground = (
-        solids((shapes.SPHERE, 1.0, (0, 0, height))),
-        np.float32([[column], [0.0], [0.0]]),
-    )
+    body = solids((shapes.SPHERE, 1.0, (0, 0, height)))
+    ground = np.float32([[column], [0.0], [0.0]])
     return seen_sun(body, ground, dataclasses.replace(SUN, radius=radius))[0]
 
 
 def test_soft_shadows():
-    assert shadow(2.0, 0.0) == 0 and shadow(2.0, 1.5) == 1
-    assert shadow(2.0, 1.0) == pytest.approx(
-        0.5, abs=0.05
-    )  # below the edge, half of the sun is seen
-    # The higher the ball, the wider the half shadow.
+    assert shadow(2.0, 0.0) == 0
+    assert shadow(2.0, 1.5) == 1
+    # Below the edge, half of the sun is visible.
+    assert shadow(2.0, 1.0) == pytest.approx(0.5, abs=0.05)
+
+    # The higher the ball, the wider the penumbra.
     low, high = (
         [0 < shadow(height, column) < 1 for column in np.linspace(0.2, 1.8, 161)]
         for height in (1.5, 4.0)
@@ -292,7 +312,9 @@ def test_shadows_of_all_shapes_end_below_their_edge(shape):
     ground = np.zeros((3, 401), np.float32)
     ground[0] = np.linspace(0, 2, 401)
     seen = seen_sun(body, ground, SUN)
-    assert seen[0] == 0 and seen[-1] == 1 and (np.diff(seen) > -1e-3).all()
+    assert seen[0] == 0
+    assert seen[-1] == 1
+    assert (np.diff(seen) > -1e-3).all()
     assert ground[0, np.argmax(seen > 0.5)] == pytest.approx(1.0, abs=0.04)
 
 
@@ -304,26 +326,30 @@ def test_level_ground_reflects_what_arrives():
         empty, np.zeros((3, 1), np.float32), up, up, np.zeros(1, int)
     )
     direct = 0.5 / np.pi
-    assert (radiance >= direct).all() and (radiance <= 1.05 * direct).all()
+    assert (radiance >= direct).all()
+    assert (radiance <= 1.05 * direct).all()
 
 
 @pytest.mark.parametrize(
     "width, most, least", [(0.1, 1.02, 0.97), (0.2, 0.97, 0.91), (0.4, 0.86, 0.75)]
 )
 def test_glossy_lobes_lose_what_goes_into_the_ground(width, most, least):
-    """White furnace seen from above: facets steeper than 45 degrees, a**2 / (1 + a**2) of all, mirror downwards."""
+    """White furnace seen from above: facets steeper than 45 degrees mirror downwards.
+
+    They are a**2 / (1 + a**2) of all facets of a lobe of width a.
+    """
     rng = np.random.default_rng(0)
     count = 200_000
-    cosine, angle = (
-        np.sqrt(rng.uniform(size=count)),
-        rng.uniform(0, 2 * np.pi, count),
-    )  # density cos / pi
+    # Directions with the density cos / pi.
+    cosine = np.sqrt(rng.uniform(size=count))
+    angle = rng.uniform(0, 2 * np.pi, count)
     sine = np.sqrt(1 - cosine**2)
     direction = np.stack([sine * np.cos(angle), sine * np.sin(angle), cosine]).astype(np.float32)
     normal = np.float32([[0.0], [0.0], [1.0]])
     lobe = raycast_shading._highlight(
         normal, direction, normal, ((1.0, width),), np.zeros(count, np.float32)
     )
+
     assert least < np.pi * lobe.mean() < most
 
 
@@ -335,21 +361,22 @@ def test_mirror_lobe_is_brightest_where_the_lamp_is_mirrored():
     lobe = raycast_shading._highlight(
         normal, direction, view, raycast_shading.METAL_LOBES, np.full(201, 0.03, np.float32)
     )
-    assert tilts[np.argmax(lobe)] == pytest.approx(0.5, abs=0.02) and lobe.max() > 20 * np.median(
-        lobe
-    )
+    assert tilts[np.argmax(lobe)] == pytest.approx(0.5, abs=0.02)
+    assert lobe.max() > 20 * np.median(lobe)
 
 
 def test_fresnel():
     cosine = np.float32([1.0, 0.5, 0.0])
     reflectance = raycast_shading._fresnel(cosine, 1.4)
     assert reflectance[0] == pytest.approx((0.4 / 2.4) ** 2, rel=1e-4)
-    assert reflectance[2] == pytest.approx(1.0) and reflectance[0] < reflectance[1] < 0.1
+    assert reflectance[2] == pytest.approx(1.0)
+    assert reflectance[0] < reflectance[1] < 0.1
 
 
 def test_metal_mirrors_its_neighbour_and_rubber_does_not():
     pair = (shapes.SPHERE, 0.7, (0.0, 0.0, 0.7)), (shapes.SPHERE, 0.7, (-1.2, -1.4, 0.7))
-    colors, lights = [(0.5, 0.5, 0.5), (0.9, 0.0, 0.0)], (raycast.SunLight((0.4, -0.2, 0.9), 1.0),)
+    colors = [(0.5, 0.5, 0.5), (0.9, 0.0, 0.0)]
+    lights = (raycast.SunLight((0.4, -0.2, 0.9), 1.0),)
     excess = []
     for material in (raycast_shading.METAL, raycast_shading.RUBBER):
         drawn = scene(*pair, material=[material, raycast_shading.RUBBER], rgb=colors, lights=lights)
@@ -360,7 +387,7 @@ def test_metal_mirrors_its_neighbour_and_rubber_does_not():
 
 
 def test_outlines_are_blended():
-    """A white ball on black ground: in-between values on the outline, the mask's shape otherwise."""
+    """A white ball on black ground has intermediate values on its outline, and only there."""
     drawn = scene((shapes.SPHERE, 1.0, (0, 0, 1)), rgb=(1, 1, 1), ground_reflectivity=0.0)
     image, hits = raycast.render(drawn, CAMERA, FRAME, (60, 80))
     outside = (hits.owner == 0) & (image[..., 0] > 0)
@@ -379,5 +406,8 @@ def test_srgb():
 
 def test_nothing_but_ground():
     image, hits = raycast.render(scene(), CAMERA, FRAME, (24, 32))
-    assert not hits.owner.any() and hits.amodal.shape == (0, 24, 32)
-    assert image.dtype == np.uint8 and image.min() > 0 and image.shape == (24, 32, 3)
+    assert not hits.owner.any()
+    assert hits.amodal.shape == (0, 24, 32)
+    assert image.dtype == np.uint8
+    assert image.min() > 0
+    assert image.shape == (24, 32, 3)

@@ -44,26 +44,30 @@ def test_bitmaps():
         shapes.UP_TRIANGLE: ((7, 12), 48),
         shapes.DOWN_TRIANGLE: ((7, 12), 48),
     }
+
     square, up, down = shapes.BITMAPS.values()
     expected = np.ones((7, 7))
     expected[2:5, 2:5] = 0
     np.testing.assert_array_equal(square, expected)
     np.testing.assert_array_equal(up, down[::-1])
     np.testing.assert_array_equal(up, up[:, ::-1])
-    assert up[0].tolist() == [0] * 5 + [1, 1] + [0] * 5 and up[-2:].all()
+    assert up[0].tolist() == [0] * 5 + [1, 1] + [0] * 5
+    assert up[-2:].all()
     assert up[4].tolist() == [0, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 0]
 
 
 def test_rendering_two_glyphs_by_hand():
-    """A square at row 3, column 4, and a down triangle whose top bar (two rows of twelve) crosses its last two rows."""
+    """The top bar of a down triangle (two rows of twelve) crosses the last two rows of a square."""
     image, mask, amodal_masks = shapes.render(
         placed((shapes.SQUARE, 3, 4), (shapes.DOWN_TRIANGLE, 8, 2))
     )
     square, triangle = np.zeros((2, 28, 28), np.uint8)
     square[3:10, 4:11] = shapes.BITMAPS[shapes.SQUARE]
     triangle[8:15, 2:14] = shapes.BITMAPS[shapes.DOWN_TRIANGLE]
+
     np.testing.assert_array_equal(amodal_masks[0], [np.ones((28, 28)), square, triangle])
     np.testing.assert_array_equal(image[0, ..., 0], 255 * (square | triangle))
+
     shared = np.zeros((28, 28), bool)
     shared[8:10, 4:11] = True
     np.testing.assert_array_equal(mask[0], np.where(shared, 255, square + 2 * triangle))
@@ -71,7 +75,7 @@ def test_rendering_two_glyphs_by_hand():
 
 
 def test_a_hole_lets_through_what_is_behind():
-    """Of glyphs without order, none hides another: in the hole of the square the other one shows."""
+    """Glyphs have no order and do not hide each other: one shows in the hole of the square."""
     _, mask, _ = shapes.render(placed((shapes.UP_TRIANGLE, 3, 4), (shapes.SQUARE, 5, 6)))
     inner = mask[0, 7:10, 8:11]
     np.testing.assert_array_equal(inner, shapes.BITMAPS[shapes.UP_TRIANGLE][4:7, 4:7])
@@ -82,13 +86,10 @@ def test_a_hole_lets_through_what_is_behind():
 
 def test_glyphs_at_one_place_share_all_pixels():
     image, mask, amodal_masks = shapes.render(placed((1, 0, 0), (1, 0, 0), (1, 21, 21)))
-    assert set(np.unique(mask)) == {0, 3, shapes.SHARED} and (mask == shapes.SHARED).sum() == 40
-    assert image.sum() == 80 * 255 and amodal_masks[0].sum(axis=(1, 2)).tolist() == [
-        784,
-        40,
-        40,
-        40,
-    ]
+    assert set(np.unique(mask)) == {0, 3, shapes.SHARED}
+    assert (mask == shapes.SHARED).sum() == 40
+    assert image.sum() == 80 * 255
+    assert amodal_masks[0].sum(axis=(1, 2)).tolist() == [784, 40, 40, 40]
 
 
 def test_shared_pixels_are_the_packages_ignored_ones():
@@ -96,26 +97,33 @@ def test_shared_pixels_are_the_packages_ignored_ones():
 
 
 def test_laws(scenes):
-    mask, amodal_masks = scenes["mask"], scenes["amodal_masks"][:, 1:]
+    mask = scenes["mask"]
+    amodal_masks = scenes["amodal_masks"][:, 1:]
     owners = amodal_masks.sum(axis=1)
     np.testing.assert_array_equal(scenes["image"][..., 0], 255 * (owners > 0))
     np.testing.assert_array_equal(mask == shapes.SHARED, owners > 1)
     np.testing.assert_array_equal(mask == 0, owners == 0)
+
     for entity in (1, 2, 3):
         np.testing.assert_array_equal(
             mask == entity, (amodal_masks[:, entity - 1] == 1) & (owners == 1)
         )
+
     area = np.array([0, 40, 48, 48])[scenes["shape"][:, 1:].astype(int)]
     np.testing.assert_array_equal(amodal_masks.sum(axis=(2, 3)), area)
-    assert scenes["amodal_masks"][:, 0].all() and scenes["image"].shape == (20_000, 28, 28, 1)
-    assert (scenes["visibility"] == 1).all() and not any(
-        scenes[name][:, 0].any() for name in ("x", "y", "shape")
-    )
+    assert scenes["amodal_masks"][:, 0].all()
+    assert scenes["image"].shape == (20_000, 28, 28, 1)
+    assert (scenes["visibility"] == 1).all()
+    assert not any(scenes[name][:, 0].any() for name in ("x", "y", "shape"))
     assert all(scenes[name].dtype == np.float32 for name in ("x", "y", "shape", "visibility"))
 
 
 def test_images_have_the_exact_mean_of_the_rules(scenes):
-    """Per pixel, 1 - (1 - p)^3 is covered and 3 p (1 - p)^2 + (1 - p)^3 not shared, for p of one glyph."""
+    """If one glyph covers a pixel with probability p, the union and the overlap follow.
+
+    The pixel is covered with probability 1 - (1 - p)^3 and not shared with 3 p (1 - p)^2 +
+    (1 - p)^3.
+    """
     p = np.mean([coverage(28, shape) for shape in shapes.BITMAPS], axis=0)
     covered = (scenes["image"][..., 0] > 0).mean(axis=0)
     np.testing.assert_allclose(covered, 1 - (1 - p) ** 3, atol=5 * 0.5 / np.sqrt(20_000))
@@ -166,17 +174,17 @@ def test_golden_scenes(arguments, expected):
 
 def test_the_least_size_has_one_column_for_a_triangle():
     scenes = shapes.scenes(np.arange(200), size=shapes.MIN_SIZE)
-    assert (
-        scenes["x"][scenes["shape"] >= 2].max() == 0
-        and scenes["y"].max() == 5
-        and scenes["x"].max() == 5
-    )
+    assert scenes["x"][scenes["shape"] >= 2].max() == 0
+    assert scenes["y"].max() == 5
+    assert scenes["x"].max() == 5
 
 
 def test_no_scenes_and_an_absent_entity():
     assert shapes.scenes([])["image"].shape == (0, 28, 28, 1)
     image, mask, amodal_masks = shapes.render(placed((0, 99, 99), (1, 2, 2)))
-    assert not amodal_masks[0, 1].any() and set(np.unique(mask)) == {0, 2} and image.any()
+    assert not amodal_masks[0, 1].any()
+    assert set(np.unique(mask)) == {0, 2}
+    assert image.any()
 
 
 @pytest.mark.parametrize(
@@ -197,7 +205,8 @@ def test_no_scenes_and_an_absent_entity():
         (lambda: shapes.render(placed((4, 0, 0))), "`shape` must be 0, 1, 2 or 3"),
         (
             lambda: shapes.render(placed((1, 0, 0), (2, 3, 17))),
-            r"inside the 28x28 image. Received: x=17, y=3 for the up triangle \(scene 0, entity 2\)",
+            r"inside the 28x28 image. Received: "
+            r"x=17, y=3 for the up triangle \(scene 0, entity 2\)",
         ),
         (lambda: shapes.render(placed((1, -1, 0))), "Received: x=0, y=-1"),
     ],

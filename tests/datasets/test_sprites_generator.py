@@ -30,18 +30,22 @@ def polygon_heart(orientation, scale, x, y, num_vertices=2000):
     """The heart from its parametric curve: vertices and an even-odd test, pixel by pixel."""
     t = np.linspace(0, 2 * np.pi, num_vertices, endpoint=False)
     lobe = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
-    vertex_u, vertex_v = 9.6 * scale * np.sin(t) ** 3, -scale * (2 / 3 * lobe + 1.4)
+    vertex_u = 9.6 * scale * np.sin(t) ** 3
+    vertex_v = -scale * (2 / 3 * lobe + 1.4)
     rows, columns = np.mgrid[:64, :64]
-    dx, dy = columns + 0.5 - (16 + 32 * x), rows + 0.5 - (16 + 32 * y)
+    dx = columns + 0.5 - (16 + 32 * x)
+    dy = rows + 0.5 - (16 + 32 * y)
     u = np.cos(orientation) * dx - np.sin(orientation) * dy
     v = np.sin(orientation) * dx + np.cos(orientation) * dy
     inside = np.zeros((64, 64), bool)
+
     for u0, v0, u1, v1 in zip(
         vertex_u, vertex_v, np.roll(vertex_u, 1), np.roll(vertex_v, 1), strict=True
     ):
         if v0 != v1:
             crosses = (v0 > v) != (v1 > v)
             inside ^= crosses & (u < u0 + (v - v0) / (v1 - v0) * (u1 - u0))
+
     return inside
 
 
@@ -59,13 +63,17 @@ def test_areas_at_full_scale():
     areas = {
         shape: np.array([silhouette(shape, angle).sum() for angle in angles]) for shape in (1, 2, 3)
     }
+
     assert areas[sprites.SQUARE][0] == 400
-    tilted = areas[sprites.SQUARE][
-        1:-1
-    ]  # none of the other 38 angles is a multiple of a quarter turn
-    assert 364 <= tilted.min() and tilted.max() <= 372
-    assert 286 <= areas[sprites.ELLIPSE].min() and areas[sprites.ELLIPSE].max() <= 296
-    assert 220 <= areas[sprites.HEART].min() and areas[sprites.HEART].max() <= 232
+    # None of the other 38 angles is a multiple of a quarter turn.
+    tilted = areas[sprites.SQUARE][1:-1]
+
+    assert tilted.min() >= 364
+    assert tilted.max() <= 372
+    assert areas[sprites.ELLIPSE].min() >= 286
+    assert areas[sprites.ELLIPSE].max() <= 296
+    assert areas[sprites.HEART].min() >= 220
+    assert areas[sprites.HEART].max() <= 232
 
 
 @pytest.mark.parametrize(
@@ -79,8 +87,13 @@ def test_areas_scale_with_the_square_of_the_scale(shape, area, scale):
 
 def test_heart_points_down_and_ellipse_lies():
     heart = silhouette(sprites.HEART, 0.0)
-    assert heart[32 - 3, 32] == 1 and heart[32 - 7, 32] == 0  # the notch
-    assert heart[32 + 8, 32] == 1 and heart[32 + 11, 32] == 0  # the tip
+    # The notch.
+    assert heart[32 - 3, 32] == 1
+    assert heart[32 - 7, 32] == 0
+    # The tip.
+    assert heart[32 + 8, 32] == 1
+    assert heart[32 + 11, 32] == 0
+
     ellipse = silhouette(sprites.ELLIPSE, 0.0)
     assert ellipse.any(axis=0).sum() > ellipse.any(axis=1).sum()
 
@@ -88,7 +101,8 @@ def test_heart_points_down_and_ellipse_lies():
 def test_positive_angles_turn_counter_clockwise():
     """By an eighth turn the right end of the ellipse goes up (to smaller rows)."""
     ellipse = silhouette(sprites.ELLIPSE, np.pi / 4)
-    assert ellipse[32 - 7, 32 + 7] == 1 and ellipse[32 + 7, 32 + 7] == 0
+    assert ellipse[32 - 7, 32 + 7] == 1
+    assert ellipse[32 + 7, 32 + 7] == 0
 
 
 @pytest.mark.parametrize(
@@ -115,7 +129,8 @@ def test_sprites_at_the_ends_of_the_range_lie_inside(size, corner):
     whole = silhouette(sprites.SQUARE, 0.5, x=0.5, y=0.5, size=size).sum()
     moved = silhouette(sprites.SQUARE, 0.5, x=corner, y=corner, size=size)
     assert moved.sum() == pytest.approx(whole, rel=0.1)
-    assert not moved[[0, -1]].any() and not moved[:, [0, -1]].any()
+    assert not moved[[0, -1]].any()
+    assert not moved[:, [0, -1]].any()
 
 
 @pytest.mark.parametrize("variant", ALL_VARIANTS)
@@ -131,20 +146,23 @@ def test_laws_of_a_variant(variant):
     rules = sprites.VARIANTS[variant]
     scenes = sprites.scenes(np.arange(2000), variant=variant)
     count = scenes["visibility"][:, 1:].sum(axis=1)
-    frequency = (
-        np.bincount(count.astype(int), minlength=rules.max_sprites + 1)[rules.min_sprites :] / 2000
-    )
+    counts = np.bincount(count.astype(int), minlength=rules.max_sprites + 1)
+    frequency = counts[rules.min_sprites :] / 2000
+
     np.testing.assert_allclose(frequency, 1 / len(frequency), atol=0.04)
     assert scenes["image"].shape == (2000, 64, 64, rules.channels)
     assert scenes["color"].shape == (2000, rules.num_entities, rules.channels)
     assert (scenes["mask"].reshape(2000, -1).max(axis=1) <= count).all()
+
     # Absent entities and the background have zero factors.
     absent = np.arange(rules.num_entities) > count[:, None]
     absent[:, 0] = True
     for name in ("x", "y", "shape", "orientation", "scale", "color"):
         assert (scenes[name][absent] == 0).all()
         assert np.abs(scenes[name][~absent]).sum() > 0
-    assert 0.5 <= scenes["scale"][~absent].min() and scenes["scale"].max() <= 1
+
+    assert scenes["scale"][~absent].min() >= 0.5
+    assert scenes["scale"].max() <= 1
 
 
 def test_binarized_is_white_on_black():
@@ -153,18 +171,26 @@ def test_binarized_is_white_on_black():
 
 
 def test_binarized_statistics():
-    """Two or three sprites of the other sets' scenes, whose mean area is that of the continuous outlines times E s^2 = 7 / 12."""
+    """Two or three sprites of the other variants' scenes.
+
+    Their mean area is that of the continuous outlines times E s^2 = 7 / 12.
+    """
     scenes = sprites.scenes(np.arange(1500), variant="binarized")
     exists = scenes["shape"] > 0
     count = exists.sum(axis=1)
-    assert set(count) == {2, 3} and (count == 3).mean() == pytest.approx(0.5, abs=0.05)
+    assert set(count) == {2, 3}
+    assert (count == 3).mean() == pytest.approx(0.5, abs=0.05)
+
     amodal_masks = sprites.render(scenes, amodal=True)[2]
     area = amodal_masks.sum(axis=(2, 3))[exists].mean()
     assert area == pytest.approx((368.6 + 289.5 + 226.1) / 3 * 7 / 12, rel=0.02)
-    # What sprites share belongs to the later one alone, though the picture does not show it: masks are exclusive.
+
+    # Masks are exclusive: shared pixels belong to the later sprite, although the image is white
+    # everywhere.
     owners = amodal_masks[:, 1:].sum(axis=1)
     np.testing.assert_array_equal(scenes["image"][..., 0] > 0, owners > 0)
     assert 0.008 < (owners > 1).mean() < 0.011
+
     colored = sprites.factors(np.arange(1500), variant="colored_on_grayscale")
     both = exists & (colored["shape"][:, :4] > 0)
     assert both.sum() > 2600
@@ -176,8 +202,10 @@ def test_grayscale_background_is_gray_and_sprites_are_vivid():
     factors = sprites.factors(np.arange(5000))
     assert (factors["background"] == factors["background"][:, :1]).all()
     color = factors["color"][factors["visibility"].astype(bool) & (np.arange(6) > 0)]
-    value, chroma = color.max(axis=-1), color.max(axis=-1) - color.min(axis=-1)
-    assert value.min() >= 0.5 and (chroma / value).min() >= 0.5 - 1e-6
+    value = color.max(axis=-1)
+    chroma = color.max(axis=-1) - color.min(axis=-1)
+    assert value.min() >= 0.5
+    assert (chroma / value).min() >= 0.5 - 1e-6
 
 
 def test_hsv_to_rgb_equals_matplotlib():
@@ -207,7 +235,11 @@ def test_later_entities_lie_on_top():
     same_place |= {"color": np.zeros((1, 3, 1)), "background": np.zeros((1, 1))}
     same_place["scale"][0, 2] = 0.5
     mask = sprites.render(same_place)[1][0]
-    assert mask[32, 32] == 2 and mask[32, 40] == 1 and mask[32, 45] == 0
+
+    assert mask[32, 32] == 2
+    assert mask[32, 40] == 1
+    assert mask[32, 45] == 0
+
     # A covered sprite keeps its number and has no pixel.
     same_place["scale"][0] = [0, 0.5, 1.0]
     assert set(np.unique(sprites.render(same_place)[1])) == {0, 2}
@@ -279,6 +311,7 @@ def test_sprites_on_black_lie_on_the_grid_of_dsprites():
         assert step.min(axis=1).max() < 1e-6
         frequency = np.bincount(step.argmin(axis=1), minlength=len(grid)) / len(step)
         np.testing.assert_allclose(frequency, 1 / len(grid), atol=0.2 / len(grid))
+
     # The nearest grid points of the continuous sprites of the other variants, more or less.
     continuous = sprites.factors(np.arange(3000), variant="colored_on_colored")
     both = exists & (continuous["shape"] > 0)
@@ -291,20 +324,22 @@ def test_colors_on_black_are_uniform_but_for_the_dark_ones():
     uniform = sprites.factors(np.arange(20_000), variant="colored_on_colored")["color"]
     exists = factors["shape"] > 0
     brightest = factors["color"][exists].max(axis=-1)
+
     assert 0.2 <= brightest.min() < 0.21
+
     # The cube without its dark corner: P(brightest <= b) = (b**3 - 0.2**3) / (1 - 0.2**3).
     for bound in (0.3, 0.5, 0.8):
         assert (brightest <= bound).mean() == pytest.approx((bound**3 - 0.008) / 0.992, abs=0.006)
     assert factors["color"][exists].mean() == pytest.approx((0.5 - 0.008 * 0.1) / 0.992, abs=0.003)
+
     # Only what was too dark is drawn again.
     both = exists & (uniform > 0).any(axis=-1)
     bright = both & (uniform.max(axis=-1) >= 0.2)
     np.testing.assert_array_equal(factors["color"][bright], uniform[bright])
+
     again = both & ~bright
-    assert (
-        0.007 < again.sum() / both.sum() < 0.009
-        and (factors["color"][again] != uniform[again]).all()
-    )
+    assert 0.007 < again.sum() / both.sum() < 0.009
+    assert (factors["color"][again] != uniform[again]).all()
 
 
 def test_background_is_black():
@@ -315,11 +350,10 @@ def test_background_is_black():
 def test_amodal_masks_are_the_sprites_drawn_alone():
     scenes = sprites.scenes(np.arange(100), variant="colored_on_black")
     amodal_masks = scenes["amodal_masks"]
-    assert (
-        amodal_masks.dtype == np.uint8
-        and amodal_masks.shape == (100, 5, 64, 64)
-        and amodal_masks[:, 0].all()
-    )
+    assert amodal_masks.dtype == np.uint8
+    assert amodal_masks.shape == (100, 5, 64, 64)
+    assert amodal_masks[:, 0].all()
+
     hidden = 0
     for entity in range(1, 5):
         alone = {name: values.copy() for name, values in scenes.items()}
@@ -328,6 +362,7 @@ def test_amodal_masks_are_the_sprites_drawn_alone():
         nearer = amodal_masks[:, entity + 1 :].any(axis=1)
         np.testing.assert_array_equal(scenes["mask"] == entity, amodal_masks[:, entity] & ~nearer)
         hidden += (amodal_masks[:, entity] & nearer).any(axis=(1, 2)).sum()
+
     assert hidden > 50
 
 
@@ -346,7 +381,8 @@ def test_nearer_sprites_have_smaller_depth():
 def test_published_variants_keep_their_features(variant):
     """Amodal masks are an option of `render`, which changes nothing else."""
     scenes = sprites.scenes(np.arange(50), variant=variant)
-    assert "amodal_masks" not in scenes and "depth" not in scenes
+    assert "amodal_masks" not in scenes
+    assert "depth" not in scenes
     image, mask, amodal_masks = sprites.render(scenes, amodal=True)
     np.testing.assert_array_equal(image, scenes["image"])
     np.testing.assert_array_equal(mask, scenes["mask"])

@@ -53,10 +53,12 @@ def test_rendering_a_piece_by_hand():
     image, mask = tetris.render(factors)
     expected = np.zeros((35, 35), np.uint8)
     expected[7:12, 2:22] = 1
+
     np.testing.assert_array_equal(mask[0], expected)
     first_cell = np.array(
         [[191, 255, 255, 255, 223], *[[127, 159, 159, 159, 191]] * 3, [95, 63, 63, 63, 127]]
     )
+
     np.testing.assert_array_equal(image[0, 7:12, 2:22, 1], np.tile(first_cell, (1, 4)))
     np.testing.assert_array_equal(image[..., 2], image[..., 1])
     assert image[..., 0].max() == 0
