@@ -157,6 +157,7 @@ def scenes(indices, seed=0, num_shapes=NUM_GLYPHS, size=DEFAULT_SIZE):
 
 
 def _check_size(size):
+    """Raises a ValueError if the image side is too small."""
     if size < MIN_SIZE:
         raise ValueError(f"`size` must be at least {MIN_SIZE} pixels. Received: size={size}.")
 
