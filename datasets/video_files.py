@@ -215,7 +215,7 @@ def write_video(path, frames, frame_rate):
     codec = next(name for name in _CODECS if name in av.codecs_available)
     rate = fractions.Fraction(frame_rate).limit_denominator(1001)
     stream = None
-    with files.whole(path) as partial, av.open(str(partial), "w") as container:
+    with files.atomic_path(path) as partial, av.open(str(partial), "w") as container:
         for frame in frames:
             pixels = _even(frame)
             if stream is None:

@@ -9,7 +9,7 @@ from tfobj.errors import UserError
 def test_a_mistake_leaves_the_old_file(tmp_path):
     path = tmp_path / "new folder" / "a.txt"
     files.write_text(path, "old")
-    with pytest.raises(RuntimeError), files.whole(path) as partial:
+    with pytest.raises(RuntimeError), files.atomic_path(path) as partial:
         partial.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old" and [p.name for p in path.parent.iterdir()] == ["a.txt"]

@@ -496,7 +496,7 @@ def test_extreme_posteriors_are_finite(scale):
         latents = sample_gaussian(posterior, conformance.seed(), "x")
         kl = model.priors.divergence(posterior)
     scored = model.score_latents(
-        image, tape, posterior, latents, kl, model.decoder.operators(), False
+        image, tape, posterior, latents, kl, model.decoder.weight_terms(), False
     )
     assert all(np.isfinite(x).all() for x in scored)
     refined, _ = model.refinement(posterior, scored.gradient, tf.zeros([12, 4]))

@@ -24,7 +24,7 @@ def score_first(model, image):
     """Returns (a disturbed first posterior, its `ScoredDecode`)."""
     posterior = model.first_posterior(image.shape[0], model.config.num_slots)
     posterior += tf.constant(np.random.default_rng(0).normal(0, 0.5, posterior.shape), tf.float32)
-    scored = model.score(image, posterior, conformance.seed(), 0, model.decoder.operators())
+    scored = model.score(image, posterior, conformance.seed(), 0, model.decoder.weight_terms())
     return posterior, scored
 
 
@@ -243,7 +243,7 @@ def test_extreme_posteriors_are_finite(scale):
     posterior = scale * tf.constant(
         np.random.default_rng(0).normal(size=(conformance.BATCH, 3, 8)), tf.float32
     )
-    scored = model.score(image, posterior, conformance.seed(), 0, model.decoder.operators())
+    scored = model.score(image, posterior, conformance.seed(), 0, model.decoder.weight_terms())
     assert all(
         np.isfinite(x).all()
         for x in (scored.nll, scored.kl, scored.posterior_gradient, *scored.terms)

@@ -42,7 +42,7 @@ def test_parameters_of_the_sheet():
 def test_brightness_before_training(pixel_shuffle):
     keras.utils.set_random_seed(0)
     model, image = make(initial_mean=0.02, decoder_pixel_shuffle=pixel_shuffle)
-    raw = model.render(tf.zeros([4, 3, 4]), tf.zeros([4, 3, 8]), model.operators())
+    raw = model.render(tf.zeros([4, 3, 4]), tf.zeros([4, 3, 8]), model.weight_terms())
     decoded = model.decoded_slots(raw)
     np.testing.assert_allclose(tf.reduce_mean(decoded.means), 0.02, rtol=0.2)
     np.testing.assert_allclose(decoded.masks, 1 / 3, atol=1e-6)
@@ -90,12 +90,12 @@ def test_gradient_of_lambda_equals_autodiff(cell):
     with tf.GradientTape() as tape:
         tape.watch(posterior)
         latents, _ = model.sample_latents(posterior, conformance.seed(), cell)
-        raw = model.render(latents, time_h, model.operators())
+        raw = model.render(latents, time_h, model.weight_terms())
         energy, _, _ = model.likelihood_and_gradient(raw, image, 3.0)
         loss = energy + 2.0 * model.divergence(posterior, time_h)[0]
     expected = tape.gradient(loss, posterior)
 
-    scored = model.score(image, posterior, time_h, conformance.seed(), cell, model.operators())
+    scored = model.score(image, posterior, time_h, conformance.seed(), cell, model.weight_terms())
     np.testing.assert_allclose(scored.loss, loss, rtol=1e-5)
     np.testing.assert_allclose(scored.posterior_gradient, expected, atol=2e-4)
     if cell is FIRST:
@@ -146,10 +146,10 @@ def test_predicted_frames_decode_the_first_sample():
     memory = tuple(tf.random.stateless_normal(m.shape, [i, 7]) for i, m in enumerate(memory))
 
     _, imagined = model.imagine_cell(
-        memory, conformance.seed(), Cell(2, 0, 1, None), 3, model.operators()
+        memory, conformance.seed(), Cell(2, 0, 1, None), 3, model.weight_terms()
     )
     _, _, seen = model.run_cell(
-        image, memory, conformance.seed(), Cell(2, 0, 2, 3), 3, model.operators()
+        image, memory, conformance.seed(), Cell(2, 0, 2, 3), 3, model.weight_terms()
     )
     np.testing.assert_allclose(imagined["recon"], seen["recon"], atol=1e-6)
 

@@ -120,12 +120,12 @@ def test_other_paddings_equal_the_plain_convolution(size, kernel_size, padding, 
 
 
 def test_valid_padding_is_one_product():
-    border_sums, position_map = make_layer((9, 8), 3, "append", padding="valid").operators()
+    border_sums, position_map = make_layer((9, 8), 3, "append", padding="valid").weight_terms()
     assert border_sums.shape == (1, 1, LATENT, 4) and position_map.shape == (1, 7, 6, 4)
 
 
 @pytest.mark.parametrize("padding", ["same", "valid", 1])
-def test_activation_shape_and_precomputed_operators(padding):
+def test_activation_shape_and_precomputed_weight_terms(padding):
     layer, latents = (
         make_layer((6, 7), 5, "append", activation="elu", padding=padding),
         make_latents(),
@@ -136,7 +136,7 @@ def test_activation_shape_and_precomputed_operators(padding):
         layer.compute_output_shape((None, LATENT))[1:] == got.shape[1:]
         and layer.compute_output_shape((2, LATENT)) == got.shape
     )
-    np.testing.assert_array_equal(layer(latents, operators=layer.operators()), got)
+    np.testing.assert_array_equal(layer(latents, weight_terms=layer.weight_terms()), got)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
@@ -185,10 +185,10 @@ def test_bfloat16_layers_expand_in_bfloat16(padding):
         (6, 7), 3, "append", padding=padding, activation="relu", dtype="mixed_bfloat16"
     )
     graph = (
-        tf.function(lambda z, operators: layer(z, operators=operators))
+        tf.function(lambda z, weight_terms: layer(z, weight_terms=weight_terms))
         .get_concrete_function(
             tf.TensorSpec([11, LATENT]),
-            [tf.TensorSpec(t.shape, t.dtype) for t in layer.operators()],
+            [tf.TensorSpec(t.shape, t.dtype) for t in layer.weight_terms()],
         )
         .graph
     )
@@ -272,7 +272,7 @@ def test_decoder_variants(size, strides, grid, positions):
     assert got.shape == (2, *size, 2) and got.dtype == tf.float32
     np.testing.assert_allclose(got, plain_decoder(decoder, make_latents()), atol=2e-5)
     np.testing.assert_allclose(
-        decoder(make_latents(), operators=decoder.operators()), got, atol=1e-6
+        decoder(make_latents(), weight_terms=decoder.weight_terms()), got, atol=1e-6
     )
     assert got.numpy().min() < 0, "the last layer is linear"
 
@@ -320,7 +320,7 @@ def test_decoders_of_enlarged_grids(
     got = decoder(make_latents())
     assert got.shape == (2, 6, 9, 2)
     assert_close(
-        [got, decoder(make_latents(), operators=decoder.operators())],
+        [got, decoder(make_latents(), weight_terms=decoder.weight_terms())],
         [plain_decoder(decoder, make_latents())] * 2,
     )
 

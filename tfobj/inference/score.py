@@ -15,40 +15,40 @@ activations are free at once, so that their memory is that of one decode.
 import tensorflow as tf
 
 
-def decode_and_score(render, read, latents, operators, stopped=False):
+def decode_and_score(render, read, latents, weight_terms, stopped=False):
     """Returns (decoded, nll, terms, latent gradient) of one decode.
 
     Args:
-      render: function of (latents, operators) -> decoded [B, K, H, W, C].
+      render: function of (latents, weight_terms) -> decoded [B, K, H, W, C].
       read: function of decoded -> (nll [B], terms (nest of tensors), d sum nll / d decoded).
       latents: [B, K, D].
-      operators: nest of tensors that depend on the decoder's weights alone (`BroadcastDecoder.operators`).
+      weight_terms: nest of tensors that depend on the decoder's weights alone (`BroadcastDecoder.weight_terms`).
       stopped: no gradient flows back through decoded, terms and latent gradient, which makes one decoder
         backward enough. The gradient of `nll` is then exact for losses that weigh all scenes of the batch
         equally: means or sums over scenes.
     """
     if stopped:
-        return _stopped(render, read, latents, operators)
+        return _stopped(render, read, latents, weight_terms)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(latents)
-        decoded = render(latents, operators)
+        decoded = render(latents, weight_terms)
     nll, terms, decoded_gradient = read(decoded)
     return decoded, nll, terms, tape.gradient(decoded, latents, output_gradients=decoded_gradient)
 
 
-def _stopped(render, read, latents, operators):
+def _stopped(render, read, latents, weight_terms):
     structure = []
 
     @tf.custom_gradient
-    def run(latents, *flat_operators):
+    def run(latents, *flat_weight_terms):
         with tf.GradientTape() as tape:
-            tape.watch([latents, *flat_operators])
-            decoded = render(latents, tf.nest.pack_sequence_as(operators, flat_operators))
+            tape.watch([latents, *flat_weight_terms])
+            decoded = render(latents, tf.nest.pack_sequence_as(weight_terms, flat_weight_terms))
         weights = tape.watched_variables()
         nll, terms, decoded_gradient = read(decoded)
-        to_latents, to_operators, to_weights = tape.gradient(
+        to_latents, to_weight_terms, to_weights = tape.gradient(
             decoded,
-            [latents, list(flat_operators), list(weights)],
+            [latents, list(flat_weight_terms), list(weights)],
             output_gradients=decoded_gradient,
             unconnected_gradients="zero",
         )
@@ -59,7 +59,7 @@ def _stopped(render, read, latents, operators):
             by_weight = {w.ref(): g for w, g in zip(weights, to_weights, strict=True)}
             to_inputs = [
                 to_latents * upstream[:, None, None],
-                *(g * tf.cast(weight, g.dtype) for g in to_operators),
+                *(g * tf.cast(weight, g.dtype) for g in to_weight_terms),
             ]
             to_variables = [
                 by_weight[v.ref()] * weight if v.ref() in by_weight else None for v in variables
@@ -68,5 +68,5 @@ def _stopped(render, read, latents, operators):
 
         return (nll, decoded, to_latents, *tf.nest.flatten(terms)), gradient
 
-    nll, decoded, to_latents, *flat_terms = run(latents, *tf.nest.flatten(operators))
+    nll, decoded, to_latents, *flat_terms = run(latents, *tf.nest.flatten(weight_terms))
     return decoded, nll, tf.nest.pack_sequence_as(structure[0], flat_terms), to_latents

@@ -207,7 +207,7 @@ class SceneScorer:
     def write_csv(self, path):
         """Writes the table atomically, one row per scene; the first column is `scene`."""
         table = self.table()
-        with files.whole(path) as partial, partial.open("w", newline="") as file:
+        with files.atomic_path(path) as partial, partial.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["scene", *table])
             for i, row in enumerate(zip(*table.values(), strict=True)):

@@ -133,12 +133,12 @@ class VideoModel(SceneModel):
         """Returns the number of cells of frame t: an integer if both arguments are integers."""
         return 1
 
-    def operators(self):
+    def weight_terms(self):
         """Returns a nest of tensors that depend on the weights alone; computed once per clip."""
         return ()
 
     @abc.abstractmethod
-    def run_cell(self, image, memory, seed, cell, num_steps, operators):
+    def run_cell(self, image, memory, seed, cell, num_steps, weight_terms):
         """Processes a frame once.
 
         Args:
@@ -147,7 +147,7 @@ class VideoModel(SceneModel):
           seed: int32 [3].
           cell: `Cell`.
           num_steps: R.
-          operators: of `operators()`.
+          weight_terms: of `weight_terms()`.
 
         Returns:
           memory: memory for the next cell.
@@ -157,7 +157,7 @@ class VideoModel(SceneModel):
         """
 
     @abc.abstractmethod
-    def imagine_cell(self, memory, seed, cell, num_steps, operators):
+    def imagine_cell(self, memory, seed, cell, num_steps, weight_terms):
         """Predicts a frame that was not observed: returns (memory, frame outputs without terms)."""
 
     def stages(self):
@@ -169,14 +169,14 @@ class VideoModel(SceneModel):
 
     def call(self, image, *, num_slots=None, num_steps=None, seed=None, training=False):
         num_slots, num_steps, seed = self.resolve_call(image, num_slots, num_steps, seed)
-        operators = self.operators()
+        weight_terms = self.weight_terms()
         memory = self.initial_memory(batch_size(image), num_slots, seed)
 
         # Unrolled loops train fastest but need a static number of cells.
         if training and image.shape[1] is not None and static.is_static(num_steps):
-            loss, frames = self._unrolled(image, memory, seed, num_steps, operators)
+            loss, frames = self._unrolled(image, memory, seed, num_steps, weight_terms)
         else:
-            _, loss, frames = self._streamed(image, memory, seed, num_steps, operators, training)
+            _, loss, frames = self._streamed(image, memory, seed, num_steps, weight_terms, training)
         return self._clip_outputs(image, loss, frames)
 
     def forecast(self, image, num_predicted, *, num_slots=None, num_steps=None, seed=None):
@@ -191,14 +191,14 @@ class VideoModel(SceneModel):
           `SceneOutputs` [B, T + num_predicted, ...]; their terms are those of the observed frames.
         """
         num_slots, num_steps, seed = self.resolve_call(image, num_slots, num_steps, seed)
-        operators = self.operators()
+        weight_terms = self.weight_terms()
         memory = self.initial_memory(batch_size(image), num_slots, seed)
-        memory, loss, observed = self._streamed(image, memory, seed, num_steps, operators)
+        memory, loss, observed = self._streamed(image, memory, seed, num_steps, weight_terms)
         first = tf.shape(image)[1]
 
         def imagine(t, memory):
             cell = Cell(first + t, 0, 1, None)
-            return self.imagine_cell(memory, seed, cell, num_steps, operators)
+            return self.imagine_cell(memory, seed, cell, num_steps, weight_terms)
 
         _, imagined = scan(imagine, memory, tf.convert_to_tensor(num_predicted))
         outputs = self._clip_outputs(image, loss, observed)
@@ -222,7 +222,7 @@ class VideoModel(SceneModel):
         """Returns (state, `SceneOutputs`) after the next frame [B, H, W, C] of every stream."""
         _, num_steps, _ = self.resolve_call(image[:, None], None, num_steps, state.seed)
         memory, loss, frame_outputs = self._all_cells(
-            image, state.memory, state.seed, state.frame, num_steps, self.operators()
+            image, state.memory, state.seed, state.frame, num_steps, self.weight_terms()
         )
 
         mse = tf.reduce_mean(tf.square(image - frame_outputs["recon"]), axis=[1, 2, 3])
@@ -235,12 +235,12 @@ class VideoModel(SceneModel):
             num_steps = self.config.num_steps
         cell = Cell(state.frame, 0, 1, None)
         memory, frame_outputs = self.imagine_cell(
-            state.memory, state.seed, cell, num_steps, self.operators()
+            state.memory, state.seed, cell, num_steps, self.weight_terms()
         )
         state = state._replace(memory=tuple(memory), frame=state.frame + 1)
         return state, SceneOutputs(**frame_outputs)
 
-    def _unrolled(self, image, memory, seed, num_steps, operators):
+    def _unrolled(self, image, memory, seed, num_steps, weight_terms):
         """Returns (loss [B], frame outputs [T, B, ...]) of clips of static length, cell by cell."""
         num_frames = image.shape[1]
         counts = [self.num_cells(t, num_steps) for t in range(num_frames)]
@@ -256,22 +256,22 @@ class VideoModel(SceneModel):
             return frame, Cell(t, r, count, num_frames, training=True)
 
         # The state carries the loss: gradients flow through it, and none through frame outputs.
-        def run_cell(index, state, operators):
+        def run_cell(index, state, weight_terms):
             total, *memory = state
             frame, cell = frame_and_cell(index)
             memory, loss, frame_outputs = self.run_cell(
-                frame, tuple(memory), seed, cell, num_steps, operators
+                frame, tuple(memory), seed, cell, num_steps, weight_terms
             )
             return (total + loss, *memory), frame_outputs
 
         state = (tf.zeros([batch_size(image)]), *memory)
         frame_of_cell = [t for t, _, _ in grid]
         (total, *_), frames = record(
-            run_cell, state, len(grid), operators, frame_of_cell, num_frames
+            run_cell, state, len(grid), weight_terms, frame_of_cell, num_frames
         )
         return total, frames
 
-    def _streamed(self, image, memory, seed, num_steps, operators, training=False):
+    def _streamed(self, image, memory, seed, num_steps, weight_terms, training=False):
         """Returns (memory, loss [B], frame outputs [T, B, ...]) of clips, frame by frame."""
         num_frames = tf.shape(image)[1]
 
@@ -283,7 +283,7 @@ class VideoModel(SceneModel):
                 seed,
                 t,
                 num_steps,
-                operators,
+                weight_terms,
                 num_frames,
                 training,
             )
@@ -294,18 +294,18 @@ class VideoModel(SceneModel):
         return tuple(memory), total, frames
 
     def _all_cells(
-        self, image, memory, seed, frame, num_steps, operators, num_frames=None, training=False
+        self, image, memory, seed, frame, num_steps, weight_terms, num_frames=None, training=False
     ):
         """Returns (memory, loss [B], frame outputs) after all cells of a frame [B, H, W, C]."""
         num_cells = self.num_cells(frame, num_steps)
         cell = Cell(frame, 0, num_cells, num_frames, training)
         if static.holds(num_cells == 1):
-            return self.run_cell(image, memory, seed, cell, num_steps, operators)
+            return self.run_cell(image, memory, seed, cell, num_steps, weight_terms)
 
         def run_cell(r, state):
             total, *memory = state
             memory, loss, _ = self.run_cell(
-                image, tuple(memory), seed, cell._replace(step=r), num_steps, operators
+                image, tuple(memory), seed, cell._replace(step=r), num_steps, weight_terms
             )
             return r + 1, (total + loss, *memory)
 
@@ -314,7 +314,7 @@ class VideoModel(SceneModel):
         _, (total, *memory) = tf.while_loop(lambda r, _: r < num_cells - 1, run_cell, start)
         last = cell._replace(step=num_cells - 1)
         memory, loss, frame_outputs = self.run_cell(
-            image, tuple(memory), seed, last, num_steps, operators
+            image, tuple(memory), seed, last, num_steps, weight_terms
         )
         return tuple(memory), total + loss, frame_outputs
 

@@ -93,7 +93,7 @@ class BroadcastConv2D(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self.output_size, self.filters)
 
-    def operators(self):
+    def weight_terms(self):
         """Returns (S [rows, columns, D, filters], M [1, h, w, filters]), functions of the weights alone.
 
         A model that decodes several times per step computes them once and passes them to every call.
@@ -116,8 +116,8 @@ class BroadcastConv2D(keras.layers.Layer):
         )
         return border_sums, position_map + tf.cast(self.bias, self.compute_dtype)
 
-    def call(self, latents, operators=None):
-        border_sums, position_map = operators or self.operators()
+    def call(self, latents, weight_terms=None):
+        border_sums, position_map = weight_terms or self.weight_terms()
         x = tf.einsum("nz,ijzc->nijc", latents, border_sums)  # [N, rows, columns, filters]
         x = _expand(_expand(x, self.row_repeats, 1), self.column_repeats, 2)
         return self.activation(x + position_map)  # [N, h, w, filters]
@@ -221,12 +221,12 @@ class BroadcastDecoder(keras.layers.Layer):
         self.stack.build(self.first.compute_output_shape(input_shape))
         self.built = True
 
-    def operators(self):
-        """Returns what depends on the weights alone; see `BroadcastConv2D.operators`."""
-        return self.first.operators()
+    def weight_terms(self):
+        """Returns what depends on the weights alone; see `BroadcastConv2D.weight_terms`."""
+        return self.first.weight_terms()
 
-    def call(self, latents, operators=None):
-        x = self.stack(self.first(latents, operators=operators))
+    def call(self, latents, weight_terms=None):
+        x = self.stack(self.first(latents, weight_terms=weight_terms))
         if self.pixel_shuffle > 1:
             x = self._enlarge(x)
         return tf.cast(x[:, : self.size[0], : self.size[1]], tf.float32)
@@ -263,12 +263,14 @@ class BroadcastGrid(keras.layers.Layer):
             input_shape[-1] + (2 if self.positions == "append" else 0),
         )
 
-    def operators(self):
+    def weight_terms(self):
         """Returns the position map [h, w, 2] or [h, w, D]."""
         return _position_map(self)
 
-    def call(self, latents, operators=None):
-        positions = tf.cast(self.operators() if operators is None else operators, latents.dtype)
+    def call(self, latents, weight_terms=None):
+        positions = tf.cast(
+            self.weight_terms() if weight_terms is None else weight_terms, latents.dtype
+        )
         if self.positions == "add":
             return latents[:, None, None, :] + positions
         batch = tf.shape(latents)[0]

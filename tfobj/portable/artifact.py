@@ -169,7 +169,7 @@ def read_arrays(folder, stem, num_parts, shapes):
 
 def write_npz(path, arrays):
     """Writes a compressed .npz file, whole or not at all."""
-    with files.whole(path) as partial, partial.open("wb") as file:
+    with files.atomic_path(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
 
 

@@ -167,7 +167,7 @@ def _write_program(path, lowered, precision):
     program = stablehlo.to_portable(lowered.hlo)
     if precision != "default":
         program = stablehlo.force_precision(program, precision.upper())
-    with files.whole(path) as partial:
+    with files.atomic_path(path) as partial:
         partial.write_bytes(program)
     import jax  # there is one, since the conversion worked
 

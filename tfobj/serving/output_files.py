@@ -25,7 +25,7 @@ class OutputNames:
 
 def write_arrays(path, **arrays):
     """Writes arrays as a compressed .npz file; the file appears whole or not at all."""
-    with files.whole(path) as partial:
+    with files.atomic_path(path) as partial:
         np.savez_compressed(partial, **{name: np.asarray(a) for name, a in arrays.items()})
 
 
@@ -34,5 +34,5 @@ def write_image(path, image):
     levels = np.rint(255.0 * np.clip(image, 0.0, 1.0)).astype(np.uint8)
     if levels.shape[-1] == 1:
         levels = levels[..., 0]
-    with files.whole(path) as partial:
+    with files.atomic_path(path) as partial:
         Image.fromarray(levels).save(partial)

@@ -171,7 +171,7 @@ def track_table(segmentation, num_slots):
 
 def write_tracks(path, table):
     """Writes a `track_table` as CSV; the file appears whole or not at all."""
-    with files.whole(path) as partial, open(partial, "w", newline="") as file:
+    with files.atomic_path(path) as partial, open(partial, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for row in zip(*(table[name] for name in COLUMNS), strict=True):

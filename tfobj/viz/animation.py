@@ -159,7 +159,7 @@ def save_animation(frames, path, *, frame_rate=10.0):
         raise UserError(f"`frame_rate` must be positive. Received: {frame_rate}.")
 
     if path.suffix.lower() == ".gif":
-        with files.whole(path) as partial:
+        with files.atomic_path(path) as partial:
             _write_gif(frames, partial, frame_rate)
     else:
         # Imported by name, because only commands may import from `datasets`.

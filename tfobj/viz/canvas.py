@@ -230,6 +230,6 @@ def save_figure(figure, path):
       path: pathlib.Path.
     """
     path = pathlib.Path(path)
-    with files.whole(path) as partial:
+    with files.atomic_path(path) as partial:
         figure.savefig(partial, dpi=DPI)
     return path

@@ -124,7 +124,7 @@ class EfficientMORL(SceneModel):
 
     def call(self, image, *, num_slots=None, num_steps=None, seed=None, training=False):
         num_slots, num_steps, seed = self.resolve_call(image, num_slots, num_steps, seed)
-        operators = self.decoder.operators()
+        weight_terms = self.decoder.weight_terms()
 
         # Stage 1: the layers. The tape watches lambda_0, the last posterior, so everything below is
         # computed from that one tensor.
@@ -136,12 +136,12 @@ class EfficientMORL(SceneModel):
             layers = [*posteriors[:-1], posterior][: self.config.num_layers]
             layer_kl, prior = self.priors.divergences(layers, seed)
             kl = sum(layer_kl, tf.zeros_like(latents))
-        scored = self.score_latents(image, tape, posterior, latents, kl, operators, training)
+        scored = self.score_latents(image, tape, posterior, latents, kl, weight_terms, training)
         history = [(posterior, scored)]
 
         # Stage 2: refinement (Algorithm 1, second loop).
         def refine(r, state, constants):
-            prior, operators = constants
+            prior, weight_terms = constants
             posterior, memory, weighted_loss, *last = state
             posterior, memory = self.refinement(posterior, ScoredDecode(*last).gradient, memory)
 
@@ -149,7 +149,7 @@ class EfficientMORL(SceneModel):
                 tape.watch(posterior)
                 latents = sample_gaussian(posterior, seed, "efficient_morl/posterior", r + 1)
                 kl = self.priors.divergence(posterior, *prior)
-            scored = self.score_latents(image, tape, posterior, latents, kl, operators, training)
+            scored = self.score_latents(image, tape, posterior, latents, kl, weight_terms, training)
             history.append((posterior, scored))
 
             loss = self.loss_weight(r + 1, num_steps) * self.iteration_loss(scored)
@@ -158,7 +158,7 @@ class EfficientMORL(SceneModel):
         memory = tf.zeros([batch_size(image) * num_slots, self.config.latent_size])
         weighted_loss = self.loss_weight(0, num_steps) * self.iteration_loss(scored)
         state = (posterior, memory, weighted_loss, *scored)
-        posterior, _, weighted_loss, *last = iterate(refine, state, num_steps, (prior, operators))
+        posterior, _, weighted_loss, *last = iterate(refine, state, num_steps, (prior, weight_terms))
 
         # In a rolled or rematerialised loop, tensors of single steps cannot leave it.
         if not isinstance(num_steps, int) or execution.current().rematerialise:
@@ -201,7 +201,7 @@ class EfficientMORL(SceneModel):
             attention.append(weights)
         return posteriors or [posterior], attention
 
-    def score_latents(self, image, tape, posterior, latents, kl, operators, training):
+    def score_latents(self, image, tape, posterior, latents, kl, weight_terms, training):
         """Decodes latents and scores the image under them.
 
         Args:
@@ -210,7 +210,7 @@ class EfficientMORL(SceneModel):
           posterior: lambda [B, K, 2 D].
           latents: [B, K, D], samples of the posterior.
           kl: [B, K, D].
-          operators: those of the decoder, see `decode_and_score`.
+          weight_terms: those of the decoder, see `decode_and_score`.
           training: whether one backward pass through the decoder must serve weights and latents.
 
         Returns:
@@ -220,7 +220,7 @@ class EfficientMORL(SceneModel):
             self.render,
             lambda decoded: likelihood_and_gradient(decoded, image, self.config),
             latents,
-            operators,
+            weight_terms,
             stopped=training,
         )
 
@@ -234,10 +234,10 @@ class EfficientMORL(SceneModel):
         gradient = tf.ensure_shape(tf.stop_gradient(gradient), posterior.shape)
         return ScoredDecode(decoded, nll, kl, gradient)
 
-    def render(self, latents, operators=None):
+    def render(self, latents, weight_terms=None):
         """Decodes latents [B, K, D] to decoder outputs [B, K, H, W, C + 1]."""
         batch, num_slots = batch_and_slots(latents)
-        decoded = self.decoder(fold_slots(latents), operators=operators)
+        decoded = self.decoder(fold_slots(latents), weight_terms=weight_terms)
         return unfold_slots(decoded, batch, num_slots)
 
     def multiplier(self):

@@ -71,10 +71,10 @@ class DeconvDecoder(keras.layers.Layer):
         self.stack.build((None, 8, 8, 8))
         self.built = True
 
-    def operators(self):
+    def weight_terms(self):
         """Returns (): no tensor of this decoder depends on the weights alone."""
         return ()
 
-    def call(self, latents, operators=None):
+    def call(self, latents, weight_terms=None):
         x = self.stack(tf.reshape(self.mlp(latents), [-1, 8, 8, 8]))
         return tf.cast(x[:, : self.size[0], : self.size[1]], tf.float32)

@@ -114,13 +114,13 @@ class Iodine(SceneModel):
 
     def call(self, image, *, num_slots=None, num_steps=None, seed=None, training=False):
         num_slots, num_steps, seed = self.resolve_call(image, num_slots, num_steps, seed)
-        operators = self.decoder.operators()
+        weight_terms = self.decoder.weight_terms()
         posterior = self.first_posterior(batch_size(image), num_slots)
         history = []
 
-        def refine(r, state, operators):
+        def refine(r, state, weight_terms):
             posterior, weighted_loss, *memory = state
-            scored = self.score(image, posterior, seed, r, operators, training)
+            scored = self.score(image, posterior, seed, r, weight_terms, training)
             history.append(scored)
             weighted_loss += self.loss_weight(r, num_steps) * self.negative_elbo(scored)
             posterior, memory = self.update(image, posterior, scored, memory)
@@ -128,10 +128,10 @@ class Iodine(SceneModel):
 
         memory = self.refinement.initial_memory(batch_size(image) * num_slots)
         state = (posterior, tf.zeros([batch_size(image)]), *memory)
-        posterior, weighted_loss, *_ = iterate(refine, state, num_steps, operators)
+        posterior, weighted_loss, *_ = iterate(refine, state, num_steps, weight_terms)
 
         # Decode R: the last refinement is trained by the loss of what follows it.
-        scored = self.score(image, posterior, seed, num_steps, operators)
+        scored = self.score(image, posterior, seed, num_steps, weight_terms)
         weighted_loss += self.loss_weight(num_steps, num_steps) * self.negative_elbo(scored)
         history.append(scored)
 
@@ -151,7 +151,7 @@ class Iodine(SceneModel):
             vector = tf.concat([tf.zeros([size]), tf.fill([size], raw)], axis=0)
         return tf.broadcast_to(vector, [batch, num_slots, 2 * size])
 
-    def score(self, image, posterior, seed, r, operators, training=False):
+    def score(self, image, posterior, seed, r, weight_terms, training=False):
         """Samples z ~ q, decodes it, and scores the image: returns the `ScoredDecode` r."""
         config = self.config
         q = diagonal_gaussian(posterior)
@@ -167,7 +167,7 @@ class Iodine(SceneModel):
             self.render,
             lambda decoded: self.likelihood_and_gradient(decoded, image),
             latents,
-            operators,
+            weight_terms,
             stopped=training and config.inputs.decoder_is_stopped(),
         )
 
@@ -204,13 +204,13 @@ class Iodine(SceneModel):
         delta, memory = self.refinement(shared, per_slot, flat, memory=tuple(memory))
         return posterior + tf.ensure_shape(delta, posterior.shape), memory
 
-    def render(self, latents, operators=None):
+    def render(self, latents, weight_terms=None):
         """Decodes latents [B, K, D] to decoder outputs [B, K, H, W, C + 1]."""
         batch, num_slots = batch_and_slots(latents)
         rows = fold_slots(latents)
         if self.config.latent_constant:
             rows = tf.pad(rows, [[0, 0], [0, 1]], constant_values=5.0)
-        return unfold_slots(self.decoder(rows, operators=operators), batch, num_slots)
+        return unfold_slots(self.decoder(rows, weight_terms=weight_terms), batch, num_slots)
 
     def mixture(self, decoded):
         """Returns p(x | z), a `SpatialMixture`, for decoder outputs [B, K, H, W, C + 1]."""

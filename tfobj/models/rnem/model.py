@@ -134,7 +134,7 @@ class RNem(VideoModel):
             tf.zeros([batch, num_slots, self.config.state_size]) for _ in self.memory_names()
         )
 
-    def run_cell(self, image, memory, seed, cell, num_steps, operators):
+    def run_cell(self, image, memory, seed, cell, num_steps, weight_terms):
         # The memory left by the previous frame predicts this one, then learns from it.
         logits, means = self.predict_frame(memory, cell)
         responsibilities = self.responsibilities(image, means, seed, cell)
@@ -143,7 +143,7 @@ class RNem(VideoModel):
         memory = self.m_step(image, means, responsibilities, memory, seed, cell)
         return memory, loss, frame_outputs
 
-    def imagine_cell(self, memory, seed, cell, num_steps, operators):
+    def imagine_cell(self, memory, seed, cell, num_steps, weight_terms):
         """Predicts a frame, and updates the memory with it."""
         _, means = self.predict_frame(memory, cell)
         responsibilities = self.responsibilities(self.likely_frame(means), means, seed, cell)

@@ -41,12 +41,12 @@ class SequentialIodine(VideoModel, Iodine):
         posterior = self.first_posterior(batch, num_slots)
         return posterior, *(unfold_slots(m, batch, num_slots) for m in lstm)
 
-    def operators(self):
-        return self.decoder.operators()
+    def weight_terms(self):
+        return self.decoder.weight_terms()
 
-    def run_cell(self, image, memory, seed, cell, num_steps, operators):
+    def run_cell(self, image, memory, seed, cell, num_steps, weight_terms):
         posterior, *lstm = memory
-        scored = self.score(image, posterior, seed, cell.frame, operators, training=True)
+        scored = self.score(image, posterior, seed, cell.frame, weight_terms, training=True)
         scored = self.clamped(scored)
         memory = self.refined(image, posterior, scored, lstm)
 
@@ -55,12 +55,12 @@ class SequentialIodine(VideoModel, Iodine):
         frame_outputs = {**self.frame_outputs(posterior, scored), "nll": scored.nll, "kl": kl}
         return memory, loss, frame_outputs
 
-    def imagine_cell(self, memory, seed, cell, num_steps, operators):
+    def imagine_cell(self, memory, seed, cell, num_steps, weight_terms):
         """Refines lambda by its own prediction: the decoded posterior mean replaces the frame."""
         posterior, *lstm = memory
         mean = diagonal_gaussian(posterior).distribution.loc
-        predicted = self.mixture(self.render(mean, operators)).mean()
-        scored = self.clamped(self.score(predicted, posterior, seed, cell.frame, operators))
+        predicted = self.mixture(self.render(mean, weight_terms)).mean()
+        scored = self.clamped(self.score(predicted, posterior, seed, cell.frame, weight_terms))
         memory = self.refined(predicted, posterior, scored, lstm)
         return memory, self.frame_outputs(posterior, scored)
 

@@ -201,12 +201,12 @@ class VideoDecomposition(VideoModel):
         """Returns lambda_0 for all slots, [batch, num_slots, 2 D]."""
         return tf.broadcast_to(self.initial.value, [batch, num_slots, 2 * self.config.latent_size])
 
-    def operators(self):
-        return self.decoder.operators()
+    def weight_terms(self):
+        return self.decoder.weight_terms()
 
-    def run_cell(self, image, memory, seed, cell, num_steps, operators):
+    def run_cell(self, image, memory, seed, cell, num_steps, weight_terms):
         posterior, h, c, time_h, time_c = self.enter_cell(memory, cell)
-        scored = self.score(image, posterior, time_h, seed, cell, operators)
+        scored = self.score(image, posterior, time_h, seed, cell, weight_terms)
         delta, new_h, new_c = self.refine(image, scored, posterior, (time_h, time_c), (h, c))
 
         # A decode without refinement leaves the memory of the LSTM as it was. Its lambda needs no
@@ -222,11 +222,11 @@ class VideoDecomposition(VideoModel):
         }
         return memory, self.cell_weight(cell, num_steps) * scored.loss, frame_outputs
 
-    def imagine_cell(self, memory, seed, cell, num_steps, operators):
+    def imagine_cell(self, memory, seed, cell, num_steps, weight_terms):
         """Predicts a frame: z_0 decoded with the history replaces it, and gradients are zero."""
         posterior, h, c, time_h, time_c = self.enter_cell(memory, cell)
         latents, _ = self.sample_latents(posterior, seed, cell._replace(step=0))
-        raw = self.render(latents, time_h, operators)
+        raw = self.render(latents, time_h, weight_terms)
         decoded = self.decoded_slots(raw)
         image = compose(decoded.masks, decoded.means)
 
@@ -300,18 +300,18 @@ class VideoDecomposition(VideoModel):
         latents = q.loc + q.scale * noise
         return static.where(cell.is_first_step, first, latents), noise
 
-    def render(self, latents, time_h, operators):
+    def render(self, latents, time_h, weight_terms):
         """Decodes latents and history (Eq. 6).
 
         Args:
           latents: [B, K, D].
           time_h: [B, K, lstm_size].
-          operators: of `operators()`.
+          weight_terms: of `weight_terms()`.
 
         Returns:
           Decoder outputs [B, K, H, W, C + 1]: means before their sigmoid, and mask logits.
         """
-        rows = self.decoder(fold_slots(latents), fold_slots(time_h), operators)
+        rows = self.decoder(fold_slots(latents), fold_slots(time_h), weight_terms)
         return unfold_slots(rows, *batch_and_slots(latents))
 
     def decoded_slots(self, raw):
@@ -319,7 +319,7 @@ class VideoDecomposition(VideoModel):
         means, mask_logits = split_decoded(raw)
         return DecodedSlots(tf.sigmoid(means), tf.nn.softmax(mask_logits, axis=1), mask_logits)
 
-    def score(self, image, posterior, time_h, seed, cell, operators):
+    def score(self, image, posterior, time_h, seed, cell, weight_terms):
         """Samples z, decodes it, and scores frames [B, H, W, C]: the `ScoredFrame` of a cell."""
         config = self.config
         latents, noise = self.sample_latents(posterior, seed, cell)
@@ -328,7 +328,7 @@ class VideoDecomposition(VideoModel):
             lambda z, constants: self.render(z, constants[1], constants[0]),
             lambda raw: self.likelihood_and_gradient(raw, image, beta),
             latents,
-            (operators, time_h),
+            (weight_terms, time_h),
             stopped=config.stop_decoder_inputs,
         )
 
@@ -469,5 +469,5 @@ class VideoDecomposition(VideoModel):
     def decode(self, slots):
         """Renders slots [B, K, D + lstm_size], latents and histories, as a `DecodedScene`."""
         latents, time_h = tf.split(slots, [self.config.latent_size, self.config.lstm_size], axis=-1)
-        decoded = self.decoded_slots(self.render(latents, time_h, self.operators()))
+        decoded = self.decoded_slots(self.render(latents, time_h, self.weight_terms()))
         return DecodedScene(compose(decoded.masks, decoded.means), decoded.masks, decoded.means)

@@ -97,14 +97,14 @@ class SlotDecoder(keras.layers.Layer):
         last.kernel.assign(last.kernel * self.output_gain)
         self.built = True
 
-    def operators(self):
+    def weight_terms(self):
         """Returns a nest of tensors that depend on the weights alone."""
-        return self.broadcast.operators()
+        return self.broadcast.weight_terms()
 
-    def call(self, latents, context, operators=None):
+    def call(self, latents, context, weight_terms=None):
         if self.mlp is not None:
             latents = self.mlp(tf.concat([latents, context], axis=-1))
-        return self.broadcast(tf.cast(latents, self.compute_dtype), operators=operators)
+        return self.broadcast(tf.cast(latents, self.compute_dtype), weight_terms=weight_terms)
 
 
 @keras.saving.register_keras_serializable("tfobj")
