@@ -9,7 +9,7 @@ from tfobj.errors import UserError
 
 
 @contextlib.contextmanager
-def whole(path):
+def atomic_path(path):
     """Yields a temporary path beside `path` to write to, which then takes its place; makes the folder if need be.
 
     A reader, or a kill, finds the old file or the new one. The temporary name keeps the suffix, which decides
@@ -63,7 +63,7 @@ def whole_folder(folder, replace=False):
 
 def write_text(path, text):
     """Writes `text` to `path`, whole or not at all."""
-    with whole(path) as partial:
+    with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
