@@ -1,11 +1,12 @@
-"""GECO (Rezende & Viola 2018): minimise the KL under the constraint that the reconstruction is good enough.
+"""GECO: minimises the KL under the constraint that the reconstruction is good enough.
 
-The constraint is an upper bound on the negative log likelihood, and a multiplier that follows its moving average enforces it.
-Two forms are in use. EfficientMORL multiplies the likelihood (`ErrorMultiplier`, at least 1), GENESIS the KL (`KLMultiplier`,
-around 1 at first). Both are functions of the mean over the global batch: one state, not one per worker as in the released
-code of Emami 2021.
+The constraint is an upper bound on the negative log likelihood (NLL), enforced by a multiplier
+that follows its moving average (Rezende & Viola 2018). Two forms are in use. EfficientMORL
+multiplies the likelihood (`ErrorMultiplier`, at least 1), GENESIS the KL (`KLMultiplier`,
+starting at 1). Both are functions of the mean over the global batch: there is one state, not one
+per worker as in the released code of Emami 2021.
 
-Targets are nats per pixel and channel in settings, and per image here.
+Targets are nats per pixel and channel in settings, and nats per image here.
 """
 
 import math
@@ -16,21 +17,27 @@ import tensorflow as tf
 HALF_LOG_2_PI = 0.5 * math.log(2.0 * math.pi)
 
 EASY_ERROR = 0.05
-"""Mean squared error at which a target counts as too easy: pictures of one colour may meet it."""
+"""Mean squared error from which on a target is too easy: images of a single colour may meet it."""
 
 
 def gaussian_floor(scale, with_constant=True):
-    """Returns the least negative log likelihood of one value under a normal (or a mixture of such), in nats: that of a perfect mean.
+    """Returns the least NLL of one value under a normal, in nats: that of a perfect mean.
+
+    A mixture of normals of this scale has the same floor.
 
     Args:
       scale: standard deviation.
-      with_constant: whether the likelihood counts 1/2 ln 2 pi (GENESIS does, EfficientMORL does not).
+      with_constant: whether the likelihood counts 1/2 ln 2 pi (GENESIS does, EfficientMORL does
+        not).
     """
     return math.log(scale) + (HALF_LOG_2_PI if with_constant else 0.0)
 
 
 def mean_squared_error_at(target, scale, with_constant=True):
-    """Returns the mean squared error at which the negative log likelihood of one value is `target`; negative below the floor."""
+    """Returns the mean squared error at which the NLL of one value equals `target`.
+
+    Negative for targets below the floor. Arguments as for `gaussian_floor`; `target` in nats.
+    """
     return 2.0 * scale**2 * (target - gaussian_floor(scale, with_constant))
 
 
@@ -53,25 +60,32 @@ class _Multiplier(keras.layers.Layer):
         )
 
     def constraint(self):
-        """Returns the moving average of target - value, nats per image; positive where the constraint is met."""
+        """Returns the moving average of target - NLL, nats per image; positive while it is met."""
         return tf.stop_gradient(tf.convert_to_tensor(self.average.value))
 
 
 @keras.saving.register_keras_serializable("tfobj")
 class ErrorMultiplier(_Multiplier):
-    """Weighs the negative log likelihood: loss = KL + multiplier * NLL (Emami 2021, appendix F.2 and released code).
+    """Weighs the negative log likelihood: loss = KL + multiplier * NLL.
 
         average    <- decay average + (1 - decay) (target - NLL)
-        beta       <- max(0.55, beta - rate average),     rate times `acceleration` while the constraint is met
+        beta       <- max(0.55, beta - rate average)
         multiplier  = softplus(beta)                      >= 1.0055
 
-    For `warm_steps` updates the multiplier is 1; the update after that sets the average, later ones move it. There is no
-    upper bound: below the likelihood's floor, as with the published target on Tetrominoes, it grows for ever, which
-    anneals the likelihood's scale.
+    The rate is multiplied by `acceleration` while the constraint is met. For `warm_steps` updates
+    the multiplier is 1; the update after them sets the average, later ones move it. There is no
+    upper
+    bound: with a target below the likelihood's floor, such as the published one on Tetrominoes, the
+    multiplier grows forever, which anneals the likelihood's scale.
+
+    Source: Emami 2021, appendix F.2 and released code.
 
     Args:
       target: bound on the NLL, nats per image.
-      acceleration: of the way back.
+      acceleration: how much faster the multiplier decays while the constraint is met.
+      rate: step of beta per nat and update.
+      decay: of the moving average.
+      warm_steps: updates before the multiplier is in force.
     """
 
     MINIMUM = 0.55
@@ -80,13 +94,11 @@ class ErrorMultiplier(_Multiplier):
         self, target, *, acceleration=1.0, rate=1e-6, decay=0.99, warm_steps=1_000, **kwargs
     ):
         super().__init__(**kwargs)
-        self.target, self.acceleration, self.rate, self.decay, self.warm_steps = (
-            target,
-            acceleration,
-            rate,
-            decay,
-            warm_steps,
-        )
+        self.target = target
+        self.acceleration = acceleration
+        self.rate = rate
+        self.decay = decay
+        self.warm_steps = warm_steps
 
     def build(self, input_shape=None):
         self.average = self._state("average", 0.0)
@@ -96,27 +108,29 @@ class ErrorMultiplier(_Multiplier):
 
     def multiplier(self):
         """Returns the weight of the negative log likelihood, a scalar without gradient."""
-        beta, is_warm = (
-            tf.convert_to_tensor(self.beta.value),
-            tf.convert_to_tensor(self.is_warm.value),
-        )
+        beta = tf.convert_to_tensor(self.beta.value)
+        is_warm = tf.convert_to_tensor(self.is_warm.value)
         return tf.stop_gradient(tf.where(is_warm > 0.0, tf.math.softplus(beta), 1.0))
 
     def update(self, nll, step):
-        """Follows the mean NLL of an update; `step` updates were finished before it. An NLL that is not finite changes nothing."""
-        average, beta = (
-            tf.convert_to_tensor(self.average.value),
-            tf.convert_to_tensor(self.beta.value),
-        )
+        """Moves the multiplier after an update; an NLL that is not finite changes nothing.
+
+        Args:
+          nll: mean NLL of the update, nats per image.
+          step: updates finished before it.
+        """
+        average = tf.convert_to_tensor(self.average.value)
+        beta = tf.convert_to_tensor(self.beta.value)
+
         slack = self.target - nll
         moved = self.decay * average + (1.0 - self.decay) * slack
-        new_average = tf.where(
-            step > self.warm_steps, moved, tf.where(step == self.warm_steps, slack, average)
-        )
+        first = tf.where(step == self.warm_steps, slack, average)
+        new_average = tf.where(step > self.warm_steps, moved, first)
+
         rate = tf.where(new_average > 0.0, self.rate * self.acceleration, self.rate)
-        new_beta = tf.where(
-            step > self.warm_steps, tf.maximum(self.MINIMUM, beta - rate * new_average), beta
-        )
+        moved_beta = tf.maximum(self.MINIMUM, beta - rate * new_average)
+        new_beta = tf.where(step > self.warm_steps, moved_beta, beta)
+
         finite = tf.math.is_finite(nll)
         self.average.assign(tf.where(finite, new_average, average))
         self.beta.assign(tf.where(finite, new_beta, beta))
@@ -125,29 +139,33 @@ class ErrorMultiplier(_Multiplier):
 
 @keras.saving.register_keras_serializable("tfobj")
 class KLMultiplier(_Multiplier):
-    """Weighs the KL: loss = NLL + multiplier * KL (released code of Engelcke 2020).
+    """Weighs the KL: loss = NLL + multiplier * KL.
 
-        average        <- decay average + (1 - decay) (target - NLL)           set by the first update
-        log multiplier <- log multiplier + rate average                        rate times `speed_up` while the constraint is met
+        average        <- decay average + (1 - decay) (target - NLL)      set by the first update
+        log multiplier <- log multiplier + rate average
 
-    The multiplier starts at 1 and is kept in `bounds`.
+    The rate is multiplied by `speed_up` while the constraint is met. The multiplier starts at 1 and
+    is kept within `bounds`.
+
+    Source: released code of Engelcke 2020.
 
     Args:
       target: bound on the NLL, nats per image.
       rate: 1e-5 at 64 x 64 pixels, inversely proportional to their number.
+      speed_up: factor of the rate while the constraint is met.
+      decay: of the moving average.
+      bounds: (least, greatest) multiplier.
     """
 
     def __init__(
         self, target, *, rate=1e-5, speed_up=10.0, decay=0.99, bounds=(1e-10, 1e10), **kwargs
     ):
         super().__init__(**kwargs)
-        self.target, self.rate, self.speed_up, self.decay, self.bounds = (
-            target,
-            rate,
-            speed_up,
-            decay,
-            bounds,
-        )
+        self.target = target
+        self.rate = rate
+        self.speed_up = speed_up
+        self.decay = decay
+        self.bounds = bounds
 
     def build(self, input_shape=None):
         self.average = self._state("average", 0.0)
@@ -159,21 +177,23 @@ class KLMultiplier(_Multiplier):
         return tf.stop_gradient(tf.exp(tf.convert_to_tensor(self.log_multiplier.value)))
 
     def update(self, nll, step):
-        """Follows the mean NLL of an update; `step` updates were finished before it. An NLL that is not finite changes nothing."""
-        average, log_multiplier = (
-            tf.convert_to_tensor(self.average.value),
-            tf.convert_to_tensor(self.log_multiplier.value),
-        )
+        """Moves the multiplier after an update; an NLL that is not finite changes nothing.
+
+        Args:
+          nll: mean NLL of the update, nats per image.
+          step: updates finished before it.
+        """
+        average = tf.convert_to_tensor(self.average.value)
+        log_multiplier = tf.convert_to_tensor(self.log_multiplier.value)
+
         slack = self.target - nll
-        new_average = tf.where(step == 0, slack, self.decay * average + (1.0 - self.decay) * slack)
+        moved = self.decay * average + (1.0 - self.decay) * slack
+        new_average = tf.where(step == 0, slack, moved)
+
         rate = tf.where(new_average > 0.0, self.rate * self.speed_up, self.rate)
         low, high = (math.log(bound) for bound in self.bounds)
+        new_log = tf.clip_by_value(log_multiplier + rate * new_average, low, high)
+
         finite = tf.math.is_finite(nll)
         self.average.assign(tf.where(finite, new_average, average))
-        self.log_multiplier.assign(
-            tf.where(
-                finite,
-                tf.clip_by_value(log_multiplier + rate * new_average, low, high),
-                log_multiplier,
-            )
-        )
+        self.log_multiplier.assign(tf.where(finite, new_log, log_multiplier))

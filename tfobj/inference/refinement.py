@@ -1,14 +1,21 @@
-"""The network that turns refinement inputs into an additive update of the posterior (Greff 2019, appendix B tables)."""
+"""The network that turns refinement inputs into an additive update of the posterior.
+
+Source: Greff 2019, tables of appendix B.
+"""
 
 import keras
 import tensorflow as tf
 
 from tfobj.nn.convolution import ConvStack, FanInTruncatedNormal, convolve_slots
 from tfobj.nn.mlp import MLP
+from tfobj.nn.slots import batch_and_slots, fold_slots, unfold_slots
 
 
 class GateBias(keras.initializers.Initializer):
-    """Bias of an LSTM as in Sonnet 1: truncated normal 1 / sqrt(fan_in), plus 1 on the forget gate (order i, f, g, o)."""
+    """Bias of an LSTM with gates in the order i, f, g, o, as in Sonnet 1.
+
+    Truncated normal of standard deviation 1 / sqrt(fan_in), plus 1 on the forget gate.
+    """
 
     def __init__(self, fan_in):
         self.fan_in = fan_in
@@ -23,18 +30,21 @@ class GateBias(keras.initializers.Initializer):
 
 
 class RefinementNetwork(keras.layers.Layer):
-    """(shared [B, 1, H, W, .], per slot [B, K, H, W, .], flat [B, K, F], memory) -> (update [B, K, 2 D], memory).
+    """Refinement inputs and a memory -> (update [B, K, 2 D], new memory).
 
-    Strided convolutions (ELU: the signs of the gradients among the inputs carry information) -> average over
-    the map -> MLP -> concatenation with the flat inputs -> LSTM or nothing -> one linear layer.
-    Everything behind the convolutions is small and stays in float32. What the first convolution makes of the inputs that all slots of
-    an image share (a third of its channels on colour pictures) is computed once per image.
+    Strided convolutions (ELU: the signs of the gradients among the inputs carry information) ->
+    average over the map -> MLP -> concatenation with the flat inputs -> LSTM, if any -> one linear
+    layer. Everything behind the convolutions is small and stays in float32. What the first
+    convolution makes of the inputs that all slots of an image share (a third of its channels on
+    colour images) is computed once per image.
 
     Args:
-      channels, kernel_size: of the stride-2 convolutions.
+      channels: output channels of the stride-2 convolutions.
+      kernel_size: of all of them.
       mlp_sizes: sizes of the MLP; its last layer is linear if `mlp_linear_output`.
       lstm_size: units of the LSTM; 0 for none.
       update_size: 2 D.
+      mlp_linear_output: see `mlp_sizes`.
     """
 
     def __init__(
@@ -50,7 +60,9 @@ class RefinementNetwork(keras.layers.Layer):
     ):
         super().__init__(autocast=False, **kwargs)
         initializer = FanInTruncatedNormal()
-        # Not "cnn", as in 0.1.0, whose kernels have the same shape and another order of channels: their checkpoints are refused.
+
+        # Not "cnn" as in 0.1.0, whose kernels have the same shape but another order of channels:
+        # the other name makes sure that those checkpoints are refused.
         self.cnn = ConvStack(
             channels,
             kernel_size,
@@ -68,21 +80,25 @@ class RefinementNetwork(keras.layers.Layer):
             dtype="float32",
             name="mlp",
         )
-        self.feature_size, self.lstm_size = mlp_sizes[-1], lstm_size
+        self.feature_size = mlp_sizes[-1]
+        self.lstm_size = lstm_size
         self.output_layer = keras.layers.Dense(
             update_size, kernel_initializer=initializer, dtype="float32", name="update"
         )
 
     def build(self, num_shared, num_per_slot, num_flat):
-        """Makes the weights for that many channels of the image-shaped inputs and that many flat inputs."""
-        spatial_shape = (
-            None,
-            None,
-            None,
-            num_shared + num_per_slot,
-        )  # in this order along the kernel's channels
+        """Makes the weights.
+
+        Args:
+          num_shared: channels of the image-shaped inputs that all slots share.
+          num_per_slot: channels of the image-shaped inputs of each slot.
+          num_flat: number of flat inputs.
+        """
+        # The kernel's input channels in the order of `convolve_slots`: the shared ones first.
+        spatial_shape = (None, None, None, num_shared + num_per_slot)
         self.cnn.build(spatial_shape)
         self.mlp.build((None, self.cnn.compute_output_shape(spatial_shape)[-1]))
+
         size = self.feature_size + num_flat
         if self.lstm_size:
             fan_in = size + self.lstm_size
@@ -98,19 +114,31 @@ class RefinementNetwork(keras.layers.Layer):
             )
             self.lstm.build((None, size))
             size = self.lstm_size
+
         self.output_layer.build((None, size))
         self.built = True
 
     def initial_memory(self, rows):
-        """Returns the memory before the first step: two zero tensors [N, lstm_size], or nothing without an LSTM."""
-        return (tf.zeros([rows, self.lstm_size]),) * 2 if self.lstm_size else ()
+        """Returns the memory before the first step: two zeros [N, lstm_size], or () without LSTM."""
+        if not self.lstm_size:
+            return ()
+        return (tf.zeros([rows, self.lstm_size]),) * 2
 
     def call(self, shared, per_slot, flat, memory=()):
-        batch, num_slots, size = tf.shape(flat)[0], tf.shape(flat)[1], flat.shape[-1]
+        """Returns (update, new memory).
+
+        Args:
+          shared: [B, 1, H, W, num_shared], or None.
+          per_slot: [B, K, H, W, num_per_slot], or None.
+          flat: [B, K, num_flat].
+          memory: that of the step before; see `initial_memory`.
+        """
+        batch, num_slots = batch_and_slots(flat)
+
         x = convolve_slots(self.cnn, shared, per_slot, num_slots)
         features = tf.reduce_mean(tf.cast(x, tf.float32), axis=[1, 2])
-        x = tf.concat([self.mlp(features), tf.reshape(flat, [-1, size])], axis=-1)
+        x = tf.concat([self.mlp(features), fold_slots(flat)], axis=-1)  # [B * K, F]
         if self.lstm_size:
             x, memory = self.lstm(x, list(memory))
-        update = tf.reshape(self.output_layer(x), [batch, num_slots, self.output_layer.units])
-        return tf.ensure_shape(update, [*flat.shape[:2], None]), tuple(memory)
+
+        return unfold_slots(self.output_layer(x), batch, num_slots), tuple(memory)

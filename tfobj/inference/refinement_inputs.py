@@ -1,10 +1,12 @@
-"""What the refinement network sees (Greff 2019, Table 2 and appendix C): names, normalisation, stopped gradients.
+"""Inputs of the refinement network: names, normalisation, stopped gradients.
 
-Twelve inputs, every one with a switch for the paper's ablations (Figs. 33-40). Image-shaped inputs are
-stacked along channels, the posterior and its gradient are flat.
+Twelve inputs (Greff 2019, Table 2 and appendix C), each with a switch for the paper's ablations
+(Figs. 33-40). Image-shaped inputs are stacked along channels; the posterior and its gradient are
+flat.
 
-Some inputs are the same for all slots of an image. They are kept apart as `shared` [B, 1, H, W, channels], so that the
-first convolution of the refinement network sees them once per image and not K times.
+Some inputs are the same for all slots of an image. They are kept apart as `shared`
+[B, 1, H, W, channels], so that the first convolution of the refinement network sees them once per
+image instead of K times.
 """
 
 import dataclasses
@@ -13,9 +15,10 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
-from tfobj.config import Config
+from tfobj.config import Config, Positive
 from tfobj.errors import unknown_name
 from tfobj.nn import coordinates
+from tfobj.nn.slots import batch_and_slots, batch_size, fold_slots, unfold_slots
 
 SHARED = ("image", "pixel_likelihood", "coordinates")
 PER_SLOT = (
@@ -36,18 +39,19 @@ NORMALISED = (
     "leave_one_out",
     "posterior_gradient",
 )
-"""Inputs that get layer norm and stopped gradients by default (paper and released code agree)."""
+"""Inputs with layer norm and stopped gradients by default (paper and released code agree)."""
 DECODED = (*PER_SLOT, "pixel_likelihood", "posterior_gradient")
 """Inputs that depend on the decoder."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RefinementInputsConfig(Config):
-    """One switch per input, and how inputs are made. Defaults: the paper, with the readings of the released code.
+    """One switch per input, and how inputs are made.
 
-    Where they differ: the mask gradient is taken with respect to the logits (bounded by 1, no division by
-    the mask) and likelihoods enter as logarithms; `mask_gradient_of` and `likelihoods` select the paper's
-    literal text.
+    The defaults are the paper's, as the released code reads it. Where the two differ, the mask
+    gradient is taken with respect to the logits (bounded by 1, no division by the mask) and
+    likelihoods enter as logarithms; `mask_gradient_of` and `likelihoods` select the paper's literal
+    text.
     """
 
     prefix = "model.inputs."
@@ -67,14 +71,14 @@ class RefinementInputsConfig(Config):
     layer_norm: tuple[str, ...] = NORMALISED
     """Names of the inputs that are layer-normalised."""
     stop_gradient: tuple[str, ...] = NORMALISED
-    """Names of the inputs that no gradient flows back through."""
+    """Names of the inputs through which no gradient flows back."""
     coordinate_type: Literal["linear", "cosine"] = "linear"
     mask_gradient_of: Literal["logits", "masks"] = "logits"
     likelihoods: Literal["log", "probability"] = "log"
     legacy_constants: bool = False
     """Adds the constant 0.5 channel (image-shaped and flat) of the released code."""
-    gradient_scale: float = 1.0
-    """Multiplies the gradients of the per-scene loss; the released code has 1 / (batch of one GPU)."""
+    gradient_scale: Positive = 1.0
+    """Multiplies gradients of the per-scene loss; 1 / (batch of one GPU) in the released code."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -84,21 +88,21 @@ class RefinementInputsConfig(Config):
                     raise unknown_name(f"refinement input in `{field}`:", name, SPATIAL + FLAT)
 
     def enabled(self, names):
-        """Returns those of `names` that are switched on, in the table's order."""
+        """Returns those of `names` that are switched on, in the same order."""
         return [name for name in names if getattr(self, name)]
 
     def decoder_is_stopped(self):
-        """Whether no gradient reaches the decoder through the inputs; then it reaches it through the likelihood alone."""
+        """Returns whether gradients reach the decoder through the likelihood alone."""
         return set(self.enabled(DECODED)) <= set(self.stop_gradient)
 
 
 class RefinementInputs(keras.layers.Layer):
     """Assembles the refinement network's inputs from the state of inference.
 
-    Layer norm is that of the released code: moments over rows, columns and channels of one slot of one image
-    jointly, one trained gain and bias per channel (Keras: `GroupNormalization(groups=1)`; Keras'
-    `LayerNormalization` over three axes would train a gain per pixel), epsilon 1e-5. Gradients are stopped
-    first, so gain and bias still train.
+    Layer norm is that of the released code: moments over rows, columns and channels of one slot
+    of one image jointly, one trained gain and bias per channel, epsilon 1e-5. In Keras that is
+    `GroupNormalization(groups=1)`; `LayerNormalization` over three axes would train a gain per
+    pixel. Gradients are stopped first, so gain and bias still train.
 
     Args:
       config: `RefinementInputsConfig`.
@@ -108,125 +112,136 @@ class RefinementInputs(keras.layers.Layer):
 
     def __init__(self, config, image_shape, latent_size, **kwargs):
         super().__init__(dtype="float32", autocast=False, **kwargs)
-        self.config, self.image_shape, self.latent_size = config, tuple(image_shape), latent_size
+        self.config = config
+        self.image_shape = tuple(image_shape)
+        self.latent_size = latent_size
+
         widths = self._widths()
+        settings = {"epsilon": 1e-5, "dtype": "float32"}
         self.norms = {}
         for name in config.layer_norm:
             if name in config.enabled(SPATIAL):
-                norm = keras.layers.GroupNormalization(
-                    groups=1, epsilon=1e-5, dtype="float32", name=f"norm_{name}"
-                )
+                norm = keras.layers.GroupNormalization(groups=1, name=f"norm_{name}", **settings)
                 norm.build((None, *self.image_shape[:2], widths.get(name, 1)))
+                self.norms[name] = norm
             elif name in config.enabled(FLAT):
-                norm = keras.layers.LayerNormalization(
-                    epsilon=1e-5, dtype="float32", name=f"norm_{name}"
-                )
+                norm = keras.layers.LayerNormalization(name=f"norm_{name}", **settings)
                 norm.build((None, 2 * latent_size))
-            else:
-                continue
-            self.norms[name] = norm
+                self.norms[name] = norm
 
     def build(self, input_shape=None):
         if self.config.coordinates:
-            make = (
-                coordinates.linear_grid
-                if self.config.coordinate_type == "linear"
-                else coordinates.cosine_grid
-            )
-            self.grid = coordinates.grid_weight(self, make(*self.image_shape[:2]))
+            grids = {"linear": coordinates.linear_grid, "cosine": coordinates.cosine_grid}
+            make_grid = grids[self.config.coordinate_type]
+            self.grid = coordinates.grid_weight(self, make_grid(*self.image_shape[:2]))
         self.built = True
 
     def num_channels(self):
-        """Returns channels of (the shared image-shaped stack, that of each slot) and the size of the flat stack."""
+        """Returns the sizes of the stacks: (shared channels, channels per slot, flat inputs)."""
         widths = self._widths()
-        count = lambda names: sum(widths.get(name, 1) for name in self.config.enabled(names))
+
+        def count(names):
+            return sum(widths.get(name, 1) for name in self.config.enabled(names))
+
         constant = int(self.config.legacy_constants)
-        return (
-            count(SHARED) + constant,
-            count(PER_SLOT),
-            2 * self.latent_size * len(self.config.enabled(FLAT)) + constant,
-        )
+        num_flat = 2 * self.latent_size * len(self.config.enabled(FLAT))
+        return count(SHARED) + constant, count(PER_SLOT), num_flat + constant
 
     def _widths(self):
         """Returns name -> channels of the image-shaped inputs that have more than one."""
         channels = self.image_shape[-1]
-        grid = {"linear": 2, "cosine": 8}[self.config.coordinate_type]
         return {
             "image": channels,
             "means": channels,
             "means_gradient": channels,
-            "coordinates": grid,
+            "coordinates": {"linear": 2, "cosine": 8}[self.config.coordinate_type],
         }
 
     def spatial(self, image, mixture, terms):
-        """Returns image-shaped inputs: (shared [B, 1, H, W, channels], per slot [B, K, H, W, channels]), None where there are none.
+        """Returns the image-shaped inputs.
 
         Args:
           image: [B, H, W, C].
           mixture: `SpatialMixture` of the current decode.
           terms: its `PixelTerms` for `image`.
+
+        Returns:
+          (shared [B, 1, H, W, channels], per slot [B, K, H, W, channels]); None for an empty stack.
         """
+        # Functions, because a value that is switched off must cost nothing.
         makers = {
             "image": lambda: image[:, None],
             "means": lambda: mixture.means,
             "mask": lambda: mixture.masks,
             "mask_logits": lambda: mixture.mask_logits,
             "mask_posterior": lambda: tf.nn.softmax(terms.component_log_prob, axis=1),
-            "means_gradient": lambda: terms.means_gradient * self.config.gradient_scale,
-            "mask_gradient": lambda: (
-                self._mask_gradient(mixture, terms) * self.config.gradient_scale
-            ),
+            "means_gradient": lambda: self._scaled(terms.means_gradient),
+            "mask_gradient": lambda: self._scaled(self._mask_gradient(terms)),
             "pixel_likelihood": lambda: self._likelihood(terms.log_prob),
             "leave_one_out": lambda: self._leave_one_out(mixture, terms),
             "coordinates": lambda: self.grid.value[None, None],
         }
-        stacks = [
-            [self._finish(name, makers[name]()) for name in self.config.enabled(names)]
-            for names in (SHARED, PER_SLOT)
-        ]
+
+        def stack(names):
+            return [self._finish(name, makers[name]()) for name in self.config.enabled(names)]
+
+        shared = stack(SHARED)
+        per_slot = stack(PER_SLOT)
         if self.config.legacy_constants:
-            stacks[0].append(tf.fill([1, 1, 1, 1, 1], 0.5))
-        lead = tf.shape(image)[0], *self.image_shape[:2]
-        shared = [tf.broadcast_to(x, [lead[0], 1, *lead[1:], x.shape[-1]]) for x in stacks[0]]
-        return tuple(tf.concat(stack, axis=-1) if stack else None for stack in (shared, stacks[1]))
+            shared.append(tf.fill([1, 1, 1, 1, 1], 0.5))
+
+        # Coordinates and the constant have no batch axis of their own.
+        lead = [batch_size(image), 1, *self.image_shape[:2]]
+        shared = [tf.broadcast_to(x, [*lead, x.shape[-1]]) for x in shared]
+        return _concatenated(shared), _concatenated(per_slot)
 
     def flat(self, posterior, posterior_gradient):
         """Returns the flat inputs, [B, K, size].
 
         Args:
           posterior: [B, K, 2 D], lambda.
-          posterior_gradient: [B, K, 2 D], gradient of the negative ELBO of a scene with respect to lambda.
+          posterior_gradient: [B, K, 2 D], gradient of a scene's negative ELBO with respect to
+            lambda.
         """
         values = {
             "posterior": posterior,
-            "posterior_gradient": posterior_gradient * self.config.gradient_scale,
+            "posterior_gradient": self._scaled(posterior_gradient),
         }
         flat = [self._finish(name, values[name]) for name in self.config.enabled(FLAT)]
         if self.config.legacy_constants:
-            flat.append(tf.fill([*tf.unstack(tf.shape(posterior)[:2]), 1], 0.5))
+            flat.append(tf.fill([*batch_and_slots(posterior), 1], 0.5))
         return tf.concat(flat, axis=-1)
 
-    def _mask_gradient(self, mixture, terms):
+    def _scaled(self, gradient):
+        return gradient * self.config.gradient_scale
+
+    def _mask_gradient(self, terms):
         if self.config.mask_gradient_of == "logits":
             return terms.logits_gradient
-        return -tf.exp(
-            terms.component_log_prob - terms.log_prob
-        )  # - r_k / m_k, without the division
+        # - r_k / m_k, without the division.
+        return -tf.exp(terms.component_log_prob - terms.log_prob)
 
     def _likelihood(self, log_prob):
         return log_prob if self.config.likelihoods == "log" else tf.exp(log_prob)
 
     def _leave_one_out(self, mixture, terms):
         without = mixture.leave_one_out_log_prob(terms.component_log_prob)
-        return terms.log_prob - without if self.config.likelihoods == "log" else tf.exp(without)
+        if self.config.likelihoods == "log":
+            return terms.log_prob - without
+        return tf.exp(without)
 
     def _finish(self, name, value):
+        """Stops the gradient of an input [B, K or 1, ...] and normalises it, as configured."""
         if name in self.config.stop_gradient:
             value = tf.stop_gradient(value)
         if name not in self.norms:
             return value
-        shape = tf.shape(value)
-        folded = self.norms[name](
-            tf.reshape(value, [-1, *value.shape[2:]])
-        )  # statistics of each slot of each image
-        return tf.ensure_shape(tf.reshape(folded, shape), value.shape)
+
+        # Folded, because the statistics are those of each slot of each image.
+        batch, num_slots = batch_and_slots(value)
+        return unfold_slots(self.norms[name](fold_slots(value)), batch, num_slots)
+
+
+def _concatenated(stack):
+    """Returns the tensors joined along channels, or None for an empty list."""
+    return tf.concat(stack, axis=-1) if stack else None

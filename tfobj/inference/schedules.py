@@ -1,4 +1,4 @@
-"""What changes over training: refinement steps and stages, weights of losses, values with a step."""
+"""Values that change over training: refinement steps, stages, loss weights, values with a step."""
 
 import tensorflow as tf
 
@@ -6,59 +6,88 @@ from tfobj.errors import UserError
 
 
 def check_schedule(first, changes, field, minimum=0):
-    """Returns ((0, first), *changes), the refinement steps in training: (finished updates, steps from there on).
+    """Checks how the number of refinement steps changes during training.
+
+    Args:
+      first: number of steps from the beginning.
+      changes: pairs (finished updates, number of steps from there on).
+      field: name of the setting, for errors.
+      minimum: smallest allowed number of steps.
+
+    Returns:
+      ((0, first), *changes).
 
     Raises:
-      UserError: numbers of updates that do not rise, or numbers of steps below `minimum`.
+      UserError: the numbers of updates do not rise, or a number of steps is below `minimum`.
     """
     starts = [0, *(start for start, _ in changes)]
-    if any(later <= earlier for earlier, later in zip(starts, starts[1:], strict=False)) or any(
-        steps < minimum for _, steps in changes
-    ):
+    rising = all(earlier < later for earlier, later in zip(starts, starts[1:], strict=False))
+    enough = all(steps >= minimum for _, steps in changes)
+    if not (rising and enough):
         raise UserError(
-            f"`{field}` must be pairs (step, number), the steps rising from above 0, the numbers at least {minimum}. "
-            f"Received: {field}={changes}."
+            f"`{field}` must be pairs (step, number), the steps rising from above 0, "
+            f"the numbers at least {minimum}. Received: {field}={changes}."
         )
     return ((0, first), *changes)
 
 
 def stage_at(stages, step):
-    """Returns what holds for the update that follows `step` finished ones, of ((0, first), (start, later), ...), and where it changes next (None: nowhere)."""
+    """Returns the stage of the update that follows `step` finished ones, and when it changes next.
+
+    Args:
+      stages: ((0, first), (start, later), ...).
+      step: Python integer.
+
+    Returns:
+      (stage, number of finished updates at the next change, or None if there is none).
+    """
     current = [stage for start, stage in stages if start <= step][-1]
     later = [start for start, _ in stages if start > step]
     return current, min(later, default=None)
 
 
 def stepped(step, value, later_value, from_step):
-    """Returns `value`, and from `from_step` finished updates on `later_value`, unless that is None: a float32 scalar tensor; `step` is a tensor."""
-    return (
-        tf.constant(value, tf.float32)
-        if later_value is None
-        else tf.where(step < from_step, tf.constant(value, tf.float32), later_value)
-    )
-
-
-def refinement_loss_weight(t, num_steps, kind="linear", values=()):
-    """Returns the weight of the loss after `t` of `num_steps` refinements, t = 0 ... num_steps.
-
-    "linear": t / num_steps, so the data-independent first decode counts nothing (Greff 2019, Eq. 4, with
-    the num_steps + 1 decodes of the released code: taken literally, the paper's sum would leave the last
-    refinement untrained). "constant": 1. "list": `values[t]`.
+    """Returns a value that changes once during training, a float32 scalar tensor.
 
     Args:
-      t, num_steps: Python integers, or tensors where the model runs with a free number of steps.
+      step: finished updates, a tensor.
+      value: number at first.
+      later_value: number once `from_step` updates are finished; None keeps `value`.
+      from_step: see `later_value`.
+    """
+    first = tf.constant(value, tf.float32)
+    if later_value is None:
+        return first
+    return tf.where(step < from_step, first, later_value)
+
+
+def refinement_loss_weight(r, num_steps, kind="linear", values=()):
+    """Returns the weight of the loss after `r` of `num_steps` refinements, r = 0 ... num_steps.
+
+    "linear": r / num_steps, so that the data-independent first decode does not count (Greff 2019,
+    Eq. 4, with the num_steps + 1 decodes of the released code: taken literally, the paper's sum
+    would leave the last refinement untrained). "constant": 1. "list": `values[r]`.
+
+    Args:
+      r: Python integer, or a tensor where the model runs with a free number of steps.
+      num_steps: the same.
+      kind: "linear", "constant" or "list".
+      values: num_steps + 1 numbers for "list".
 
     Raises:
-      UserError: if a list has not num_steps + 1 entries.
+      UserError: a list does not have num_steps + 1 entries.
     """
     if kind == "list":
         if not isinstance(num_steps, int) or len(values) != num_steps + 1:
             raise UserError(
-                f"`model.loss_weight_list` must have num_steps + 1 entries. Received: {len(values)} entries for num_steps={num_steps}."
+                "`model.loss_weight_list` must have num_steps + 1 entries. "
+                f"Received: {len(values)} entries for num_steps={num_steps}."
             )
-        return values[t] if isinstance(t, int) else tf.gather(tf.constant(values), t)
+        return values[r] if isinstance(r, int) else tf.gather(tf.constant(values), r)
+
     if kind == "constant":
         return 1.0
-    if isinstance(t, int) and isinstance(num_steps, int):
-        return t / num_steps
-    return tf.cast(t, tf.float32) / tf.cast(num_steps, tf.float32)
+
+    if isinstance(r, int) and isinstance(num_steps, int):
+        return r / num_steps
+    return tf.cast(r, tf.float32) / tf.cast(num_steps, tf.float32)

@@ -1,42 +1,53 @@
-"""Decode, score, and differentiate: what every refinement step of iterative amortised inference begins with.
+"""Decode, score and differentiate: the beginning of every step of iterative amortised inference.
 
-A step needs the gradient of its likelihood with respect to the latents (it is an input of the refinement network), and
-training needs that of the whole loss with respect to the decoder's weights. Written down plainly, the decoder is
-differentiated twice per step: once by the step, once by the outer backward pass. Where the decoder reaches the
-outer loss through the step's likelihood alone (all its outputs are stopped on their way into the refinement
-network: EfficientMORL, and IODINE with such inputs), both gradients are multiples of each other,
+A step needs the gradient of its likelihood with respect to the latents, an input of the refinement
+network; training needs that of the whole loss with respect to the decoder's weights. Written down
+plainly, the decoder is differentiated twice per step: once by the step, once by the outer backward
+pass. Where the decoder reaches the outer loss through the step's likelihood alone (all its outputs
+are stopped on their way into the refinement network: EfficientMORL, and IODINE with such inputs),
+both gradients are multiples of each other,
 
-    d sum_t w_t NLL_t / d z_t = w_t dNLL_t/dz_t ,     d sum_t w_t NLL_t / d theta = sum_t w_t dNLL_t/dtheta ,
+    d sum_r w_r NLL_r / d z_r   = w_r dNLL_r / dz_r
+    d sum_r w_r NLL_r / d theta = sum_r w_r dNLL_r / dtheta
 
-and one pass yields both: 14 % (one refinement) to 20 % (three) of the work of a training step less, and the decoder's
-activations are free at once, so that their memory is that of one decode.
+and one pass yields both. This saves 14 % (one refinement) to 20 % (three) of the work of a training
+step and frees the decoder's activations at once, so that they take the memory of one decode.
 """
 
 import tensorflow as tf
 
 
-def decode_and_score(render, read, latents, weight_terms, stopped=False):
-    """Returns (decoded, nll, terms, latent gradient) of one decode.
+def decode_and_score(render, likelihood_and_gradient, latents, weight_terms, stopped=False):
+    """Decodes latents, scores the result and differentiates the score with respect to the latents.
 
     Args:
       render: function of (latents, weight_terms) -> decoded [B, K, H, W, C].
-      read: function of decoded -> (nll [B], terms (nest of tensors), d sum nll / d decoded).
+      likelihood_and_gradient: function of decoded -> (nll [B], terms (nest of tensors),
+        d sum nll / d decoded).
       latents: [B, K, D].
-      weight_terms: nest of tensors that depend on the decoder's weights alone (`BroadcastDecoder.weight_terms`).
-      stopped: no gradient flows back through decoded, terms and latent gradient, which makes one decoder
-        backward enough. The gradient of `nll` is then exact for losses that weigh all scenes of the batch
-        equally: means or sums over scenes.
+      weight_terms: nest of tensors that depend on the decoder's weights alone, such as those of
+        `BroadcastDecoder.weight_terms`.
+      stopped: no gradient flows back through decoded, terms and latent gradient, so that one
+        backward pass of the decoder is enough. The gradient of `nll` is then exact for losses
+        that weigh all scenes of the batch equally: means or sums over scenes.
+
+    Returns:
+      (decoded, nll [B], terms, gradient of the nll with respect to the latents [B, K, D]).
     """
     if stopped:
-        return _stopped(render, read, latents, weight_terms)
+        return _stopped(render, likelihood_and_gradient, latents, weight_terms)
+
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(latents)
         decoded = render(latents, weight_terms)
-    nll, terms, decoded_gradient = read(decoded)
-    return decoded, nll, terms, tape.gradient(decoded, latents, output_gradients=decoded_gradient)
+
+    nll, terms, decoded_gradient = likelihood_and_gradient(decoded)
+    latent_gradient = tape.gradient(decoded, latents, output_gradients=decoded_gradient)
+    return decoded, nll, terms, latent_gradient
 
 
-def _stopped(render, read, latents, weight_terms):
+def _stopped(render, likelihood_and_gradient, latents, weight_terms):
+    """Runs `decode_and_score` with one backward pass of the decoder, made while going forward."""
     structure = []
 
     @tf.custom_gradient
@@ -44,8 +55,9 @@ def _stopped(render, read, latents, weight_terms):
         with tf.GradientTape() as tape:
             tape.watch([latents, *flat_weight_terms])
             decoded = render(latents, tf.nest.pack_sequence_as(weight_terms, flat_weight_terms))
+
         weights = tape.watched_variables()
-        nll, terms, decoded_gradient = read(decoded)
+        nll, terms, decoded_gradient = likelihood_and_gradient(decoded)
         to_latents, to_weight_terms, to_weights = tape.gradient(
             decoded,
             [latents, list(flat_weight_terms), list(weights)],
@@ -55,16 +67,22 @@ def _stopped(render, read, latents, weight_terms):
         structure.append(terms)
 
         def gradient(upstream, *_, variables=()):
-            weight = tf.reduce_mean(upstream)  # d loss / d nll_b, the same for every scene b
-            by_weight = {w.ref(): g for w, g in zip(weights, to_weights, strict=True)}
+            # d loss / d nll_b, the same for every scene b.
+            loss_weight = tf.reduce_mean(upstream)
             to_inputs = [
                 to_latents * upstream[:, None, None],
-                *(g * tf.cast(weight, g.dtype) for g in to_weight_terms),
+                *(g * tf.cast(loss_weight, g.dtype) for g in to_weight_terms),
             ]
-            to_variables = [
-                by_weight[v.ref()] * weight if v.ref() in by_weight else None for v in variables
-            ]
-            return (to_inputs, to_variables) if variables else to_inputs
+            if not variables:
+                return to_inputs
+
+            # Weights that `likelihood_and_gradient` reads are among the variables; they get none.
+            by_weight = {w.ref(): g for w, g in zip(weights, to_weights, strict=True)}
+            to_variables = [None] * len(variables)
+            for i, variable in enumerate(variables):
+                if variable.ref() in by_weight:
+                    to_variables[i] = by_weight[variable.ref()] * loss_weight
+            return to_inputs, to_variables
 
         return (nll, decoded, to_latents, *tf.nest.flatten(terms)), gradient
 
