@@ -119,7 +119,7 @@ class RefinementNetwork(keras.layers.Layer):
         self.built = True
 
     def initial_memory(self, rows):
-        """Returns the memory before the first step: two zeros [N, lstm_size], or () without LSTM."""
+        """Returns the memory before the first step: two zeros [N, lstm_size], or ()."""
         if not self.lstm_size:
             return ()
         return (tf.zeros([rows, self.lstm_size]),) * 2

@@ -1,4 +1,4 @@
-"""Coordinate channels of the models: where a pixel is, as numbers a convolution can use."""
+"""Coordinate channels: the position of every pixel as numbers that a convolution can use."""
 
 import keras
 import numpy as np
@@ -7,15 +7,20 @@ from tfobj.nn.layers import Dense, own_initializer
 
 
 def linear_grid(height, width):
-    """Returns [H, W, 2] float32: (row, column), each linspace(-1, 1) inclusive (Watters 2019; Greff 2019)."""
-    rows, columns = np.meshgrid(
-        np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij"
-    )
-    return np.stack([rows, columns], axis=-1).astype(np.float32)
+    """Returns [H, W, 2] float32: (row, column), each linspace(-1, 1) inclusive.
+
+    Source: Watters 2019; Greff 2019.
+    """
+    rows = np.linspace(-1, 1, height)
+    columns = np.linspace(-1, 1, width)
+    return np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).astype(np.float32)
 
 
 def border_grid(height, width):
-    """Returns [H, W, 4] float32: (r, c, 1 - r, 1 - c) with r, c = linspace(0, 1) (Locatello 2020)."""
+    """Returns [H, W, 4] float32: (r, c, 1 - r, 1 - c) with r, c = linspace(0, 1).
+
+    Source: Locatello 2020.
+    """
     rows, columns = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
     return np.stack([rows, columns, 1 - rows, 1 - columns], axis=-1).astype(np.float32)
 
@@ -23,7 +28,8 @@ def border_grid(height, width):
 def cosine_grid(height, width, order=3):
     """Returns [H, W, order**2 - 1] float32: cos(i pi u) cos(j pi v) without the constant i = j = 0.
 
-    u, v = linspace(0, 1) along width and height (released IODINE, sprite sets, order 3: eight channels).
+    u, v = linspace(0, 1) along width and height. The released IODINE takes order 3, eight
+    channels, on its sprite sets.
     """
     u = np.cos(np.pi * np.outer(np.linspace(0, 1, width), np.arange(order)))  # [W, order]
     v = np.cos(np.pi * np.outer(np.linspace(0, 1, height), np.arange(order)))  # [H, order]
@@ -34,7 +40,8 @@ def cosine_grid(height, width, order=3):
 def grid_weight(layer, grid, name="grid"):
     """Holds `grid` as a non-trainable float32 weight of `layer`.
 
-    A weight is a parameter of an exported step; a constant would be folded into its graph once per use.
+    A weight is a parameter of an exported step; a constant would be folded into its graph once
+    per use.
     """
     return layer.add_weight(
         name=name,
@@ -48,11 +55,15 @@ def grid_weight(layer, grid, name="grid"):
 
 @keras.saving.register_keras_serializable("tfobj")
 class PositionEmbedding(keras.layers.Layer):
-    """Adds a learned projection of `border_grid` to feature maps [B, H, W, C] (Locatello 2020, soft position embedding)."""
+    """Adds a learned projection of `border_grid` to feature maps [B, H, W, C].
+
+    Source: Locatello 2020, soft position embedding.
+    """
 
     def __init__(self, initializer="glorot_uniform", bias_initializer="zeros", **kwargs):
         super().__init__(**kwargs)
-        self.initializer, self.bias_initializer = initializer, bias_initializer
+        self.initializer = initializer
+        self.bias_initializer = bias_initializer
 
     def build(self, input_shape):
         _, height, width, channels = input_shape

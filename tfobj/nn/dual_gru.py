@@ -1,12 +1,13 @@
-"""DualGRU (Emami 2021, section 3 and appendix F.1): the two halves of a Gaussian's parameters, each with a GRU of its own.
+"""DualGRU: one GRU for each half of a Gaussian's parameters (Emami 2021, section 3, appendix F.1).
 
     r = sigmoid(W_r x + b_r + U_r h + c_r)          reset
     u = sigmoid(W_u x + b_u + U_u h + c_u)          update
     n = tanh(W_n x + b_n + r * (U_n h + c_n))       candidate
     h' = (1 - u) * n + u * h
 
-The released code makes one GRU of twice the width whose matrices are block-diagonal and padded with zeros. Here the two
-cells are one product over a leading axis of 2: the same function in half the work.
+The released code makes one GRU of twice the width whose matrices are block-diagonal and padded
+with zeros. Here the two cells are one product over a leading axis of 2: the same function in half
+the work.
 """
 
 import keras
@@ -17,16 +18,19 @@ from tfobj.nn.layers import Dense
 
 @keras.saving.register_keras_serializable("tfobj")
 class DualGRU(keras.layers.Layer):
-    """(inputs [N, C], states [2, N, D]) -> new states [2, N, D]; both cells see the same inputs. Computes in float32.
+    """(inputs [N, C], states [2, N, D]) -> new states [2, N, D]; both cells see the same inputs.
+
+    Computes in float32.
 
     Args:
       size: D.
-      initializer: of weights and biases alike: standard normal in the released code.
+      initializer: of both weights and biases; standard normal in the released code.
     """
 
     def __init__(self, size, initializer="glorot_uniform", **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.size, self.initializer = size, keras.initializers.get(initializer)
+        self.size = size
+        self.initializer = keras.initializers.get(initializer)
 
     def build(self, input_shape):
         def weight(name, *shape):
@@ -34,20 +38,18 @@ class DualGRU(keras.layers.Layer):
                 name=name, shape=(2, *shape, 3 * self.size), initializer=self.initializer.clone()
             )
 
-        self.kernel, self.recurrent_kernel = (
-            weight("kernel", input_shape[-1]),
-            weight("recurrent_kernel", self.size),
-        )
-        self.bias, self.recurrent_bias = weight("bias", 1), weight("recurrent_bias", 1)
+        self.kernel = weight("kernel", input_shape[-1])
+        self.recurrent_kernel = weight("recurrent_kernel", self.size)
+        self.bias = weight("bias", 1)
+        self.recurrent_bias = weight("recurrent_bias", 1)
         self.built = True
 
     def call(self, inputs, states):
-        reset_x, update_x, candidate_x = tf.split(
-            tf.matmul(inputs[None], self.kernel) + self.bias, 3, axis=-1
-        )
-        reset_h, update_h, candidate_h = tf.split(
-            tf.matmul(states, self.recurrent_kernel) + self.recurrent_bias, 3, axis=-1
-        )
+        from_inputs = tf.matmul(inputs[None], self.kernel) + self.bias  # [2, N, 3 D]
+        from_states = tf.matmul(states, self.recurrent_kernel) + self.recurrent_bias
+        reset_x, update_x, candidate_x = tf.split(from_inputs, 3, axis=-1)
+        reset_h, update_h, candidate_h = tf.split(from_states, 3, axis=-1)
+
         update = tf.sigmoid(update_x + update_h)
         candidate = tf.tanh(candidate_x + tf.sigmoid(reset_x + reset_h) * candidate_h)
         return candidate + update * (states - candidate)
@@ -55,9 +57,10 @@ class DualGRU(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfobj")
 class JointGRU(keras.layers.Layer):
-    """The ablation without DualGRU (Emami 2021, Table 2): one GRU of width 2 D on both halves and a projection of the inputs.
+    """One GRU of width 2 D on both halves, the ablation without DualGRU (Emami 2021, Table 2).
 
-    Arguments and shapes as for `DualGRU`; `projection_initializer` is that of the projection C -> 2 D.
+    Its inputs are projected from C to 2 D with `projection_initializer`. The other arguments and
+    the shapes are those of `DualGRU`.
     """
 
     def __init__(
@@ -68,6 +71,8 @@ class JointGRU(keras.layers.Layer):
         self.projection = Dense(
             2 * size, kernel_initializer=projection_initializer, dtype="float32", name="projection"
         )
+
+        # A clone each: weights of one shape that share an instance get the same values.
         kernel, recurrent, bias = (keras.initializers.get(initializer).clone() for _ in range(3))
         self.gru = keras.layers.GRUCell(
             2 * size,

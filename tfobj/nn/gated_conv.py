@@ -1,7 +1,8 @@
-"""Gated convolutions (Dauphin et al. 2017; van den Berg et al. 2018): h * sigmoid(g), both halves from one convolution.
+"""Gated convolutions: h * sigmoid(g), where one convolution makes both h and g.
 
-No other activation. Everything here that can hold batch norms is called with `training` and returns (outputs, statistics);
-see `tfobj.nn.batch_norm`.
+There is no other activation (Dauphin et al. 2017; van den Berg et al. 2018). Layers here that can
+hold batch norms are called with `training` and return (outputs, statistics); see
+`tfobj.nn.batch_norm`.
 """
 
 import keras
@@ -23,12 +24,15 @@ def gate(x):
 
 @keras.saving.register_keras_serializable("tfobj")
 class GatedConv2D(keras.layers.Layer):
-    """One gated convolution with SAME padding: [B, H, W, C] -> [B, H / stride, W / stride, filters].
+    """One gated convolution: [B, H, W, C] -> [B, H / stride, W / stride, filters].
 
-    The norm acts on every channel of both halves by itself, so norming them together before the split is norming each.
+    The padding is SAME. The norm treats every channel separately, so that one norm before the split
+    normalises both halves.
 
     Args:
       filters: channels of each half.
+      kernel_size: as for `keras.layers.Conv2D`.
+      strides: the same.
       norm: "batch", "instance" or "none".
       transposed: a transposed convolution, whose stride enlarges.
       initializer: kernel initializer.
@@ -51,20 +55,23 @@ class GatedConv2D(keras.layers.Layer):
         super().__init__(**kwargs)
         if norm not in NORMS:
             raise unknown_name("`norm`", norm, NORMS)
-        common = {"dtype": self.dtype_policy}
-        self.convolution = (Conv2DTranspose if transposed else Conv2D)(
+
+        layer_class = Conv2DTranspose if transposed else Conv2D
+        self.convolution = layer_class(
             2 * filters,
             kernel_size,
             strides=strides,
             padding="same",
             kernel_initializer=own_initializer(initializer),
             name="conv",
-            **common,
+            dtype=self.dtype_policy,
         )
+
         self.norm = None
         if norm == "batch":
-            self.norm = BatchNorm(name="norm", **common)
-        elif norm == "instance":  # a group per channel
+            self.norm = BatchNorm(name="norm", dtype=self.dtype_policy)
+        elif norm == "instance":
+            # A group per channel.
             self.norm = keras.layers.GroupNormalization(
                 groups=-1, epsilon=1e-5, dtype="float32", name="norm"
             )
@@ -80,7 +87,8 @@ class GatedConv2D(keras.layers.Layer):
         return (*space, channels // 2)
 
     def call(self, x, training=False):
-        x, statistics = self.convolution(x), {}
+        x = self.convolution(x)
+        statistics = {}
         if isinstance(self.norm, BatchNorm):
             x, statistics = self.norm(x, training=training)
         elif self.norm is not None:
@@ -90,7 +98,11 @@ class GatedConv2D(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfobj")
 class GatedConvStack(keras.layers.Layer):
-    """Gated convolutions one after the other; the arguments are those of `GatedConv2D`, one entry per layer or one for all."""
+    """Gated convolutions one after the other.
+
+    Arguments as for `GatedConv2D`: `filters` per layer, `kernel_sizes` and `strides` per layer or
+    one for all, the others for all layers.
+    """
 
     def __init__(
         self,
@@ -104,18 +116,21 @@ class GatedConvStack(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        count = len(filters)
-        sizes = zip(filters, as_tuple(kernel_sizes, count), as_tuple(strides, count), strict=True)
+        kernel_sizes = as_tuple(kernel_sizes, len(filters))
+        strides = as_tuple(strides, len(filters))
+
         self.stages = [
             GatedConv2D(
-                *size,
+                filters[i],
+                kernel_sizes[i],
+                strides[i],
                 norm=norm,
                 transposed=transposed,
                 initializer=initializer,
                 dtype=self.dtype_policy,
                 name=f"gated_{i}",
             )
-            for i, size in enumerate(sizes)
+            for i in range(len(filters))
         ]
 
     def build(self, input_shape):
@@ -143,11 +158,15 @@ class GatedConvStack(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfobj")
 class GatedMapToVector(keras.layers.Layer):
-    """Gated convolution by a kernel as large as the map, no padding: [B, H, W, C] -> [B, filters]. Computed as one matrix product."""
+    """Gated convolution by a kernel as large as the map: [B, H, W, C] -> [B, filters].
+
+    There is no padding. Computed as one matrix product.
+    """
 
     def __init__(self, filters, *, initializer="glorot_uniform", **kwargs):
         super().__init__(**kwargs)
-        self.filters, self.initializer = filters, own_initializer(initializer)
+        self.filters = filters
+        self.initializer = own_initializer(initializer)
 
     def build(self, input_shape):
         self.kernel = self.add_weight(
@@ -163,18 +182,17 @@ class GatedMapToVector(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfobj")
 class GatedVectorToMap(keras.layers.Layer):
-    """Gated transposed convolution of a 1 x 1 map by a kernel of `size`, no padding: [B, D] -> [B, H, W, filters].
+    """Gated transposed convolution of a 1 x 1 map: [B, D] -> [B, H, W, filters].
 
-    One matrix product; the bias is per channel, shared by all positions.
+    The kernel has the `size` (H, W) of the result; there is no padding. Computed as one matrix
+    product; the bias is per channel, shared by all positions.
     """
 
     def __init__(self, filters, size, *, initializer="glorot_uniform", **kwargs):
         super().__init__(**kwargs)
-        self.filters, self.size, self.initializer = (
-            filters,
-            tuple(size),
-            own_initializer(initializer),
-        )
+        self.filters = filters
+        self.size = tuple(size)
+        self.initializer = own_initializer(initializer)
 
     def build(self, input_shape):
         # The order of axes of a transposed convolution's kernel: [H, W, outputs, inputs].
@@ -191,7 +209,6 @@ class GatedVectorToMap(keras.layers.Layer):
 
     def call(self, x):
         kernel = tf.reshape(tf.cast(self.kernel, x.dtype), [-1, x.shape[-1]])
-        maps = tf.reshape(
-            tf.matmul(x, kernel, transpose_b=True), [-1, *self.size, 2 * self.filters]
-        )
+        maps = tf.matmul(x, kernel, transpose_b=True)
+        maps = tf.reshape(maps, [-1, *self.size, 2 * self.filters])
         return gate(maps + tf.cast(self.bias, x.dtype))

@@ -1,10 +1,12 @@
-"""Dense and convolution layers of Keras with two of its traps closed.
+"""Dense and convolution layers of Keras without two of its traps.
 
-Bias under bfloat16: Keras adds it with TensorFlow's BiasAdd, whose gradient accumulates on CPU in the type of its input. A
-bfloat16 sum stops growing after 256 equal terms: over 8 x 128 x 128 pixels of mean 0.3, 95 % of the gradient is lost. The
-gradient of an ordinary addition is a Sum, which accumulates in float32 and takes as long.
+Bias under bfloat16: Keras adds it with TensorFlow's BiasAdd, whose gradient accumulates on CPU in
+the type of its input. A bfloat16 sum stops growing after 256 equal terms: over 8 x 128 x 128
+pixels of mean 0.3, 95 % of the gradient is lost. The gradient of an ordinary addition is a Sum,
+which accumulates in float32 and takes as long.
 
-Initial values: weights of one shape that share an initializer instance get the same values; see `own_initializer`.
+Initial values: weights of one shape that share an initializer instance get the same values; see
+`own_initializer`.
 """
 
 import math
@@ -14,16 +16,14 @@ import tensorflow as tf
 
 
 def own_initializer(initializer):
-    """Returns `initializer` for one weight alone; a clone draws values of its own unless a seed was given."""
-    return (
-        initializer.clone()
-        if isinstance(initializer, keras.initializers.Initializer)
-        else keras.initializers.get(initializer)
-    )
+    """Returns a clone of `initializer`, which draws values of its own unless it has a seed."""
+    if isinstance(initializer, keras.initializers.Initializer):
+        return initializer.clone()
+    return keras.initializers.get(initializer)
 
 
 def logit(p):
-    """Returns the bias at which a sigmoid begins with the value p, in (0, 1)."""
+    """Returns the bias that gives a sigmoid the initial value p, in (0, 1)."""
     return math.log(p / (1.0 - p))
 
 

@@ -7,7 +7,14 @@ from tfobj.nn.layers import Dense, own_initializer
 
 @keras.saving.register_keras_serializable("tfobj")
 class MLP(keras.layers.Layer):
-    """Dense layers of `sizes` over the last axis, `activation` after all but, with `linear_output`, the last."""
+    """Dense layers of `sizes` over the last axis.
+
+    Args:
+      sizes: units of every layer.
+      activation: Keras name, applied after every layer but the last if `linear_output`.
+      linear_output: see `activation`.
+      initializer: of the kernels; every layer draws its own values.
+    """
 
     def __init__(
         self,
@@ -19,10 +26,14 @@ class MLP(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        activations = [activation] * len(sizes)
+        if linear_output:
+            activations[-1] = None
+
         self.stages = [
             Dense(
                 size,
-                activation=None if linear_output and i == len(sizes) - 1 else activation,
+                activation=activations[i],
                 kernel_initializer=own_initializer(initializer),
                 dtype=self.dtype_policy,
                 name=f"dense_{i}",

@@ -1,15 +1,17 @@
-"""Placing small canvases into a frame by maps of positions, and cutting them out again (Anciukevicius et al. 2020, Eq. 4).
+"""Places small canvases into a frame by maps of positions, and cuts them out again.
 
-A map theta [H, W] holds the probability of every pixel to be the centre of an object on an M x M canvas, c = M // 2:
+A map theta [H, W] holds, for every pixel, the probability that an object on an M x M canvas is
+centred there. With c = M // 2 (Anciukevicius et al. 2020, Eq. 4),
 
-    place(v, theta)[p]   = sum_q theta[q] v[p - q + (c, c)]        convolution: canvas [M, M] -> frame [H, W]
-    extract(x, theta)[u] = sum_q theta[q] x[q + u - (c, c)]        correlation: frame [H, W] -> canvas [M, M]
+    place(v, theta)[p]   = sum_q theta[q] v[p - q + (c, c)]     convolution: canvas -> frame [H, W]
+    extract(x, theta)[u] = sum_q theta[q] x[q + u - (c, c)]     correlation: frame -> canvas [M, M]
 
-with zeros outside of canvas and frame. They are adjoint in the picture, <place(v, theta), w> = <v, extract(w, theta)>, and linear in
-theta, so a loss has a gradient in every position at once. Canvas pixel (c, c) lands on the position. Both are products of spectra:
-sides of at least H + max(c, M - 1 - c) suffice, because what wraps around then falls on rows that are cut away.
+with zeros outside canvas and frame. The two are adjoint, <place(v, theta), w> = <v, extract(w,
+theta)>, and linear in theta, so that a loss has a gradient in every position at once. Canvas
+pixel (c, c) lands on the position. Both are products of spectra: sides of at least H + max(c, M -
+1 - c) suffice, because wrapped-around values then fall on rows that are cut away.
 
-`place_at` and `extract_at` are the same for maps that are one at one pixel.
+`place_at` and `extract_at` are the same for maps that are one at a single pixel.
 """
 
 import numpy as np
@@ -17,7 +19,10 @@ import tensorflow as tf
 
 
 def transform_length(size, canvas_size):
-    """Returns the side of the transform: the least number with no prime factor above 5 that keeps wrap-around off the frame, and even."""
+    """Returns the side of the transform of a frame of `size` pixels.
+
+    It is the least even number without a prime factor above 5 that keeps wrap-around off the frame.
+    """
     centre = canvas_size // 2
     length = size + max(centre, canvas_size - 1 - centre)
     while length % 2 or not _is_smooth(length):
@@ -33,11 +38,14 @@ def place(canvas, positions):
       positions: float32 [..., H, W], maps of the same leading axes.
 
     Returns:
-      [..., H, W, C]; outside of the objects zero up to rounding (1e-7).
+      [..., H, W, C]; zero outside the objects, up to rounding (1e-7).
     """
-    canvas, positions = tf.convert_to_tensor(canvas), tf.convert_to_tensor(positions)
-    size, canvas_size = positions.shape[-2:], canvas.shape[-2]
-    lengths, centre = _lengths(size, canvas_size), canvas_size // 2
+    canvas = tf.convert_to_tensor(canvas)
+    positions = tf.convert_to_tensor(positions)
+    size = positions.shape[-2:]
+    canvas_size = canvas.shape[-2]
+    lengths = _lengths(size, canvas_size)
+    centre = canvas_size // 2
 
     @tf.custom_gradient
     def placed(canvas, positions):
@@ -45,46 +53,49 @@ def place(canvas, positions):
         of_canvas = tf.signal.rfft2d(_channels_first(canvas), lengths)
 
         def gradient(upstream):
-            """The adjoints in closed form, for the price of the forward pass: autodiff transforms padding, and the map's part once per channel."""
+            # The adjoints in closed form cost as much as the forward pass; autodiff would transform
+            # the padding, and the map's part once per channel.
             of_upstream = tf.signal.rfft2d(_channels_first(upstream), lengths)
-            d_canvas = _window(
-                of_upstream * tf.math.conj(of_positions),
-                lengths,
-                -centre,
-                (canvas_size, canvas_size),
-            )
-            d_positions = _window(
-                tf.reduce_sum(of_upstream * tf.math.conj(of_canvas), axis=-3),
-                lengths,
-                -centre,
-                size,
-            )
-            return _channels_last(d_canvas), d_positions
+            to_canvas = of_upstream * tf.math.conj(of_positions)
+            to_canvas = _window(to_canvas, lengths, -centre, (canvas_size, canvas_size))
+            to_positions = tf.reduce_sum(of_upstream * tf.math.conj(of_canvas), axis=-3)
+            to_positions = _window(to_positions, lengths, -centre, size)
+            return _channels_last(to_canvas), to_positions
 
-        return _channels_last(_window(of_positions * of_canvas, lengths, centre, size)), gradient
+        frame = _window(of_positions * of_canvas, lengths, centre, size)
+        return _channels_last(frame), gradient
 
     return placed(canvas, positions)
 
 
 def extract(image, positions, canvas_size):
-    """Cuts canvases out of frames: float32 [..., H, W, C], maps [..., H, W] -> [..., M, M, C], M = `canvas_size`."""
-    image, positions = tf.convert_to_tensor(image), tf.convert_to_tensor(positions)
+    """Cuts canvases out of frames.
+
+    Args:
+      image: float32 [..., H, W, C].
+      positions: float32 [..., H, W], maps of the same leading axes.
+      canvas_size: M.
+
+    Returns:
+      [..., M, M, C].
+    """
+    image = tf.convert_to_tensor(image)
+    positions = tf.convert_to_tensor(positions)
     lengths = _lengths(positions.shape[-2:], canvas_size)
-    spectrum = (
-        tf.signal.rfft2d(_channels_first(image), lengths)
-        * tf.math.conj(tf.signal.rfft2d(positions, lengths))[..., None, :, :]
-    )
-    return _channels_last(
-        _window(spectrum, lengths, -(canvas_size // 2), (canvas_size, canvas_size))
-    )
+
+    of_image = tf.signal.rfft2d(_channels_first(image), lengths)
+    of_positions = tf.math.conj(tf.signal.rfft2d(positions, lengths))
+    spectrum = of_image * of_positions[..., None, :, :]
+    canvas = _window(spectrum, lengths, -(canvas_size // 2), (canvas_size, canvas_size))
+    return _channels_last(canvas)
 
 
 def place_at(canvas, centres, size):
-    """`place` for one position each.
+    """Places every canvas at one position; see `place`.
 
     Args:
       canvas: [..., M, M, C].
-      centres: int32 [..., 2], row and column of the centre; may lie outside of the frame.
+      centres: int32 [..., 2], row and column of the centre; may lie outside the frame.
       size: (H, W) of the frame.
 
     Returns:
@@ -95,21 +106,28 @@ def place_at(canvas, centres, size):
 
 
 def extract_at(image, centres, canvas_size):
-    """`extract` for one position each: [..., H, W, C], int32 [..., 2] -> [..., M, M, C], exact; zeros outside of the frame."""
+    """Cuts one canvas out of every frame; see `extract`.
+
+    Args:
+      image: [..., H, W, C].
+      centres: int32 [..., 2], row and column of the centre.
+      canvas_size: M.
+
+    Returns:
+      [..., M, M, C], exact; zeros outside the frame.
+    """
     rows, columns = _selections(centres, image.shape[-3:-1], canvas_size, image.dtype)
     return tf.einsum("...pu,...qv,...pqc->...uvc", rows, columns, image)
 
 
 def _selections(centres, size, canvas_size, dtype):
-    """Returns two matrices [..., H, M] and [..., W, M] with a one where a row (column) of the frame shows one of the canvas."""
-    return [
-        tf.cast(
-            np.arange(length)[:, None] - centres[..., axis, None, None] + canvas_size // 2
-            == np.arange(canvas_size),
-            dtype,
-        )
-        for axis, length in enumerate(size)
-    ]
+    """Returns 0/1 matrices [..., H, M] and [..., W, M]: which canvas row a frame row shows."""
+    matrices = []
+    for axis, length in enumerate(size):
+        centre = centres[..., axis, None, None]
+        shown = np.arange(length)[:, None] - centre + canvas_size // 2
+        matrices.append(tf.cast(shown == np.arange(canvas_size), dtype))
+    return matrices
 
 
 def _lengths(size, canvas_size):
@@ -117,10 +135,14 @@ def _lengths(size, canvas_size):
 
 
 def _window(spectrum, lengths, start, size):
-    """Rows start, ..., start + size[0] - 1 of the periodic signal with a spectrum, and columns alike; `start` may be negative."""
+    """Returns rows and columns start, start + 1, ... of the periodic signal with a spectrum.
+
+    `size` is their number; `start` may be negative.
+    """
     x = tf.signal.irfft2d(spectrum, lengths)
     if start < 0:
-        x, start = tf.roll(x, [-start, -start], axis=[-2, -1]), 0
+        x = tf.roll(x, [-start, -start], axis=[-2, -1])
+        start = 0
     return x[..., start : start + size[0], start : start + size[1]]
 
 

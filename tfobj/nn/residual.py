@@ -1,9 +1,13 @@
-"""Convolutional stacks of the shorthand that Anciukevicius et al. 2020 describe their networks in: residual layers, enlargement, chains.
+"""Residual layers, enlargement and chains, after the shorthand of Anciukevicius et al. 2020.
 
-    cN  convolution with N channels, 3 x 3 and stride 2 unless k and s say otherwise      cr  residual convolution      g  group norm
-    upF bilinear enlargement by F                                                          a trailing e: ELU
+    cN    convolution with N channels, 3 x 3 and stride 2 unless k and s say otherwise
+    cr    residual convolution
+    g     group norm
+    upF   bilinear enlargement by F
+    e     (trailing) ELU
 
-The paper leaves open (ours): zeros around all images ("same"), residuals as x + ELU(f(x)), 8 groups.
+The paper leaves open, and we chose: zeros around all images ("same"), residuals as x + ELU(f(x)),
+8 groups.
 """
 
 import keras
@@ -16,7 +20,7 @@ GROUPS = 8
 
 @keras.saving.register_keras_serializable("tfobj")
 class ResidualConv2D(keras.layers.Layer):
-    """x + ELU(conv(x)), as many channels as before."""
+    """x + ELU(conv(x)); the number of channels stays."""
 
     def __init__(self, kernel_size, **kwargs):
         super().__init__(**kwargs)
@@ -43,7 +47,7 @@ class ResidualConv2D(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfobj")
 class ResidualDense(keras.layers.Layer):
-    """x + ELU(W x + b), as many units as before."""
+    """x + ELU(W x + b); the number of units stays."""
 
     def build(self, input_shape):
         self.dense = Dense(input_shape[-1], activation="elu", dtype=self.dtype_policy, name="dense")
@@ -59,7 +63,7 @@ class ResidualDense(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfobj")
 class Enlargement(keras.layers.Layer):
-    """Bilinear enlargement by `factor` with half-pixel centres: [B, H, W, C] -> [B, factor H, factor W, C].
+    """Bilinear enlargement with half-pixel centres: [B, H, W, C] -> [B, factor H, factor W, C].
 
     The outermost pixels are their own neighbours.
     """
@@ -77,12 +81,14 @@ class Enlargement(keras.layers.Layer):
 
 
 def enlarge(x, factor):
-    """See `Enlargement`. TensorFlow's kernel: on a CPU ten times as fast, both ways, as slices and sums (1.5 against 16 ms for [16, 16, 16, 24] by two)."""
+    """Enlarges [B, H, W, C] by `factor`; see `Enlargement`."""
+    # TensorFlow's kernel is ten times as fast on a CPU, forward and backward, as slices and sums:
+    # 1.5 against 16 ms for [16, 16, 16, 24] by two.
     return tf.cast(tf.image.resize(x, [factor * x.shape[1], factor * x.shape[2]]), x.dtype)
 
 
 class Chain(keras.layers.Layer):
-    """Layers one after the other, float32 layers among others of the compute dtype."""
+    """Layers one after the other, of which some may compute in float32; returns float32."""
 
     def __init__(self, stages, **kwargs):
         super().__init__(**kwargs)
@@ -111,7 +117,12 @@ def group_norm(name):
 
 
 def encoder_stages(filters, depth=3):
-    """Returns layers of the encoders on small pictures: `depth` times c(stride 2) - c(k1 s1) - cr(k1 s1) - g; `filters` is 32 in the paper."""
+    """Returns layers of encoders on small images: `depth` times c(s2) - c(k1 s1) - cr(k1 s1) - g.
+
+    Args:
+      filters: 32 in the paper.
+      depth: 1 to 3; each halves the image.
+    """
     stages = []
     for i, (width, following) in enumerate(((1, 2), (2, 4), (8, 8))[:depth]):
         stages += [
@@ -124,7 +135,7 @@ def encoder_stages(filters, depth=3):
 
 
 def decoder_stages(filters):
-    """Returns layers from [B, h, w, C] to [B, 8 h, 8 w, 3 filters / 2]; `filters` is 32 in the paper."""
+    """Returns layers [B, h, w, C] -> [B, 8 h, 8 w, 3 filters / 2]; `filters` is 32 in the paper."""
     stages = [convolution(4 * filters, 3, 1, "conv_0"), ResidualConv2D(3, name="residual_0")]
     for i, out in ((1, 3 * filters), (2, 3 * filters // 2)):
         stages += [

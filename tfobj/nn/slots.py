@@ -1,9 +1,10 @@
-"""Slots as rows of a batch, and slots as the parts of a scene.
+"""Slots as rows of a batch, and as parts of a scene.
 
-Layers know nothing of slots: they see [B * K, ...]. `fold_slots` and `unfold_slots` go there and back.
+Most layers do not know about slots: they see [B * K, ...]. `fold_slots` makes these rows,
+`unfold_slots` inverts it.
 
-Decoders share one convention: [..., C + 1], the C colours of a slot first, its mask logit last. Only
-`split_decoded` and `join_decoded` know it.
+All decoders share one convention, known only to `split_decoded` and `join_decoded`: [..., C + 1],
+the C colours of a slot first, its mask logit last.
 """
 
 import tensorflow as tf

@@ -1,13 +1,16 @@
-"""U-Net of MONet's attention network (Burgess 2019, appendix B.2): instance norms, nearest-neighbour resizing, an MLP at the bottom.
+"""U-Net of MONet's attention network (Burgess 2019, appendix B.2), with an MLP at the bottom.
 
-    down path   block 1 -> half -> block 2 -> half -> ... -> block n          the output of every block is kept as its skip
+    down path   block 1 -> half -> block 2 -> half -> ... -> block n
+                the output of every block is kept as its skip
     bottom      skip n, flattened -> Dense -> Dense -> Dense(size of skip n), all ReLU -> reshaped
-    up path     [x, skip n] -> block -> double -> [x, skip n - 1] -> block -> double -> ... -> [x, skip 1] -> block
+    up path     [x, skip n] -> block -> double -> [x, skip n - 1] -> block -> double -> ...
+                -> [x, skip 1] -> block
     output      1 x 1 convolution
 
-A block is a 3 x 3 convolution without bias, an instance norm with learned gain and bias, and a ReLU. Images of any size: halving
-takes every second pixel, the first one included, so it rounds up (35 -> 18 -> 9 -> 5); doubling repeats pixels and crops to the size
-of the skip that comes next.
+A block is a 3 x 3 convolution without bias, an instance norm with learned gain and bias, and a
+ReLU. Resizing is nearest-neighbour and works for any size: halving takes every second pixel, the
+first one included, so it rounds up (35 -> 18 -> 9 -> 5); doubling repeats pixels and crops to the
+size of the next skip.
 """
 
 import keras
@@ -19,27 +22,37 @@ from tfobj.nn.mlp import MLP
 
 
 def default_blocks(size):
-    """Returns the blocks per path for an image of `size` (H, W): 4 for 32 to 63 pixels on the shorter side, 5 for 64, 6 for 128; at least 2.
+    """Returns the blocks per path for an image of `size` (H, W), at least 2.
 
-    Burgess 2019 gives 5 for 64 x 64 and 6 for 128 x 128, which leaves 4 x 4 pixels at the bottom.
+    4 for 32 to 63 pixels on the shorter side, 5 from 64 and 6 from 128 on. Burgess 2019 gives 5 for
+    64 x 64 and 6 for 128 x 128, which leaves 4 x 4 pixels at the bottom.
     """
     return max(2, min(size).bit_length() - 2)
 
 
 def block_widths(num_blocks, filters):
-    """Returns (down, up) channels of the blocks: the lowest three of the down path and the lowest two of the up path have twice `filters`.
+    """Returns (down, up) channels of the blocks of both paths.
 
-    The paper gives no widths. For 4, 5 and 6 blocks these are those of a public re-implementation (Engelcke 2020's code); with fewer,
-    the first and the last block stay narrow.
+    The lowest three of the down path and the lowest two of the up path have twice `filters`. The
+    paper gives no widths; for 4, 5 and 6 blocks these are those of a public re-implementation
+    (Engelcke 2020's code). With fewer, the first and the last block stay narrow.
     """
-    wide_down, wide_up = min(3, num_blocks - 1), min(2, num_blocks - 1)
+    wide_down = min(3, num_blocks - 1)
+    wide_up = min(2, num_blocks - 1)
     down = (filters,) * (num_blocks - wide_down) + (2 * filters,) * wide_down
-    return down, (2 * filters,) * wide_up + (filters,) * (num_blocks - wide_up)
+    up = (2 * filters,) * wide_up + (filters,) * (num_blocks - wide_up)
+    return down, up
 
 
 @keras.saving.register_keras_serializable("tfobj")
 class UNetBlock(keras.layers.Layer):
-    """3 x 3 convolution without bias, group norm (in float32; -1: instance norm, a group per channel), ReLU: [B, H, W, C] -> [B, H, W, filters]."""
+    """3 x 3 convolution without bias, group norm, ReLU: [B, H, W, C] -> [B, H, W, filters].
+
+    Args:
+      filters: output channels.
+      initializer: of the kernel.
+      groups: of the norm, which computes in float32; -1 for a group per channel, an instance norm.
+    """
 
     def __init__(self, filters, initializer="glorot_uniform", groups=-1, **kwargs):
         super().__init__(**kwargs)
@@ -72,14 +85,15 @@ class UNet(keras.layers.Layer):
 
     Args:
       num_blocks: blocks per path; the lowest map has H / 2**(num_blocks - 1) pixels, rounded up.
-      filters: `c` of `block_widths`.
+      filters: narrow width; see `block_widths`.
       mlp_hidden: hidden units of the MLP at the bottom (128, 128 in the paper).
       channels: of the output.
       initializer: of all kernels.
       groups: of the norms; -1 for instance norms (MONet), 8 in GENESIS-V2.
 
     Raises:
-      UserError: fewer than two blocks, or so many that a single pixel would be left at the bottom, which an instance norm makes zero.
+      UserError: fewer than two blocks, or so many that a single pixel would be left at the bottom,
+        which an instance norm makes zero.
     """
 
     def __init__(
@@ -96,11 +110,14 @@ class UNet(keras.layers.Layer):
         super().__init__(**kwargs)
         if num_blocks < 2:
             raise UserError(f"`num_blocks` must be at least 2. Received: num_blocks={num_blocks}.")
-        self.mlp_hidden, self.initializer = tuple(mlp_hidden), initializer
+        self.mlp_hidden = tuple(mlp_hidden)
+        self.initializer = initializer
+
         common = {"initializer": initializer, "groups": groups, "dtype": self.dtype_policy}
         down, up = block_widths(num_blocks, filters)
         self.down = [UNetBlock(width, name=f"down_{i}", **common) for i, width in enumerate(down)]
         self.up = [UNetBlock(width, name=f"up_{i}", **common) for i, width in enumerate(up)]
+
         self.output_layer = Conv2D(
             channels,
             1,
@@ -116,13 +133,18 @@ class UNet(keras.layers.Layer):
             block.build((None, height, width, channels))
             channels = block.convolution.filters
             shapes.append((height, width, channels))
-            height, width = -(-height // 2), -(-width // 2)
-        height, width, channels = self.bottom = shapes[-1]
+            # Halving rounds up.
+            height = (height + 1) // 2
+            width = (width + 1) // 2
+
+        self.bottom = shapes[-1]
+        height, width, channels = self.bottom
         if min(height, width) < 2:
             raise UserError(
-                f"`num_blocks` must leave at least two pixels at the bottom of {input_shape[1]}x{input_shape[2]}. "
-                f"Received: num_blocks={len(self.down)}."
+                f"`num_blocks` must leave at least two pixels at the bottom of "
+                f"{input_shape[1]}x{input_shape[2]}. Received: num_blocks={len(self.down)}."
             )
+
         size = height * width * channels
         self.mlp = MLP(
             (*self.mlp_hidden, size),
@@ -142,28 +164,29 @@ class UNet(keras.layers.Layer):
         x = tf.cast(x, self.compute_dtype)
         skips = []
         for block in self.down:
-            x = block(x if not skips else halve(x))
+            if skips:
+                x = halve(x)
+            x = block(x)
             skips.append(x)
-        x = tf.reshape(self.mlp(tf.reshape(x, [-1, self.mlp.stages[-1].units])), [-1, *self.bottom])
+
+        x = self.mlp(tf.reshape(x, [-1, self.mlp.stages[-1].units]))
+        x = tf.reshape(x, [-1, *self.bottom])
+
         for block, skip in zip(self.up, reversed(skips), strict=True):
-            x = block(
-                tf.concat(
-                    [double(x, skip.shape[1:3]) if x.shape[1:3] != skip.shape[1:3] else x, skip],
-                    axis=-1,
-                )
-            )
+            size = skip.shape[1:3]
+            if x.shape[1:3] != size:
+                x = double(x, size)
+            x = block(tf.concat([x, skip], axis=-1))
         return tf.cast(self.output_layer(x), tf.float32)
 
 
 def halve(x):
-    """[B, H, W, C] -> every second pixel, [B, ceil(H / 2), ceil(W / 2), C]: nearest-neighbour resizing by one half.
-
-    As a pooling of single pixels: the gradient of `x[:, ::2, ::2]` takes six times as long on a CPU (2.1 against 0.35 ms both ways
-    for [8, 64, 64, 32]).
-    """
+    """Takes every second pixel: [B, H, W, C] -> [B, ceil(H / 2), ceil(W / 2), C]."""
+    # A pooling of single pixels, because the gradient of `x[:, ::2, ::2]` takes six times as long
+    # on a CPU (2.1 against 0.35 ms, forward and backward, for [8, 64, 64, 32]).
     return tf.nn.avg_pool2d(x, 1, 2, "VALID")
 
 
 def double(x, size):
-    """[B, h, w, C] -> every pixel twice along both axes, cropped to `size` (H, W): nearest-neighbour resizing by two."""
+    """Repeats every pixel of [B, h, w, C] along both axes and crops to `size` (H, W)."""
     return tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2)[:, : size[0], : size[1]]
