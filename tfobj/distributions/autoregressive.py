@@ -1,15 +1,18 @@
-"""Autoregressive Gaussian prior over the ordered latents of a scene (Engelcke et al. 2020, GENESIS).
+"""Autoregressive Gaussian prior over the ordered latents of a scene (GENESIS, Engelcke 2020).
 
-    p(z_1) = N(0, I),   p(z_k | z_<k) = N(tanh(a_k), (sigmoid(b_k + 4) + 1e-4)^2),   [a_k, b_k] = step(z_{k-1}, state)
+    p(z_1)        = N(0, I)
+    p(z_k | z_<k) = N(tanh(a_k), (sigmoid(b_k + 4) + 1e-4)^2),   [a_k, b_k] = step(z_{k-1}, state)
 
-Density and sampling read the same conditionals. (The released code samples mask latents without the tanh, from another
-density than the one that it trains; a commit of 2020-04-08 mended the scale in that place, not the mean.)
+Density and sampling read the same conditionals. (The released code samples mask latents without
+the tanh, from another density than the one that it trains; a commit of 2020-04-08 corrected the
+scale in that place, but not the mean.)
 """
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfobj.nn.iteration import scan
+from tfobj.nn.slots import batch_size
 
 tfd = tfp.distributions
 
@@ -17,10 +20,14 @@ MINIMUM_SCALE = 1e-4
 
 
 def bounded_gaussian(parameters):
-    """Returns `tfd.Normal` [..., D] with means in (-1, 1) and standard deviations in (1e-4, 1 + 1e-4), 0.982 for zeros.
+    """Returns a `tfd.Normal` [..., D] with bounded means and standard deviations.
+
+    Means lie in (-1, 1), standard deviations in (1e-4, 1 + 1e-4); parameters of zero give 0 and
+    0.982.
 
     Args:
-      parameters: [..., 2 D], the concatenation [a, b]: mean tanh(a), standard deviation sigmoid(b + 4) + 1e-4.
+      parameters: [..., 2 D], the concatenation [a, b]: mean tanh(a), standard deviation sigmoid(b
+        + 4) + 1e-4.
 
     Source: released code of Engelcke 2020.
     """
@@ -32,7 +39,8 @@ class AutoregressiveGaussian(tfd.Distribution):
     """Distribution over sequences [K, D]; see the module's docstring.
 
     Args:
-      step: function of (z_{k-1} [N, D], state) -> ([N, 2 D], state); the state is a tuple of tensors [N, ...].
+      step: function of (z_{k-1} [N, D], state) -> ([N, 2 D], state); the state is a tuple of
+        tensors [N, ...].
       initial_state: function of N -> the state before the first step.
       num_slots: K, a Python integer or an int32 scalar tensor; at least 2.
       size: D.
@@ -49,12 +57,10 @@ class AutoregressiveGaussian(tfd.Distribution):
         name="AutoregressiveGaussian",
     ):
         parameters = dict(locals())
-        self._step, self._initial_state, self._num_slots, self._size = (
-            step,
-            initial_state,
-            num_slots,
-            size,
-        )
+        self._step = step
+        self._initial_state = initial_state
+        self._num_slots = num_slots
+        self._size = size
         super().__init__(
             dtype=tf.float32,
             reparameterization_type=tfd.FULLY_REPARAMETERIZED,
@@ -65,50 +71,46 @@ class AutoregressiveGaussian(tfd.Distribution):
         )
 
     def conditionals(self, z):
-        """Returns p(z_k | z_<k) as `tfd.Normal` [N, K, D], the step fed with the given `z` [N, K, D]."""
-        steps = tf.transpose(z, [1, 0, 2])
+        """Returns all p(z_k | z_<k), a `tfd.Normal` [N, K, D], for given `z` [N, K, D]."""
+        by_slot = tf.transpose(z, [1, 0, 2])  # [K, N, D]
 
-        def body(t, state):
-            parameters, state = self._step(steps[t], state)
+        def body(k, state):
+            parameters, state = self._step(by_slot[k], state)
             return state, parameters
 
-        _, parameters = scan(
-            body, self._initial_state(steps.shape[1] or tf.shape(steps)[1]), self._num_slots - 1
-        )
+        state = self._initial_state(batch_size(z))
+        _, parameters = scan(body, state, self._num_slots - 1)
         later = bounded_gaussian(tf.transpose(parameters, [1, 0, 2]))  # [N, K - 1, D]
-        first = [[0, 0], [1, 0], [0, 0]]  # N(0, I) before them
+
+        # N(0, I) before them.
+        first = [[0, 0], [1, 0], [0, 0]]
         return tfd.Normal(tf.pad(later.loc, first), tf.pad(later.scale, first, constant_values=1.0))
 
     def from_noise(self, noise):
-        """Returns the samples z [N, K, D] that standard normal `noise` [N, K, D] makes, one slot after the other."""
-        noises = tf.transpose(noise, [1, 0, 2])
+        """Turns standard normal `noise` [N, K, D] into samples z [N, K, D], slot by slot."""
+        by_slot = tf.transpose(noise, [1, 0, 2])  # [K, N, D]
 
-        def body(t, state):
-            z, state = state[0], state[1:]
-            parameters, state = self._step(z, state)
+        def body(k, state):
+            z, *state = state
+            parameters, state = self._step(z, tuple(state))
             p = bounded_gaussian(parameters)
-            z = p.loc + p.scale * noises[t + 1]
+            z = p.loc + p.scale * by_slot[k + 1]
             return (z, *state), z
 
-        state = self._initial_state(noises.shape[1] or tf.shape(noises)[1])
-        _, later = scan(body, (noises[0], *state), self._num_slots - 1)
-        return tf.transpose(tf.concat([noises[:1], later], axis=0), [1, 0, 2])
+        state = self._initial_state(batch_size(noise))
+        _, later = scan(body, (by_slot[0], *state), self._num_slots - 1)
+        return tf.transpose(tf.concat([by_slot[:1], later], axis=0), [1, 0, 2])
 
     def _log_prob(self, z):
         flat = tf.reshape(z, tf.concat([[-1], tf.shape(z)[-2:]], axis=0))
         flat = tf.ensure_shape(flat, [None, z.shape[-2], self._size])
-        return tf.reshape(
-            tf.reduce_sum(self.conditionals(flat).log_prob(flat), axis=[-2, -1]), tf.shape(z)[:-2]
-        )
+        log_prob = tf.reduce_sum(self.conditionals(flat).log_prob(flat), axis=[-2, -1])
+        return tf.reshape(log_prob, tf.shape(z)[:-2])
 
     def _sample_n(self, n, seed=None):
         shape = [n, self._num_slots, self._size]
-        return self.from_noise(
-            tf.ensure_shape(
-                tf.random.stateless_normal(shape, tfp.random.sanitize_seed(seed)),
-                [None, None, self._size],
-            )
-        )
+        noise = tf.random.stateless_normal(shape, tfp.random.sanitize_seed(seed))
+        return self.from_noise(tf.ensure_shape(noise, [None, None, self._size]))
 
     def _batch_shape_tensor(self, **parameters):
         return tf.zeros([0], tf.int32)
@@ -120,9 +122,8 @@ class AutoregressiveGaussian(tfd.Distribution):
         return tf.stack([self._num_slots, self._size])
 
     def _event_shape(self):
-        return tf.TensorShape(
-            [self._num_slots if isinstance(self._num_slots, int) else None, self._size]
-        )
+        num_slots = self._num_slots if isinstance(self._num_slots, int) else None
+        return tf.TensorShape([num_slots, self._size])
 
     @classmethod
     def _parameter_properties(cls, dtype, num_classes=None):

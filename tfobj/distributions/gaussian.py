@@ -1,4 +1,8 @@
-"""Diagonal Gaussians: those whose parameters a network updates additively, lambda = [loc, raw], variance = softplus(raw), and that of pixels."""
+"""Diagonal Gaussians of latents and pixels.
+
+Iterative inference updates the parameters of a posterior additively: lambda = [loc, raw], with
+variance = softplus(raw).
+"""
 
 import math
 
@@ -9,7 +13,9 @@ tfd = tfp.distributions
 
 LOG_VARIANCE_BOUND = 10.0
 MINIMUM_VARIANCE = 1e-5
-"""Floor of the variance: keeps log and 1 / variance finite when raw runs to -infinity (0.3 % of a pixel step at sigma 0.1)."""
+"""Floor of the variance: keeps log and 1 / variance finite when raw runs to -infinity.
+
+Its standard deviation is 0.3 % of that of a standard normal prior."""
 
 
 def diagonal_gaussian(parameters):
@@ -21,18 +27,23 @@ def diagonal_gaussian(parameters):
     Returns:
       `tfd.Independent` with batch shape [...] and event shape [D].
 
-    Source: released code of Greff 2019 (variance, not standard deviation, is the softplus; the floor is ours).
+    Source: released code of Greff 2019 (the softplus is the variance, not the standard deviation;
+      the
+    floor is ours).
     """
     loc, raw = tf.split(tf.cast(parameters, tf.float32), 2, axis=-1)
-    return tfd.Independent(tfd.Normal(loc, tf.sqrt(tf.math.softplus(raw) + MINIMUM_VARIANCE)), 1)
+    scale = tf.sqrt(tf.math.softplus(raw) + MINIMUM_VARIANCE)
+    return tfd.Independent(tfd.Normal(loc, scale), 1)
 
 
 def log_variance_gaussian(parameters):
-    """Returns the `tfd.Normal` of [..., 2 D] parameters [loc, log variance], the latter within +- `LOG_VARIANCE_BOUND`."""
+    """Returns the `tfd.Normal` [..., D] of parameters [..., 2 D] = [loc, log variance].
+
+    The log variance is clipped to +- `LOG_VARIANCE_BOUND`.
+    """
     loc, log_variance = tf.split(tf.cast(parameters, tf.float32), 2, axis=-1)
-    return tfd.Normal(
-        loc, tf.exp(0.5 * tf.clip_by_value(log_variance, -LOG_VARIANCE_BOUND, LOG_VARIANCE_BOUND))
-    )
+    log_variance = tf.clip_by_value(log_variance, -LOG_VARIANCE_BOUND, LOG_VARIANCE_BOUND)
+    return tfd.Normal(loc, tf.exp(0.5 * log_variance))
 
 
 def isotropic_prior(shape, variance=1.0):
@@ -41,15 +52,21 @@ def isotropic_prior(shape, variance=1.0):
 
 
 def isotropic_nll(squared_error, num_values, scale):
-    """Returns -log N(x; mean, scale^2 I) in nats from the sum of squared errors [...] over `num_values` values."""
-    return squared_error / (2.0 * scale**2) + num_values * (
-        0.5 * math.log(2.0 * math.pi) + tf.math.log(scale)
-    )
+    """Returns -log N(x; mean, scale^2 I) in nats, [...].
+
+    Args:
+      squared_error: [...], sum of squared errors over the values.
+      num_values: number of values.
+      scale: standard deviation.
+    """
+    constant = 0.5 * math.log(2.0 * math.pi) + tf.math.log(scale)
+    return squared_error / (2.0 * scale**2) + num_values * constant
 
 
 def negative_elbo_gradient(parameters, noise, latent_gradient, prior_variance=1.0):
-    """Gradient of NLL(z) + KL(q || N(0, prior_variance I)) with respect to `parameters`, in closed form.
+    """Differentiates NLL(z) + KL(q || N(0, prior_variance I)), in closed form.
 
+    The gradient is with respect to `parameters`.
     With z = loc + std * noise, v = std**2 = softplus(raw) + floor and g = d NLL / d z:
 
         d / d loc = g + loc / p                                              p: prior variance

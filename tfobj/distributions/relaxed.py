@@ -1,7 +1,7 @@
-"""Relaxed one-hot choices (Maddison et al. 2017, Jang et al. 2017) drawn from noise that is given.
+"""Relaxed one-hot choices (Maddison et al. 2017, Jang et al. 2017) drawn from given noise.
 
-TFP's `RelaxedOneHotCategorical` draws with its own generator, whose numbers differ between engines; here its sampler takes the
-uniform noise of `tfobj.random`, and everything else is TFP's.
+TFP's `RelaxedOneHotCategorical` draws with its own generator, whose numbers differ between engines.
+Here the sampler takes the uniform noise of `tfobj.random`; everything else is TFP's.
 """
 
 import tensorflow as tf
@@ -16,15 +16,14 @@ def gumbel(uniform):
 
 
 def relaxed_sample(distribution, uniform):
-    """Draws from a `tfd.RelaxedOneHotCategorical`: softmax((logits + gumbel(u)) / temperature) over the last axis.
+    """Draws softmax((logits + gumbel(u)) / temperature) over the last axis.
 
     Args:
-      distribution: with logits [..., P].
+      distribution: `tfd.RelaxedOneHotCategorical` with logits [..., P].
       uniform: float32 [..., P] in (0, 1).
 
     Returns:
       [..., P], sums to one; nearly one-hot at small temperatures.
     """
-    return tf.nn.softmax(
-        (distribution.logits_parameter() + gumbel(uniform)) / distribution.temperature
-    )
+    logits = distribution.logits_parameter() + gumbel(uniform)
+    return tf.nn.softmax(logits / distribution.temperature)

@@ -1,9 +1,11 @@
 """Spatial mixture: every pixel of an image comes from one of K slots (Greff 2019, Eq. 1).
 
-    log p(x) = sum_pixels logsumexp_k [ log m_k + sum_c log f(x_c; mu_kc, scale) ],   m = softmax_k(mask logits)
+    log p(x) = sum_pixels logsumexp_k [ log m_k + sum_c log f(x_c; mu_kc, scale) ]
+    m        = softmax_k(mask logits)
 
-The colour channels of a pixel are joint within a component ("pixel"). MONet, GENESIS and EfficientMORL take a mixture of
-every pixel and channel instead ("channel"), in which the channels of a pixel may come from different slots:
+The colour channels of a pixel are joint within a component ("pixel"). MONet, GENESIS and
+EfficientMORL instead take a mixture for every pixel and channel ("channel"), in which the
+channels of a pixel may come from different slots:
 
     log p(x) = sum_pixels sum_c logsumexp_k [ log m_k + log f(x_c; mu_kc, scale) ]
 
@@ -15,13 +17,19 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfobj.nn.slots import compose
+
 tfd = tfp.distributions
 
-_HUGE = 1e30  # stands for infinity where inf - inf would make NaN
+_HUGE = 1e30
+"""Replaces infinity where inf - inf would make NaN."""
 
 
 class PixelTerms(NamedTuple):
-    """Everything that inference asks about an image under a mixture, from one pass. M is 1, or C where channels have mixtures of their own."""
+    """Everything that inference needs to know of an image under a mixture, from one pass.
+
+    M is 1, or C where every channel has a mixture of its own.
+    """
 
     log_prob: Any
     """[B, 1, H, W, M], nats."""
@@ -41,9 +49,10 @@ class SpatialMixture(tfd.Distribution):
     Args:
       means: [B, K, H, W, C], slot appearances in image units.
       mask_logits: [B, K, H, W, 1], unnormalised log mixing weights (log masks are such).
-      scale: scale of the component density, in image units: a number, or a tensor that broadcasts to `means`, [K, 1, 1, 1] for one per slot.
+      scale: scale of the component density, in image units: a number, or a tensor that broadcasts
+        to `means`, [K, 1, 1, 1] for one per slot.
       component: "normal" or "logistic".
-      reduce: "pixel" or "channel": what comes from one slot.
+      reduce: "pixel" or "channel": the unit that comes from one slot.
 
     Raises:
       ValueError: unknown `component` or `reduce`.
@@ -67,14 +76,15 @@ class SpatialMixture(tfd.Distribution):
             )
         if reduce not in ("pixel", "channel"):
             raise ValueError(f"`reduce` must be 'pixel' or 'channel'. Received: reduce={reduce!r}.")
+
+        self.component = component
         self.reduce = reduce
         with tf.name_scope(name):
             self.means = tf.cast(means, tf.float32)
             self.mask_logits = tf.cast(mask_logits, tf.float32)
-            self.component = component
-            self.density = (tfd.Normal if component == "normal" else tfd.Logistic)(
-                self.means, tf.cast(scale, tf.float32)
-            )
+            density = tfd.Normal if component == "normal" else tfd.Logistic
+            self.density = density(self.means, tf.cast(scale, tf.float32))
+
         super().__init__(
             dtype=tf.float32,
             reparameterization_type=tfd.NOT_REPARAMETERIZED,
@@ -95,39 +105,49 @@ class SpatialMixture(tfd.Distribution):
         return tf.nn.softmax(self.mask_logits, axis=1)
 
     def component_log_prob(self, image):
-        """Returns l_k = log f(x_c; mu_kc), summed over c or not, [(n,) B, K, H, W, M], of `image` [(n,) B, H, W, C]."""
+        """Returns l_k = log f(x_c; mu_kc), [(n,) B, K, H, W, M], of `image` [(n,) B, H, W, C].
+
+        Summed over channels if `reduce` is "pixel".
+        """
         log_prob = self.density.log_prob(tf.expand_dims(image, -4))
-        return (
-            tf.reduce_sum(log_prob, axis=-1, keepdims=True) if self.reduce == "pixel" else log_prob
-        )
+        if self.reduce == "channel":
+            return log_prob
+        return tf.reduce_sum(log_prob, axis=-1, keepdims=True)
 
     def pixel_terms(self, image):
-        """Returns the `PixelTerms` of `image` [B, H, W, C]; the gradients are closed forms, checked against autodiff."""
+        """Returns the `PixelTerms` of `image` [B, H, W, C]; the gradients are closed forms."""
         component_log_prob = self.component_log_prob(image)
         joint = self.log_masks + component_log_prob
         log_prob = tf.reduce_logsumexp(joint, axis=1, keepdims=True)
         responsibilities = tf.exp(joint - log_prob)
-        error, scale = image[:, None] - self.means, self.density.scale
-        pull = (
-            error / scale**2 if self.component == "normal" else tf.tanh(0.5 * error / scale) / scale
-        )
+
+        # d log f / d mu_k.
+        error = image[:, None] - self.means
+        scale = self.density.scale
+        if self.component == "normal":
+            score = error / scale**2
+        else:
+            score = tf.tanh(0.5 * error / scale) / scale
+
         logits_gradient = tf.reduce_sum(self.masks - responsibilities, axis=-1, keepdims=True)
         return PixelTerms(
             log_prob,
             component_log_prob,
             responsibilities,
-            -responsibilities * pull,
+            -responsibilities * score,
             logits_gradient,
         )
 
     def leave_one_out_log_prob(self, component_log_prob):
-        """Returns log p(x | z without slot k) [B, K, H, W, M], the masks renormalised over the other slots.
+        """Returns log p(x | z without slot k), [B, K, H, W, M].
 
-        `component_log_prob` is that of `pixel_terms`. Not defined for K = 1 (returns zeros).
+        The masks are renormalised over the other slots. `component_log_prob` is that of
+        `pixel_terms`. Not defined for K = 1 (returns zeros).
         """
         num_slots = tf.shape(self.mask_logits)[1]
         others = (1.0 - tf.eye(num_slots))[None, :, :, None, None, None]  # [1, k, j, 1, 1, 1]
         logits = self.mask_logits[:, None] - (1.0 - others) * _HUGE
+
         with_others = tf.reduce_logsumexp(logits + component_log_prob[:, None], axis=2)
         result = with_others - tf.reduce_logsumexp(logits, axis=2)
         return tf.where(num_slots > 1, result, tf.zeros_like(result))
@@ -137,18 +157,20 @@ class SpatialMixture(tfd.Distribution):
         return tf.reduce_sum(tf.reduce_logsumexp(joint, axis=-4), axis=[-3, -2, -1])
 
     def _mean(self):
-        return tf.reduce_sum(self.masks * self.means, axis=1)
+        return compose(self.masks, self.means)
 
     def _sample_n(self, n, seed=None):
         choice_seed, noise_seed = tfp.random.split_seed(seed, salt="spatial_mixture")
+
+        # The slot of every pixel, or of every pixel and channel.
         shape = tf.shape(self.means)
-        logits = tf.broadcast_to(
-            self.mask_logits,
-            tf.concat([shape[:-1], [1 if self.reduce == "pixel" else shape[-1]]], axis=0),
-        )
+        num_mixtures = 1 if self.reduce == "pixel" else shape[-1]
+        shape = tf.concat([shape[:-1], [num_mixtures]], axis=0)
+        logits = tf.broadcast_to(self.mask_logits, shape)
         logits = tf.transpose(logits, [0, 2, 3, 4, 1])  # [B, H, W, M, K]
         chosen = tfd.OneHotCategorical(logits, dtype=tf.float32).sample(n, seed=choice_seed)
         chosen = tf.transpose(chosen, [0, 1, 5, 2, 3, 4])  # [n, B, K, H, W, M]
+
         return tf.reduce_sum(chosen * self.density.sample(n, seed=noise_seed), axis=2)
 
     def _batch_shape_tensor(self, **parameters):
