@@ -45,16 +45,16 @@ def list_files(path):
 def open_folder(path, image_size, fit="crop", skip_unreadable=False):
     """Reads all pictures below a folder.
 
-    Any format that Pillow reads is taken (PNG, JPEG, WebP, GIF, BMP, TIFF, ...), turned as its camera
-    says, of an animation the first frame. Transparent parts become white.
+    Any format that Pillow reads is taken (PNG, JPEG, WebP, GIF, BMP, TIFF, ...), turned as its
+    camera says, of an animation the first frame. Transparent parts become white.
 
     Args:
       path: folder, searched with its subfolders, or one picture.
       image_size: (height, width, channels) of the result; channels 3, or 1 for gray.
-      fit: "crop" scales a picture until it covers the size and cuts the centre out; "pad" scales it until
-        it fits inside and adds black borders. Neither distorts.
-      skip_unreadable: leave out files that are no pictures, with a warning that counts them, instead of
-        raising an error.
+      fit: "crop" scales a picture until it covers the size and cuts the centre out; "pad" scales
+        it until it fits inside and adds black borders. Neither distorts.
+      skip_unreadable: leave out files that are no pictures, with a warning that counts them,
+        instead of raising an error.
 
     Returns:
       `SceneArrays` with `image` uint8 [n, H, W, C] in the order of `list_files`, without masks.

@@ -1,13 +1,15 @@
 """Scenes as memory-mapped arrays: what training reads.
 
-A prepared TFDS split is unpacked once into `.npy` files beside it, because a record file can only be
-read from front to back: with arrays any scene of any epoch is one copy away, the order of training is a
-function of the step (`pipeline.BatchStream`), and processes on one host share the memory.
+A prepared TFDS split is unpacked once into `.npy` files beside it, because a record file can only
+be read from front to back: with arrays any scene of any epoch is one copy away, the order of
+training is a function of the step (`pipeline.BatchStream`), and processes on one host share the
+memory.
 
-    <data_dir>/<dataset>/<config>/<version>/packed/<split>/{image,mask,amodal_masks,factor_*,track_*}.npy, packed.json
+    <data_dir>/<dataset>/<config>/<version>/packed/<split>/{image,mask,amodal_masks,factor_*,track_*}.npy,
+    packed.json
 
-The folder appears in one piece or not at all, so a killed run leaves nothing half-made behind, and two
-runs may start at once. It lies inside the dataset's folder and goes when that is rebuilt.
+The folder appears in one piece or not at all, so a killed run leaves nothing half-made behind,
+and two runs may start at once. It lies inside the dataset's folder and goes when that is rebuilt.
 """
 
 import contextlib
@@ -38,9 +40,11 @@ class SceneArrays:
       image: uint8 [n, (T,) H, W, C].
       mask: uint8 [n, (T,) H, W] instance ids, 0 = background; None without labels.
       factors: factor name -> float32 [n, N, ...].
-      num_objects: largest instance id of the TFDS split, i.e. most objects in a scene; 0 without labels.
-      amodal_masks: uint8 [n, N, H, ceil(W / 8)], full extent of each entity as `transforms.pack_masks` packs it (index 0,
-        the background, is all ones); None for datasets without. No part of training batches.
+      num_objects: largest instance id of the TFDS split, i.e. most objects in a scene; 0 without
+        labels.
+      amodal_masks: uint8 [n, N, H, ceil(W / 8)], full extent of each entity as
+        `transforms.pack_masks` packs it (index 0, the background, is all ones); None for datasets
+        without. No part of training batches.
       tracks: name -> float32 [n, T, N, ...], factors that change from frame to frame; clips only.
     """
 
@@ -126,7 +130,8 @@ def open_split(protocol, split, data_dir=None):
       `SceneArrays`.
 
     Raises:
-      UserError: one line that names the file, if data on disk is damaged or too short for the split.
+      UserError: one line that names the file, if data on disk is damaged or too short for the
+        split.
     """
     chosen = protocol.split(split)
     builder = _prepared_builder(protocol, data_dir)
@@ -321,7 +326,8 @@ def _load(folder):
     """Maps the arrays of a packed folder to memory."""
     try:
         summary = json.loads((folder / _SUMMARY).read_text())
-        # Copy on write: writable, as zero-copy sharing with TensorFlow asks, and yet no mistake reaches the file.
+        # Copy on write: writable, as zero-copy sharing with TensorFlow asks, and yet no mistake
+        # reaches the file.
         arrays = {path.stem: np.load(path, mmap_mode="c") for path in sorted(folder.glob("*.npy"))}
         if any(len(values) != summary["num_scenes"] for values in arrays.values()):
             raise ValueError("arrays of unequal length")

@@ -1,9 +1,9 @@
 """Seeded batches whose only state is the step number.
 
-Batch s of a stream is a function of (seed, s): scene p = s * batch_size + b of an endless sequence of
-epochs, each a permutation of all scenes. Nothing is dropped; a batch may straddle two epochs. So a run
-that continues at step s sees what it would have seen, whatever stopped it, and a checkpoint of the data
-is the step number.
+Batch s of a stream is a function of (seed, s): scene p = s * batch_size + b of an endless
+sequence of epochs, each a permutation of all scenes. Nothing is dropped; a batch may straddle two
+epochs. So a run that continues at step s sees what it would have seen, whatever stopped it, and a
+checkpoint of the data is the step number.
 """
 
 import functools
@@ -32,8 +32,8 @@ class BatchStream:
         stream.batch(1000)["image"]                  # uint8 [32, H, W, C], always the same
         for batch in stream.dataset(start_step=1000) # float32, through tf.data
 
-    Of clips it is a stream of windows: `num_frames` consecutive frames, which do not overlap; what is left at the end of
-    a clip is not seen. A scene is then a window.
+    Of clips it is a stream of windows: `num_frames` consecutive frames, which do not overlap;
+    what is left at the end of a clip is not seen. A scene is then a window.
     """
 
     def __init__(self, arrays, batch_size, seed=0, shuffle=True, num_frames=None):
@@ -101,13 +101,15 @@ class BatchStream:
 
         Args:
           start_step: first step.
-          num_parallel_calls: batches that are put together at a time; the order does not depend on it.
+          num_parallel_calls: batches that are put together at a time; the order does not depend
+            on it.
           prefetch: batches held ready.
 
         Returns:
-          Dataset of dicts with static shapes: `image` float32 [B, (F,) H, W, C] in [0, 1] and, with labels,
-          `mask` uint8 [B, (F,) H, W]. Under `tf.distribute` every worker draws the global batch and keeps its
-          part (`AutoShardPolicy.DATA`), since there are no files to divide.
+          Dataset of dicts with static shapes: `image` float32 [B, (F,) H, W, C] in [0, 1] and,
+          with labels, `mask` uint8 [B, (F,) H, W]. Under `tf.distribute` every worker draws the
+          global batch and keeps its part (`AutoShardPolicy.DATA`), since there are no files to
+          divide.
         """
         import tensorflow as tf
 
@@ -130,8 +132,9 @@ class BatchStream:
             # Division, not multiplication by 1 / 255: correctly rounded, so equal on every engine.
             return {**batch, "image": tf.cast(batch["image"], tf.float32) / 255.0}
 
-        # TensorFlow ops only. A Python function in the pipeline can hang a program for ever: Python holds
-        # its lock while it destroys an iterator, and the iterator waits for a call that needs the lock.
+        # TensorFlow ops only. A Python function in the pipeline can hang a program for ever:
+        # Python holds its lock while it destroys an iterator, and the iterator waits for a call
+        # that needs the lock.
         order = tf.data.Dataset.range(first_epoch, counter_rng.MAX_INDEX).flat_map(order_of)
         indices = order.batch(self.batch_size, drop_remainder=True)
         # As an element and not as a capture, because captures are copied into the graph.
@@ -197,10 +200,10 @@ def evaluation_batches(arrays, batch_size):
       batch_size: scenes per batch, B.
 
     Yields:
-      dicts of NumPy arrays: `image` float32 [B, (T,) H, W, C] in [0, 1], `mask` uint8 [B, (T,) H, W] if there are
-      labels, `amodal_masks` uint8 {0, 1} [B, N, H, W] and `depth` float32 [B, N] (smaller is nearer, 0 for entities
-      that have none) if the scenes have them, and `valid` bool [B]. The last batch is filled up with copies of the
-      last scene, which are not valid.
+      dicts of NumPy arrays: `image` float32 [B, (T,) H, W, C] in [0, 1], `mask` uint8 [B, (T,) H,
+      W] if there are labels, `amodal_masks` uint8 {0, 1} [B, N, H, W] and `depth` float32 [B, N]
+      (smaller is nearer, 0 for entities that have none) if the scenes have them, and `valid` bool
+      [B]. The last batch is filled up with copies of the last scene, which are not valid.
     """
     if batch_size < 1:
         raise UserError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}.")

@@ -15,7 +15,8 @@ def crop(array, rows, columns, *, axis=-3):
       array: [..., H, W, ...].
       rows: (first, end) with 0 <= first < end <= H.
       columns: (first, end) with 0 <= first < end <= W.
-      axis: the axis of H, W follows it; -3 for images [..., H, W, C], -2 for label maps [..., H, W].
+      axis: the axis of H, W follows it; -3 for images [..., H, W, C], -2 for label maps [..., H,
+        W].
 
     Returns:
       A view of `array`.
@@ -113,7 +114,8 @@ def pack_masks(masks):
       masks: [..., H, W], bool or of values 0 and 1.
 
     Returns:
-      uint8 [..., H, ceil(W / 8)]; the leftmost pixel is the highest bit, and a row is filled up with zeros.
+      uint8 [..., H, ceil(W / 8)]; the leftmost pixel is the highest bit, and a row is filled up
+      with zeros.
 
     Example: the row [1, 0, 0, 0, 0, 0, 0, 0, 1] -> [128, 128].
     """
