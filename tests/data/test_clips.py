@@ -70,11 +70,11 @@ def test_first_frames_and_frames_as_pictures():
         ),
         (
             lambda: BatchStream(clips(), 2),
-            r"`num_frames` must be given for clips, and not for pictures. Received: num_frames=None.",
+            "`num_frames` must be given for clips, and not for images. Received: num_frames=None.",
         ),
         (
             lambda: BatchStream(clips().frames(), 2, num_frames=3),
-            "`num_frames` must be given for clips, and not for pictures. Received: num_frames=3.",
+            "`num_frames` must be given for clips, and not for images. Received: num_frames=3.",
         ),
         (
             lambda: BatchStream(clips(), 2, num_frames=8),

@@ -3,9 +3,9 @@
     from tfobj.data import packed, pipeline, protocols
 
     protocol = protocols.get("tetris")
-    train = packed.open_split(protocol, "train")              # builds the dataset if need be
+    train = packed.open_split(protocol, "train")              # builds the dataset if necessary
     stream = pipeline.BatchStream(train, batch_size=32, seed=0)
     dataset = stream.dataset(start_step=0)                    # tf.data.Dataset of SceneBatch dicts
 
-Nothing in this folder imports TensorFlow at import.
+Importing these modules does not import TensorFlow.
 """

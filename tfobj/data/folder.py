@@ -14,11 +14,11 @@ PREFIX = "folder:"
 """Marks a dataset name as the path of a folder."""
 
 FITS = ("crop", "pad")
-"""Ways to bring pictures of any shape to one size: cut the centre out, or add black borders."""
+"""Ways to bring pictures of any shape to one size: cut out the centre, or add black borders."""
 
 
 def list_files(path):
-    """Returns all files below `path` (or the file `path` itself) in a fixed order, hidden ones left out.
+    """Returns all files below `path`, or `path` itself if it is a file, sorted, without hidden ones.
 
     Raises:
       UserError: if there is none.
@@ -30,11 +30,11 @@ def list_files(path):
         raise UserError(
             f"`path` must be a folder of pictures, or a picture. Received: {path} (no such folder)."
         )
-    files = sorted(
-        file
-        for file in path.rglob("*")
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    )
+
+    def hidden(file):
+        return any(part.startswith(".") for part in file.relative_to(path).parts)
+
+    files = sorted(file for file in path.rglob("*") if file.is_file() and not hidden(file))
     if not files:
         raise UserError(
             f"`path` must hold at least one picture. Received: {path}, which has no files."
@@ -45,14 +45,15 @@ def list_files(path):
 def open_folder(path, image_size, fit="crop", skip_unreadable=False):
     """Reads all pictures below a folder.
 
-    Any format that Pillow reads is taken (PNG, JPEG, WebP, GIF, BMP, TIFF, ...), turned as its
-    camera says, of an animation the first frame. Transparent parts become white.
+    Accepts every format that Pillow reads (PNG, JPEG, WebP, GIF, BMP, TIFF, ...). Pictures are
+    rotated as their EXIF tag says, animations are reduced to their first frame, and transparent
+    parts become white.
 
     Args:
       path: folder, searched with its subfolders, or one picture.
       image_size: (height, width, channels) of the result; channels 3, or 1 for gray.
-      fit: "crop" scales a picture until it covers the size and cuts the centre out; "pad" scales
-        it until it fits inside and adds black borders. Neither distorts.
+      fit: "crop" scales a picture until it covers the size and cuts out the centre; "pad" scales it
+        until it fits inside and adds black borders. Neither distorts.
       skip_unreadable: leave out files that are no pictures, with a warning that counts them,
         instead of raising an error.
 
@@ -71,16 +72,16 @@ def open_folder(path, image_size, fit="crop", skip_unreadable=False):
             "`image_size` must be (height, width, channels) with 1 or 3 channels. Received: "
             f"image_size={tuple(image_size)}."
         )
+
     files = list_files(path)
     images = np.empty((len(files), *image_size), np.uint8)
     unreadable = []
+    count = 0
     # Pillow decodes and scales outside Python's lock, so threads serve all cores.
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         pictures = pool.map(lambda file: _read_or_none(file, image_size, fit), files)
-        count = 0
-        for file, picture in zip(
-            files, tqdm.tqdm(pictures, "Reading pictures", len(files), leave=False), strict=True
-        ):
+        pictures = tqdm.tqdm(pictures, "Reading pictures", len(files), leave=False)
+        for file, picture in zip(files, pictures, strict=True):
             if picture is not None:
                 images[count] = picture
                 count += 1
@@ -89,11 +90,14 @@ def open_folder(path, image_size, fit="crop", skip_unreadable=False):
             else:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise UserError(
-                    f"`{file}` is not a picture that can be read. Remove it, or skip unreadable files."
+                    f"`{file}` is not a picture that can be read. "
+                    "Remove it, or skip unreadable files."
                 )
+
     if unreadable:
         warnings.warn(
-            f"{len(unreadable)} of {len(files)} files are no pictures and were skipped, the first: {unreadable[0]}",
+            f"{len(unreadable)} of {len(files)} files are no pictures and were skipped, "
+            f"the first: {unreadable[0]}",
             stacklevel=2,
         )
     if not count:
@@ -117,6 +121,7 @@ def read_picture(file, image_size, fit="crop"):
     height, width, channels = image_size
     with Image.open(file) as opened:
         picture = ImageOps.exif_transpose(opened)
+
     if picture.mode.startswith("I"):
         # Pillow would cut 16-bit values off at 255 instead of scaling them.
         picture = Image.fromarray((np.asarray(picture).clip(0, 65535) // 256).astype(np.uint8))
@@ -124,6 +129,7 @@ def read_picture(file, image_size, fit="crop"):
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     picture = picture.convert("L" if channels == 1 else "RGB")
+
     method = ImageOps.fit if fit == "crop" else ImageOps.pad
     scaled = method(picture, (width, height), method=Image.Resampling.BICUBIC)
     return np.asarray(scaled).reshape(height, width, channels)

@@ -1,15 +1,15 @@
-"""Scenes as memory-mapped arrays: what training reads.
+"""Scenes as memory-mapped arrays, from which training reads.
 
 A prepared TFDS split is unpacked once into `.npy` files beside it, because a record file can only
 be read from front to back: with arrays any scene of any epoch is one copy away, the order of
 training is a function of the step (`pipeline.BatchStream`), and processes on one host share the
 memory.
 
-    <data_dir>/<dataset>/<config>/<version>/packed/<split>/{image,mask,amodal_masks,factor_*,track_*}.npy,
-    packed.json
+    <data_dir>/<dataset>/<config>/<version>/packed/<split>/
+        image.npy, mask.npy, amodal_masks.npy, factor_*.npy, track_*.npy, packed.json
 
-The folder appears in one piece or not at all, so a killed run leaves nothing half-made behind,
-and two runs may start at once. It lies inside the dataset's folder and goes when that is rebuilt.
+The folder appears complete or not at all, so a killed run leaves nothing half-made behind, and two
+runs may start at once. It lies inside the dataset's folder and vanishes when that is rebuilt.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ _SUMMARY = "packed.json"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SceneArrays:
-    """n scenes in arrays, usually mapped from disk: pictures, or clips of T frames.
+    """The arrays of n scenes, usually mapped from disk: images, or clips of T frames.
 
     Attributes:
       image: uint8 [n, (T,) H, W, C].
@@ -42,9 +42,9 @@ class SceneArrays:
       factors: factor name -> float32 [n, N, ...].
       num_objects: largest instance id of the TFDS split, i.e. most objects in a scene; 0 without
         labels.
-      amodal_masks: uint8 [n, N, H, ceil(W / 8)], full extent of each entity as
-        `transforms.pack_masks` packs it (index 0, the background, is all ones); None for datasets
-        without. No part of training batches.
+      amodal_masks: uint8 [n, N, H, ceil(W / 8)], full extent of each entity, packed by
+        `transforms.pack_masks` (index 0, the background, is all ones); None for datasets without.
+        Not part of training batches.
       tracks: name -> float32 [n, T, N, ...], factors that change from frame to frame; clips only.
     """
 
@@ -57,7 +57,7 @@ class SceneArrays:
 
     @property
     def num_frames(self):
-        """T; None for pictures."""
+        """T; None for images."""
         return self.image.shape[1] if self.image.ndim == 5 else None
 
     def __len__(self):
@@ -65,7 +65,7 @@ class SceneArrays:
 
     @property
     def fields(self):
-        """Names of what a batch holds: `image` and, with labels, `mask`."""
+        """Names of the entries of a batch: `image` and, with labels, `mask`."""
         return ("image",) if self.mask is None else ("image", "mask")
 
     def gather(self, indices):
@@ -74,35 +74,54 @@ class SceneArrays:
 
     def slice(self, start, stop):
         """Returns scenes start ... stop - 1 without copying."""
+
+        def cut(array):
+            return array[start:stop]
+
         return dataclasses.replace(
             self,
-            image=self.image[start:stop],
-            mask=None if self.mask is None else self.mask[start:stop],
-            factors={name: values[start:stop] for name, values in self.factors.items()},
-            amodal_masks=None if self.amodal_masks is None else self.amodal_masks[start:stop],
-            tracks={name: values[start:stop] for name, values in self.tracks.items()},
+            image=cut(self.image),
+            mask=_optional(cut, self.mask),
+            factors=_each(cut, self.factors),
+            amodal_masks=_optional(cut, self.amodal_masks),
+            tracks=_each(cut, self.tracks),
         )
 
     def first_frames(self, num_frames):
-        """Returns the first `num_frames` frames of every clip without copying; raises a `UserError` if there are fewer."""
+        """Returns the first `num_frames` frames of every clip without copying.
+
+        Raises:
+          UserError: if there are fewer.
+        """
         if not 0 < num_frames <= self.num_frames:
             raise UserError(
-                f"`num_frames` must be in 1 ... {self.num_frames}. Received: num_frames={num_frames}."
+                f"`num_frames` must be in 1 ... {self.num_frames}. "
+                f"Received: num_frames={num_frames}."
             )
+
+        def cut(array):
+            return array[:, :num_frames]
+
         return dataclasses.replace(
             self,
-            image=self.image[:, :num_frames],
-            mask=None if self.mask is None else self.mask[:, :num_frames],
-            tracks={name: values[:, :num_frames] for name, values in self.tracks.items()},
+            image=cut(self.image),
+            mask=_optional(cut, self.mask),
+            tracks=_each(cut, self.tracks),
         )
 
     def frames(self):
-        """Returns all frames of all clips as pictures, clip by clip, without copying whole clips; factors of clips are left out."""
+        """Returns all frames of all clips as images, without copying contiguous arrays.
+
+        Factors and tracks, which belong to clips, are left out.
+        """
         if self.num_frames is None:
             return self
-        flat = lambda x: None if x is None else x.reshape(-1, *x.shape[2:])
+
+        def flat(array):
+            return array.reshape(-1, *array.shape[2:])
+
         return dataclasses.replace(
-            self, image=flat(self.image), mask=flat(self.mask), factors={}, tracks={}
+            self, image=flat(self.image), mask=_optional(flat, self.mask), factors={}, tracks={}
         )
 
     def take(self, num_scenes):
@@ -118,8 +137,16 @@ class SceneArrays:
         return self.slice(0, num_scenes)
 
 
+def _optional(function, array):
+    return None if array is None else function(array)
+
+
+def _each(function, arrays):
+    return {name: function(array) for name, array in arrays.items()}
+
+
 def open_split(protocol, split, data_dir=None):
-    """Opens the scenes of a protocol's split; builds and unpacks the dataset if that was not done yet.
+    """Opens the scenes of a protocol's split; builds and unpacks the dataset first if necessary.
 
     Args:
       protocol: a `protocols.Protocol`.
@@ -130,25 +157,27 @@ def open_split(protocol, split, data_dir=None):
       `SceneArrays`.
 
     Raises:
-      UserError: one line that names the file, if data on disk is damaged or too short for the
-        split.
+      UserError: data on disk is damaged, or too short for the split; names the file.
     """
     chosen = protocol.split(split)
     builder = _prepared_builder(protocol, data_dir)
     root = os.fspath(builder.data_path)
     if "://" in root:
         raise UserError(
-            f"`data_dir` must be a local folder, for its files are mapped to memory. Received: {root}."
+            "`data_dir` must be a local folder, because its files are mapped to memory. "
+            f"Received: {root}."
         )
+
     folder = pathlib.Path(root) / "packed" / _view_name(protocol, chosen)
     if not folder.exists():
         _pack(builder, protocol, chosen, folder)
     arrays = _load(folder)
+
     stop = len(arrays) if chosen.stop is None else chosen.stop
     if not chosen.start < stop <= len(arrays):
         raise UserError(
-            f"Split {split!r} of protocol {protocol.name!r} must lie within the {len(arrays)} scenes of "
-            f"{builder.info.full_name}. Received: scenes {chosen.start} to {stop}."
+            f"Split {split!r} of protocol {protocol.name!r} must lie within the {len(arrays)} "
+            f"scenes of {builder.info.full_name}. Received: scenes {chosen.start} to {stop}."
         )
     return arrays.slice(chosen.start, stop)
 
@@ -169,10 +198,12 @@ def _prepared_builder(protocol, data_dir):
     builder = make()
     if builder.is_prepared():
         return builder
+
     try:
         builder.download_and_prepare()
     except OSError:
-        # Another process may have been faster: the last step is a rename onto its folder.
+        # Another process may have been faster: the last step of a build is a rename onto its
+        # folder.
         builder = make()
         if not builder.is_prepared():
             raise
@@ -192,15 +223,16 @@ def _view_name(protocol, split):
 
 
 def _pack(builder, protocol, split, folder):
-    """Unpacks a TFDS split into `folder`, which appears in one piece."""
+    """Unpacks a TFDS split into `folder`, which appears complete or not at all."""
     folder.parent.mkdir(exist_ok=True)
-    temporary = pathlib.Path(
-        tempfile.mkdtemp(prefix=f".incomplete_{folder.name}_", dir=folder.parent)
-    )
+    prefix = f".incomplete_{folder.name}_"
+    temporary = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
     try:
         _write(builder, protocol, split, temporary)
-        temporary.chmod(folder.parent.stat().st_mode)  # temporary folders are closed to other users
-        with contextlib.suppress(OSError):  # another process was faster
+        # Temporary folders are closed to other users.
+        temporary.chmod(folder.parent.stat().st_mode)
+        # The rename fails if another process was faster, whose folder is as good.
+        with contextlib.suppress(OSError):
             temporary.rename(folder)
         if not folder.exists():
             raise UserError(
@@ -212,61 +244,85 @@ def _pack(builder, protocol, split, folder):
 
 def _write(builder, protocol, split, folder):
     """Writes the arrays of a TFDS split, filtered, cropped and resized, and their summary."""
-    height, width, channels = protocol.image_size
     num_objects = 0
     with contextlib.ExitStack() as stack:
         writers = {}
         for batch in _read(builder, split.source):
             if split.objects is not None:
                 batch = _with_object_count(batch, split.objects)
-            image, mask = batch["image"] if "image" in batch else batch["video"], batch["mask"]
-            if protocol.crop is not None:
-                image = transforms.crop(image, *protocol.crop)
-            if image.shape[-3:-1] != (height, width):
-                image = transforms.resize_images(image, (height, width))
-            mask = _crop_and_resize(mask, protocol)
-            num_objects = max(num_objects, int(mask.max(initial=0, where=mask != IGNORE_LABEL)))
-            arrays = {"image": image, "mask": mask}
-            if "amodal_masks" in batch:
-                arrays["amodal_masks"] = _crop_and_resize_packed(
-                    batch["amodal_masks"], batch["mask"].shape[-1], protocol
-                )
-            arrays |= {f"factor_{name}": values for name, values in batch["factors"].items()}
-            arrays |= {f"track_{name}": values for name, values in batch.get("tracks", {}).items()}
+            arrays = _arrays_of(batch, protocol)
+
+            labels = arrays["mask"]
+            most = int(labels.max(initial=0, where=labels != IGNORE_LABEL))
+            num_objects = max(num_objects, most)
+
             for name, values in arrays.items():
                 if name not in writers:
                     writers[name] = stack.enter_context(_NpyWriter(folder / f"{name}.npy", values))
                 writers[name].append(values)
-    num_scenes = writers["image"].count
+
     summary = {
         "source": builder.info.full_name,
-        "num_scenes": num_scenes,
+        "num_scenes": writers["image"].count,
         "num_objects": num_objects,
     }
     (folder / _SUMMARY).write_text(json.dumps(summary) + "\n")
 
 
-def _crop_and_resize(labels, protocol):
-    """Returns label maps or masks [..., H, W] in the form of the protocol."""
+def _arrays_of(batch, protocol):
+    """Returns file name -> array of a batch of records, cropped and resized as in the protocol."""
+    images = batch["image"] if "image" in batch else batch["video"]
+    arrays = {
+        "image": _form_images(images, protocol),
+        "mask": _form_labels(batch["mask"], protocol),
+    }
+    if "amodal_masks" in batch:
+        width = batch["mask"].shape[-1]
+        arrays["amodal_masks"] = _form_packed(batch["amodal_masks"], width, protocol)
+
+    for name, values in batch["factors"].items():
+        arrays[f"factor_{name}"] = values
+    for name, values in batch.get("tracks", {}).items():
+        arrays[f"track_{name}"] = values
+    return arrays
+
+
+def _form_images(images, protocol):
+    """Returns images [..., H, W, C], cropped and resized as in the protocol."""
+    size = protocol.image_size[:2]
+    if protocol.crop is not None:
+        images = transforms.crop(images, *protocol.crop)
+    if images.shape[-3:-1] != size:
+        images = transforms.resize_images(images, size)
+    return images
+
+
+def _form_labels(labels, protocol):
+    """Returns label maps or masks [..., H, W], cropped and resized as in the protocol."""
+    size = protocol.image_size[:2]
     if protocol.crop is not None:
         labels = transforms.crop(labels, *protocol.crop, axis=-2)
-    size = tuple(protocol.image_size[:2])
-    return labels if labels.shape[-2:] == size else transforms.resize_labels(labels, size)
+    if labels.shape[-2:] != size:
+        labels = transforms.resize_labels(labels, size)
+    return labels
 
 
-def _crop_and_resize_packed(packed, width, protocol):
-    """The same for packed masks [n, N, H, ceil(W / 8)] of `width` pixels a row.
+def _form_packed(packed, width, protocol):
+    """Returns packed masks [n, N, H, ceil(W / 8)], cropped and resized as in the protocol.
 
-    Scene by scene: all masks of a batch of 240 x 320 pixels and eleven entities would be 200 MB.
+    `width` is their number of pixels a row.
     """
     height, new_width, _ = protocol.image_size
     if protocol.crop is None and (packed.shape[-2], width) == (height, new_width):
         return packed
-    result = np.empty((*packed.shape[:2], height, -(-new_width // 8)), np.uint8)
+
+    # Scene by scene, because all masks of a batch of 240 x 320 pixels and eleven entities would
+    # take 200 MB.
+    row_bytes = -(-new_width // 8)
+    result = np.empty((*packed.shape[:2], height, row_bytes), np.uint8)
     for i, masks in enumerate(packed):
-        result[i] = transforms.pack_masks(
-            _crop_and_resize(transforms.unpack_masks(masks, width), protocol)
-        )
+        masks = _form_labels(transforms.unpack_masks(masks, width), protocol)
+        result[i] = transforms.pack_masks(masks)
     return result
 
 
@@ -278,18 +334,22 @@ def _read(builder, source):
 
     if source not in builder.info.splits:
         raise UserError(
-            f"{builder.info.full_name} must have a split {source!r}. Received: {', '.join(builder.info.splits)}."
+            f"{builder.info.full_name} must have a split {source!r}. "
+            f"Received: {', '.join(builder.info.splits)}."
         )
+
     info = builder.info.splits[source]
     batch_size = _BATCH if "image" in builder.info.features else _BATCH_OF_CLIPS
     # TFDS would keep a small split in memory, for a second epoch that never comes.
     read_config = tfds.ReadConfig(try_autocache=False)
-    with tqdm.tqdm(
+
+    progress = tqdm.tqdm(
         total=info.num_examples,
         desc=f"Unpacking {builder.info.full_name} {source}",
         unit=" scenes",
         mininterval=0.5,
-    ) as bar:
+    )
+    with progress:
         # Shard by shard, so that an error can name the file.
         for shard, path in enumerate(info.filepaths):
             instruction = tfds.core.ReadInstruction(source, from_=shard, to=shard + 1, unit="shard")
@@ -302,46 +362,46 @@ def _read(builder, source):
             try:
                 for batch in tfds.as_numpy(dataset):
                     yield batch
-                    bar.update(len(batch["mask"]))
+                    progress.update(len(batch["mask"]))
             except (tf.errors.OpError, AssertionError) as error:
                 reason = first_line(getattr(error, "message", error))
                 raise UserError(
-                    f"`{path}` is damaged ({reason}). Delete the folder {builder.data_path} to have it built again."
+                    f"`{path}` is damaged ({reason}). Delete the folder {builder.data_path} "
+                    "to have it built again."
                 ) from error
 
 
 def _with_object_count(batch, objects):
-    """Keeps the scenes of a batch with objects[0] to objects[1] objects."""
+    """Returns the scenes of a batch that have objects[0] to objects[1] objects."""
+    least, greatest = objects
     count = batch["factors"]["visibility"][:, 1:].sum(axis=1)
-    keep = (objects[0] <= count) & (count <= objects[1])
-    return {
-        name: {factor: v[keep] for factor, v in values.items()}
-        if isinstance(values, dict)
-        else values[keep]
-        for name, values in batch.items()
-    }
+    keep = (count >= least) & (count <= greatest)
+
+    kept = {}
+    for name, values in batch.items():
+        if isinstance(values, dict):
+            kept[name] = {factor: v[keep] for factor, v in values.items()}
+        else:
+            kept[name] = values[keep]
+    return kept
 
 
 def _load(folder):
     """Maps the arrays of a packed folder to memory."""
     try:
         summary = json.loads((folder / _SUMMARY).read_text())
-        # Copy on write: writable, as zero-copy sharing with TensorFlow asks, and yet no mistake
-        # reaches the file.
+        # Copy on write: writable, as sharing memory with TensorFlow requires, but the file stays as it
+        # is.
         arrays = {path.stem: np.load(path, mmap_mode="c") for path in sorted(folder.glob("*.npy"))}
         if any(len(values) != summary["num_scenes"] for values in arrays.values()):
             raise ValueError("arrays of unequal length")
-        factors, tracks = (
-            {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
-            for prefix in ("factor_", "track_")
-        )
         return SceneArrays(
-            arrays["image"],
-            arrays["mask"],
-            factors,
-            summary["num_objects"],
-            arrays.get("amodal_masks"),
-            tracks,
+            image=arrays["image"],
+            mask=arrays["mask"],
+            factors=_with_prefix("factor_", arrays),
+            num_objects=summary["num_objects"],
+            amodal_masks=arrays.get("amodal_masks"),
+            tracks=_with_prefix("track_", arrays),
         )
     except (ValueError, KeyError, OSError) as error:
         raise UserError(
@@ -349,8 +409,17 @@ def _load(folder):
         ) from error
 
 
+def _with_prefix(prefix, arrays):
+    """Returns the arrays whose names begin with `prefix`, by the rest of their names."""
+    return {
+        name.removeprefix(prefix): values
+        for name, values in arrays.items()
+        if name.startswith(prefix)
+    }
+
+
 class _NpyWriter:
-    """Writes a `.npy` file row by row; the number of rows is known at the end only.
+    """Writes a `.npy` file row by row; the number of rows is known only at the end.
 
     NumPy pads the header so that its length does not depend on the first axis, for this very use.
     """
@@ -360,7 +429,7 @@ class _NpyWriter:
         self.count = 0
         self._row_shape = like.shape[1:]
         self._dtype = like.dtype
-        self._file = open(path, "wb")
+        self._file = open(path, "wb")  # noqa: SIM115 - closed by __exit__
         self._write_header()
 
     def append(self, rows):

@@ -2,8 +2,8 @@
 
 Batch s of a stream is a function of (seed, s): scene p = s * batch_size + b of an endless
 sequence of epochs, each a permutation of all scenes. Nothing is dropped; a batch may straddle two
-epochs. So a run that continues at step s sees what it would have seen, whatever stopped it, and a
-checkpoint of the data is the step number.
+epochs. A run that resumes at step s therefore sees the batches that it would have seen without
+the interruption, and the step number is all that a checkpoint needs to store of the data.
 """
 
 import functools
@@ -21,8 +21,11 @@ _ALIGNMENT = 64
 """Bytes; TensorFlow's kernels refuse memory that does not start on a multiple of it."""
 
 _shared_tensors = []
-"""Tensors that use NumPy's memory. Kept for the life of the process: giving one back takes Python's lock, and
-TensorFlow may do that in a thread that the holder of the lock is waiting for."""
+"""Tensors that use NumPy's memory, kept for the life of the process.
+
+To release one takes Python's lock, and TensorFlow may do that in a thread that the holder of the
+lock
+is waiting for."""
 
 
 class BatchStream:
@@ -32,8 +35,8 @@ class BatchStream:
         stream.batch(1000)["image"]                  # uint8 [32, H, W, C], always the same
         for batch in stream.dataset(start_step=1000) # float32, through tf.data
 
-    Of clips it is a stream of windows: `num_frames` consecutive frames, which do not overlap;
-    what is left at the end of a clip is not seen. A scene is then a window.
+    Clips are cut into windows of `num_frames` consecutive frames, which do not overlap; frames
+    left over at the end of a clip are not used. A scene is then a window.
     """
 
     def __init__(self, arrays, batch_size, seed=0, shuffle=True, num_frames=None):
@@ -44,7 +47,7 @@ class BatchStream:
           batch_size: scenes per batch, B; may exceed n.
           seed: order of the scenes, in [0, 2**64).
           shuffle: False walks through the scenes in order, again and again.
-          num_frames: F, frames of a window of clips; None for pictures.
+          num_frames: F, frames of a window; None for images.
 
         Raises:
           UserError: if there is no scene, or a number is out of range.
@@ -55,31 +58,35 @@ class BatchStream:
             raise UserError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}.")
         if not 0 <= seed < 2**64:
             raise UserError(f"`seed` must be in [0, 2**64). Received: seed={seed}.")
+        if (num_frames is None) != (arrays.num_frames is None):
+            raise UserError(
+                "`num_frames` must be given for clips, and not for images. "
+                f"Received: num_frames={num_frames}."
+            )
+        if num_frames is not None and not 1 <= num_frames <= arrays.num_frames:
+            raise UserError(
+                f"`num_frames` must be at most the {arrays.num_frames} frames of the clips. "
+                f"Received: num_frames={num_frames}."
+            )
+
         self.arrays = arrays
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
-        if (num_frames is None) != (arrays.num_frames is None):
-            raise UserError(
-                f"`num_frames` must be given for clips, and not for pictures. Received: num_frames={num_frames}."
-            )
-        if num_frames is not None and not 1 <= num_frames <= arrays.num_frames:
-            raise UserError(
-                f"`num_frames` must be at most the {arrays.num_frames} frames of the clips. Received: num_frames={num_frames}."
-            )
         self.num_frames = num_frames
         self._windows = 1 if num_frames is None else arrays.num_frames // num_frames
         self.num_scenes = len(arrays) * self._windows
+
         # A batch touches two epochs at a border, and tf.data asks for several batches at a time.
         self._permutation = functools.lru_cache(maxsize=4)(self._draw_permutation)
 
     def indices(self, step):
         """Returns the scene numbers of batch `step`, int64 [B]."""
-        num_scenes = self.num_scenes
         position = step * self.batch_size + np.arange(self.batch_size, dtype=np.int64)
-        epoch, place = np.divmod(position, num_scenes)
+        epoch, place = np.divmod(position, self.num_scenes)
         if not self.shuffle:
             return place
+
         result = np.empty(self.batch_size, np.int64)
         for number in range(int(epoch[0]), int(epoch[-1]) + 1):
             chosen = epoch == number
@@ -87,9 +94,13 @@ class BatchStream:
         return result
 
     def batch(self, step):
-        """Returns batch `step`: `image` uint8 [B, (F,) H, W, C] and, with labels, `mask` uint8 [B, (F,) H, W]."""
+        """Returns batch `step` as a dict of NumPy arrays.
+
+        `image` is uint8 [B, (F,) H, W, C] and, with labels, `mask` is uint8 [B, (F,) H, W].
+        """
         if self.num_frames is None:
             return self.arrays.gather(self.indices(step))
+
         clips, windows = np.divmod(self.indices(step), self._windows)
         frames = windows[:, None] * self.num_frames + np.arange(self.num_frames)
         return {
@@ -101,42 +112,35 @@ class BatchStream:
 
         Args:
           start_step: first step.
-          num_parallel_calls: batches that are put together at a time; the order does not depend
-            on it.
-          prefetch: batches held ready.
+          num_parallel_calls: batches that are assembled at a time; the order does not depend on it.
+          prefetch: batches kept ready.
 
         Returns:
-          Dataset of dicts with static shapes: `image` float32 [B, (F,) H, W, C] in [0, 1] and,
-          with labels, `mask` uint8 [B, (F,) H, W]. Under `tf.distribute` every worker draws the
-          global batch and keeps its part (`AutoShardPolicy.DATA`), since there are no files to
-          divide.
+          Dataset of dicts with static shapes: `image` float32 [B, (F,) H, W, C] in [0, 1] and, with
+          labels, `mask` uint8 [B, (F,) H, W]. Under `tf.distribute` every worker draws the global
+          batch and keeps its part (`AutoShardPolicy.DATA`), since there are no files to divide.
         """
         import tensorflow as tf
 
-        num_scenes = self.num_scenes
-        first_epoch, first_place = divmod(start_step * self.batch_size, num_scenes)
+        first_epoch, first_place = divmod(start_step * self.batch_size, self.num_scenes)
 
         def order_of(epoch):
             order = self._tensorflow_permutation(epoch)
-            return tf.data.Dataset.from_tensor_slices(
-                order[tf.where(epoch == first_epoch, first_place, 0) :]
-            )
+            start = tf.where(epoch == first_epoch, first_place, 0)
+            return tf.data.Dataset.from_tensor_slices(order[start:])
 
         def gather(indices, scenes):
-            if self.num_frames is not None:  # of all frames of all clips in a row
-                clips, windows = indices // self._windows, indices % self._windows
-                indices = (clips * self.arrays.num_frames + windows * self.num_frames)[
-                    :, None
-                ] + tf.range(self.num_frames, dtype=indices.dtype)
+            if self.num_frames is not None:
+                indices = self._frames_of_windows(indices)
             batch = {name: tf.gather(values, indices) for name, values in scenes.items()}
             # Division, not multiplication by 1 / 255: correctly rounded, so equal on every engine.
             return {**batch, "image": tf.cast(batch["image"], tf.float32) / 255.0}
 
-        # TensorFlow ops only. A Python function in the pipeline can hang a program for ever:
-        # Python holds its lock while it destroys an iterator, and the iterator waits for a call
-        # that needs the lock.
+        # TensorFlow ops only. A Python function in the pipeline can hang a program forever: Python
+        # holds its lock while it destroys an iterator, which waits for a call that needs the lock.
         order = tf.data.Dataset.range(first_epoch, counter_rng.MAX_INDEX).flat_map(order_of)
         indices = order.batch(self.batch_size, drop_remainder=True)
+
         # As an element and not as a capture, because captures are copied into the graph.
         rows = self.arrays if self.num_frames is None else self.arrays.frames()
         tensors = {name: _as_tensor(getattr(rows, name)) for name in rows.fields}
@@ -154,26 +158,34 @@ class BatchStream:
             .with_options(options)
         )
 
-    def _draw_permutation(self, epoch):
-        """Returns the order of an epoch, int64 [n]: the scenes sorted by a random word each."""
-        words = counter_rng.random_words([epoch], self.num_scenes, seed=self.seed, stream=_STREAM)[
-            0
-        ]
-        return np.argsort(words, kind="stable")
-
-    def _tensorflow_permutation(self, epoch):
-        """The same order as a tensor, from TensorFlow's Philox; `epoch` is an int64 tensor."""
+    def _frames_of_windows(self, indices):
+        """Returns the frame numbers int64 [B, F] of windows [B], counted over all clips in a row."""
         import tensorflow as tf
 
-        num_scenes = self.num_scenes
+        clips = indices // self._windows
+        windows = indices % self._windows
+        first_frames = clips * self.arrays.num_frames + windows * self.num_frames
+        return first_frames[:, None] + tf.range(self.num_frames, dtype=indices.dtype)
+
+    def _draw_permutation(self, epoch):
+        """Returns the order of an epoch, int64 [n]: the scenes sorted by one random word each."""
+        words = counter_rng.random_words([epoch], self.num_scenes, seed=self.seed, stream=_STREAM)
+        return np.argsort(words[0], kind="stable")
+
+    def _tensorflow_permutation(self, epoch):
+        """Returns the same order as a tensor; `epoch` is an int64 tensor."""
+        import tensorflow as tf
+
         if not self.shuffle:
-            return tf.range(num_scenes, dtype=tf.int64)
+            return tf.range(self.num_scenes, dtype=tf.int64)
+
+        # The counter of `counter_rng.random_words`, in the layout of TensorFlow's Philox.
+        block = tf.zeros([], tf.uint64)
+        stream = tf.cast(epoch, tf.uint64) + (_STREAM << 32)
         words = tf.raw_ops.StatelessRandomUniformFullIntV2(
-            shape=[num_scenes],
+            shape=[self.num_scenes],
             key=tf.constant([self.seed], tf.uint64),
-            counter=tf.stack(
-                [tf.zeros([], tf.uint64), tf.cast(epoch, tf.uint64) + (_STREAM << 32)]
-            ),
+            counter=tf.stack([block, stream]),
             alg=1,  # Philox
             dtype=tf.uint32,
         )
@@ -181,13 +193,14 @@ class BatchStream:
 
 
 def _as_tensor(array):
-    """Returns an array as a tensor on the host, without copying memory-mapped data if it can be avoided."""
+    """Returns an array as a tensor on the host, if possible without copying memory-mapped data."""
     import tensorflow as tf
 
     if array.ctypes.data % _ALIGNMENT == 0 and array.flags.c_contiguous and array.flags.writeable:
         tensor = tf.experimental.dlpack.from_dlpack(array.__dlpack__())
         _shared_tensors.append(tensor)
         return tensor
+
     with tf.device("CPU:0"):
         return tf.constant(array)
 
@@ -200,22 +213,23 @@ def evaluation_batches(arrays, batch_size):
       batch_size: scenes per batch, B.
 
     Yields:
-      dicts of NumPy arrays: `image` float32 [B, (T,) H, W, C] in [0, 1], `mask` uint8 [B, (T,) H,
+      Dicts of NumPy arrays: `image` float32 [B, (T,) H, W, C] in [0, 1], `mask` uint8 [B, (T,) H,
       W] if there are labels, `amodal_masks` uint8 {0, 1} [B, N, H, W] and `depth` float32 [B, N]
       (smaller is nearer, 0 for entities that have none) if the scenes have them, and `valid` bool
-      [B]. The last batch is filled up with copies of the last scene, which are not valid.
+      [B]. The last batch is filled with copies of the last scene, which are not valid.
     """
     if batch_size < 1:
         raise UserError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}.")
     for start in range(0, len(arrays), batch_size):
         position = np.arange(start, start + batch_size)
         indices = np.minimum(position, len(arrays) - 1)
+
         batch = arrays.gather(indices)
         if arrays.amodal_masks is not None:
-            batch["amodal_masks"] = transforms.unpack_masks(
-                arrays.amodal_masks[indices], arrays.image.shape[2]
-            )
+            width = arrays.image.shape[2]
+            batch["amodal_masks"] = transforms.unpack_masks(arrays.amodal_masks[indices], width)
         if "depth" in arrays.factors:
             batch["depth"] = arrays.factors["depth"][indices]
+
         image = batch["image"].astype(np.float32) / np.float32(255.0)
         yield {**batch, "image": image, "valid": position < len(arrays)}

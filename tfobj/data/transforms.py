@@ -1,4 +1,4 @@
-"""Pure functions on arrays of scenes: crop, resize, masks to labels and to bits. NumPy alone.
+"""Pure functions on arrays of scenes, in NumPy: crop, resize, masks to labels and to bits.
 
 Every function takes any number of leading axes and leaves its argument untouched.
 """
@@ -9,14 +9,14 @@ from tfobj.errors import UserError
 
 
 def crop(array, rows, columns, *, axis=-3):
-    """Cuts rows `rows[0]` ... `rows[1]` - 1 and the same of columns.
+    """Cuts out a window of rows `rows[0]` ... `rows[1]` - 1, and columns likewise.
 
     Args:
       array: [..., H, W, ...].
       rows: (first, end) with 0 <= first < end <= H.
       columns: (first, end) with 0 <= first < end <= W.
-      axis: the axis of H, W follows it; -3 for images [..., H, W, C], -2 for label maps [..., H,
-        W].
+      axis: the axis of H, which that of W follows; -3 for images [..., H, W, C], -2 for label maps
+        [..., H, W].
 
     Returns:
       A view of `array`.
@@ -25,10 +25,8 @@ def crop(array, rows, columns, *, axis=-3):
       UserError: if the window leaves the array.
     """
     axis = axis % array.ndim
-    for name, (first, end), size in (
-        ("rows", rows, array.shape[axis]),
-        ("columns", columns, array.shape[axis + 1]),
-    ):
+    height, width = array.shape[axis : axis + 2]
+    for name, (first, end), size in (("rows", rows, height), ("columns", columns, width)):
         if not 0 <= first < end <= size:
             raise UserError(
                 f"`{name}` must lie in 0 ... {size}. Received: {name}=({first}, {end})."
@@ -38,7 +36,7 @@ def crop(array, rows, columns, *, axis=-3):
 
 
 def resize_images(images, size):
-    """Bilinear resize with half-pixel centres and no antialiasing, as `tf.image.resize` does by default.
+    """Resizes bilinearly, with half-pixel centres and no antialiasing, as `tf.image.resize` does.
 
     Args:
       images: [..., H, W, C], uint8 or float.
@@ -54,17 +52,19 @@ def resize_images(images, size):
         axis = axis % images.ndim
         low, high, weight = _bilinear_taps(images.shape[axis], length)
         weight = weight.reshape((length,) + (1,) * (images.ndim - 1 - axis))
-        below, above = np.take(result, low, axis), np.take(result, high, axis)
+        below = np.take(result, low, axis)
+        above = np.take(result, high, axis)
         result = below + (above - below) * weight
+
     if np.issubdtype(images.dtype, np.integer):
         result = np.rint(result)
     return result.astype(images.dtype)
 
 
 def resize_labels(labels, size):
-    """Nearest-neighbour resize of label maps [..., H, W] with half-pixel centres.
+    """Resizes label maps [..., H, W] to the nearest neighbour, with half-pixel centres.
 
-    No label is invented, and a one-hot mask stays one-hot.
+    No new label appears, and a one-hot mask stays one-hot.
 
     Returns:
       [..., height, width] in the dtype of `labels`.
@@ -114,8 +114,8 @@ def pack_masks(masks):
       masks: [..., H, W], bool or of values 0 and 1.
 
     Returns:
-      uint8 [..., H, ceil(W / 8)]; the leftmost pixel is the highest bit, and a row is filled up
-      with zeros.
+      uint8 [..., H, ceil(W / 8)]; the leftmost pixel is the highest bit, and rows are padded with
+      zeros.
 
     Example: the row [1, 0, 0, 0, 0, 0, 0, 0, 1] -> [128, 128].
     """
@@ -123,14 +123,23 @@ def pack_masks(masks):
 
 
 def unpack_masks(packed, width):
-    """Undoes `pack_masks`: uint8 [..., H, ceil(W / 8)] to uint8 {0, 1} [..., H, W], where W = `width`.
+    """Inverts `pack_masks`.
+
+    Args:
+      packed: uint8 [..., H, ceil(W / 8)].
+      width: W.
+
+    Returns:
+      uint8 {0, 1} [..., H, W].
 
     Raises:
       ValueError: if rows of `width` pixels do not take that many bytes.
     """
-    if packed.shape[-1] != -(-width // 8):
+    row_bytes = -(-width // 8)
+    if packed.shape[-1] != row_bytes:
         raise ValueError(
-            f"`packed` must hold rows of {-(-width // 8)} bytes for {width} pixels. Received: {packed.shape[-1]} bytes."
+            f"`packed` must hold rows of {row_bytes} bytes for {width} pixels. "
+            f"Received: {packed.shape[-1]} bytes."
         )
     return np.unpackbits(packed, axis=-1, count=width)
 
