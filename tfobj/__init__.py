@@ -1,10 +1,11 @@
-"""tfobj takes pictures and videos apart into their objects, without labels.
+"""tfobj decomposes images and videos into their objects, without labels.
 
     import tfobj
 
-    experiment = tfobj.resolve("slot_attention", "tetris", preset="quick")   # a typed, printable configuration
-    model = tfobj.build_model(experiment)                                    # a keras.Model
-    outputs = model(images)                                                  # SceneOutputs: recon, masks, slots, ...
+    # A typed, printable configuration; a keras.Model; `SceneOutputs` with recon, masks, slots, ...
+    experiment = tfobj.resolve("slot_attention", "tetris", preset="quick")
+    model = tfobj.build_model(experiment)
+    outputs = model(images)
 
 The command line (`python launch/train.py --help`) is a thin layer over the same functions.
 Nothing heavy is imported here: TensorFlow is loaded by the first name that needs it.

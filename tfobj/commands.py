@@ -1,4 +1,4 @@
-"""What all commands share: quiet start, errors in one line, exit codes."""
+"""Shared by all commands: quiet start, errors in one line, exit codes."""
 
 import contextlib
 import os
@@ -12,14 +12,17 @@ MISTAKE = 2
 
 @contextlib.contextmanager
 def quiet_start():
-    """Hides what TensorFlow's C++ parts print while they load (a dozen lines that hide the one that matters).
+    """Hides the dozen lines that TensorFlow's C++ code prints while it loads.
 
-    On a machine with an NVIDIA driver the text is shown after all if no GPU was found: it then says why.
+    On a machine with an NVIDIA driver they are shown after all if no GPU was found: they say why.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if not any(pathlib.Path("/dev").glob("accel*")) and not pathlib.Path("/dev/vfio").exists():
-        # No TPU here: tensorflow-tpu would ask a cloud's metadata service for one, for many minutes, while it is imported.
+        # No TPU here: while it is imported, tensorflow-tpu would for many minutes ask a cloud's
+        # metadata service for one.
         os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+
+    # The file descriptor, because C++ does not write to `sys.stderr`.
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as captured:
@@ -30,6 +33,7 @@ def quiet_start():
             sys.stderr.flush()
             os.dup2(saved, 2)
             os.close(saved)
+
         import tensorflow as tf
 
         if pathlib.Path("/dev/nvidia0").exists() and not tf.config.list_physical_devices("GPU"):
@@ -38,7 +42,7 @@ def quiet_start():
 
 
 def load_tensorflow():
-    """Imports TensorFlow quietly and lets it look for devices; for the start of a command's work."""
+    """Imports TensorFlow quietly and lets it look for devices; for the start of a command."""
     with quiet_start():
         import tensorflow as tf
 
@@ -46,14 +50,15 @@ def load_tensorflow():
 
 
 def run(main):
-    """Runs `main(argv)` under absl; a `UserError` is printed as one line and ends with status 2."""
+    """Runs `main(argv)` under absl; a `UserError` is printed as one line and gives status 2."""
     from absl import app, flags, logging
 
     from tfobj.errors import UserError, unknown_name
 
     def guarded(argv):
         if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.ERROR)  # libraries narrate their file handling at INFO
+            # Libraries narrate their file handling at INFO.
+            logging.set_verbosity(logging.ERROR)
         try:
             return main(argv)
         except UserError as e:
@@ -79,7 +84,7 @@ def run(main):
 
 
 def refuse_arguments(argv):
-    """Raises a `UserError` for words that are no flags, e.g. a forgotten `--`."""
+    """Raises a `UserError` for words that are not flags, e.g. after a forgotten `--`."""
     from tfobj.errors import UserError
 
     if len(argv) > 1:

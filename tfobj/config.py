@@ -1,4 +1,4 @@
-"""Typed, frozen, printable settings: dataclasses with dotted overrides and errors that name the nearest key.
+"""Typed, frozen, printable settings: dataclasses with dotted overrides and helpful errors.
 
 A setting's type states its bounds, which are checked whenever a configuration is made:
 
@@ -24,7 +24,10 @@ from tfobj.errors import UserError, unknown_name
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """Limits of a number, for use in `Annotated`. NaN is within no limits, infinity only where `finite` is False."""
+    """Limits of a number, for use in `Annotated`.
+
+    NaN is never within the limits, infinity only where `finite` is False.
+    """
 
     low: float | None = None
     """Smallest allowed value."""
@@ -35,6 +38,7 @@ class Bounds:
     below: float | None = None
     """Smallest value that is too large."""
     finite: bool = True
+    """Whether infinity is outside the limits."""
 
     def allow(self, value):
         """Returns whether the number `value` is within the limits."""
@@ -55,13 +59,18 @@ class Bounds:
             left = f"[{self.low:g}" if self.above is None else f"({self.above:g}"
             right = f"{self.high:g}]" if self.below is None else f"{self.below:g})"
             return f"in {left}, {right}"
+
+        if self.above == 0:
+            return "positive"
         if self.above is not None:
-            return "positive" if self.above == 0 else f"above {self.above:g}"
+            return f"above {self.above:g}"
         if self.low is not None:
             return f"at least {self.low:g}"
         if self.below is not None:
             return f"below {self.below:g}"
-        return f"at most {self.high:g}" if self.high is not None else "finite"
+        if self.high is not None:
+            return f"at most {self.high:g}"
+        return "finite"
 
 
 PositiveInt = Annotated[int, Bounds(low=1)]
@@ -73,65 +82,72 @@ Fraction = Annotated[float, Bounds(low=0, high=1)]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Base of every configuration. Subclasses are frozen, keyword-only dataclasses whose fields all have defaults.
+    """Base of every configuration.
 
-    Types are checked where values enter (`from_dict`, `override`), bounds whenever a configuration is
-    made, so that a wrong value never travels to the place where it would fail obscurely.
-    Subclasses with checks of their own call `super().__post_init__()` first.
+    Subclasses are frozen, keyword-only dataclasses whose fields all have defaults. Types are
+    checked where values enter (`from_dict`, `override`), bounds whenever a configuration is made,
+    so that a wrong value never reaches a place where it would fail obscurely. Subclasses with
+    checks of their own call `super().__post_init__()` first.
     """
 
     prefix = ""
-    """How the settings' names begin on the command line, such as "model."; errors use the full names."""
+    """Prefix of the settings on the command line, such as "model."; errors use the full names."""
 
     def __post_init__(self):
         for name, hint in self.field_types().items():
             _check_bounds(getattr(self, name), hint, self.prefix + name)
 
     def to_dict(self):
-        """Returns nested plain dicts, lists, numbers and strings; `from_dict` inverts it."""
+        """Returns nested dicts of plain lists, numbers and strings; `from_dict` inverts it."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
     def from_dict(cls, values, prefix=""):
-        """Builds the configuration from (nested) `values`; keys left out keep their defaults.
+        """Builds the configuration from nested `values`; absent keys keep their defaults.
 
         Raises:
-          UserError: unknown key (with the nearest valid one) or a value of another type.
+          UserError: an unknown key (names the nearest valid one) or a value of another type.
         """
-        fields = cls.field_types()
+        types_of = cls.field_types()
         for key in values:
-            if key not in fields:
-                raise unknown_name("setting", prefix + key, [prefix + f for f in fields])
-        return cls(**{k: _convert(v, fields[k], prefix + k) for k, v in values.items()})
+            cls._check_key(key, prefix)
+        return cls(**{k: _convert(v, types_of[k], prefix + k) for k, v in values.items()})
 
     @classmethod
     def field_types(cls):
-        """Returns field name -> annotated type, its bounds included."""
+        """Returns field name -> annotated type, including its bounds."""
         hints = typing.get_type_hints(cls, include_extras=True)
         return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
 
+    @classmethod
+    def _check_key(cls, key, prefix):
+        valid = cls.field_types()
+        if key not in valid:
+            raise unknown_name("setting", prefix + key, [prefix + name for name in valid])
+
     def replace(self, **changes):
         """Returns a copy with checked `changes` of direct fields."""
-        return self.override({k: v for k, v in changes.items()})
+        return self.override(changes)
 
     def override(self, changes, prefix=""):
-        """Returns a copy with dotted `changes` applied: {"train.steps": 3000} or {"train.steps": "3000"}.
+        """Returns a copy with dotted `changes`: {"train.steps": 3000} or {"train.steps": "3000"}.
 
         Text is parsed by the type of the field ("1e-3", "true", "none", "64,64").
         """
-        nested, direct = {}, {}
+        types_of = self.field_types()
+        direct = {}
+        nested = {}
         for key, value in changes.items():
             head, _, rest = key.partition(".")
-            if head not in self.field_types():
-                raise unknown_name(
-                    "setting", prefix + head, [prefix + f for f in self.field_types()]
-                )
-            if rest:
-                if not isinstance(getattr(self, head), Config):
-                    raise UserError(f"`{prefix}{head}` has no parts. Received: {prefix}{key}.")
+            self._check_key(head, prefix)
+            if not rest:
+                direct[head] = _convert(value, types_of[head], prefix + head)
+            elif isinstance(getattr(self, head), Config):
                 nested.setdefault(head, {})[rest] = value
             else:
-                direct[head] = _convert(value, self.field_types()[head], prefix + head)
+                raise UserError(f"`{prefix}{head}` has no parts. Received: {prefix}{key}.")
+
+        # Last, so that a whole group and parts of it can be changed together.
         for head, changes_below in nested.items():
             group = direct.get(head, getattr(self, head))
             direct[head] = group.override(changes_below, prefix=f"{prefix}{head}.")
@@ -139,11 +155,12 @@ class Config:
 
     def fingerprint(self):
         """Returns twelve hexadecimal digits that change with any setting."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+        text = json.dumps(self.to_dict(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def require(condition, field, expectation, value):
-    """Raises the house's `UserError` for a setting unless `condition` holds; for use in `__post_init__`."""
+    """Raises a `UserError` for a setting unless `condition` holds; for use in `__post_init__`."""
     if not condition:
         raise UserError(f"`{field}` must be {expectation}. Received: {field}={value!r}.")
 
@@ -162,65 +179,74 @@ def parse_overrides(texts):
             raise UserError(
                 f"`--set` expects name=value, e.g. --set train.steps=3000. Received: {text!r}."
             )
-        if key in changes and changes[key] != value.strip():
-            raise UserError(f"`--set` gives `{key}` twice: {changes[key]!r} and {value.strip()!r}.")
-        changes[key] = value.strip()
+
+        value = value.strip()
+        if changes.setdefault(key, value) != value:
+            raise UserError(f"`--set` gives `{key}` twice: {changes[key]!r} and {value!r}.")
     return changes
 
 
 def differences(old, new, prefix=""):
-    """Lists the settings that differ between two dicts of `to_dict`, one "key: old -> new" each."""
+    """Lists the settings that differ between two results of `to_dict`, as "key: old -> new"."""
     lines = []
     for key in sorted(set(old) | set(new)):
-        a, b = old.get(key, "(absent)"), new.get(key, "(absent)")
-        if isinstance(a, dict) and isinstance(b, dict):
-            lines += differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            lines.append(f"{prefix}{key}: {a!r} -> {b!r}")
+        before = old.get(key, "(absent)")
+        after = new.get(key, "(absent)")
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            lines.append(f"{prefix}{key}: {before!r} -> {after!r}")
     return lines
 
 
 def _check_bounds(value, hint, name):
-    """Raises a `UserError` if a number, or an entry of a tuple, is outside the bounds in its type."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    """Raises a `UserError` if a number, or an entry of a tuple, is outside its type's bounds."""
+    origin = typing.get_origin(hint)
+    args = typing.get_args(hint)
+
     if origin is Annotated:
         for bounds in args[1:]:
             require(bounds.allow(value), name, str(bounds), value)
+
     elif origin in (typing.Union, types.UnionType) and value is not None:
-        inner = [a for a in args if a is not type(None)]
-        for bounds in [b for a in inner for b in getattr(a, "__metadata__", ())]:
-            require(bounds.allow(value), name, f"{bounds}, or none", value)
+        for alternative in args:
+            for bounds in _bounds_of(alternative):
+                require(bounds.allow(value), name, f"{bounds}, or none", value)
+
     elif origin is tuple and value:
-        entries = args[:1] * len(value) if args[-1] is Ellipsis else args
-        for entry, entry_hint in zip(value, entries, strict=True):
-            for bounds in getattr(entry_hint, "__metadata__", ()):
+        hints = args[:1] * len(value) if args[-1] is Ellipsis else args
+        for entry, entry_hint in zip(value, hints, strict=True):
+            for bounds in _bounds_of(entry_hint):
                 require(bounds.allow(entry), name, f"numbers, each {bounds}", value)
+
+
+def _bounds_of(hint):
+    """Returns the bounds in a type made with `Annotated`, none for other types."""
+    return getattr(hint, "__metadata__", ())
 
 
 def _convert(value, hint, name):
     """Returns `value` as the type `hint`; text is parsed, anything lossy is refused."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    origin = typing.get_origin(hint)
+    args = typing.get_args(hint)
+
     if origin is Annotated:
         return _convert(value, args[0], name)
+
     if origin in (typing.Union, types.UnionType):
-        if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
-            if type(None) in args:
-                return None
+        if type(None) in args and str(value).lower() in ("none", "null"):
+            return None
         return _convert(value, next(a for a in args if a is not type(None)), name)
+
     if origin is typing.Literal:
         if value in args:
             return value
         raise unknown_name(f"value for `{name}`:", value, args)
+
     if origin is tuple:
         return _convert_tuple(value, args, name)
     if isinstance(hint, type) and issubclass(hint, Config):
-        if isinstance(value, hint):
-            return value
-        if isinstance(value, dict):
-            return hint.from_dict(value, prefix=name + ".")
-        raise UserError(
-            f"`{name}` must be a group of settings; set its parts, e.g. {name}.{next(iter(hint.field_types()))}. Received: {value!r}."
-        )
+        return _convert_group(value, hint, name)
     if hint is bool:
         return _convert_bool(value, name)
     if hint in (int, float):
@@ -232,33 +258,59 @@ def _convert(value, hint, name):
     raise UserError(f"`{name}` must be {getattr(hint, '__name__', hint)}. Received: {value!r}.")
 
 
+def _convert_group(value, hint, name):
+    """Returns `value`, a dict or a configuration, as the configuration class `hint`."""
+    if isinstance(value, hint):
+        return value
+    if isinstance(value, dict):
+        return hint.from_dict(value, prefix=name + ".")
+    example = next(iter(hint.field_types()))
+    raise UserError(
+        f"`{name}` must be a group of settings; set its parts, e.g. {name}.{example}. "
+        f"Received: {value!r}."
+    )
+
+
 def _convert_tuple(value, args, name):
-    if isinstance(value, str) and args and args[0] is str:
-        value = [
-            part.strip(" '\"") for part in value.strip("()[] ").split(",") if part.strip(" '\"")
-        ]
+    """Returns `value` as a tuple; `args` are the types of its entries, all the same."""
+    entry_type = args[0] if args else typing.Any
     if isinstance(value, str):
-        nested = (
-            bool(args) and typing.get_origin(args[0]) is tuple
-        )  # pairs: (100000, 1), (200000, 0)
-        text = value.strip() if nested else value.strip("()[] ")
-        try:
-            value = ast.literal_eval(f"({text},)" if text else "()")
-            while (
-                nested and len(value) == 1 and value[0] and isinstance(value[0][0], (tuple, list))
-            ):
-                value = value[0]
-            value = () if nested and value == ((),) else value
-        except (ValueError, SyntaxError, TypeError) as e:
-            raise UserError(f"`{name}` must be a list such as 64,64. Received: {value!r}.") from e
+        if entry_type is str:
+            value = _parse_names(value)
+        else:
+            value = _parse_list(value, typing.get_origin(entry_type) is tuple, name)
     if not isinstance(value, (tuple, list)):
         value = (value,)
+
     if args and args[-1] is not Ellipsis and len(value) != len(args):
         raise UserError(f"`{name}` must have {len(args)} entries. Received: {value!r}.")
-    return tuple(_convert(v, args[0] if args else typing.Any, name) for v in value)
+    return tuple(_convert(v, entry_type, name) for v in value)
+
+
+def _parse_names(text):
+    """Returns the names in a text such as "x,y" or "['x', 'y']", with or without quotes."""
+    parts = [part.strip(" '\"") for part in text.strip("()[] ").split(",")]
+    return [part for part in parts if part]
+
+
+def _parse_list(text, nested, name):
+    """Returns the tuple in a text such as "64,64" or, if `nested`, "(100000, 1), (200000, 0)"."""
+    inner = text.strip() if nested else text.strip("()[] ")
+    try:
+        value = ast.literal_eval(f"({inner},)" if inner else "()")
+        if nested:
+            # Parentheses around the whole list are optional.
+            while len(value) == 1 and value[0] and isinstance(value[0][0], (tuple, list)):
+                value = value[0]
+            if value == ((),):
+                value = ()
+    except (ValueError, SyntaxError, TypeError) as e:
+        raise UserError(f"`{name}` must be a list such as 64,64. Received: {text!r}.") from e
+    return value
 
 
 def _convert_bool(value, name):
+    """Returns `value`, a boolean or a word for one, as a boolean."""
     text = str(value).lower()
     if text in ("true", "1", "yes", "on"):
         return True
@@ -268,19 +320,24 @@ def _convert_bool(value, name):
 
 
 def _convert_number(value, kind, name):
-    article = "an integer" if kind is int else "a number"
+    """Returns `value`, a number or a text, as the `kind` int or float."""
+    expected = "an integer" if kind is int else "a number"
+    mistake = UserError(f"`{name}` must be {expected}. Received: {value!r}.")
     if isinstance(value, bool):
-        raise UserError(f"`{name}` must be {article}. Received: {value!r}.")
+        raise mistake
+
     if kind is int:
+        # Not through a float, which is inexact above 2**53.
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             if int(value) == value or isinstance(value, str):
-                return int(value)  # exact above 2**53 too, where floats are not
+                return int(value)
+
     try:
         number = float(value)
     except (TypeError, ValueError) as e:
-        raise UserError(f"`{name}` must be {article}. Received: {value!r}.") from e
+        raise mistake from e
     if kind is float:
         return number
     if not number.is_integer():
-        raise UserError(f"`{name}` must be {article}. Received: {value!r}.")
+        raise mistake
     return int(number)

@@ -1,17 +1,23 @@
-"""The one exception for mistakes that the user can mend."""
+"""The one exception for mistakes that a user can correct."""
 
 import difflib
 
 
 class UserError(ValueError):
-    """A wrong argument, name, file or setting: the message is one line that says what to change.
+    """A wrong argument, name, file or setting; the message is one line that says what to change.
 
-    Commands print the message alone and exit with status 2; library users see an ordinary ValueError.
+    Commands print only the message and exit with status 2; users of the library see a ValueError.
     """
 
 
 def unknown_name(kind, name, valid):
-    """Returns the `UserError` for an unknown `name` of a `kind` ("model", "dataset", ...): nearest and all valid names."""
+    """Returns the `UserError` for an unknown name; it gives the nearest and all valid ones.
+
+    Args:
+      kind: kind of the name, such as "model" or "dataset".
+      name: the unknown name.
+      valid: the valid names.
+    """
     valid = sorted(map(str, valid))
     nearest = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
@@ -19,5 +25,6 @@ def unknown_name(kind, name, valid):
 
 
 def first_line(error):
-    """Returns the first line of what another library's error says, or its kind if it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Returns the first line of another library's error, or its class if the message is empty."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear complete or not at all."""
 
 import contextlib
 import os
@@ -10,10 +10,10 @@ from tfobj.errors import UserError
 
 @contextlib.contextmanager
 def atomic_path(path):
-    """Yields a temporary path beside `path` to write to, which then takes its place; makes the folder if need be.
+    """Yields a temporary path to write to, beside `path`, whose place it then takes.
 
-    A reader, or a kill, finds the old file or the new one. The temporary name keeps the suffix, which decides
-    the format for some writers.
+    Readers find the old file or the new one, also after a kill. The folder of `path` is made if
+    necessary. The temporary name keeps the suffix, from which some writers choose the format.
 
     Raises:
       UserError: the file cannot be written (read-only, full, not a folder).
@@ -33,20 +33,20 @@ def atomic_path(path):
 
 @contextlib.contextmanager
 def whole_folder(folder, replace=False):
-    """Yields a temporary folder beside `folder` to fill, which then takes its place; makes the folders above if need be.
+    """Yields a temporary folder to fill, beside `folder`, whose place it then takes.
+
+    The folders above are made if necessary.
 
     Args:
       folder: its place.
-      replace: take the place of a folder that is there; otherwise one that is not empty stays.
+      replace: whether it replaces an existing folder; otherwise only an empty one is replaced.
 
     Raises:
-      UserError: it cannot be written, or `folder` is there and stays.
+      UserError: it cannot be written, or `folder` exists and is not replaced.
     """
     folder = pathlib.Path(folder)
-    partial, replaced = (
-        folder.with_name(f".incomplete_{folder.name}_{os.getpid()}{suffix}")
-        for suffix in ("", "_replaced")
-    )
+    partial = folder.with_name(f".incomplete_{folder.name}_{os.getpid()}")
+    replaced = partial.with_name(f"{partial.name}_replaced")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
@@ -62,20 +62,21 @@ def whole_folder(folder, replace=False):
 
 
 def write_text(path, text):
-    """Writes `text` to `path`, whole or not at all."""
+    """Writes `text` to `path`, completely or not at all."""
     with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def fill_between(path, begin, end, text, check=False, command=""):
-    """Replaces what stands between two marker lines of a document by generated `text`.
+    """Replaces the lines between two marker lines of a document by generated `text`.
 
     Args:
       path: the document.
-      begin, end: the marker lines, which stay.
-      text: what to put there.
-      check: change nothing.
-      command: what makes `text`, for the messages.
+      begin: first marker line, which stays.
+      end: second marker line, which stays.
+      text: the new lines.
+      check: whether to change nothing and only check that the document is up to date.
+      command: command that makes `text`, for the message.
 
     Returns:
       Whether the document was changed.
@@ -89,6 +90,7 @@ def fill_between(path, begin, end, text, check=False, command=""):
     _, found_end, after = rest.partition(end)
     if not found_begin or not found_end:
         raise UserError(f"{path.name} must have the lines {begin!r} and {end!r}.")
+
     new = f"{before}{begin}\n{text}\n{end}{after}"
     if new == old:
         return False

@@ -1,6 +1,6 @@
-"""What exists: explicit tables from the names that users type to the code behind them.
+"""Explicit tables from the names that users type to the code behind them.
 
-Entries are "module:attribute" strings, so looking at the table imports nothing heavy.
+Entries are names of modules and classes, so that looking at the table imports nothing heavy.
 """
 
 import importlib
@@ -10,7 +10,7 @@ from tfobj.errors import unknown_name
 
 
 class ModelEntry(NamedTuple):
-    """One model: where its class and its presets live, and the paper it comes from."""
+    """One model: the module of its class and presets, and the paper that it comes from."""
 
     module: str
     class_name: str
@@ -76,7 +76,8 @@ MODELS = {
     "rnem": ModelEntry(
         "tfobj.models.rnem",
         "RNem",
-        "clips: neural expectation maximisation, slots that act on each other predict the next frame",
+        "clips: neural expectation maximisation, "
+        "slots that act on each other predict the next frame",
         "van Steenkiste et al. 2018",
     ),
     "rnn_nem": ModelEntry(

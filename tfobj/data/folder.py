@@ -18,7 +18,7 @@ FITS = ("crop", "pad")
 
 
 def list_files(path):
-    """Returns all files below `path`, or `path` itself if it is a file, sorted, without hidden ones.
+    """Returns the files below `path`, sorted and without hidden ones, or `path` if it is a file.
 
     Raises:
       UserError: if there is none.

@@ -390,8 +390,8 @@ def _load(folder):
     """Maps the arrays of a packed folder to memory."""
     try:
         summary = json.loads((folder / _SUMMARY).read_text())
-        # Copy on write: writable, as sharing memory with TensorFlow requires, but the file stays as it
-        # is.
+        # Copy on write: writable, as sharing memory with TensorFlow requires, and yet the
+        # file never changes.
         arrays = {path.stem: np.load(path, mmap_mode="c") for path in sorted(folder.glob("*.npy"))}
         if any(len(values) != summary["num_scenes"] for values in arrays.values()):
             raise ValueError("arrays of unequal length")

@@ -159,7 +159,7 @@ class BatchStream:
         )
 
     def _frames_of_windows(self, indices):
-        """Returns the frame numbers int64 [B, F] of windows [B], counted over all clips in a row."""
+        """Returns frame numbers [B, F] of windows [B], counted over all clips in a row."""
         import tensorflow as tf
 
         clips = indices // self._windows
