@@ -1,7 +1,8 @@
-"""The plan of the house, read from the imports: they point only to the left of
+"""The layers of the package, read from its imports, which point only to the left of
 
-structs, config, errors, execution, files, random, registry -> data -> nn -> distributions -> inference -> models
-    -> metrics -> training -> portable -> serving -> bench -> viz -> commands -> launch
+structs, config, errors, execution, files, random, registry -> data -> nn -> distributions
+    -> inference -> models -> metrics -> training -> portable -> serving -> bench -> viz
+    -> commands -> launch
 """
 
 import ast
@@ -9,11 +10,10 @@ import functools
 import pathlib
 import re
 
-import pytest
-
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+
 BASE = ("structs", "config", "errors", "execution", "files", "random", "registry")
-ORDER = (
+LAYERS = (
     "base",
     "data",
     "nn",
@@ -29,6 +29,10 @@ ORDER = (
     "commands",
     "launch",
 )
+ASIDE = ("datasets", "generators")
+"""Layers beside the order, whose neighbours `allowed` lists."""
+
+TENSORFLOW = {"tensorflow", "tensorflow_datasets", "keras", "tensorflow_probability"}
 
 
 def sources(*folders):
@@ -41,166 +45,210 @@ PACKAGE = [p for p in sources("tfobj", "datasets", "launch") if not p.name.endsw
 def module_name(path):
     """datasets/ and launch/ are tfobj.datasets and tfobj.launch (setup.cfg, package_dir)."""
     parts = path.relative_to(ROOT).with_suffix("").parts
-    parts = parts if parts[0] == "tfobj" else ("tfobj", *parts)
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    if parts[0] != "tfobj":
+        parts = ("tfobj", *parts)
+    if parts[-1] == "__init__":
+        parts = parts[:-1]
+    return ".".join(parts)
 
 
 @functools.cache
 def imports(path):
-    """Returns {(imported module, at top level or not)}, those inside functions included."""
+    """Returns {(imported module, whether at top level)}, with those inside functions."""
     tree = ast.parse(path.read_text())
-    inside = {
-        id(node)
-        for f in ast.walk(tree)
-        if isinstance(f, ast.FunctionDef | ast.Lambda)
-        for node in ast.walk(f)
-    }
+    inside = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.Lambda):
+            inside |= {id(child) for child in ast.walk(node)}
+
     found = set()
     for node in ast.walk(tree):
         top = id(node) not in inside
         if isinstance(node, ast.Import):
             found |= {(alias.name, top) for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            package = (
-                module_name(path).split(".")
-                if path.name == "__init__.py"
-                else module_name(path).split(".")[:-1]
-            )
-            base = ".".join(
-                [*package[: len(package) + 1 - node.level], *filter(None, [node.module])]
-                if node.level
-                else [node.module]
-            )
+            base = imported_from(path, node)
             # `from tfobj.nn import mlp` may name a module or an attribute: keep both readings.
-            found |= {(base, top)} | {(f"{base}.{alias.name}", top) for alias in node.names}
+            found.add((base, top))
+            found |= {(f"{base}.{alias.name}", top) for alias in node.names}
     return frozenset(found)
 
 
-def room(module):
-    """Returns the room of a tfobj module: "base", "data", ..., "datasets", "generators", or None for tfobj itself."""
+def imported_from(path, node):
+    """Returns the absolute name of the module in a `from ... import`."""
+    if not node.level:
+        return node.module
+
+    package = module_name(path).split(".")
+    if path.name != "__init__.py":
+        package = package[:-1]
+    package = package[: len(package) + 1 - node.level]
+    if node.module:
+        package.append(node.module)
+    return ".".join(package)
+
+
+def layer(module):
+    """Returns the layer of a tfobj module, such as "base" or "data"; None for tfobj itself."""
     parts = module.split(".")
     if parts[0] != "tfobj" or len(parts) == 1:
         return None
     if parts[1] in BASE:
         return "base"
-    if parts[1] == "datasets":
-        return "generators" if parts[2:3] == ["generators"] else "datasets"
+    if parts[1:3] == ["datasets", "generators"]:
+        return "generators"
     return parts[1]
 
 
 def allowed(source, target):
+    """Returns whether modules of the layer `source` may import those of `target`."""
     if target in (None, "base") or source == target:
         return True
     if source == "generators":
         return False
-    if source == "datasets":  # builders draw scenes and resize pictures
+    # Builders draw scenes and resize images.
+    if source == "datasets":
         return target in ("generators", "data")
     if source == "data":
         return target == "generators"
-    if target == "generators":  # pure NumPy, at home left of data
+    # Pure NumPy, to the left of data.
+    if target == "generators":
         return True
-    if (
-        target == "datasets"
-    ):  # builders are reached through their names, by tfobj.data; commands may list them
+    # tfobj.data finds builders by their names; commands may list them.
+    if target == "datasets":
         return source == "launch"
-    if source == "metrics" and target == "models":  # scores read SceneOutputs, whoever made them
+    # Scores read SceneOutputs, whichever model made them.
+    if source == "metrics" and target == "models":
         return False
-    return ORDER.index(target) < ORDER.index(source)
+    return LAYERS.index(target) < LAYERS.index(source)
 
 
-@pytest.mark.parametrize("path", PACKAGE, ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_point_left(path):
-    source = room(module_name(path))
-    if source is None:
-        return
-    assert source in (*ORDER, "datasets", "generators"), (
-        f"{source} is no room of the house; see tests/test_architecture.py"
-    )
-    targets = {t for t, _ in imports(path) if t.startswith("tfobj")}
-    wrong = sorted(
-        t
-        for t in targets
-        if room(t) in (*ORDER, "datasets", "generators") and not allowed(source, room(t))
-    )
-    assert not wrong, f"{path.relative_to(ROOT)} ({source}) imports {wrong}"
+def describe(path, target):
+    return f"{path.relative_to(ROOT)} imports {target}"
 
 
-@pytest.mark.parametrize("path", PACKAGE, ids=lambda p: str(p.relative_to(ROOT)))
-def test_nobody_imports_commands_or_top_level_twins(path):
-    if path.is_relative_to(ROOT / "launch"):
-        return
-    names = {t for t, _ in imports(path)}
-    wrong = [
-        t
-        for t in names
-        if t.split(".")[0] in ("launch", "datasets") or t.startswith("tfobj.launch")
+def imports_of(paths, forbidden, top_level_only=False):
+    """Returns a description of every import in `paths` for which `forbidden(module)` holds."""
+    return [
+        describe(path, target)
+        for path in paths
+        for target, top in sorted(imports(path))
+        if forbidden(target) and (top or not top_level_only)
     ]
-    assert not wrong
 
 
-@pytest.mark.parametrize("path", sources("datasets/generators"), ids=lambda p: p.name)
-def test_generators_are_usable_without_tensorflow(path):
-    heavy = {
-        t
-        for t, _ in imports(path)
-        if t.split(".")[0]
-        in ("tensorflow", "tensorflow_datasets", "keras", "tensorflow_probability")
-    }
-    assert not heavy
+def is_tensorflow(module):
+    return module.split(".")[0] in TENSORFLOW
 
 
-@pytest.mark.parametrize("path", sources("tfobj/data"), ids=lambda p: p.name)
-def test_data_needs_no_tensorflow_at_import(path):
-    assert not {
-        t
-        for t, top in imports(path)
-        if top and t.split(".")[0] in ("tensorflow", "tensorflow_datasets", "keras")
-    }
+def test_every_module_is_in_a_layer():
+    layers = {path: layer(module_name(path)) for path in PACKAGE}
+    strays = [
+        f"{path.relative_to(ROOT)}: {name!r} is no layer; see tests/test_architecture.py"
+        for path, name in layers.items()
+        if name not in (None, *LAYERS, *ASIDE)
+    ]
+    assert not strays, "\n".join(strays)
+
+
+def test_imports_point_left():
+    wrong = []
+    for path in PACKAGE:
+        source = layer(module_name(path))
+        if source is None:
+            continue
+        for target, _ in sorted(imports(path)):
+            target_layer = layer(target)
+            if target_layer in (*LAYERS, *ASIDE) and not allowed(source, target_layer):
+                wrong.append(f"{describe(path, target)}: {source} may not import {target_layer}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nobody_imports_commands_or_top_level_twins():
+    """`import datasets` works in a checkout alone; installed, it is tfobj.datasets."""
+
+    def forbidden(module):
+        return module.split(".")[0] in ("launch", "datasets") or module.startswith("tfobj.launch")
+
+    libraries = [path for path in PACKAGE if not path.is_relative_to(ROOT / "launch")]
+    wrong = imports_of(libraries, forbidden)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_generators_are_usable_without_tensorflow():
+    wrong = imports_of(sources("datasets/generators"), is_tensorflow)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_data_needs_no_tensorflow_at_import():
+    wrong = imports_of(sources("tfobj/data"), is_tensorflow, top_level_only=True)
+    assert not wrong, "\n".join(wrong)
 
 
 def test_no_path_of_one_machine():
     pattern = re.compile(r"(?<![\w.:/])/(work|home|root|Users|mnt)" + "/")
     suffixes = (".py", ".md", ".cfg", ".toml", ".txt", ".json", ".yaml", ".yml")
     folders = ("tfobj", "datasets", "launch", "tests", "saved_models")
-    files = [p for f in folders for p in (ROOT / f).rglob("*") if p.suffix in suffixes]
-    files += [
-        p for p in ROOT.iterdir() if p.is_file() and (p.suffix in suffixes or p.name == "Makefile")
-    ]
+
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*")]
+    files += [path for path in ROOT.iterdir() if path.is_file()]
+    texts = [path for path in files if path.suffix in suffixes or path.name == "Makefile"]
+
     found = [
-        f"{p.relative_to(ROOT)}: {line.strip()}"
-        for p in files
-        for line in p.read_text(errors="ignore").splitlines()
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in texts
+        for line in path.read_text(errors="ignore").splitlines()
         if pattern.search(line)
     ]
-    assert not found
+    assert not found, "\n".join(found)
 
 
 def test_every_package_folder_is_installed():
-    listed = set(
-        (ROOT / "setup.cfg").read_text().split("packages =")[1].split("package_dir")[0].split()
-    )
-    for init in sorted(ROOT.glob("*/**/__init__.py")):
-        if init.relative_to(ROOT).parts[0] in ("tfobj", "datasets", "launch"):
-            assert module_name(init) in listed, (
-                f"{module_name(init)} is missing in setup.cfg, packages"
-            )
+    settings = (ROOT / "setup.cfg").read_text()
+    listed = set(settings.split("packages =")[1].split("package_dir")[0].split())
+
+    packages = {
+        module_name(init)
+        for folder in ("tfobj", "datasets", "launch")
+        for init in (ROOT / folder).rglob("__init__.py")
+    }
+    missing = sorted(packages - listed)
+    assert not missing, f"setup.cfg, `packages`, lacks {missing}"
 
 
 def test_the_rules_themselves():
-    assert allowed("models", "nn") and not allowed("nn", "models")
-    assert (
-        allowed("viz", "metrics")
-        and not allowed("metrics", "models")
-        and not allowed("metrics", "training")
+    assert allowed("models", "nn")
+    assert not allowed("nn", "models")
+    assert allowed("viz", "metrics")
+    assert not allowed("metrics", "models")
+    assert not allowed("metrics", "training")
+
+    assert allowed("data", "generators")
+    assert not allowed("data", "datasets")
+    assert not allowed("generators", "data")
+    assert allowed("launch", "datasets")
+    assert not allowed("models", "datasets")
+
+    assert layer("tfobj.nn.mlp.MLP") == "nn"
+    assert layer("tfobj.datasets.generators.tetris") == "generators"
+    assert layer("tfobj") is None
+
+
+def test_the_rules_see_violations(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    path = tmp_path / "tfobj" / "data" / "wrong.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        "import tensorflow as tf\n\ndef f():\n    from . import folder\n    import keras"
     )
-    assert (
-        allowed("data", "generators")
-        and not allowed("data", "datasets")
-        and not allowed("generators", "data")
-    )
-    assert allowed("launch", "datasets") and not allowed("models", "datasets")
-    assert (
-        room("tfobj.nn.mlp.MLP") == "nn"
-        and room("tfobj.datasets.generators.tetris") == "generators"
-        and room("tfobj") is None
-    )
+
+    assert imports(path) == {
+        ("tensorflow", True),
+        ("tfobj.data", False),
+        ("tfobj.data.folder", False),
+        ("keras", False),
+    }
+    assert imports_of([path], is_tensorflow, top_level_only=True) == [
+        "tfobj/data/wrong.py imports tensorflow"
+    ]
+    assert len(imports_of([path], is_tensorflow)) == 2
