@@ -161,7 +161,8 @@ def test_parse_overrides_errors(texts, message):
 
 
 def test_differences():
-    old, new = Outer().to_dict(), Outer(steps=3, inner=Inner(width=9)).to_dict()
+    old = Outer().to_dict()
+    new = Outer(steps=3, inner=Inner(width=9)).to_dict()
     assert config.differences(old, new) == ["inner.width: 3 -> 9", "steps: 10 -> 3"]
     assert config.differences(old, old) == []
     assert config.differences({"a": 1}, {}) == ["a: 1 -> '(absent)'"]

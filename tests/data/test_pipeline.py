@@ -64,7 +64,8 @@ def test_golden_order():
 def test_batch_straddles_epochs():
     scenes = numbered_scenes(5)
     whole = BatchStream(scenes, 5, seed=9)
-    first, second = whole.indices(0), whole.indices(1)
+    first = whole.indices(0)
+    second = whole.indices(1)
     np.testing.assert_array_equal(
         BatchStream(scenes, 3, seed=9).indices(1), [*first[3:], second[0]]
     )

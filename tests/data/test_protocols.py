@@ -72,7 +72,8 @@ def test_every_protocol_can_be_trained_and_tested(name):
 def test_every_protocol_fits_its_builder(name):
     protocol = protocols.get(name)
     builder = make_builder(protocol)
-    config, features = builder.builder_config, builder.info.features
+    config = builder.builder_config
+    features = builder.info.features
     height, width, channels = features["image" if protocol.num_frames is None else "video"].shape[
         -3:
     ]
@@ -91,7 +92,8 @@ def test_every_protocol_fits_its_builder(name):
         (split.objects[1] for split in protocol.splits.values() if split.objects), default=None
     )
     entities = features["factors"]["visibility"].shape[0] if most is None else 1 + most
-    # Published videos of 3 to 5 objects come with room for 6; the background of rooms is sky, floor and two halves of the walls.
+    # Published videos of 3 to 5 objects come with room for 6; the background of rooms is sky,
+    # floor and two halves of the walls.
     background = 4 if protocol.dataset in ("objects_room", "video_objects_room") else 1
     assert protocol.num_slots == entities - 1 + background - (name == "clevrer345_public")
     assert config.public == name.endswith("_public")

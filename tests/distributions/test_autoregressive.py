@@ -7,7 +7,8 @@ import tensorflow_probability as tfp
 
 from tfobj.distributions.autoregressive import AutoregressiveGaussian, bounded_gaussian
 
-K, D = 4, 3
+K = 4
+D = 3
 
 
 def prior(num_slots=K):
@@ -32,11 +33,14 @@ def test_means_and_scales_are_bounded():
 
 
 def test_density_is_the_product_of_its_conditionals():
-    p, z = prior(), noise()
-    state, expected = p._initial_state(5), -0.5 * np.sum(z[:, 0] ** 2 + np.log(2 * np.pi), -1)
+    p = prior()
+    z = noise()
+    state = p._initial_state(5)
+    expected = -0.5 * np.sum(z[:, 0] ** 2 + np.log(2 * np.pi), -1)
     for k in range(1, K):
         parameters, state = p._step(z[:, k - 1], state)
-        loc, scale = np.tanh(parameters[:, :D]), 1 / (1 + np.exp(-(parameters[:, D:] + 4))) + 1e-4
+        loc = np.tanh(parameters[:, :D])
+        scale = 1 / (1 + np.exp(-(parameters[:, D:] + 4))) + 1e-4
         expected += np.sum(
             -0.5 * ((z[:, k] - loc) / scale) ** 2 - np.log(scale) - 0.5 * np.log(2 * np.pi), -1
         )
@@ -88,10 +92,8 @@ def test_gradients_reach_samples_and_density():
 
 def test_monte_carlo_divergence_of_conditionals_is_the_closed_form():
     tfd = tfp.distributions
-    p, q = (
-        bounded_gaussian(tf.constant([[0.3, -1.0, 0.5, -3.0]])),
-        tfd.Normal(tf.constant([[0.1, 0.4]]), tf.constant([[0.5, 1.3]])),
-    )
+    p = bounded_gaussian(tf.constant([[0.3, -1.0, 0.5, -3.0]]))
+    q = tfd.Normal(tf.constant([[0.1, 0.4]]), tf.constant([[0.5, 1.3]]))
     z = q.sample(40_000, seed=[3, 4])
     estimate = tf.reduce_mean(q.log_prob(z) - p.log_prob(z), axis=0)
     np.testing.assert_allclose(estimate, tfd.kl_divergence(q, p), rtol=0.05)

@@ -44,7 +44,8 @@ def example(num_objects, seed=0, batch=3, binary=False):
     ],
 )
 def test_worked_pixels(depths, ordering, weights, value):
-    alphas, depths = pixel([0.8, 0.5]), tf.constant([depths])
+    alphas = pixel([0.8, 0.5])
+    depths = tf.constant([depths])
     found = (
         hard_weights(alphas, depths)
         if ordering == "hard"
@@ -119,7 +120,9 @@ def test_a_lone_object_keeps_its_alpha(ordering):
 
 
 def test_softras_makes_a_lone_object_opaque():
-    alpha, depth, gamma = 0.3, 0.5, 0.1
+    alpha = 0.3
+    depth = 0.5
+    gamma = 0.1
     expected = alpha / (alpha + np.exp(-(1 - depth - 1e-3) / gamma))
     np.testing.assert_allclose(
         soft_weights(pixel([alpha]), tf.constant([[depth]]), gamma, "softras")[0, 0, 0, 0, 0],
@@ -134,7 +137,9 @@ def test_equal_depths_are_ordered_by_index():
 
 
 def depth_gradient(alphas, ordering):
-    alphas, depths, colours = tf.constant(alphas), tf.constant([[0.3, 0.4]]), pixel([0.2, 0.9, 0.5])
+    alphas = tf.constant(alphas)
+    depths = tf.constant([[0.3, 0.4]])
+    colours = pixel([0.2, 0.9, 0.5])
     with tf.GradientTape() as tape:
         tape.watch([alphas, depths])
         value = tf.reduce_sum(composite(soft_weights(alphas, depths, 0.1, ordering), colours))

@@ -32,7 +32,8 @@ def test_parameters():
 @pytest.mark.parametrize("prior_variance", [1.0, np.log(2.0)])
 def test_kl_equals_the_closed_form(prior_variance):
     parameters = make_parameters().astype(np.float64)
-    loc, variance = parameters[..., :4], softplus(parameters[..., 4:]) + MINIMUM_VARIANCE
+    loc = parameters[..., :4]
+    variance = softplus(parameters[..., 4:]) + MINIMUM_VARIANCE
     expected = 0.5 * (
         (variance + loc**2) / prior_variance - 1 - np.log(variance / prior_variance)
     ).sum(-1)
@@ -50,7 +51,8 @@ def test_kl_of_the_initial_posterior():
 
 
 def test_kl_equals_monte_carlo():
-    q, p = diagonal_gaussian(make_parameters(())), isotropic_prior([4])
+    q = diagonal_gaussian(make_parameters(()))
+    p = isotropic_prior([4])
     z = q.sample(100_000, seed=(1, 2))
     draws = (q.log_prob(z) - p.log_prob(z)).numpy().astype(np.float64)
     np.testing.assert_allclose(
@@ -76,7 +78,8 @@ def test_gradient_equals_autodiff_of_the_whole_path(prior_variance):
 @pytest.mark.parametrize("raw", [-1e4, -100.0, 0.0, 100.0])
 def test_extremes_are_finite(raw):
     parameters = tf.constant([[0.5, raw]])
-    q, prior = diagonal_gaussian(parameters), isotropic_prior([1, 1])
+    q = diagonal_gaussian(parameters)
+    prior = isotropic_prior([1, 1])
     with tf.GradientTape() as tape:
         tape.watch(parameters)
         kl = diagonal_gaussian(parameters).kl_divergence(prior)

@@ -71,7 +71,8 @@ def test_log_prob_equals_tfp(component):
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_gradients_equal_autodiff(component):
     image, means, logits, scale = make(component)
-    means, logits = tf.constant(means), tf.constant(logits)
+    means = tf.constant(means)
+    logits = tf.constant(logits)
     with tf.GradientTape() as tape:
         tape.watch([means, logits])
         mixture = SpatialMixture(means, logits, scale, component)
@@ -132,7 +133,8 @@ def test_extremes_are_finite(component, case):
     image, means, logits, scale = make(component)
     logits = logits * (1e4 if case != "far pixels" else 1)
     means = means + (100.0 if case != "saturated logits" else 0)
-    means, logits = tf.constant(means), tf.constant(logits)
+    means = tf.constant(means)
+    logits = tf.constant(logits)
     with tf.GradientTape() as tape:
         tape.watch([means, logits])
         mixture = SpatialMixture(means, logits, scale, component)
@@ -192,12 +194,11 @@ def test_distribution_shapes():
 def test_order_of_slots_does_not_matter():
     image, means, logits, scale = make()
     order = [2, 0, 1]
-    expected, got = (
-        SpatialMixture(means, logits, scale),
-        SpatialMixture(means[:, order], logits[:, order], scale),
-    )
+    expected = SpatialMixture(means, logits, scale)
+    got = SpatialMixture(means[:, order], logits[:, order], scale)
     np.testing.assert_allclose(got.log_prob(image), expected.log_prob(image), rtol=1e-5)
-    terms, permuted = expected.pixel_terms(image), got.pixel_terms(image)
+    terms = expected.pixel_terms(image)
+    permuted = got.pixel_terms(image)
     np.testing.assert_allclose(
         permuted.means_gradient, tf.gather(terms.means_gradient, order, axis=1), atol=1e-4
     )
@@ -240,7 +241,8 @@ def test_mixture_per_channel_equals_tfp():
 
 def test_gradients_per_channel_equal_autodiff():
     image, means, logits, scale = make_by_channel()
-    means, logits = tf.constant(means), tf.constant(logits)
+    means = tf.constant(means)
+    logits = tf.constant(logits)
     with tf.GradientTape() as tape:
         tape.watch([means, logits])
         nll = -tf.reduce_sum(SpatialMixture(means, logits, scale, reduce="channel").log_prob(image))

@@ -83,7 +83,8 @@ def test_saturated_logits_are_finite():
     np.testing.assert_allclose(tf.reduce_sum(masks, -1), 1.0, atol=1e-5)
     for target in (log_masks, log_scopes, masks):
         assert np.isfinite(tape.gradient(target, logits)).all()
-    # The gradient of what a saturated step leaves is not lost: d log sigmoid(-a) / d a = -1 at a = 50.
+    # The gradient of what a saturated step leaves is not lost: d log sigmoid(-a) / d a = -1 at a
+    # = 50.
     np.testing.assert_allclose(
         tape.gradient(log_scopes, logits)[-1], [-4.0, -3.0, -2.0, -1.0], rtol=1e-6
     )
@@ -112,7 +113,8 @@ def test_bijector_and_function_agree():
 
 @pytest.mark.parametrize("sticks", [1, 2, 5])
 def test_log_det_jacobian_equals_autodiff(sticks):
-    bijector, x = StickBreaking(), tf.constant(make_logits((7, sticks), scale=1.0))
+    bijector = StickBreaking()
+    x = tf.constant(make_logits((7, sticks), scale=1.0))
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
         y = StickBreaking().forward(x)
@@ -138,7 +140,8 @@ def test_log_det_jacobian_equals_autodiff(sticks):
 @pytest.mark.parametrize("sticks", [1, 4])
 def test_equals_tfp_with_shifted_logits(sticks):
     """IteratedSigmoidCentered takes sigmoid(x_k - log(K - k)) of what is left: its logits are ours plus log(K - k)."""
-    theirs, ours = tfp.bijectors.IteratedSigmoidCentered(), StickBreaking()
+    theirs = tfp.bijectors.IteratedSigmoidCentered()
+    ours = StickBreaking()
     x = make_logits((6, sticks))
     shift = np.log(np.arange(sticks, 0, -1)).astype(np.float32)
     y = ours.forward(x)
@@ -169,7 +172,8 @@ def test_round_trips():
 
 @pytest.mark.parametrize("y", [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.5, 0.0, 0.5]])
 def test_shares_of_zero_have_finite_logits(y):
-    bijector, y = StickBreaking(), tf.constant(y)
+    bijector = StickBreaking()
+    y = tf.constant(y)
     with tf.GradientTape() as tape:
         tape.watch(y)
         x = bijector.inverse(y)

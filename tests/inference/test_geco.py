@@ -32,7 +32,8 @@ def test_error_multiplier_warms_up():
     geco = built(ErrorMultiplier(-100.0, warm_steps=3))
     assert float(geco.multiplier()) == 1.0
     assert follow(geco, [5.0, 5.0]) == (0.0, 1.0)
-    # The update after `warm_steps` finished ones is the first with a multiplier; it sets the average and leaves beta.
+    # The update after `warm_steps` finished ones is the first with a multiplier; it sets the
+    # average and leaves beta.
     assert follow(geco, [5.0], 2) == (0.0, pytest.approx(START))
     assert follow(geco, [5.0], 3) == (-105.0, pytest.approx(START))
 

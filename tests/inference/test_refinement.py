@@ -8,7 +8,12 @@ from tfobj.errors import UserError
 from tfobj.inference.refinement import GateBias, RefinementNetwork
 from tfobj.inference.schedules import refinement_loss_weight
 
-BATCH, SLOTS, SIZE, SHARED, PER_SLOT, FLAT = 2, 3, (9, 11), 2, 3, 8
+BATCH = 2
+SLOTS = 3
+SIZE = (9, 11)
+SHARED = 2
+PER_SLOT = 3
+FLAT = 8
 ROWS = BATCH * SLOTS
 
 
@@ -47,7 +52,8 @@ def test_shapes(lstm_size, count):
 
 def test_parts_without_memory():
     """Convolutions -> mean over the map -> MLP -> concatenation -> linear layer."""
-    network, seen = make(0), inputs()
+    network = make(0)
+    seen = inputs()
     x, flat = rows_of(*seen)
     for stage in network.cnn.stages:
         x = tf.nn.elu(tf.nn.conv2d(x, stage.kernel.value, 2, "SAME") + stage.bias.value)
@@ -80,7 +86,8 @@ def test_the_last_layer_of_the_mlp(linear):
 
 
 def test_memory_equals_a_hand_written_lstm():
-    network, seen = make(12), inputs()
+    network = make(12)
+    seen = inputs()
     spatial, flat = rows_of(*seen)
     rng = np.random.default_rng(3)
     h, c = (tf.constant(rng.normal(size=(ROWS, 12)), tf.float32) for _ in range(2))
@@ -110,7 +117,8 @@ def test_gate_bias_opens_the_forget_gate():
 
 
 def test_rows_do_not_see_each_other():
-    network, (shared, per_slot, flat) = make(12), inputs()
+    network = make(12)
+    shared, per_slot, flat = inputs()
     all_rows, _ = network(shared, per_slot, flat, memory=network.initial_memory(ROWS))
     one, _ = network(shared[1:], per_slot[1:, 2:], flat[1:, 2:], memory=network.initial_memory(1))
     np.testing.assert_allclose(all_rows[1:, 2:], one, atol=1e-5)

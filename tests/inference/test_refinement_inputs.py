@@ -15,7 +15,11 @@ from tfobj.inference.refinement_inputs import (
     RefinementInputsConfig,
 )
 
-BATCH, SLOTS, SIZE, CHANNELS, LATENT = 2, 3, (4, 5), 3, 6
+BATCH = 2
+SLOTS = 3
+SIZE = (4, 5)
+CHANNELS = 3
+LATENT = 6
 WIDTHS = {"image": 3, "means": 3, "means_gradient": 3, "coordinates": 2}
 
 
@@ -207,7 +211,8 @@ def test_gradient_scale_multiplies_gradients_only():
 def test_stopped_inputs_pass_no_gradient_but_their_norms_train(name):
     companion = "coordinates" if name in FLAT else "posterior"
     config = only(name, companion, stop_gradient=NORMALISED)
-    layer, (image, *tensors) = make(config), scene()
+    layer = make(config)
+    image, *tensors = scene()
     with tf.GradientTape() as tape:
         tape.watch(tensors)
         spatial, flat = assemble(layer, image, *tensors)
@@ -228,7 +233,8 @@ def test_stopped_inputs_pass_no_gradient_but_their_norms_train(name):
 def test_other_inputs_pass_gradients(name):
     """Nothing is stopped that is not listed; with an empty list, the five are not stopped either."""
     companion = "coordinates" if name in FLAT else "posterior"
-    layer, (image, *tensors) = make(only(name, companion, stop_gradient=())), scene()
+    layer = make(only(name, companion, stop_gradient=()))
+    image, *tensors = scene()
     with tf.GradientTape() as tape:
         tape.watch(tensors)
         spatial, flat = assemble(layer, image, *tensors)

@@ -26,7 +26,8 @@ def naive(monkeypatch):
     ids=["eager", "graph", "xla"],
 )
 def test_equals_the_plain_unroll(case, compiled, monkeypatch):
-    model, image = stopped(case, num_steps=3), conformance.scenes(case.config)
+    model = stopped(case, num_steps=3)
+    image = conformance.scenes(case.config)
     _, terms, once = conformance.gradients(model, image, compiled=compiled)
     naive(monkeypatch)
     _, expected_terms, twice = conformance.gradients(model, image, compiled=compiled)
@@ -65,6 +66,7 @@ def test_gradients_that_flow_back_are_kept():
     """As published, IODINE's inputs are not stopped: the loss depends on the decoder through them as well."""
     case = CASES[0]
     image = conformance.scenes(case.config)
-    flowing, cut = conformance.build(case), stopped(case)
+    flowing = conformance.build(case)
+    cut = stopped(case)
     a, b = (conformance.flat(conformance.gradients(model, image)[2]) for model in (flowing, cut))
     assert np.abs(a - b).max() > 1e-3 * np.abs(a).max()

@@ -24,7 +24,8 @@ def maps(batch=4, channels=3, seed=0):
 
 
 def by_hand(x, norm):
-    mean, variance = x.mean((0, 1, 2), dtype=np.float64), x.var((0, 1, 2), dtype=np.float64)
+    mean = x.mean((0, 1, 2), dtype=np.float64)
+    variance = x.var((0, 1, 2), dtype=np.float64)
     return (x - mean) / np.sqrt(
         variance + norm.epsilon
     ) * norm.gain.numpy() + norm.bias.numpy(), np.stack([mean, variance + mean**2])
@@ -32,7 +33,8 @@ def by_hand(x, norm):
 
 @pytest.mark.parametrize("compiled", [None, False, True], ids=["eager", "graph", "xla"])
 def test_training_normalises_by_the_batch_and_returns_its_moments(compiled):
-    norm, x = layer(), maps()
+    norm = layer()
+    x = maps()
     call = norm if compiled is None else tf.function(norm, jit_compile=compiled, autograph=False)
     y, statistics = call(tf.constant(x), training=True)
     expected, moments = by_hand(x, norm)
@@ -42,7 +44,8 @@ def test_training_normalises_by_the_batch_and_returns_its_moments(compiled):
 
 
 def test_moments_are_float32_under_bfloat16():
-    norm, x = layer(dtype="mixed_bfloat16"), maps(batch=64)
+    norm = layer(dtype="mixed_bfloat16")
+    x = maps(batch=64)
     rounded = tf.cast(tf.cast(x, tf.bfloat16), tf.float32).numpy()
     expected, moments = by_hand(rounded, norm)
     for training in (True, False):
@@ -54,7 +57,8 @@ def test_moments_are_float32_under_bfloat16():
 
 
 def test_gradient_is_that_of_the_written_out_form():
-    norm, x = layer(), tf.constant(maps())
+    norm = layer()
+    x = tf.constant(maps())
     weights = tf.constant(np.random.default_rng(1).normal(size=x.shape), tf.float32)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
@@ -70,16 +74,19 @@ def test_gradient_is_that_of_the_written_out_form():
 
 
 def test_moments_of_parts_average_to_those_of_the_whole():
-    norm, x = layer(), maps()
+    norm = layer()
+    x = maps()
     moments = [norm(tf.constant(part), training=True)[1][norm.key] for part in (x, x[:2], x[2:])]
     np.testing.assert_allclose((moments[1] + moments[2]) / 2, moments[0], rtol=1e-5)
 
 
 def test_averages_move_by_the_momentum_and_serve_evaluation():
-    norm, x = layer(momentum=0.75), maps()
+    norm = layer(momentum=0.75)
+    x = maps()
     _, statistics = norm(tf.constant(x), training=True)
     norm.update(statistics)
-    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    mean = x.mean((0, 1, 2))
+    variance = x.var((0, 1, 2))
     np.testing.assert_allclose(norm.moving_mean, 0.25 * mean, rtol=1e-4)
     np.testing.assert_allclose(norm.moving_variance, 0.75 + 0.25 * variance, rtol=1e-4)
     for _ in range(60):

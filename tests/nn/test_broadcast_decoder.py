@@ -81,7 +81,8 @@ def assert_close(got, expected, tolerance=1e-5):
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 3), (3, 5), (5, 4), (4, 6), (7, 12)], ids=str)
 def test_same_values_and_gradients_equal_the_plain_convolution(size, kernel_size, positions):
     """Sizes below, at and above 2 * (kernel_size // 2) + 1 = kernel_size, where border classes begin to overlap."""
-    layer, latents = make_layer(size, kernel_size, positions), make_latents()
+    layer = make_layer(size, kernel_size, positions)
+    latents = make_latents()
     assert layer.output_size == size and len(layer.trainable_weights) == (
         2 if positions == "append" else 4
     )
@@ -111,7 +112,8 @@ def test_same_values_and_gradients_equal_the_plain_convolution(size, kernel_size
 )
 def test_other_paddings_equal_the_plain_convolution(size, kernel_size, padding, output, positions):
     """VALID at the smallest grid (that of the kernel) and above, an even kernel, zeros fewer and more than SAME has."""
-    layer, latents = make_layer(size, kernel_size, positions, padding=padding), make_latents()
+    layer = make_layer(size, kernel_size, positions, padding=padding)
+    latents = make_latents()
     assert layer.output_size == output
     assert_close(
         value_and_gradients(layer, layer, latents),
@@ -126,10 +128,8 @@ def test_valid_padding_is_one_product():
 
 @pytest.mark.parametrize("padding", ["same", "valid", 1])
 def test_activation_shape_and_precomputed_weight_terms(padding):
-    layer, latents = (
-        make_layer((6, 7), 5, "append", activation="elu", padding=padding),
-        make_latents(),
-    )
+    layer = make_layer((6, 7), 5, "append", activation="elu", padding=padding)
+    latents = make_latents()
     got = layer(latents)
     np.testing.assert_allclose(got, plain(layer, latents), atol=1e-5)
     assert (

@@ -25,7 +25,8 @@ def built(layer, shape):
 
 
 def test_gate_opens_and_closes_and_leaves_h_alone():
-    x, h = maps(2, 5, 6, 3), maps(2, 5, 6, 4, seed=1)
+    x = maps(2, 5, 6, 3)
+    h = maps(2, 5, 6, 4, seed=1)
     np.testing.assert_allclose(gate(tf.concat([h, h * 0 + 60], -1)), h)
     np.testing.assert_allclose(gate(tf.concat([h, h * 0 - 60], -1)), h * 0, atol=1e-20)
     layer = GatedConv2D(4, 3, norm="none")
@@ -39,10 +40,12 @@ def test_gate_opens_and_closes_and_leaves_h_alone():
 
 @pytest.mark.parametrize("norm", ["batch", "instance"])
 def test_both_halves_are_normed_by_themselves(norm):
-    x, layer = maps(3, 5, 6, 2), GatedConv2D(4, 3, norm=norm)
+    x = maps(3, 5, 6, 2)
+    layer = GatedConv2D(4, 3, norm=norm)
     layer.build(x.shape)
     y, statistics = layer(x, training=True)
-    raw, axes = layer.convolution(x), {"batch": [0, 1, 2], "instance": [1, 2]}[norm]
+    raw = layer.convolution(x)
+    axes = {"batch": [0, 1, 2], "instance": [1, 2]}[norm]
     halves = []
     for half in tf.split(raw, 2, axis=-1):
         mean, variance = tf.nn.moments(half, axes, keepdims=True)
@@ -58,7 +61,8 @@ def test_unknown_norm_is_refused():
 
 @pytest.mark.parametrize("size", [(10, 12), (9, 7), (35, 35)])
 def test_stacks_shrink_and_enlarge(size):
-    down, up = GatedConvStack((4, 4), 5, (1, 2)), GatedConvStack((4, 3), 5, (2, 1), transposed=True)
+    down = GatedConvStack((4, 4), 5, (1, 2))
+    up = GatedConvStack((4, 3), 5, (2, 1), transposed=True)
     x = maps(2, *size, 3)
     for layer in (down, up):
         layer.build(x.shape)

@@ -11,11 +11,13 @@ CANVAS = np.array([[1, 2], [3, 4]], np.float32)
 
 def direct(canvas, positions):
     """sum_q theta[q] v[p - q + (c, c)], one term at a time."""
-    size, (height, width) = canvas.shape[0], positions.shape
+    size = canvas.shape[0]
+    height, width = positions.shape
     frame = np.zeros((height, width, canvas.shape[-1]))
     for q_row, q_column in np.ndindex(height, width):
         for u_row, u_column in np.ndindex(size, size):
-            row, column = q_row + u_row - size // 2, q_column + u_column - size // 2
+            row = q_row + u_row - size // 2
+            column = q_column + u_column - size // 2
             if 0 <= row < height and 0 <= column < width:
                 frame[row, column] += positions[q_row, q_column] * canvas[u_row, u_column]
     return frame
@@ -139,7 +141,8 @@ def test_mass_is_kept_and_leading_axes_are_free():
 
 def test_shorter_transforms_wrap_around():
     """One row less than `transform_length` may lose is seen in the frame: the bound is tight."""
-    size, canvas_size = 8, 4
+    size = 8
+    canvas_size = 4
     canvas, positions, _ = example((size, size), canvas_size)
     least = size + max(canvas_size // 2, canvas_size - 1 - canvas_size // 2)
     assert least <= transform_length(size, canvas_size) < 2 * least

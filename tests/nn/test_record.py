@@ -23,7 +23,8 @@ def run(start, factor):
     with tf.GradientTape(persistent=True) as tape:
         tape.watch([start, factor])
         (last,), records = iteration.record(body, (start,), len(PLACE), factor, PLACE, 3)
-        total, of_records = tf.reduce_sum(last), tf.reduce_sum(records["x"])
+        total = tf.reduce_sum(last)
+        of_records = tf.reduce_sum(records["x"])
     return (
         total,
         tape.gradient(total, [start, factor]),
@@ -35,9 +36,11 @@ def run(start, factor):
 @pytest.mark.parametrize("way", ["loop", "rematerialised"])
 @pytest.mark.parametrize("xla", [False, True])
 def test_all_ways_agree(way, xla, monkeypatch):
-    start, factor = tf.constant([0.3, -0.7]), tf.constant(1.3)
+    start = tf.constant([0.3, -0.7])
+    factor = tf.constant(1.3)
     total, gradients, records, _ = run(start, factor)
-    x, expected = start, []
+    x = start
+    expected = []
     for t in range(6):
         x = np.sin(1.3 * x + t)
         expected.append(x)

@@ -6,7 +6,12 @@ import tensorflow as tf
 
 from tfobj.nn.slot_attention import SlotAttention
 
-BATCH, TOKENS, CHANNELS, SLOTS, SIZE, HIDDEN = 2, 11, 5, 3, 4, 6
+BATCH = 2
+TOKENS = 11
+CHANNELS = 5
+SLOTS = 3
+SIZE = 4
+HIDDEN = 6
 
 
 def make_layer(**kwargs):
@@ -42,16 +47,15 @@ def gru(x, h, cell):
     """r, z = sigmoid(x W + h U + both biases); candidate = tanh(x W + b + r * (h U + c)); new = z h + (1 - z) candidate."""
     wx = np.split(x @ cell.kernel.numpy() + cell.bias.numpy()[0], 3, axis=-1)
     uh = np.split(h @ cell.recurrent_kernel.numpy() + cell.bias.numpy()[1], 3, axis=-1)
-    z, r = sigmoid(wx[0] + uh[0]), sigmoid(wx[1] + uh[1])
+    z = sigmoid(wx[0] + uh[0])
+    r = sigmoid(wx[1] + uh[1])
     return z * h + (1 - z) * np.tanh(wx[2] + r * uh[2])
 
 
 def reference(layer, tokens, slots, num_steps, attention_override=None):
     tokens = layer_norm(tokens.astype(np.float64), layer.norm_inputs)
-    keys, values = (
-        tokens @ layer.project_key.kernel.numpy(),
-        tokens @ layer.project_value.kernel.numpy(),
-    )
+    keys = tokens @ layer.project_key.kernel.numpy()
+    values = tokens @ layer.project_value.kernel.numpy()
     slots = slots.astype(np.float64)
     for _ in range(num_steps):
         queries = layer_norm(slots, layer.norm_slots) @ layer.project_query.kernel.numpy()
@@ -70,7 +74,8 @@ def reference(layer, tokens, slots, num_steps, attention_override=None):
 
 @pytest.mark.parametrize("num_steps", [1, 3])
 def test_equals_numpy(num_steps):
-    layer, inputs = make_layer(), make_inputs()
+    layer = make_layer()
+    inputs = make_inputs()
     slots, attention = layer(*inputs, num_steps=num_steps)
     expected_slots, expected_attention = reference(layer, *inputs, num_steps)
     np.testing.assert_allclose(slots, expected_slots, atol=2e-5)
@@ -85,7 +90,8 @@ def test_attention_sums_to_one_over_slots():
 
 
 def test_order_of_tokens_does_not_matter():
-    layer, (tokens, slots) = make_layer(), make_inputs()
+    layer = make_layer()
+    tokens, slots = make_inputs()
     order = np.random.default_rng(3).permutation(TOKENS)
     expected, attention = layer(tokens, slots)
     got, shuffled_attention = layer(tokens[:, order], slots)
@@ -94,7 +100,8 @@ def test_order_of_tokens_does_not_matter():
 
 
 def test_permuted_slots_stay_permuted():
-    layer, (tokens, slots) = make_layer(), make_inputs()
+    layer = make_layer()
+    tokens, slots = make_inputs()
     order = [2, 0, 1]
     np.testing.assert_allclose(
         layer(tokens, slots[:, order])[0],
@@ -104,7 +111,8 @@ def test_permuted_slots_stay_permuted():
 
 
 def test_one_slot_takes_the_mean_of_all_values():
-    layer, (tokens, slots) = make_layer(), make_inputs(num_slots=1)
+    layer = make_layer()
+    tokens, slots = make_inputs(num_slots=1)
     got, attention = layer(tokens, slots, num_steps=1)
     np.testing.assert_array_equal(attention, np.ones((BATCH, TOKENS, 1)))
     values = layer.project_value(layer.norm_inputs(tokens)).numpy()
@@ -114,7 +122,8 @@ def test_one_slot_takes_the_mean_of_all_values():
 
 
 def test_identical_slots_stay_identical():
-    layer, (tokens, slots) = make_layer(), make_inputs()
+    layer = make_layer()
+    tokens, slots = make_inputs()
     slots[:, 1] = slots[:, 0]
     got, _ = layer(tokens, slots, num_steps=5)
     np.testing.assert_array_equal(got[:, 0], got[:, 1])
@@ -132,10 +141,12 @@ def test_another_number_of_slots_uses_the_same_weights():
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
 def test_steps_as_tensor_equal_steps_as_number(dtype):
     """Under bfloat16 the slots entered the loop as bfloat16 and left it as float32 once."""
-    layer, inputs = make_layer(dtype=dtype), make_inputs()
+    layer = make_layer(dtype=dtype)
+    inputs = make_inputs()
     loop = tf.function(lambda tokens, slots, num_steps: layer(tokens, slots, num_steps=num_steps))
     for num_steps in (1, 3):
-        got, expected = loop(*inputs, tf.constant(num_steps)), layer(*inputs, num_steps=num_steps)
+        got = loop(*inputs, tf.constant(num_steps))
+        expected = layer(*inputs, num_steps=num_steps)
         for a, b in zip(got, expected, strict=True):
             assert a.dtype == b.dtype == tf.float32
             tolerance = (1e-6 if dtype == "float32" else 0.01) * (1 + np.abs(b).max())
@@ -144,13 +155,15 @@ def test_steps_as_tensor_equal_steps_as_number(dtype):
 
 def test_bfloat16_is_close():
     inputs = make_inputs()
-    expected, got = make_layer()(*inputs), make_layer(dtype="mixed_bfloat16")(*inputs)
+    expected = make_layer()(*inputs)
+    got = make_layer(dtype="mixed_bfloat16")(*inputs)
     np.testing.assert_allclose(got[1], expected[1], atol=0.05)
     np.testing.assert_allclose(tf.reduce_sum(got[1], -1), np.ones((BATCH, TOKENS)), atol=1e-6)
 
 
 def test_gradient_is_finite_where_attention_saturates():
-    layer, (tokens, slots) = make_layer(), make_inputs()
+    layer = make_layer()
+    tokens, slots = make_inputs()
     layer.project_query.kernel.assign(layer.project_query.kernel * 1e4)
     with tf.GradientTape() as tape:
         out, attention = layer(tokens, slots)

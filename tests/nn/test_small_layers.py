@@ -31,7 +31,8 @@ def test_border_grid():
 def test_cosine_grid():
     grid = coordinates.cosine_grid(4, 6)
     assert grid.shape == (4, 6, 8)
-    u, v = np.linspace(0, 1, 6), np.linspace(0, 1, 4)
+    u = np.linspace(0, 1, 6)
+    v = np.linspace(0, 1, 4)
     expected = np.stack(
         [
             np.cos(i * np.pi * u)[None] * np.cos(j * np.pi * v)[:, None]
@@ -47,7 +48,8 @@ def test_position_embedding_adds_a_projection():
     layer = PositionEmbedding()
     features = np.random.default_rng(0).normal(size=(2, 3, 5, 4)).astype(np.float32)
     got = layer(features) - features
-    kernel, bias = layer.projection.kernel.numpy(), layer.projection.bias.numpy()
+    kernel = layer.projection.kernel.numpy()
+    bias = layer.projection.bias.numpy()
     np.testing.assert_allclose(
         got, np.broadcast_to(coordinates.border_grid(3, 5) @ kernel + bias, got.shape), atol=1e-6
     )
@@ -141,7 +143,8 @@ def test_bias_gradient_in_bfloat16(make, shape):
     """Keras' own layers lose a third or more of the gradient of a bias that thousands of pixels share."""
     rng = np.random.default_rng(0)
     x = tf.constant(rng.normal(size=shape), tf.float32)
-    layer, low = make(activation="elu"), make(activation="elu", dtype="mixed_bfloat16")
+    layer = make(activation="elu")
+    low = make(activation="elu", dtype="mixed_bfloat16")
     for built in (layer, low):
         built.build(shape)
         for i, weight in enumerate(built.weights):
@@ -154,7 +157,8 @@ def test_bias_gradient_in_bfloat16(make, shape):
             loss = tf.reduce_sum(tf.cast(y, tf.float32))
         return y, tape.gradient(loss, built.bias.value)
 
-    (y, expected), (low_y, got) = gradient(layer), gradient(low)
+    y, expected = gradient(layer)
+    low_y, got = gradient(low)
     assert low_y.dtype == tf.bfloat16 and got.dtype == tf.float32
     np.testing.assert_allclose(tf.cast(low_y, tf.float32), y, atol=0.03 * np.abs(y).max())
     np.testing.assert_allclose(got, expected, rtol=0.01)
