@@ -39,6 +39,7 @@ def test_a_folder_appears_whole_and_replaces_nothing_but_an_empty_one(tmp_path):
     with files.whole_folder(tmp_path / "new") as partial:
         (partial / "file").write_text("first")
         assert not list((tmp_path / "new").iterdir())
+
     with (
         pytest.raises(UserError, match="new` cannot be written .Directory not empty"),
         files.whole_folder(tmp_path / "new") as partial,

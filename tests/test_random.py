@@ -44,6 +44,7 @@ def test_neighbouring_numbers_scenes_places_and_steps_are_uncorrelated():
         draw(index=1, shape=shape)[0],
     ]
     partners = [x[0, 1:]] + [x[0]] * 5
+
     for a, b in zip(partners, others, strict=True):
         assert abs(np.corrcoef(a, b)[0, 1]) < 4.5 / 50_000**0.5
 

@@ -52,6 +52,7 @@ def test_first_frames_and_frames_as_pictures():
         and short.mask.shape == (3, 2, 2, 2)
         and short.tracks["position"].shape == (3, 2, 2, 2)
     )
+
     pictures = arrays.frames()
     assert (
         pictures.num_frames is None

@@ -116,6 +116,7 @@ def test_errors_name_the_argument(tmp_path):
         folder.open_folder(tmp_path / "nowhere", SIZE)
     with pytest.raises(UserError, match="which has no files"):
         folder.open_folder(tmp_path, SIZE)
+
     (tmp_path / "a.txt").write_text("words")
     with (
         pytest.warns(UserWarning, match="1 of 1 files"),

@@ -96,6 +96,7 @@ def test_filter_by_object_count(tmp_path):
     }
     filtered = dataclasses.replace(protocol, splits=splits)
     few = packed.open_split(filtered, "few", tmp_path)
+
     np.testing.assert_array_equal(few.image, whole.image[chosen])
     np.testing.assert_array_equal(few.factors["x"], whole.factors["x"][chosen])
     with pytest.raises(UserError, match="must lie within the 0 scenes"):
@@ -221,11 +222,14 @@ def test_amodal_masks_and_depth_from_generator_to_evaluation_batch(polygons_dir)
         64,
         8,
     )
+
     batches = list(pipeline.evaluation_batches(arrays, 4))
     assert batches[0]["amodal_masks"].dtype == np.uint8 and batches[0]["depth"].dtype == np.float32
+
     for name in ("amodal_masks", "depth", "mask"):
         seen = np.concatenate([batch[name][batch["valid"]] for batch in batches])
         np.testing.assert_array_equal(seen, expected[name])
+
     assert set(pipeline.BatchStream(arrays, 4).batch(0)) == {"image", "mask"}
 
 
@@ -254,6 +258,7 @@ def test_amodal_masks_are_cropped_and_resized_as_the_labels_are(polygons_dir, cr
     rows = top + ((np.arange(size[0]) + 0.5) * (bottom - top) / size[0]).astype(int)
     columns = left + ((np.arange(size[1]) + 0.5) * (right - left) / size[1]).astype(int)
     seen = transforms.unpack_masks(arrays.amodal_masks, size[1])
+
     np.testing.assert_array_equal(seen, masks[:, :, rows[:, None], columns])
     np.testing.assert_array_equal(arrays.mask, expected["mask"][:, rows[:, None], columns])
     # So the visible parts are still what remains of the full extents.

@@ -166,6 +166,7 @@ def test_dataset_is_divided_between_replicas():
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
+
     assert result.stdout.strip() == "divided", result.stderr
 
 
@@ -186,6 +187,7 @@ def test_numpy_part_needs_no_tensorflow():
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
+
     assert result.stdout.split("\n") == ["(4, 35, 35, 3)", "(4, 3, 64, 64)", ""], result.stderr
 
 
@@ -216,15 +218,18 @@ def test_evaluation_unpacks_amodal_masks_and_adds_depth():
         amodal_masks=transforms.pack_masks(amodal_masks),
     )
     batches = list(evaluation_batches(arrays, 3))
+
     assert all(
         set(batch) == {"image", "mask", "valid", "amodal_masks", "depth"} for batch in batches
     )
+
     for name, expected in (("amodal_masks", amodal_masks), ("depth", depth)):
         assert [batch[name].shape for batch in batches] == [(3, *expected.shape[1:])] * 3
         assert batches[0][name].dtype == expected.dtype
         seen = np.concatenate([batch[name][batch["valid"]] for batch in batches])
         np.testing.assert_array_equal(seen, expected)
         np.testing.assert_array_equal(batches[-1][name][1:], np.stack([expected[6]] * 2))
+
     # Training sees neither.
     stream = BatchStream(arrays, 3)
     assert set(stream.batch(0)) == set(stream.dataset().element_spec) == {"image", "mask"}

@@ -77,7 +77,9 @@ def test_every_protocol_fits_its_builder(name):
     height, width, channels = features["image" if protocol.num_frames is None else "video"].shape[
         -3:
     ]
+
     assert protocol.num_frames is None or features["video"].shape[0] == protocol.num_frames
+
     if protocol.crop is None:
         assert (height, width, channels) == protocol.image_size
     else:
@@ -88,6 +90,7 @@ def test_every_protocol_fits_its_builder(name):
             and bottom - top == right - left
             and channels == protocol.image_size[2]
         )
+
     most = max(
         (split.objects[1] for split in protocol.splits.values() if split.objects), default=None
     )
@@ -95,6 +98,7 @@ def test_every_protocol_fits_its_builder(name):
     # Published videos of 3 to 5 objects come with room for 6; the background of rooms is sky,
     # floor and two halves of the walls.
     background = 4 if protocol.dataset in ("objects_room", "video_objects_room") else 1
+
     assert protocol.num_slots == entities - 1 + background - (name == "clevrer345_public")
     assert config.public == name.endswith("_public")
     assert (config.num_train, config.num_test, config.test_start) == (
@@ -153,14 +157,17 @@ def test_smaller_sizes_keep_other_options():
         options={"image_size": 64, "seed": 3},
     )
     small = protocol.with_sizes(40, 10)
+
     assert (small.config, small.base_config) == ("raycast_clevr6_64_40_10", "raycast_clevr6")
     assert small.options == {"image_size": 64, "seed": 3, "num_train": 40, "num_test": 10}
+
     smaller = small.with_sizes(4, 1)
     assert (smaller.options["num_train"], smaller.num_train, smaller.splits["test"].stop) == (
         4,
         4,
         1,
     )
+
     config = make_builder(dataclasses.replace(small, image_size=(64, 64, 3))).builder_config
     assert (config.image_size, config.seed, config.num_train, config.test_start) == (
         64,
@@ -202,6 +209,7 @@ def test_clevr_protocols():
     public = protocols.get("clevr6_public")
     assert public.crop == ((29, 221), (64, 256)) and public.image_size == (128, 128, 3)
     assert public.splits["train"] == protocols.Split("train", 0, None, (3, 6))
+
     config = make_builder(public).builder_config
     # Records 0-69,999 to train, those from 70,000 on to test.
     assert (config.num_train, config.test_start, config.num_test) == (70_000, 70_000, 30_000)
@@ -214,10 +222,12 @@ def test_clevr_protocols():
         == (96, 96, 3)
     )
     assert protocols.get("clevr6_grayscale").image_size == (128, 128, 1)
+
     slots = {
         name: protocols.get(name).num_slots
         for name in ("clevr6", "clevr10", "clevr3", "clevr5", "clevr5_vbg")
     }
+
     assert slots == {"clevr6": 7, "clevr10": 11, "clevr3": 4, "clevr5": 6, "clevr5_vbg": 6}
     assert protocols.get("clevr6_public").describe("test") == (
         "clevr6_public/test: scenes 0-319 of clevr_with_masks/public split test, of those with 3-6 objects, "

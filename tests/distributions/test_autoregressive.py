@@ -44,6 +44,7 @@ def test_density_is_the_product_of_its_conditionals():
         expected += np.sum(
             -0.5 * ((z[:, k] - loc) / scale) ** 2 - np.log(scale) - 0.5 * np.log(2 * np.pi), -1
         )
+
     np.testing.assert_allclose(p.log_prob(z), expected, rtol=1e-5)
     assert (
         p.log_prob(tf.stack([z, z])).shape == (2, 5)

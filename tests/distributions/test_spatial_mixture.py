@@ -59,6 +59,7 @@ def test_log_prob_equals_tfp(component):
         tfd.Independent(density(np.moveaxis(means, 1, 3), scale), 1),
     )
     mixture = SpatialMixture(means, logits, scale, component)
+
     np.testing.assert_allclose(
         mixture.pixel_terms(image).log_prob[:, 0, ..., 0],
         twin.log_prob(image),
@@ -77,6 +78,7 @@ def test_gradients_equal_autodiff(component):
         tape.watch([means, logits])
         mixture = SpatialMixture(means, logits, scale, component)
         nll = -tf.reduce_sum(mixture.log_prob(image))
+
     d_means, d_logits = tape.gradient(nll, [means, logits])
     terms = mixture.pixel_terms(image)
     np.testing.assert_allclose(terms.means_gradient, d_means, rtol=1e-4, atol=1e-3)
@@ -94,6 +96,7 @@ def test_pixel_terms_are_consistent(component):
     )
     np.testing.assert_allclose(tf.reduce_sum(mixture.masks, 1), np.ones((2, 3, 3, 1)), atol=1e-6)
     np.testing.assert_allclose(tf.exp(mixture.log_masks), mixture.masks, atol=1e-6)
+
     expected = log_density(image[:, None].astype(np.float64), means, scale, component).sum(
         -1, keepdims=True
     )
@@ -141,6 +144,7 @@ def test_extremes_are_finite(component, case):
         terms = mixture.pixel_terms(image)
         without = mixture.leave_one_out_log_prob(terms.component_log_prob)
         loss = mixture.log_prob(image) + tf.reduce_sum(without, [1, 2, 3, 4])
+
     for value in (*terms, without, loss, *tape.gradient(loss, [means, logits])):
         assert np.isfinite(value).all()
     np.testing.assert_allclose(
@@ -246,6 +250,7 @@ def test_gradients_per_channel_equal_autodiff():
     with tf.GradientTape() as tape:
         tape.watch([means, logits])
         nll = -tf.reduce_sum(SpatialMixture(means, logits, scale, reduce="channel").log_prob(image))
+
     d_means, d_logits = tape.gradient(nll, [means, logits])
     terms = SpatialMixture(means, logits, scale, reduce="channel").pixel_terms(image)
     np.testing.assert_allclose(terms.means_gradient, d_means, rtol=1e-4, atol=1e-3)

@@ -43,6 +43,7 @@ def test_recursion(axis, shape):
         )
         np.testing.assert_allclose(np.exp(log_masks[k]), scope * sigmoid(a), rtol=1e-5)
         scope = scope * sigmoid(-a)
+
     np.testing.assert_allclose(np.exp(log_masks[-1]), scope, rtol=1e-5)
     np.testing.assert_array_equal(log_masks[-1], log_scopes[-1])
     assert len(log_masks) == shape[axis] + 1
@@ -75,6 +76,7 @@ def test_saturated_logits_are_finite():
         tape.watch(logits)
         log_masks, log_scopes = stick_breaking(logits, axis=-1)
         masks = tf.exp(log_masks)
+
     assert (
         np.isfinite(log_masks).all()
         and np.isfinite(log_scopes).all()
@@ -119,10 +121,12 @@ def test_log_det_jacobian_equals_autodiff(sticks):
         tape.watch(x)
         y = StickBreaking().forward(x)
         back = StickBreaking().inverse(y)
+
     jacobian = np.asarray(tape.batch_jacobian(y, x), np.float64)[
         :, :-1
     ]  # of the first K - 1 shares
     expected = np.linalg.slogdet(jacobian)[1]
+
     np.testing.assert_allclose(
         bijector.forward_log_det_jacobian(x, event_ndims=1), expected, rtol=1e-4
     )
@@ -131,6 +135,7 @@ def test_log_det_jacobian_equals_autodiff(sticks):
         -expected,
         rtol=1e-4,
     )
+
     there_and_back = tape.batch_jacobian(back, x)
     np.testing.assert_allclose(
         there_and_back, np.broadcast_to(np.eye(sticks), there_and_back.shape), atol=1e-4
@@ -145,6 +150,7 @@ def test_equals_tfp_with_shifted_logits(sticks):
     x = make_logits((6, sticks))
     shift = np.log(np.arange(sticks, 0, -1)).astype(np.float32)
     y = ours.forward(x)
+
     np.testing.assert_allclose(theirs.forward(x + shift), y, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(
         ours.inverse(tf.identity(y)) + shift, theirs.inverse(tf.identity(y)), rtol=1e-2, atol=1e-3
@@ -187,13 +193,16 @@ def test_transformed_distribution():
     simplex = tfp.distributions.TransformedDistribution(base, StickBreaking())
     assert simplex.event_shape == (3,)
     np.testing.assert_allclose(tf.reduce_sum(simplex.sample(20, seed=(1, 2)), -1), 1.0, atol=1e-5)
+
     n = 400
     first, second = np.meshgrid((np.arange(n) + 0.5) / n, (np.arange(n) + 0.5) / n, indexing="ij")
     inside = first + second < 1 - 1e-6
     shares = np.stack(
         [first[inside], second[inside], 1 - first[inside] - second[inside]], -1
     ).astype(np.float32)
+
     np.testing.assert_allclose(np.exp(simplex.log_prob(shares)).sum() / n**2, 1.0, atol=0.01)
+
     y = tfp.distributions.Sample(base, 4).sample(seed=(3, 4))
     np.testing.assert_allclose(
         simplex.log_prob(tf.identity(StickBreaking().forward(y))),

@@ -57,6 +57,7 @@ def test_parts_without_memory():
     x, flat = rows_of(*seen)
     for stage in network.cnn.stages:
         x = tf.nn.elu(tf.nn.conv2d(x, stage.kernel.value, 2, "SAME") + stage.bias.value)
+
     dense = network.mlp.stages[0]
     x = tf.nn.elu(tf.reduce_mean(x, [1, 2]) @ dense.kernel.value + dense.bias.value)
     x = (
@@ -103,8 +104,10 @@ def test_memory_equals_a_hand_written_lstm():
     new_c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
     new_h = tf.sigmoid(o) * tf.tanh(new_c)
     update, memory = network(*seen, memory=(h, c))
+
     np.testing.assert_allclose(memory[0], new_h, atol=1e-5)
     np.testing.assert_allclose(memory[1], new_c, atol=1e-5)
+
     expected = new_h @ network.output_layer.kernel.value + network.output_layer.bias.value
     np.testing.assert_allclose(update, tf.reshape(expected, [BATCH, SLOTS, 10]), atol=1e-5)
 

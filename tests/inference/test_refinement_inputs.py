@@ -157,6 +157,7 @@ def test_values():
         mixture.masks - terms.responsibilities,
         log_prob - mixture.leave_one_out_log_prob(terms.component_log_prob),
     ]
+
     np.testing.assert_allclose(spatial, np.concatenate(expected, -1), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(
         flat, np.concatenate([posterior, gradient, np.full((BATCH, SLOTS, 1), 0.5)], -1), rtol=1e-6
@@ -183,13 +184,16 @@ def test_the_papers_literal_text():
         nll = -tf.reduce_sum(
             tf.math.log(tf.reduce_sum(masks * tf.exp(density.component_log_prob(image)), axis=1))
         )
+
     np.testing.assert_allclose(
         got[..., 1:2], 0.25 * tape.gradient(nll, masks), rtol=1e-3, atol=1e-4
     )
+
     log_prob = density.pixel_terms(image).log_prob
     np.testing.assert_allclose(
         got[..., :1], np.broadcast_to(np.exp(log_prob), got[..., :1].shape), rtol=1e-4
     )
+
     without = density.leave_one_out_log_prob(density.component_log_prob(image))
     np.testing.assert_allclose(got[..., 2:], np.exp(without), rtol=1e-4)
 
@@ -220,6 +224,7 @@ def test_stopped_inputs_pass_no_gradient_but_their_norms_train(name):
         loss = tf.reduce_sum(
             tf.square(value) * np.random.default_rng(1).normal(size=value.shape).astype(np.float32)
         )
+
     *inputs, gain, bias = tape.gradient(
         loss, [*tensors, *[w.value for w in layer.trainable_weights]]
     )
@@ -242,6 +247,7 @@ def test_other_inputs_pass_gradients(name):
         loss = tf.reduce_sum(
             tf.square(value) * np.random.default_rng(1).normal(size=value.shape).astype(np.float32)
         )
+
     gradients = [g for g in tape.gradient(loss, tensors) if g is not None]
     assert gradients and max(np.abs(g).max() for g in gradients) > 0
 

@@ -67,6 +67,7 @@ def test_gradient_is_that_of_the_written_out_form():
         written_out = tf.reduce_sum(
             ((x - mean) * tf.math.rsqrt(variance + norm.epsilon) * norm.gain + norm.bias) * weights
         )
+
     for source in (x, norm.gain.value, norm.bias.value):
         np.testing.assert_allclose(
             tape.gradient(value, source), tape.gradient(written_out, source), atol=2e-4
@@ -87,10 +88,13 @@ def test_averages_move_by_the_momentum_and_serve_evaluation():
     norm.update(statistics)
     mean = x.mean((0, 1, 2))
     variance = x.var((0, 1, 2))
+
     np.testing.assert_allclose(norm.moving_mean, 0.25 * mean, rtol=1e-4)
     np.testing.assert_allclose(norm.moving_variance, 0.75 + 0.25 * variance, rtol=1e-4)
+
     for _ in range(60):
         norm.update(statistics)
+
     y, nothing = norm(tf.constant(x), training=False)
     np.testing.assert_allclose(y, by_hand(x, norm)[0], atol=1e-4)
     assert nothing == {}

@@ -23,6 +23,7 @@ def positioned(layer, latents):
             coordinates.linear_grid(height, width)[None], [tf.shape(latents)[0], 1, 1, 1]
         )
         return tf.concat([tiled, grid], axis=-1)
+
     projection = layer.projection
     return (
         tiled
@@ -198,6 +199,7 @@ def test_bfloat16_layers_expand_in_bfloat16(padding):
         for t in op.outputs
         if t.shape.rank == 4 and t.shape[0] == 11
     ]
+
     assert len(images) > 2 and {t.dtype for t in images} == {tf.bfloat16}
 
 
@@ -269,6 +271,7 @@ def test_decoder_variants(size, strides, grid, positions):
     decoder.build((None, LATENT))
     randomise(decoder)
     got = decoder(make_latents())
+
     assert got.shape == (2, *size, 2) and got.dtype == tf.float32
     np.testing.assert_allclose(got, plain_decoder(decoder, make_latents()), atol=2e-5)
     np.testing.assert_allclose(
@@ -315,8 +318,10 @@ def test_decoders_of_enlarged_grids(
     )
     decoder.build((None, LATENT))
     randomise(decoder)
+
     assert decoder.first.size == expected_grid
     assert decoder.stack(decoder.first(make_latents())).shape == (2, *reached, 2)
+
     got = decoder(make_latents())
     assert got.shape == (2, 6, 9, 2)
     assert_close(

@@ -50,6 +50,7 @@ def test_both_halves_are_normed_by_themselves(norm):
     for half in tf.split(raw, 2, axis=-1):
         mean, variance = tf.nn.moments(half, axes, keepdims=True)
         halves.append((half - mean) / tf.sqrt(variance + 1e-5))
+
     np.testing.assert_allclose(y, halves[0] * tf.sigmoid(halves[1]), atol=1e-5)
     assert len(statistics) == (norm == "batch")
 

@@ -69,6 +69,7 @@ def reference(layer, tokens, slots, num_steps, attention_override=None):
             layer_norm(slots, layer.norm_mlp) @ first.kernel.numpy() + first.bias.numpy(), 0
         )
         slots = slots + hidden @ second.kernel.numpy() + second.bias.numpy()
+
     return slots, attention
 
 

@@ -31,6 +31,7 @@ def test_border_grid():
 def test_cosine_grid():
     grid = coordinates.cosine_grid(4, 6)
     assert grid.shape == (4, 6, 8)
+
     u = np.linspace(0, 1, 6)
     v = np.linspace(0, 1, 4)
     expected = np.stack(
@@ -41,6 +42,7 @@ def test_cosine_grid():
         ][1:],
         -1,
     )
+
     np.testing.assert_allclose(grid, expected, atol=1e-6)
 
 
