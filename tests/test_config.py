@@ -1,4 +1,4 @@
-"""Configurations: what goes in comes out, types are kept, and errors name the setting and the nearest one."""
+"""Configurations: round trips, types, bounds, and errors that name the nearest setting."""
 
 import dataclasses
 import json
@@ -101,11 +101,13 @@ def test_replace_checks():
     [
         (
             {"stepz": 3},
-            "Unknown setting 'stepz'. Did you mean 'steps'? Valid: channels, clip, inner, kind, name, rate, size, steps, verbose.",
+            "Unknown setting 'stepz'. Did you mean 'steps'? "
+            "Valid: channels, clip, inner, kind, name, rate, size, steps, verbose.",
         ),
         (
             {"inner.widht": 3},
-            "Unknown setting 'inner.widht'. Did you mean 'inner.width'? Valid: inner.names, inner.width.",
+            "Unknown setting 'inner.widht'. Did you mean 'inner.width'? "
+            "Valid: inner.names, inner.width.",
         ),
         ({"steps.x": 3}, "`steps` has no parts. Received: steps.x."),
         ({"steps": "many"}, "`steps` must be an integer. Received: 'many'."),

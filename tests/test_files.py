@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and generated text goes between its markers."""
+"""Files appear complete or not at all, and generated text goes between its markers."""
 
 import pytest
 

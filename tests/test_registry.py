@@ -37,5 +37,8 @@ def test_unknown_name_gives_the_nearest_and_all():
 
 
 def test_looking_at_the_table_imports_nothing_heavy():
-    code = "import sys, tfobj.registry, tfobj.config; assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)"
+    code = (
+        "import sys, tfobj.registry, tfobj.config\n"
+        "assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

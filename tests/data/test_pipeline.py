@@ -1,4 +1,4 @@
-"""Batch streams: every scene once per epoch, a function of (seed, step) alone, equal through tf.data."""
+"""Batch streams: every scene once per epoch, a function of (seed, step), equal through tf.data."""
 
 import subprocess
 import sys
@@ -100,14 +100,14 @@ def test_dataset_equals_batches_from_any_step(start_step, num_parallel_calls, ba
 
 
 def test_dataset_of_many_scenes_has_the_same_order():
-    """Enough scenes for equal random words (70 pairs expected), which both sorts must leave in order."""
+    """Enough scenes for equal random words (70 pairs expected), kept in order by both sorts."""
     stream = BatchStream(SceneArrays(np.zeros((777_777, 1, 1, 1), np.uint8)), 10, seed=1)
     order = stream._draw_permutation(3)
     np.testing.assert_array_equal(stream._tensorflow_permutation(np.int64(3)), order)
 
 
 def test_dataset_of_mapped_files_and_of_slices(tmp_path):
-    """Mapped memory is shared; a slice that starts at an odd address is copied, where kernels would crash."""
+    """Mapped memory is shared; a slice at an odd address, where kernels would crash, is copied."""
     np.save(
         tmp_path / "image.npy",
         np.random.default_rng(0).integers(0, 256, (50, 5, 7, 3), dtype=np.uint8),
@@ -121,14 +121,16 @@ def test_dataset_of_mapped_files_and_of_slices(tmp_path):
 
 
 def test_busy_iterators_can_be_dropped():
-    """A Python function inside the pipeline once hung the program here: the dropped iterator's call waited
-    for Python's lock, and Python for the call."""
+    """A Python function inside the pipeline once hung the program here.
+
+    The dropped iterator's call waited for Python's lock, and Python for the call.
+    """
     stream = BatchStream(numbered_scenes(200), 64)
     for _ in range(30):
         iterator = iter(stream.dataset())
-        for step in range(20):
+        for _ in range(20):
             batch = next(iterator)
-        np.testing.assert_array_equal(batch["mask"], stream.batch(step)["mask"])
+        np.testing.assert_array_equal(batch["mask"], stream.batch(19)["mask"])
 
 
 def test_dataset_has_static_shapes_and_range():
@@ -151,13 +153,15 @@ def test_dataset_is_divided_between_replicas():
         "import numpy as np, tensorflow as tf\n"
         "from tfobj.data import packed, pipeline\n"
         "cpu = tf.config.list_physical_devices('CPU')[0]\n"
-        "tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)\n"
+        "devices = [tf.config.LogicalDeviceConfiguration()] * 2\n"
+        "tf.config.set_logical_device_configuration(cpu, devices)\n"
         "strategy = tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1'])\n"
         "image = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1)\n"
         "stream = pipeline.BatchStream(packed.SceneArrays(image), 4, seed=2)\n"
         "batches = iter(strategy.experimental_distribute_dataset(stream.dataset()))\n"
         "for step in range(5):\n"
-        "    parts = [part.numpy() for part in strategy.experimental_local_results(next(batches)['image'])]\n"
+        "    parts = strategy.experimental_local_results(next(batches)['image'])\n"
+        "    parts = [part.numpy() for part in parts]\n"
         "    assert [len(part) for part in parts] == [2, 2]\n"
         "    seen = np.rint(np.concatenate(parts).ravel() * 255)\n"
         "    assert (seen == stream.indices(step)).all(), (step, seen)\n"

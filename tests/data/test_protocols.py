@@ -200,7 +200,7 @@ def test_one_size_leaves_the_other(name, sizes):
 
 
 def test_the_quick_build_of_clevr_is_the_default_config():
-    """`tfds build datasets/clevr_with_masks` makes what `--set data.num_train=1680 --set data.num_test=320` reads."""
+    """`tfds build datasets/clevr_with_masks` builds data.num_train=1680, data.num_test=320."""
     builder = make_builder(protocols.sized("clevr6", 1_680, 320))
     assert builder.builder_config is type(builder).BUILDER_CONFIGS[0]
 
@@ -230,8 +230,9 @@ def test_clevr_protocols():
 
     assert slots == {"clevr6": 7, "clevr10": 11, "clevr3": 4, "clevr5": 6, "clevr5_vbg": 6}
     assert protocols.get("clevr6_public").describe("test") == (
-        "clevr6_public/test: scenes 0-319 of clevr_with_masks/public split test, of those with 3-6 objects, "
-        "cropped to rows 29:221, columns 64:256, 128x128x3; splits of Greff et al. 2019, Locatello et al. 2020"
+        "clevr6_public/test: scenes 0-319 of clevr_with_masks/public split test, "
+        "of those with 3-6 objects, cropped to rows 29:221, columns 64:256, 128x128x3; "
+        "splits of Greff et al. 2019, Locatello et al. 2020"
     )
 
 

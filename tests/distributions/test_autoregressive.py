@@ -46,16 +46,14 @@ def test_density_is_the_product_of_its_conditionals():
         )
 
     np.testing.assert_allclose(p.log_prob(z), expected, rtol=1e-5)
-    assert (
-        p.log_prob(tf.stack([z, z])).shape == (2, 5)
-        and p.batch_shape == ()
-        and p.event_shape == (K, D)
-    )
+    assert p.log_prob(tf.stack([z, z])).shape == (2, 5)
+    assert p.batch_shape == ()
+    assert p.event_shape == (K, D)
 
 
 @pytest.mark.parametrize("as_tensor", [False, True], ids=["integer", "tensor"])
 def test_sampling_inverts_the_conditionals(as_tensor):
-    """Samples made from noise, standardised by the teacher-forced conditionals, are that noise: one density in both places."""
+    """Samples made from noise, standardised by the teacher-forced conditionals, are that noise."""
 
     def both(e, num_slots):
         p = prior(num_slots if as_tensor else K)
@@ -65,9 +63,9 @@ def test_sampling_inverts_the_conditionals(as_tensor):
 
     z, again, scale = tf.function(both, autograph=False)(noise(), tf.constant(K))
     np.testing.assert_allclose(again, noise(), atol=1e-4)
-    assert (
-        np.ptp(scale[:, 1:]) > 0.1 and np.abs(z - noise()).max() > 0.1
-    )  # so the noise does not come back for free
+    # So the noise does not come back for free.
+    assert np.ptp(scale[:, 1:]) > 0.1
+    assert np.abs(z - noise()).max() > 0.1
 
 
 def test_samples_repeat_and_follow_the_density():

@@ -14,7 +14,7 @@ def pixel(values):
 
 
 def painter(alphas, depths, colours):
-    """From far to near: mu <- (1 - alpha) mu + alpha x; [J, ...] and the background last among the colours."""
+    """From far to near: mu <- (1 - alpha) mu + alpha x; the background is the last colour."""
     mean = colours[-1]
     for j in np.argsort(-depths):
         mean = (1 - alphas[j]) * mean + alphas[j] * colours[j]
@@ -89,7 +89,11 @@ def test_soft_over_becomes_the_painters_loop(num_objects):
 
 @pytest.mark.parametrize("ordering, tolerance", [("softras", 0.06), ("softras_or", 1e-3)])
 def test_softras_becomes_it_for_binary_alphas_alone(ordering, tolerance):
-    """Up to the background, which softras weighs with exp(epsilon / gamma) against exp((1 - d) / gamma) of an opaque object far away."""
+    """Up to the background.
+
+    softras weighs it with exp(epsilon / gamma), against exp((1 - d) / gamma) of an opaque
+    object far away.
+    """
     for binary in (True, False):
         alphas, depths, colours = example(3, binary=binary)
         error = np.abs(

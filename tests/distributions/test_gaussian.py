@@ -1,4 +1,4 @@
-"""Posterior Gaussians: KL against the closed form and Monte Carlo, and the hand-made chain rule against autodiff."""
+"""Posterior Gaussians: KL against the closed form and Monte Carlo, gradients against autodiff."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,10 @@ def test_kl_equals_the_closed_form(prior_variance):
 
 
 def test_kl_of_the_initial_posterior():
-    """Greff 2019's prior N(0, 1) and lambda = 0: half of (ln 2 - 1 - ln ln 2) = 0.0298 per dimension; the released prior gives 0."""
+    """Greff 2019's prior N(0, 1) and lambda = 0, and the prior of its released code.
+
+    The first gives half of (ln 2 - 1 - ln ln 2) = 0.0298 per dimension, the second 0.
+    """
     q = diagonal_gaussian(np.zeros([1, 2], np.float32))
     np.testing.assert_allclose(q.kl_divergence(isotropic_prior([1, 1])), [0.0298], atol=1e-4)
     np.testing.assert_allclose(

@@ -1,4 +1,4 @@
-"""Stick breaking: hand-computed masks, laws, saturated logits, and the bijector against autodiff and TFP."""
+"""Stick breaking: hand-computed masks, laws, saturated logits; the bijector against TFP."""
 
 import numpy as np
 import pytest
@@ -68,7 +68,7 @@ def test_an_unknown_number_of_slots_gives_the_same(sticks, jit_compile):
 
 
 def test_saturated_logits_are_finite():
-    """Every combination of -50, 0 and 50 on four sticks: values, gradients, and masks that sum to one."""
+    """All combinations of -50, 0 and 50 on four sticks: values, gradients, sums of masks."""
     logits = tf.constant(
         np.stack(np.meshgrid(*[[-50.0, 0.0, 50.0]] * 4), -1).reshape(-1, 4), tf.float32
     )
@@ -77,16 +77,14 @@ def test_saturated_logits_are_finite():
         log_masks, log_scopes = stick_breaking(logits, axis=-1)
         masks = tf.exp(log_masks)
 
-    assert (
-        np.isfinite(log_masks).all()
-        and np.isfinite(log_scopes).all()
-        and float(tf.reduce_min(log_masks)) == -200.0
-    )
+    assert np.isfinite(log_masks).all()
+    assert np.isfinite(log_scopes).all()
+    assert float(tf.reduce_min(log_masks)) == -200.0
     np.testing.assert_allclose(tf.reduce_sum(masks, -1), 1.0, atol=1e-5)
     for target in (log_masks, log_scopes, masks):
         assert np.isfinite(tape.gradient(target, logits)).all()
-    # The gradient of what a saturated step leaves is not lost: d log sigmoid(-a) / d a = -1 at a
-    # = 50.
+
+    # A saturated step keeps its gradient: d log sigmoid(-a) / d a = -1 at a = 50.
     np.testing.assert_allclose(
         tape.gradient(log_scopes, logits)[-1], [-4.0, -3.0, -2.0, -1.0], rtol=1e-6
     )
@@ -122,9 +120,8 @@ def test_log_det_jacobian_equals_autodiff(sticks):
         y = StickBreaking().forward(x)
         back = StickBreaking().inverse(y)
 
-    jacobian = np.asarray(tape.batch_jacobian(y, x), np.float64)[
-        :, :-1
-    ]  # of the first K - 1 shares
+    # Of the first K - 1 shares.
+    jacobian = np.asarray(tape.batch_jacobian(y, x), np.float64)[:, :-1]
     expected = np.linalg.slogdet(jacobian)[1]
 
     np.testing.assert_allclose(
@@ -144,7 +141,7 @@ def test_log_det_jacobian_equals_autodiff(sticks):
 
 @pytest.mark.parametrize("sticks", [1, 4])
 def test_equals_tfp_with_shifted_logits(sticks):
-    """IteratedSigmoidCentered takes sigmoid(x_k - log(K - k)) of what is left: its logits are ours plus log(K - k)."""
+    """IteratedSigmoidCentered takes sigmoid(x_k - log(K - k)) of the rest: ours plus log(K - k)."""
     theirs = tfp.bijectors.IteratedSigmoidCentered()
     ours = StickBreaking()
     x = make_logits((6, sticks))

@@ -1,4 +1,4 @@
-"""Both forms of GECO against their update rules worked out by hand, and what the sheets say about targets."""
+"""Both forms of GECO against their update rules worked out by hand; targets of the papers."""
 
 import math
 
@@ -64,7 +64,10 @@ def test_error_multiplier_average():
 
 
 def test_kl_multiplier():
-    """Engelcke 2020, released code: err above the goal by e lowers log beta by 1e-5 e per update, below it raises it ten times faster."""
+    """Engelcke 2020, released code: log beta moves by 1e-5 per nat and update.
+
+    An error above the goal lowers it, one below raises it ten times faster.
+    """
     geco = built(KLMultiplier(100.0))
     assert float(geco.multiplier()) == 1.0
     constraint, multiplier = follow(geco, [100.0])
@@ -109,17 +112,16 @@ def test_state_is_saved_and_not_trained(make):
 
 
 def test_floors_and_targets_of_the_papers():
-    assert gaussian_floor(0.7) == pytest.approx(0.56226, abs=1e-5)  # GENESIS
+    # GENESIS.
+    assert gaussian_floor(0.7) == pytest.approx(0.56226, abs=1e-5)
     assert mean_squared_error_at(0.5655, 0.7) == pytest.approx(3.2e-3, rel=0.02)
-    assert gaussian_floor(0.1, with_constant=False) == pytest.approx(
-        -2.3025851
-    )  # EfficientMORL, CLEVR6
-    assert mean_squared_error_at(-2.206, 0.1, with_constant=False) == pytest.approx(
-        1.9e-3, rel=0.02
-    )
-    assert (
-        mean_squared_error_at(-1.224, 0.3, with_constant=False) < 0.0
-    )  # its published Tetrominoes target
-    np.testing.assert_allclose(
-        gaussian_floor(0.3, with_constant=False) * 3 * 35**2, -4424.6, rtol=1e-4
-    )
+
+    # EfficientMORL on CLEVR6.
+    assert gaussian_floor(0.1, with_constant=False) == pytest.approx(-2.3025851)
+    error = mean_squared_error_at(-2.206, 0.1, with_constant=False)
+    assert error == pytest.approx(1.9e-3, rel=0.02)
+
+    # Its published target on Tetrominoes is below the floor.
+    assert mean_squared_error_at(-1.224, 0.3, with_constant=False) < 0.0
+    floor = gaussian_floor(0.3, with_constant=False) * 3 * 35**2
+    np.testing.assert_allclose(floor, -4424.6, rtol=1e-4)

@@ -1,4 +1,4 @@
-"""The refinement network's shapes, memory and initial values, and the loss weights over refinement steps."""
+"""The refinement network's shapes, memory and initial values; loss weights over the steps."""
 
 import numpy as np
 import pytest
@@ -113,7 +113,7 @@ def test_memory_equals_a_hand_written_lstm():
 
 
 def test_gate_bias_opens_the_forget_gate():
-    """Sonnet 1 adds 1 to the forget gate at run time; gates are ordered input, forget, cell, output here."""
+    """Sonnet 1 adds 1 to the forget gate at run time; the order is input, forget, cell, output."""
     i, f, c, o = np.split(np.asarray(GateBias(fan_in=100)((4 * 50,))), 4)
     for gate, centre in ((i, 0), (f, 1), (c, 0), (o, 0)):
         assert np.abs(gate - centre).max() <= 0.2 + 1e-6 and gate.std() > 0.05
@@ -129,16 +129,16 @@ def test_rows_do_not_see_each_other():
 
 def test_linear_loss_weights():
     np.testing.assert_allclose(
-        [refinement_loss_weight(t, 5) for t in range(6)], [0, 0.2, 0.4, 0.6, 0.8, 1]
+        [refinement_loss_weight(r, 5) for r in range(6)], [0, 0.2, 0.4, 0.6, 0.8, 1]
     )
-    got = [refinement_loss_weight(tf.constant(t), tf.constant(5)) for t in range(6)]
+    got = [refinement_loss_weight(tf.constant(r), tf.constant(5)) for r in range(6)]
     np.testing.assert_allclose(got, [0, 0.2, 0.4, 0.6, 0.8, 1], rtol=1e-6)
 
 
 def test_other_loss_weights():
-    assert [refinement_loss_weight(t, 3, "constant") for t in range(4)] == [1.0] * 4
+    assert [refinement_loss_weight(r, 3, "constant") for r in range(4)] == [1.0] * 4
     values = (0.0, 0.5, 0.25)
-    assert [refinement_loss_weight(t, 2, "list", values) for t in range(3)] == list(values)
+    assert [refinement_loss_weight(r, 2, "list", values) for r in range(3)] == list(values)
     np.testing.assert_allclose(refinement_loss_weight(tf.constant(1), 2, "list", values), 0.5)
 
 
@@ -146,7 +146,7 @@ def test_other_loss_weights():
 def test_list_of_another_length_is_refused(num_steps):
     with pytest.raises(UserError) as error:
         refinement_loss_weight(0, num_steps, "list", (0.0, 0.5, 1.0))
-    assert (
-        str(error.value)
-        == f"`model.loss_weight_list` must have num_steps + 1 entries. Received: 3 entries for num_steps={num_steps}."
+    assert str(error.value) == (
+        "`model.loss_weight_list` must have num_steps + 1 entries. "
+        f"Received: 3 entries for num_steps={num_steps}."
     )

@@ -1,4 +1,4 @@
-"""What the refinement network sees: channel counts, norms, stopped gradients, values (Greff 2019, Table 2)."""
+"""Inputs of refinement (Greff 2019, Table 2): channels, norms, stopped gradients, values."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def scene(channels=CHANNELS, seed=0):
 
 
 def assemble(layer, image, means, logits, posterior, gradient):
-    """Returns (all image-shaped inputs [B, K, H, W, channels], the shared ones first; flat inputs)."""
+    """Returns (image-shaped inputs [B, K, H, W, channels], the shared ones first; flat inputs)."""
     mixture = SpatialMixture(means, logits)
     shared, per_slot = layer.spatial(image, mixture, mixture.pixel_terms(image))
     assert [0 if s is None else s.shape[-1] for s in (shared, per_slot)] == list(
@@ -117,7 +117,7 @@ def raw_and_normalised(name):
 
 @pytest.mark.parametrize("name", NORMALISED)
 def test_norm_equals_numpy(name):
-    """Moments over rows, columns and channels of one slot of one image jointly; a gain and a bias per channel; epsilon 1e-5."""
+    """Moments over rows, columns and channels of a slot; gain, bias per channel; epsilon 1e-5."""
     raw, normalised, norm = raw_and_normalised(name)
     if name in FLAT:
         raw, normalised = (x[:, :, -2 * LATENT :] for x in (raw, normalised))
@@ -200,11 +200,10 @@ def test_the_papers_literal_text():
 
 def test_gradient_scale_multiplies_gradients_only():
     plain, scaled = (
-        np.asarray(x)
-        for x in (
-            assemble(make(RefinementInputsConfig(layer_norm=(), gradient_scale=s)), *scene())[0]
-            for s in (1.0, 0.125)
+        np.asarray(
+            assemble(make(RefinementInputsConfig(layer_norm=(), gradient_scale=scale)), *scene())[0]
         )
+        for scale in (1.0, 0.125)
     )
     names = [n for n in SPATIAL for _ in range(WIDTHS.get(n, 1))]
     factor = np.array([0.125 if n in ("means_gradient", "mask_gradient") else 1.0 for n in names])
@@ -236,7 +235,7 @@ def test_stopped_inputs_pass_no_gradient_but_their_norms_train(name):
     "name", ["means", "mask", "mask_logits", "mask_posterior", "posterior", *NORMALISED]
 )
 def test_other_inputs_pass_gradients(name):
-    """Nothing is stopped that is not listed; with an empty list, the five are not stopped either."""
+    """Only listed inputs are stopped; with an empty list, not even the five of the default."""
     companion = "coordinates" if name in FLAT else "posterior"
     layer = make(only(name, companion, stop_gradient=()))
     image, *tensors = scene()
@@ -250,6 +249,11 @@ def test_other_inputs_pass_gradients(name):
 
     gradients = [g for g in tape.gradient(loss, tensors) if g is not None]
     assert gradients and max(np.abs(g).max() for g in gradients) > 0
+
+
+def test_gradient_scale_is_positive():
+    with pytest.raises(UserError, match="`model.inputs.gradient_scale` must be positive"):
+        RefinementInputsConfig(gradient_scale=0.0)
 
 
 @pytest.mark.parametrize("field", ["layer_norm", "stop_gradient"])

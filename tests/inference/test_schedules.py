@@ -32,4 +32,4 @@ def test_schedules_that_are_none(changes):
 
 
 def test_linear_weights():
-    assert [refinement_loss_weight(t, 4) for t in range(5)] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert [refinement_loss_weight(r, 4) for r in range(5)] == [0.0, 0.25, 0.5, 0.75, 1.0]

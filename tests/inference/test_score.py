@@ -1,4 +1,4 @@
-"""One decoder backward per refinement step gives what two give, wherever nothing else reaches the decoder."""
+"""One decoder backward per refinement step equals two, where nothing else reaches the decoder."""
 
 import conformance
 import numpy as np
@@ -19,18 +19,26 @@ def naive(monkeypatch):
     monkeypatch.setattr(RefinementInputsConfig, "decoder_is_stopped", lambda self: False)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.id)
+def plain(request):
+    """Returns (model, image, loss terms and gradients of the plain unroll in eager mode)."""
+    model = stopped(request.param, num_steps=3)
+    image = conformance.scenes(request.param.config)
+    with pytest.MonkeyPatch.context() as patch:
+        naive(patch)
+        _, terms, gradients = conformance.gradients(model, image, compiled=None)
+    return model, image, terms, gradients
+
+
 @pytest.mark.parametrize(
     "compiled",
     [None, False, pytest.param(True, marks=pytest.mark.slow)],
     ids=["eager", "graph", "xla"],
 )
-def test_equals_the_plain_unroll(case, compiled, monkeypatch):
-    model = stopped(case, num_steps=3)
-    image = conformance.scenes(case.config)
+def test_equals_the_plain_unroll(plain, compiled):
+    model, image, expected_terms, twice = plain
     _, terms, once = conformance.gradients(model, image, compiled=compiled)
-    naive(monkeypatch)
-    _, expected_terms, twice = conformance.gradients(model, image, compiled=compiled)
+
     for name, value in expected_terms.items():
         np.testing.assert_allclose(terms[name], value, rtol=1e-5, err_msg=name)
     scale = np.abs(conformance.flat(twice)).max()
@@ -63,7 +71,7 @@ def test_saves_a_pass_of_the_decoder_per_refinement(monkeypatch):
 
 
 def test_gradients_that_flow_back_are_kept():
-    """As published, IODINE's inputs are not stopped: the loss depends on the decoder through them as well."""
+    """IODINE's published inputs are not all stopped; the decoder reaches the loss through them."""
     case = CASES[0]
     image = conformance.scenes(case.config)
     flowing = conformance.build(case)

@@ -1,4 +1,4 @@
-"""`BatchNorm`: against moments by hand, engines, precisions, parts of a batch, and the state that follows."""
+"""`BatchNorm`: moments by hand, engines, precisions, parts of a batch, moving averages."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The factorised first layer of the broadcast decoder equals the plain convolution of the tiled latent, borders included."""
+"""The factorised first layer of the broadcast decoder equals the plain convolution everywhere."""
 
 import re
 
@@ -15,7 +15,7 @@ LATENT = 3
 
 
 def positioned(layer, latents):
-    """Tiles `latents` over the layer's grid and appends or adds positions: what the papers convolve."""
+    """Tiles `latents` over the layer's grid and appends or adds positions, as the papers do."""
     height, width = layer.size
     tiled = tf.tile(latents[:, None, None], [1, height, width, 1])
     if layer.positions == "append":
@@ -59,7 +59,7 @@ def make_latents(count=2):
 
 
 def value_and_gradients(layer, function, latents, seed=2):
-    """Returns [output, gradients wrt latents and every trained weight] of a random linear function of the output."""
+    """Returns [output, gradients of a random linear function of it]: latents, trained weights."""
     cotangent = tf.constant(
         np.random.default_rng(seed).normal(size=(latents.shape[0], *layer.output_size, 4)),
         tf.float32,
@@ -81,12 +81,11 @@ def assert_close(got, expected, tolerance=1e-5):
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 3), (3, 5), (5, 4), (4, 6), (7, 12)], ids=str)
 def test_same_values_and_gradients_equal_the_plain_convolution(size, kernel_size, positions):
-    """Sizes below, at and above 2 * (kernel_size // 2) + 1 = kernel_size, where border classes begin to overlap."""
+    """Sizes below, at and above the kernel size, where border classes begin to overlap."""
     layer = make_layer(size, kernel_size, positions)
     latents = make_latents()
-    assert layer.output_size == size and len(layer.trainable_weights) == (
-        2 if positions == "append" else 4
-    )
+    assert layer.output_size == size
+    assert len(layer.trainable_weights) == {"append": 2, "add": 4}[positions]
     assert_close(
         value_and_gradients(layer, layer, latents),
         value_and_gradients(layer, lambda z: plain(layer, z), latents),
@@ -112,7 +111,7 @@ def test_same_values_and_gradients_equal_the_plain_convolution(size, kernel_size
     ids=str,
 )
 def test_other_paddings_equal_the_plain_convolution(size, kernel_size, padding, output, positions):
-    """VALID at the smallest grid (that of the kernel) and above, an even kernel, zeros fewer and more than SAME has."""
+    """VALID at the smallest grid and above, an even kernel, fewer and more zeros than SAME."""
     layer = make_layer(size, kernel_size, positions, padding=padding)
     latents = make_latents()
     assert layer.output_size == output
@@ -124,7 +123,8 @@ def test_other_paddings_equal_the_plain_convolution(size, kernel_size, padding, 
 
 def test_valid_padding_is_one_product():
     border_sums, position_map = make_layer((9, 8), 3, "append", padding="valid").weight_terms()
-    assert border_sums.shape == (1, 1, LATENT, 4) and position_map.shape == (1, 7, 6, 4)
+    assert border_sums.shape == (1, 1, LATENT, 4)
+    assert position_map.shape == (1, 7, 6, 4)
 
 
 @pytest.mark.parametrize("padding", ["same", "valid", 1])
@@ -133,10 +133,8 @@ def test_activation_shape_and_precomputed_weight_terms(padding):
     latents = make_latents()
     got = layer(latents)
     np.testing.assert_allclose(got, plain(layer, latents), atol=1e-5)
-    assert (
-        layer.compute_output_shape((None, LATENT))[1:] == got.shape[1:]
-        and layer.compute_output_shape((2, LATENT)) == got.shape
-    )
+    assert layer.compute_output_shape((None, LATENT))[1:] == got.shape[1:]
+    assert layer.compute_output_shape((2, LATENT)) == got.shape
     np.testing.assert_array_equal(layer(latents, weight_terms=layer.weight_terms()), got)
 
 
@@ -151,17 +149,14 @@ def test_eager_graph_and_xla_agree_for_every_batch_size(padding, dtype):
         )
         for jit in (False, True)
     )
+
+    tolerance = 1e-5 if dtype == "float32" else 0.01
     for count in (1, 5):
         latents = make_latents(count)
-        expected = (
-            plain(layer, latents) if dtype == "float32" else tf.cast(layer(latents), tf.float32)
-        )
+        expected = plain(layer, latents) if dtype == "float32" else layer(latents)
+        expected = tf.cast(expected, tf.float32)
         for function in (layer, graph, xla):
-            assert_close(
-                [tf.cast(function(latents), tf.float32)],
-                [expected],
-                1e-5 if dtype == "float32" else 0.01,
-            )
+            assert_close([tf.cast(function(latents), tf.float32)], [expected], tolerance)
 
 
 @pytest.mark.parametrize("positions", ["append", "add"])
@@ -181,7 +176,7 @@ def test_bfloat16_is_within_rounding(padding, positions):
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_bfloat16_layers_expand_in_bfloat16(padding):
-    """Nothing that has a batch and pixels is float32: an expansion in float32 cost all that bfloat16 gained."""
+    """No tensor with batch and pixels is float32, whose cost would exceed the gain of bfloat16."""
     layer = make_layer(
         (6, 7), 3, "append", padding=padding, activation="relu", dtype="mixed_bfloat16"
     )
@@ -227,12 +222,14 @@ def test_border_classes():
         (
             3,
             {"padding": "vaild"},
-            '`padding` must be "same", "valid" or a number from 0 to kernel_size - 1 = 2. Received: padding=\'vaild\'.',
+            '`padding` must be "same", "valid" or a number from 0 to kernel_size - 1 = 2. '
+            "Received: padding='vaild'.",
         ),
         (
             3,
             {"padding": 3},
-            '`padding` must be "same", "valid" or a number from 0 to kernel_size - 1 = 2. Received: padding=3.',
+            '`padding` must be "same", "valid" or a number from 0 to kernel_size - 1 = 2. '
+            "Received: padding=3.",
         ),
         (
             3,
@@ -264,7 +261,7 @@ def plain_decoder(decoder, latents):
     ],
 )
 def test_decoder_variants(size, strides, grid, positions):
-    """Full resolution, enlarging from a small grid, enlarging later, and cropping what goes beyond the image."""
+    """Full resolution, enlarging from a small grid, enlarging later, and cropping to the image."""
     decoder = BroadcastDecoder(
         size, (5, 4, 2), (5, 3, 3), strides, grid_size=grid, positions=positions
     )
@@ -364,22 +361,26 @@ def test_layers_that_share_an_initializer_differ():
     [
         (
             {"strides": (2, 1), "grid_size": (2, 2)},
-            "The decoder grid (2, 2) reaches 4x4 pixels (kernels (3, 3), strides (2, 1), padding='same', pixel_shuffle=1); "
+            "The decoder grid (2, 2) reaches 4x4 pixels (kernels (3, 3), strides (2, 1), "
+            "padding='same', pixel_shuffle=1); "
             "the image has 5x4. The smallest grid that does is (3, 2).",
         ),
         (
             {"padding": "valid", "grid_size": (9, 7)},
-            "The decoder grid (9, 7) reaches 5x3 pixels (kernels (3, 3), strides (1, 1), padding='valid', pixel_shuffle=1); "
+            "The decoder grid (9, 7) reaches 5x3 pixels (kernels (3, 3), strides (1, 1), "
+            "padding='valid', pixel_shuffle=1); "
             "the image has 5x4. The smallest grid that does is (9, 8).",
         ),
         (
             {"padding": "valid", "grid_size": (4, 1)},
-            "The decoder grid (4, 1) reaches 0x0 pixels (kernels (3, 3), strides (1, 1), padding='valid', pixel_shuffle=1); "
+            "The decoder grid (4, 1) reaches 0x0 pixels (kernels (3, 3), strides (1, 1), "
+            "padding='valid', pixel_shuffle=1); "
             "the image has 5x4. The smallest grid that does is (9, 8).",
         ),
         (
             {"padding": 1, "strides": (1, 2)},
-            '`padding` must be "same" or "valid" where a layer enlarges. Received: padding=1, stride=2.',
+            '`padding` must be "same" or "valid" where a layer enlarges. '
+            "Received: padding=1, stride=2.",
         ),
     ],
 )

@@ -21,7 +21,7 @@ def make(size=5, inputs=3, rows=7):
 
 
 def test_equals_two_keras_cells_with_copied_weights():
-    """Reset-after form; Keras orders the gates update, reset, candidate and keeps both biases in one weight."""
+    """Keras orders the gates update, reset, candidate and keeps both biases in one weight."""
     layer, inputs, states = make()
     got = layer(inputs, states)
     for half in range(2):

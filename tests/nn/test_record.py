@@ -13,7 +13,7 @@ PLACE = [0, 0, 1, 1, 1, 2]
 
 
 def run(start, factor):
-    """Returns (value and gradients of the state's sum, records, what the records give for gradients)."""
+    """Returns (value and gradients of the state's sum, records, gradients of the records)."""
 
     def body(t, state, factor):
         (x,) = state

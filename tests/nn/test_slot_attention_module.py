@@ -1,4 +1,4 @@
-"""Slot Attention against a NumPy iteration written by hand (the GRU's `reset_after` algebra included), and its laws."""
+"""Slot Attention against a NumPy iteration written by hand, the GRU included, and its laws."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def sigmoid(x):
 
 
 def gru(x, h, cell):
-    """r, z = sigmoid(x W + h U + both biases); candidate = tanh(x W + b + r * (h U + c)); new = z h + (1 - z) candidate."""
+    """new = z h + (1 - z) tanh(x W + b + r * (h U + c)); r, z = sigmoid(x W + h U + biases)."""
     wx = np.split(x @ cell.kernel.numpy() + cell.bias.numpy()[0], 3, axis=-1)
     uh = np.split(h @ cell.recurrent_kernel.numpy() + cell.bias.numpy()[1], 3, axis=-1)
     z = sigmoid(wx[0] + uh[0])

@@ -142,7 +142,7 @@ def test_activation_after_the_last_layer_unless_linear():
     ids=["dense", "dense of maps", "convolution", "transposed"],
 )
 def test_bias_gradient_in_bfloat16(make, shape):
-    """Keras' own layers lose a third or more of the gradient of a bias that thousands of pixels share."""
+    """Keras' own layers lose a third or more of the gradient of a bias shared by many pixels."""
     rng = np.random.default_rng(0)
     x = tf.constant(rng.normal(size=shape), tf.float32)
     layer = make(activation="elu")

@@ -68,7 +68,7 @@ def test_any_size(size, num_blocks, bottom):
 
 @pytest.mark.parametrize("size", [(8, 12), (35, 35), (7, 10)])
 def test_halving_is_nearest_neighbour_resizing(size):
-    """PyTorch's nearest at factor 1/2 takes pixel floor(2 i), counted here; `tf.image.resize` does so where it rounds likewise."""
+    """PyTorch's nearest at factor 1/2 takes pixel floor(2 i); TensorFlow's agrees on even sides."""
     x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
     half = halve(tf.constant(x)).numpy()
     assert half.shape[1:3] == tuple((side + 1) // 2 for side in size)
@@ -87,7 +87,7 @@ def test_doubling_is_nearest_neighbour_resizing_and_a_crop(size):
 
 
 def test_norm_of_a_block_under_bfloat16_is_taken_in_float32():
-    """A difference of 1 on top of 200 is one step of bfloat16 there; the mean 200.5 is none, so statistics in bfloat16 would be wrong."""
+    """At 200 bfloat16 has steps of 1: it holds neither the mean 200.5 nor right statistics."""
     block = UNetBlock(1, dtype="mixed_bfloat16")
     block.build((None, 1, 2, 1))
     block.convolution.kernel.assign(tf.reshape([0.0] * 4 + [1.0] + [0.0] * 4, [3, 3, 1, 1]))
@@ -108,7 +108,7 @@ def test_block_is_convolution_norm_and_relu_without_bias():
 
 
 def test_the_bottom_sees_the_whole_image():
-    """One pixel's change reaches the opposite corner of the output, through the MLP alone: convolutions of three blocks do not span the image."""
+    """A changed pixel reaches the opposite corner through the MLP: three blocks do not span it."""
     keras.utils.set_random_seed(0)
     net = UNet(3, 8, (16,))
     x = np.random.default_rng(0).normal(size=(1, 64, 64, 4)).astype(np.float32)
@@ -123,7 +123,8 @@ def test_the_bottom_sees_the_whole_image():
         (lambda: UNet(1, 4), "`num_blocks` must be at least 2. Received: num_blocks=1."),
         (
             lambda: UNet(5, 4).build((None, 10, 12, 4)),
-            "`num_blocks` must leave at least two pixels at the bottom of 10x12. Received: num_blocks=5.",
+            "`num_blocks` must leave at least two pixels at the bottom of 10x12. "
+            "Received: num_blocks=5.",
         ),
     ],
 )
