@@ -128,10 +128,10 @@ def read_picture(file, image_size, fit="crop"):
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    picture = picture.convert("L" if channels == 1 else "RGB")
+    picture = picture.convert({1: "L", 3: "RGB"}[channels])
 
-    method = ImageOps.fit if fit == "crop" else ImageOps.pad
-    scaled = method(picture, (width, height), method=Image.Resampling.BICUBIC)
+    methods = {"crop": ImageOps.fit, "pad": ImageOps.pad}
+    scaled = methods[fit](picture, (width, height), method=Image.Resampling.BICUBIC)
     return np.asarray(scaled).reshape(height, width, channels)
 
 

@@ -110,7 +110,7 @@ class SceneArrays:
         )
 
     def frames(self):
-        """Returns all frames of all clips as images, without copying contiguous arrays.
+        """Returns all frames as images, clip by clip, without copying contiguous arrays.
 
         Factors and tracks, which belong to clips, are left out.
         """
@@ -271,7 +271,7 @@ def _write(builder, protocol, split, folder):
 
 def _arrays_of(batch, protocol):
     """Returns file name -> array of a batch of records, cropped and resized as in the protocol."""
-    images = batch["image"] if "image" in batch else batch["video"]
+    images = batch.get("image", batch.get("video"))
     arrays = {
         "image": _form_images(images, protocol),
         "mask": _form_labels(batch["mask"], protocol),

@@ -23,9 +23,9 @@ _ALIGNMENT = 64
 _shared_tensors = []
 """Tensors that use NumPy's memory, kept for the life of the process.
 
-To release one takes Python's lock, and TensorFlow may do that in a thread that the holder of the
-lock
-is waiting for."""
+Releasing one takes Python's lock, and TensorFlow may do that in a thread for which the holder of
+the lock is waiting.
+"""
 
 
 class BatchStream:

@@ -347,11 +347,16 @@ def _clevr():
 def _videos():
     """Yields the protocols on video clips."""
     for name, dataset, config, side, channels, num_slots, scenes in _VIDEOS:
-        citation = _GREFF if dataset == "video_objects_room" else _ZABLOTSKAIA
+        citation = _ZABLOTSKAIA
+        if dataset == "video_objects_room":
+            citation = _GREFF
+
         # The builders' own configs render 64 x 64 pixels; other sizes are an option of theirs.
         full_name = name.removesuffix(f"_{side}")
         protocol = _protocol(full_name, dataset, config, 64, channels, num_slots, scenes, citation)
-        yield protocol if side == 64 else protocol.with_image_size(side)
+        if side != 64:
+            protocol = protocol.with_image_size(side)
+        yield protocol
 
 
 def _table():

@@ -15,7 +15,8 @@ LOG_VARIANCE_BOUND = 10.0
 MINIMUM_VARIANCE = 1e-5
 """Floor of the variance: keeps log and 1 / variance finite when raw runs to -infinity.
 
-Its standard deviation is 0.3 % of that of a standard normal prior."""
+Its standard deviation is 0.3 % of that of a standard normal prior.
+"""
 
 
 def diagonal_gaussian(parameters):

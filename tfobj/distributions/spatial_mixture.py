@@ -82,7 +82,7 @@ class SpatialMixture(tfd.Distribution):
         with tf.name_scope(name):
             self.means = tf.cast(means, tf.float32)
             self.mask_logits = tf.cast(mask_logits, tf.float32)
-            density = tfd.Normal if component == "normal" else tfd.Logistic
+            density = {"normal": tfd.Normal, "logistic": tfd.Logistic}[component]
             self.density = density(self.means, tf.cast(scale, tf.float32))
 
         super().__init__(

@@ -30,7 +30,10 @@ def gaussian_floor(scale, with_constant=True):
       with_constant: whether the likelihood counts 1/2 ln 2 pi (GENESIS does, EfficientMORL does
         not).
     """
-    return math.log(scale) + (HALF_LOG_2_PI if with_constant else 0.0)
+    floor = math.log(scale)
+    if with_constant:
+        floor += HALF_LOG_2_PI
+    return floor
 
 
 def mean_squared_error_at(target, scale, with_constant=True):

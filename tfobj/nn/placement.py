@@ -6,10 +6,13 @@ centred there. With c = M // 2 (Anciukevicius et al. 2020, Eq. 4),
     place(v, theta)[p]   = sum_q theta[q] v[p - q + (c, c)]     convolution: canvas -> frame [H, W]
     extract(x, theta)[u] = sum_q theta[q] x[q + u - (c, c)]     correlation: frame -> canvas [M, M]
 
-with zeros outside canvas and frame. The two are adjoint, <place(v, theta), w> = <v, extract(w,
-theta)>, and linear in theta, so that a loss has a gradient in every position at once. Canvas
-pixel (c, c) lands on the position. Both are products of spectra: sides of at least H + max(c, M -
-1 - c) suffice, because wrapped-around values then fall on rows that are cut away.
+with zeros outside canvas and frame. The two are adjoint,
+
+    <place(v, theta), w> = <v, extract(w, theta)>
+
+and linear in theta, so that a loss has a gradient in every position at once. Canvas pixel (c, c)
+lands on the position. Both are products of spectra. Sides of at least H + max(c, M - 1 - c)
+suffice: values that wrap around then fall on rows that are cut away.
 
 `place_at` and `extract_at` are the same for maps that are one at a single pixel.
 """
