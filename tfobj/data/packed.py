@@ -202,8 +202,7 @@ def _prepared_builder(protocol, data_dir):
     try:
         builder.download_and_prepare()
     except OSError:
-        # Another process may have been faster: the last step of a build is a rename onto its
-        # folder.
+        # Another process may have been faster: a build ends with a rename onto its folder.
         builder = make()
         if not builder.is_prepared():
             raise

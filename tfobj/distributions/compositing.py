@@ -103,7 +103,7 @@ def _transmittance(alphas, nearer):
     if alphas.shape[1] is None:
         return tf.reduce_prod(1.0 - alphas[:, None] * nearer[..., None, None, None], axis=2)
 
-    # Factor by factor where J is known: no J x J images are stored, and the gradient needs no
+    # Factor by factor where J is known: it stores no J x J images, and the gradient needs no
     # division.
     through = 1.0
     for k in range(alphas.shape[1]):

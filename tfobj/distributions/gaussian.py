@@ -28,9 +28,8 @@ def diagonal_gaussian(parameters):
     Returns:
       `tfd.Independent` with batch shape [...] and event shape [D].
 
-    Source: released code of Greff 2019 (the softplus is the variance, not the standard deviation;
-      the
-    floor is ours).
+    Source: released code of Greff 2019, where the softplus is the variance and not the standard
+    deviation; the floor is ours.
     """
     loc, raw = tf.split(tf.cast(parameters, tf.float32), 2, axis=-1)
     scale = tf.sqrt(tf.math.softplus(raw) + MINIMUM_VARIANCE)

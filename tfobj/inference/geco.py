@@ -77,9 +77,8 @@ class ErrorMultiplier(_Multiplier):
 
     The rate is multiplied by `acceleration` while the constraint is met. For `warm_steps` updates
     the multiplier is 1; the update after them sets the average, later ones move it. There is no
-    upper
-    bound: with a target below the likelihood's floor, such as the published one on Tetrominoes, the
-    multiplier grows forever, which anneals the likelihood's scale.
+    upper bound: with a target below the likelihood's floor, such as the published one on
+    Tetrominoes, the multiplier grows forever, which anneals the likelihood's scale.
 
     Source: Emami 2021, appendix F.2 and released code.
 

@@ -22,8 +22,7 @@ class SlotAttention(keras.layers.Layer):
         s_k     = GRU(u_k, s_k);  s_k = s_k + MLP(s_k)
 
     The softmax, the normalisation over tokens and all layer-norm statistics stay in float32 under
-    mixed
-    precision: epsilon vanishes in bfloat16, and a sum over 16,384 tokens loses digits.
+    mixed precision: epsilon vanishes in bfloat16, and a sum over 16,384 tokens loses digits.
 
     Args:
       slot_size: D.
