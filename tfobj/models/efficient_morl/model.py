@@ -158,7 +158,9 @@ class EfficientMORL(SceneModel):
         memory = tf.zeros([batch_size(image) * num_slots, self.config.latent_size])
         weighted_loss = self.loss_weight(0, num_steps) * self.iteration_loss(scored)
         state = (posterior, memory, weighted_loss, *scored)
-        posterior, _, weighted_loss, *last = iterate(refine, state, num_steps, (prior, weight_terms))
+        posterior, _, weighted_loss, *last = iterate(
+            refine, state, num_steps, (prior, weight_terms)
+        )
 
         # In a rolled or rematerialised loop, tensors of single steps cannot leave it.
         if not isinstance(num_steps, int) or execution.current().rematerialise:
