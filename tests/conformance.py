@@ -1,7 +1,7 @@
-"""The table of models that go through the whole battery of `test_conformance.py`. A new model is one line.
+"""The table of models that go through the battery of `test_conformance.py`: one line each.
 
-A line holds the smallest configuration that still has every part: a picture that is not square, two layers
-where there are several, a memory where there is one.
+A line holds the smallest configuration that still has every part: a picture that is not square, two
+layers where there are several, a memory where there is one.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ class Case(NamedTuple):
     model: str
     overrides: dict
     name: str = ""
-    """Tells several lines of one model apart; lines with a name are left out where a graph takes many seconds to trace."""
+    """Tells lines of one model apart; where a graph takes seconds to trace, named lines are slow."""
     another_size: tuple = (9, 7)
     """(H, W) of other pictures that the model can be built for."""
 
@@ -75,7 +75,8 @@ MONET = {
     "decoder_channels": (6, 6),
 }
 
-# A gain of 1: from the published 0.02 all slots are equal to eight digits, and nothing could be told apart.
+# A gain of 1: from the published 0.02 all slots are equal to eight digits, and nothing could be
+# told apart.
 EFFICIENT_MORL = {
     "image_size": (10, 12),
     "num_slots": 3,
@@ -204,7 +205,8 @@ MODELS = [
         name="v2",
     ),
     Case("factored_scenes", FACTORED_SCENES, another_size=(9, 8)),
-    # A warm temperature: at 0.3 the crops follow the rounding of the logits, and the cosine of the gradient in bfloat16 is 0.995.
+    # A warm temperature: at 0.3 the crops follow the rounding of the logits, and the cosine of the
+    # gradient in bfloat16 is 0.995.
     Case(
         "factored_scenes",
         {
@@ -251,7 +253,8 @@ VIDEO_DECOMPOSITION = {
     "kl_weight": 1.0,
     "entropy_weight": 0.1,
 }
-# Of the second frame R-NEM predicts from states that are all zero: three frames, or the encoder of states learns nothing.
+# Of the second frame R-NEM predicts from states that are all zero: three frames, or the encoder of
+# states learns nothing.
 RNEM = {
     "image_size": (10, 12),
     "channels": 3,
@@ -286,7 +289,7 @@ CLIP_MODELS = [
 
 
 def slow_if_named(cases):
-    """Returns parameters for tests that take seconds per case: lines with a name wait for the slow rung."""
+    """Returns parameters for tests that take seconds per case: named cases are slow tests."""
     return [pytest.param(case, marks=[pytest.mark.slow] if case.name else []) for case in cases]
 
 
@@ -313,7 +316,7 @@ def build(case, policy="float32", **overrides):
 
 
 def scenes(config, batch=BATCH, seed=0):
-    """Returns float32 [B, (T,) H, W, C]: two bright rectangles per scene on a dark gradient, in clips moving to the right."""
+    """Returns float32 [B, (T,) H, W, C]: two bright rectangles a scene, in clips moving to the right."""
     if config.is_video:
         first = _pictures(config, batch, seed)
         return np.stack([np.roll(first, t, axis=2) for t in range(config.num_frames)], axis=1)
@@ -339,7 +342,7 @@ def seed(run=SEED[0], step=SEED[1], first_scene=SEED[2]):
 
 
 def gradients(model, image, seeds=None, step=5, compiled=None, stage=None):
-    """Returns (outputs, terms, gradients) of one training pass; `compiled`: None eager, False graph, True XLA."""
+    """Returns (outputs, terms, gradients) of a training pass: eager, as graph (False), by XLA (True)."""
 
     def run(batch, s):
         return model.loss_and_gradients(batch, s, tf.constant(step, tf.int64), stage=stage)
@@ -376,7 +379,7 @@ def assert_same_outputs(got, expected, atol):
 
 
 def once_per_case(function):
-    """Decorates a function of a `Case`: tests of one case, which share a process, compute it once."""
+    """Makes a function of a `Case` compute its result once; tests of a case share a process."""
     results = {}
 
     @functools.wraps(function)
@@ -390,7 +393,7 @@ def once_per_case(function):
 
 @once_per_case
 def model_of(case):
-    """Returns the model of a case as `build` makes it; tests that change weights build their own."""
+    """Returns the model of a case; tests that change its weights build their own."""
     return build(case)
 
 
@@ -466,7 +469,7 @@ class WholeRun(NamedTuple):
 
 @once_per_case
 def whole_run(case):
-    """Returns the `WholeRun` of `NUM_UPDATES` updates on one device; what other ways to train must equal."""
+    """Returns the `WholeRun` of `NUM_UPDATES` updates on one device, the measure of all other ways."""
     trainer = make_trainer(case, tf.distribute.OneDeviceStrategy("/cpu:0"))
     before = weights_of(trainer.model)
     iterator = iter(batches(case.config))
@@ -493,7 +496,7 @@ def updates(case, strategy, chosen=Execution(), micro_batches=1, num_steps=2):
 
 
 def assert_same_updates(got, expected, atol=1e-5):
-    """Compares two results of `updates`; Adam moves a weight by 1e-3 a step, whatever its gradient."""
+    """Compares two results of `updates`; Adam moves a weight by 1e-3 per step at any gradient."""
     (weights, terms), (expected_weights, expected_terms) = got, expected
     for name, value in expected_terms.items():
         np.testing.assert_allclose(terms[name], value, rtol=1e-4, err_msg=name)

@@ -33,7 +33,8 @@ SLOWEST_FIRST = (
 def pytest_collection_modifyitems(items):
     """Keeps tests that share traces, exports and data sets in one process (`--dist=loadgroup`).
 
-    Those are the tests of one case of the battery, whatever file they are in, and else those of one file.
+    Those are the tests of one case of the battery, whatever file they are in, and else those of one
+    file.
     """
     for item in items:
         case = getattr(item, "callspec", None) and item.callspec.params.get("case")
@@ -50,10 +51,10 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish(session):
-    """Sets the devices up after the test modules are imported and before TensorFlow looks for devices.
+    """Sets the devices up, after test modules are imported and before TensorFlow looks for devices.
 
-    Sessions that do not import TensorFlow stay free of it. An operation at a test module's top level would
-    start TensorFlow first; then this raises, and the operation belongs into a function.
+    Sessions that do not import TensorFlow stay free of it. An operation at a test module's top
+    level would start TensorFlow first; then this raises, and the operation belongs into a function.
     """
     if "tensorflow" not in sys.modules:
         return
@@ -67,8 +68,10 @@ def pytest_collection_finish(session):
 def two_replicas():
     """Two replicas that reduce without collectives.
 
-    TensorFlow keeps the numbers of collectives for the life of the process, and every MirroredStrategy counts
-    from the start: a second one that reduces other shapes fails with "Shape mismatch in the collective instance".
+    TensorFlow keeps the numbers of collectives for the life of the process, and every
+    MirroredStrategy counts
+    from the start: a second one that reduces other shapes fails with "Shape mismatch in the
+    collective instance".
     """
     import tensorflow as tf
 

@@ -1,6 +1,7 @@
-"""Scenes of squares whose latents are their appearance, depth and position: a decoder that shows what edits of slots do to pixels.
+"""Scenes of squares whose latents are appearance, depth and position, to show what edits do.
 
-Slots are [red, green, blue, depth, row, column], positions in [-1, 1], the background last: [red, green, blue, 0, 0, 0].
+Slots are [red, green, blue, depth, row, column], positions in [-1, 1], the background last: [red,
+green, blue, 0, 0, 0].
 """
 
 import numpy as np
@@ -28,7 +29,7 @@ def scene(*squares, background=GREY):
 
 
 def two_scenes():
-    """Returns a scene whose red square hides part of the green one, and another; K = 4 with the background."""
+    """Returns a scene whose red square hides part of the green one, and another; K = 4 in all."""
     first = scene(square(RED, 3, 3, 0.0), square(GREEN, 4, 4, 1.0), square(BLUE, 4, 10, 0.5))
     second = scene(
         square((0.9, 0.9, 0.1), 5, 9, -0.2),
@@ -56,7 +57,8 @@ def decode(slots):
     alpha = place(slots)
     depth = slots[..., 3].copy()
     depth[:, -1] = np.inf
-    # Visible is what no nearer slot covers; squares at one depth do not hide each other, and masks would sum to 2.
+    # Visible is what no nearer slot covers; squares at one depth do not hide each other, and masks
+    # would sum to 2.
     nearer = depth[:, None, :] < depth[:, :, None]
     masks = alpha * np.prod(
         np.where(nearer[..., None, None, None], 1.0 - alpha[:, None], 1.0), axis=2

@@ -1,4 +1,4 @@
-"""Every model through the same battery: contract, laws, engines, precision, replicas, saving, resuming, export."""
+"""Every model through one battery: contract, laws, engines, precision, replicas, saving, export."""
 
 import json
 
@@ -29,7 +29,7 @@ from tfobj.errors import UserError
 from tfobj.structs import check_outputs
 
 ENGINE_TOLERANCE = 1e-4
-"""Outputs of order 1 on eager, graph and XLA: the noise differs by up to 3e-5, convolutions by their order of summation."""
+"""Outputs of order 1, eager, as graph and by XLA: noise differs by up to 3e-5, and sums by their order."""
 GRADIENT_TOLERANCE = 2e-3
 """The same for gradients, relative to the largest entry of the whole gradient."""
 
@@ -99,7 +99,7 @@ def test_every_weight_gets_a_gradient(case):
 
 @each_model
 def test_decoding_the_slots_again(case):
-    """`decode` renders what `call` rendered: exactly for deterministic decoders of the slots, in shape for sampled latents."""
+    """`decode` renders what `call` rendered: equal without sampled latents, in shape with them."""
     model = model_of(case)
     outputs = outputs_of(case)
     scene = model.decode(outputs.slots)
@@ -139,7 +139,8 @@ def test_wrong_calls_are_refused(case):
     height, width = config.image_size
     with pytest.raises(
         ValueError,
-        match=rf"`image` must have shape \[B, {height}, {width}, 3\]. Received: \(2, {width}, {height}, 3\).",
+        match=rf"`image` must have shape \[B, {height}, {width}, 3\]. "
+        rf"Received: \(2, {width}, {height}, 3\).",
     ):
         model(tf.zeros([2, width, height, 3]))
     few_steps, few_slots = config.minimum_steps - 1, config.minimum_slots - 1
@@ -182,7 +183,7 @@ def test_engines_agree(case, xla):
 
 @each_model
 def test_bfloat16_is_close(case):
-    """Same weights, layers computing in bfloat16: loss within 1 %, gradient cosine above 0.999, everything returned is float32."""
+    """With equal weights: loss within 1 %, gradient cosine above 0.999, all results float32."""
     low = build(case, policy="mixed_bfloat16")
     low.set_weights(model_of(case).get_weights())
     _, terms, grads = training_pass(case)
@@ -212,7 +213,7 @@ def test_scenes_of_a_batch_do_not_see_each_other(case):
 
 
 def permutation_error(case, monkeypatch):
-    """Returns the largest difference between the permuted outputs and the outputs from permuted noise, and that of the losses."""
+    """Returns how much outputs differ from those of permuted noise, permuted likewise; and losses."""
     order = np.array([2, 0, 1])
     before, terms, _ = training_pass(case)
     draw = random.normal
@@ -305,7 +306,8 @@ def test_seed_decides(case):
     np.testing.assert_array_equal(first, again)
     if model.slots_are_exchangeable:
         assert not np.allclose(model(image, seed=seed(run=1)).masks, first)
-    elif model.has_prior:  # the masks of MONet are no random variables, its latents are; factored scenes draw in training only
+    elif model.has_prior:
+        # The masks of MONet are not random, its latents are; factored scenes sample in training.
         assert not np.array_equal(
             model(image, seed=seed(run=1), training=True).slot_recons,
             model(image, seed=seed(), training=True).slot_recons,

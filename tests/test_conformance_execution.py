@@ -1,4 +1,4 @@
-"""The battery of `test_conformance.py`, continued: every dial of `tfobj.execution` leaves values and gradients as they are."""
+"""The battery, continued: no dial of `tfobj.execution` changes values or gradients."""
 
 import numpy as np
 import pytest

@@ -26,9 +26,10 @@ each_model = pytest.mark.parametrize("case", [c for c in MODELS if not c.name], 
 @pytest.mark.slow
 @each_model
 def test_two_replicas_equal_one(case, two_replicas):
-    """With clipping, and noise that belongs to scenes: a replica's noise and its share of the mean both matter.
+    """With clipping, and noise that belongs to scenes: a replica's noise and its share both matter.
 
-    The default tests have replicas together with all other dials, in `test_conformance_execution.py`.
+    The default tests have replicas together with all other dials, in
+    `test_conformance_execution.py`.
     """
     whole = whole_run(case)
     parts = updates(case, two_replicas)
@@ -37,7 +38,7 @@ def test_two_replicas_equal_one(case, two_replicas):
 
 @each_model
 def test_resumed_run_is_the_same_bit_for_bit(case):
-    """2n updates in one go equal n, a save, a new process' worth of new objects, a restore, and n more."""
+    """2n updates in one go equal n, a save, new objects, a restore, and n more."""
     whole = whole_run(case)
     again = make_trainer(case, tf.distribute.OneDeviceStrategy("/cpu:0"))
     state = tf.train.Checkpoint(model=again.model, optimizer=again.optimizer)
