@@ -28,7 +28,7 @@ class Case(NamedTuple):
     model: str
     overrides: dict
     name: str = ""
-    """Tells lines of one model apart; where a graph takes seconds to trace, named lines are slow."""
+    """Tells lines of one model apart; named lines are slow tests where tracing takes seconds."""
     another_size: tuple = (9, 7)
     """(H, W) of other pictures that the model can be built for."""
 
@@ -316,7 +316,7 @@ def build(case, policy="float32", **overrides):
 
 
 def scenes(config, batch=BATCH, seed=0):
-    """Returns float32 [B, (T,) H, W, C]: two bright rectangles a scene, in clips moving to the right."""
+    """Returns float32 [B, (T,) H, W, C]: two bright rectangles, in clips moving to the right."""
     if config.is_video:
         first = _pictures(config, batch, seed)
         return np.stack([np.roll(first, t, axis=2) for t in range(config.num_frames)], axis=1)
@@ -342,7 +342,7 @@ def seed(run=SEED[0], step=SEED[1], first_scene=SEED[2]):
 
 
 def gradients(model, image, seeds=None, step=5, compiled=None, stage=None):
-    """Returns (outputs, terms, gradients) of a training pass: eager, as graph (False), by XLA (True)."""
+    """Returns (outputs, terms, gradients) of a pass: eager, as graph (False), by XLA (True)."""
 
     def run(batch, s):
         return model.loss_and_gradients(batch, s, tf.constant(step, tf.int64), stage=stage)
@@ -469,7 +469,7 @@ class WholeRun(NamedTuple):
 
 @once_per_case
 def whole_run(case):
-    """Returns the `WholeRun` of `NUM_UPDATES` updates on one device, the measure of all other ways."""
+    """Returns the `WholeRun` of `NUM_UPDATES` updates on one device; other ways must equal it."""
     trainer = make_trainer(case, tf.distribute.OneDeviceStrategy("/cpu:0"))
     before = weights_of(trainer.model)
     iterator = iter(batches(case.config))

@@ -29,7 +29,7 @@ from tfobj.errors import UserError
 from tfobj.structs import check_outputs
 
 ENGINE_TOLERANCE = 1e-4
-"""Outputs of order 1, eager, as graph and by XLA: noise differs by up to 3e-5, and sums by their order."""
+"""Outputs of order 1: noise differs by up to 3e-5 between engines, and sums by their order."""
 GRADIENT_TOLERANCE = 2e-3
 """The same for gradients, relative to the largest entry of the whole gradient."""
 
@@ -213,7 +213,7 @@ def test_scenes_of_a_batch_do_not_see_each_other(case):
 
 
 def permutation_error(case, monkeypatch):
-    """Returns how much outputs differ from those of permuted noise, permuted likewise; and losses."""
+    """Returns how far permuted outputs are from those of permuted noise; likewise the losses."""
     order = np.array([2, 0, 1])
     before, terms, _ = training_pass(case)
     draw = random.normal
