@@ -67,7 +67,7 @@ PRESETS = {
         train=PAPER_TRAIN,
     ),
     ("paper", "multi_dsprites"): Preset(
-        "Engelcke 2020 on Multi-dSprites, 64x64, 12.6 million parameters: published fg-ARI 57 on "
+        "Engelcke 2020 on Multi-dSprites, 64x64, 12.6 million parameters: published fg-ARI 0.57 on "
         "the authors' own version of the data; days on one GPU.",
         model={"num_slots": 6},
         train=PAPER_TRAIN,

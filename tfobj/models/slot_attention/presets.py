@@ -63,17 +63,17 @@ PRESETS = {
     ),
     ("paper", "tetris"): Preset(
         "Locatello 2020 on Tetrominoes (layers as in the re-implementations): published fg-ARI "
-        "99.5 +- 0.2; days on one GPU.",
+        "0.995 +- 0.002; days on one GPU.",
         model={"num_slots": 4},
         train=PAPER_TRAIN,
     ),
     ("paper", "multi_dsprites"): Preset(
-        "Locatello 2020 on Multi-dSprites, 64x64: published fg-ARI 91.3 +- 0.3; days on one GPU.",
+        "Locatello 2020 on Multi-dSprites, 64x64: published fg-ARI 0.913 +- 0.003; days on one GPU.",
         model={"num_slots": 6},
         train=PAPER_TRAIN,
     ),
     ("paper", "clevr_with_masks"): Preset(
-        "Locatello 2020 on CLEVR6, 128x128: published fg-ARI 98.8 +- 0.3; a day on one 16 GB GPU.",
+        "Locatello 2020 on CLEVR6, 128x128: published fg-ARI 0.988 +- 0.003; a day on one 16 GB GPU.",
         model=CLEVR6,
         train=PAPER_TRAIN,
     ),
