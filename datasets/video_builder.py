@@ -1,16 +1,18 @@
-r"""What the builders of clips share: features, static and per-frame factors, a validation split on request.
+"""Shared by the builders of clips: features, static and per-frame factors, a validation split.
 
 Configs, sizes and splits by position are those of `item_builder`. An example has
 
     video    uint8 [T, H, W, C]
-    mask     uint8 [T, H, W], number of the visible entity in each pixel; the same for the same entity in every frame
-    factors  name -> float32 [N, ...], what does not change in a clip; `visibility` is 1 for every entity that exists
-    tracks   name -> float32 [T, N, ...], what does
+    mask     uint8 [T, H, W], number of the visible entity in each pixel; an entity has the same
+             number in every frame
+    factors  name -> float32 [N, ...], constant over the clip; `visibility` is 1 for every entity
+             that exists
+    tracks   name -> float32 [T, N, ...], one value per frame
     scene    name -> float32 [...], numbers of the whole clip, for datasets that have any
     index    number of the clip in its source
 
-Entity 0 is the background; zeros for it and for absent entities. How to build in several processes or with Apache Beam
-stands in `scene_builder`.
+Entity 0 is the background; its entries and those of absent entities are zero. `scene_builder`
+describes how to build in several processes or with Apache Beam.
 """
 
 import abc
@@ -27,9 +29,9 @@ class VideoConfig(item_builder.ItemConfig):
     """One way to make a clip dataset.
 
     Attributes:
-      num_validation: clips in split `validation`; 0 is no such split.
-      validation_start: number of the first of them.
-      num_frames: frames per clip, the first ones; None is the published length.
+      num_validation: number of clips in split `validation`; 0 makes no such split.
+      validation_start: number of the first validation clip.
+      num_frames: length of a clip, counted from its first frame; None selects the default length.
     """
 
     num_train: int = 50_000
@@ -39,65 +41,72 @@ class VideoConfig(item_builder.ItemConfig):
     validation_start: int = 50_000
     num_frames: int | None = None
 
-    item = "clip"
+    ITEM = "clip"
 
     def __post_init__(self):
         super().__post_init__()
-        if self.num_validation < 0:
+        self.check_bounds("num_validation", 0)
+        self.check_bounds("num_frames", 1)
+
+        last_start = self.test_start - self.num_validation
+        if self.num_validation and not self.num_train <= self.validation_start <= last_start:
             raise UserError(
-                f"`num_validation` must be at least 0. Received: num_validation={self.num_validation}."
-            )
-        if (
-            self.num_validation
-            and not self.num_train <= self.validation_start <= self.test_start - self.num_validation
-        ):
-            raise UserError(
-                "`validation_start` must be in num_train ... test_start - num_validation, so that no clip is in two splits. "
-                f"Received: validation_start={self.validation_start}, num_validation={self.num_validation}, "
+                "`validation_start` must be in num_train ... test_start - num_validation, so that "
+                "no clip is in two splits. Received: "
+                f"validation_start={self.validation_start}, num_validation={self.num_validation}, "
                 f"num_train={self.num_train}, test_start={self.test_start}."
-            )
-        if self.num_frames is not None and self.num_frames < 1:
-            raise UserError(
-                f"`num_frames` must be at least 1. Received: num_frames={self.num_frames}."
             )
 
 
 class VideoBuilder(item_builder.ItemBuilder, skip_registration=True):
-    """Base of the builders; a subclass names its generator, how to read what is published, and its factors and tracks."""
+    """Base of the clip builders.
+
+    A subclass names its generator, its factors and tracks, and how to read published clips.
+    """
 
     CHUNK = 50
-    """Clips generated at a time."""
+    """Number of clips generated at a time."""
+
+    DEFAULT_FRAMES = None
+    """Length of a clip, unless the config says otherwise."""
 
     @abc.abstractmethod
-    def generate(self, indices):
-        """Returns the clips `indices` [n]: dict of arrays [n, ...].
+    def generator(self):
+        """Returns the function from clip numbers [n] to a dict of arrays [n, ...].
 
-        `video` uint8 [n, T, H, W, C], `mask` uint8 [n, T, H, W], the factors [n, N, ...], the tracks [n, T, N, ...], and
-        what the config says besides: `full_mask` uint8 [n, T, H, W], the numbers of `scene_docs` [n, ...].
+        The dict has `video` uint8 [n, T, H, W, C], `mask` uint8 [n, T, H, W], the factors
+        [n, N, ...] and the tracks [n, T, N, ...]; depending on the config also `full_mask` uint8
+        [n, T, H, W] and the numbers of `scene_docs` [n, ...].
         """
 
     @abc.abstractmethod
     def clip_shape(self):
-        """Returns (frames, height, width, channels, entities) of this config; frames may be None, if clips differ in length."""
+        """Returns (frames, height, width, channels, entities) of this config.
+
+        The number of frames is None if clips differ in length.
+        """
 
     @property
     @abc.abstractmethod
     def track_docs(self):
-        """Track name -> (trailing shape after the axes of frames and entities, documentation)."""
+        """Dict from track name to (trailing shape after the frame and entity axes, documentation)."""
 
     @property
     def has_full_mask(self):
         """Whether the clips of this config have a `full_mask`."""
         return False
 
+    @property
+    def num_frames(self):
+        """Length of the clips of this config."""
+        return self.builder_config.num_frames or self.DEFAULT_FRAMES
+
     def split_ranges(self):
         config = self.builder_config
         ranges = super().split_ranges()
         if config.num_validation:
-            ranges["validation"] = (
-                config.validation_start,
-                config.validation_start + config.num_validation,
-            )
+            start = config.validation_start
+            ranges["validation"] = (start, start + config.num_validation)
         return ranges
 
     def item_features(self):
@@ -114,6 +123,7 @@ class VideoBuilder(item_builder.ItemBuilder, skip_registration=True):
             "factors": item_builder.float_features(self.factor_docs, (entities,)),
             "tracks": item_builder.float_features(self.track_docs, (frames, entities)),
         }
+
         if self.has_full_mask:
             features["full_mask"] = item_builder.bytes_feature(
                 (frames, height, width), np.uint8, "`mask` without what covers the entities."
@@ -144,11 +154,11 @@ class _Record(item_builder.Record):
         example = {
             "video": item["video"],
             "mask": item["mask"],
-            "factors": {name: np.asarray(item[name], np.float32) for name in self.factors},
-            "tracks": {name: np.asarray(item[name], np.float32) for name in self.tracks},
+            "factors": item_builder.float_arrays(item, self.factors),
+            "tracks": item_builder.float_arrays(item, self.tracks),
         }
         if self.full_mask:
             example["full_mask"] = item["full_mask"]
         if self.scene:
-            example["scene"] = {name: np.asarray(item[name], np.float32) for name in self.scene}
+            example["scene"] = item_builder.float_arrays(item, self.scene)
         return example

@@ -4,12 +4,10 @@ import dataclasses
 import functools
 
 import tensorflow_datasets as tfds
-from etils import epath
 
-from tfobj.datasets import item_builder, video_builder
+from tfobj.datasets import video_builder
 from tfobj.datasets.bouncing_balls import published_file
 from tfobj.datasets.generators import balls
-from tfobj.errors import UserError, unknown_name
 
 _FILES = {4: "balls4mass64.h5", 8: "balls678mass64.h5", 3: "balls3curtain64.h5"}
 """Greatest number of balls -> published file."""
@@ -17,66 +15,66 @@ _FILES = {4: "balls4mass64.h5", 8: "balls678mass64.h5", 3: "balls3curtain64.h5"}
 
 @dataclasses.dataclass(eq=False)
 class BallsConfig(video_builder.VideoConfig):
-    """One way to make clips of bouncing balls. Defaults give the papers' numbers of clips for training and test.
+    """One way to make clips of bouncing balls.
+
+    The defaults give the papers' numbers of clips for training and test.
 
     Attributes:
-      variant: name of a set in `balls.VARIANTS`.
+      variant: key of `balls.VARIANTS`.
     """
 
     variant: str = balls.DEFAULT_VARIANT
 
-    def __post_init__(self):
-        super().__post_init__()
-        if self.variant not in balls.VARIANTS:
-            raise unknown_name("variant", self.variant, balls.VARIANTS)
-        if self.image_size is not None and self.public:
-            raise UserError(
-                "`image_size` is an option of generated data; the published files have one size. Received: "
-                f"image_size={self.image_size}."
-            )
-        if self.image_size is not None and self.image_size < balls.MIN_SIZE:
-            raise UserError(
-                f"`image_size` must be at least {balls.MIN_SIZE}. Received: image_size={self.image_size}."
-            )
+    VARIANTS = balls.VARIANTS
+    MIN_IMAGE_SIZE = balls.MIN_SIZE
 
 
-def _config(variant, public=False):
-    facts = balls.VARIANTS[variant]
-    number = (
-        f"{facts.min_balls}-{facts.max_balls}"
-        if facts.min_balls < facts.max_balls
-        else facts.max_balls
+def _simulated(variant):
+    return BallsConfig(
+        name=variant, variant=variant, description=f"{_describe(variant)}, simulated."
     )
+
+
+def _published(variant):
+    return BallsConfig(
+        name=f"published_{variant}",
+        variant=variant,
+        public=True,
+        description=f"{_describe(variant)}, read from the published file.",
+    )
+
+
+def _describe(variant):
+    facts = balls.VARIANTS[variant]
+    number = str(facts.max_balls)
+    if facts.min_balls < facts.max_balls:
+        number = f"{facts.min_balls}-{facts.max_balls}"
     colors = f"{facts.num_colors} colours" if facts.num_colors else "white"
     curtain = ", partly behind a curtain" if facts.curtain else ""
-    return BallsConfig(
-        name=f"published_{variant}" if public else variant,
-        variant=variant,
-        public=public,
-        description=f"{number} balls, {colors}{curtain}, {'read from the published file' if public else 'simulated'}.",
-    )
+    return f"{number} balls, {colors}{curtain}"
 
 
 class Builder(video_builder.VideoBuilder):
-    """Bouncing balls. `balls*` needs no network, `published_balls*` reads the published files, which the user downloads."""
+    """Bouncing balls.
+
+    `balls*` needs no network; `published_balls*` reads the published files, which users download.
+    """
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "Simulated clips, and the published ones."}
-    BUILDER_CONFIGS = [_config(balls.DEFAULT_VARIANT)]
+    BUILDER_CONFIGS = [_simulated(balls.DEFAULT_VARIANT)]
     ON_REQUEST_CONFIGS = [
-        *(_config(variant) for variant in balls.VARIANTS if variant != balls.DEFAULT_VARIANT),
-        *(_config(variant, public=True) for variant in balls.VARIANTS),
+        *(_simulated(variant) for variant in balls.VARIANTS if variant != balls.DEFAULT_VARIANT),
+        *(_published(variant) for variant in balls.VARIANTS),
     ]
-    DEFAULT_BUILDER_CONFIG_NAME = balls.DEFAULT_VARIANT
     HOMEPAGE = "https://github.com/sjoerdvansteenkiste/Relational-NEM"
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        f"Only for the configs `published_*`: download {', '.join(_FILES.values())}, or the one of them that the config "
-        f"reads, from {published_file.LINK} into the manual directory."
+        f"Only for the configs `published_*`: download {', '.join(_FILES.values())}, or just the "
+        f"one that the config reads, from {published_file.LINK} into the manual directory."
     )
 
-    # TFDS infers both from the module's name, which does not lead to the files of a source checkout.
-    code_path = epath.Path(__file__)
-    pkg_dir_path = code_path.parent
+    DEFAULT_IMAGE_SIZE = balls.DEFAULT_SIZE
+    DEFAULT_FRAMES = balls.DEFAULT_FRAMES
 
     @property
     def variant(self):
@@ -89,7 +87,8 @@ class Builder(video_builder.VideoBuilder):
             "color": ((3,), "RGB in [0, 1]."),
             "visibility": (
                 (),
-                "1 for every entity that exists, the background included; a ball may be behind the curtain.",
+                "1 for every entity that exists, the background included; "
+                "a ball may be behind the curtain.",
             ),
         }
         if not self.builder_config.public:
@@ -107,7 +106,8 @@ class Builder(video_builder.VideoBuilder):
         return {
             "position": (
                 (2,),
-                f"Column and row of the centre in units of the box, whose side of {self.variant.box:g} fills the image.",
+                "Column and row of the centre in units of the box, "
+                f"whose side of {self.variant.box:g} fills the image.",
             ),
             "velocity": ((2,), "Column and row, units of the box per frame."),
             "collision": ((), "1 if the ball met another in the step that led to the frame."),
@@ -120,7 +120,8 @@ class Builder(video_builder.VideoBuilder):
         return {
             "curtain": (
                 (2,),
-                "Row and column of the curtain's top-left corner, pixels of an image of 64; its side is 28.",
+                "Row and column of the curtain's top-left corner, pixels of an image of 64; "
+                "its side is 28.",
             )
         }
 
@@ -131,55 +132,38 @@ class Builder(video_builder.VideoBuilder):
     @property
     def provenance(self):
         config = self.builder_config
-        return (
-            {"file": self._published.name}
-            if config.public
-            else {"variant": config.variant, "seed": config.seed}
-        )
+        if config.public:
+            return {"file": self._published_file.name}
+        return {"variant": config.variant, "seed": config.seed}
 
     @property
-    def _published(self):
-        frames = self.clip_shape()[0]
-        return published_file.PublishedFile(
-            _FILES[self.variant.max_balls], self.builder_config.variant, frames
-        )
-
-    def generate(self, indices):
-        return self.generator()(indices)
+    def _published_file(self):
+        name = _FILES[self.variant.max_balls]
+        return published_file.PublishedFile(name, self.builder_config.variant, self.num_frames)
 
     def generator(self):
         config = self.builder_config
-        num_frames, size, *_ = self.clip_shape()
         return functools.partial(
-            balls.clips, seed=config.seed, variant=config.variant, num_frames=num_frames, size=size
+            balls.clips,
+            seed=config.seed,
+            variant=config.variant,
+            num_frames=self.num_frames,
+            size=self.image_size,
         )
 
     def clip_shape(self):
-        config = self.builder_config
-        size = config.image_size or balls.DEFAULT_SIZE
-        return (
-            config.num_frames or balls.DEFAULT_FRAMES,
-            size,
-            size,
-            self.variant.channels,
-            self.variant.num_entities,
-        )
+        variant = self.variant
+        size = self.image_size
+        return self.num_frames, size, size, variant.channels, variant.num_entities
 
     def public_source(self, dl_manager):
-        """Returns the published file: the config's path, or that of the manual directory."""
-        name = self._published.name
-        path = item_builder.local_file(self.builder_config, dl_manager, name)
-        if path is None:
-            raise UserError(
-                f"Config {self.builder_config.name!r} reads {name}, which is not in the manual directory. Download it from "
-                f"{published_file.LINK} into the folder `downloads/manual` of the data directory (or give the config's `path`), "
-                f"or build the config {self.DEFAULT_BUILDER_CONFIG_NAME!r}, which needs no file."
-            )
-        self._published.check(
-            path, {split: stop - start for split, (start, stop) in self.split_ranges().items()}
-        )
+        """Returns the path of the published file: the config's, or that in the manual directory."""
+        file = self._published_file
+        path = self.require_on_disk(dl_manager, file.name, published_file.LINK)
+        sizes = {split: stop - start for split, (start, stop) in self.split_ranges().items()}
+        file.check(path, sizes)
         return path
 
     def read_public(self, source, split, start, stop):
-        # Each split is a group of the file, and its clips are counted from the group's first one.
-        return self._published.read(source, split, 0, stop - start)
+        # Each split is a group of the file, which numbers its clips from 0.
+        return self._published_file.read(source, split, 0, stop - start)

@@ -10,14 +10,14 @@ and others (`collisions`, `events`, `positions`, `velocities`) that are not docu
 Source: van Steenkiste et al. 2018 (Relational N-EM), its reader and readme.
 """
 
-import contextlib
 import dataclasses
 
 import h5py
 import numpy as np
 
+from tfobj.datasets import hdf5_files, item_builder
 from tfobj.datasets.generators import balls
-from tfobj.errors import UserError, first_line
+from tfobj.errors import UserError
 
 LINK = "https://www.dropbox.com/sh/8fjscaromuu094o/AAB4Ye7yD3lmUd-iInbEfcHga?dl=0"
 """The shared folder that the authors published."""
@@ -61,7 +61,7 @@ class PublishedFile:
           path: the file.
           sizes: split -> number of clips to read.
         """
-        with _opened(path) as file:
+        with hdf5_files.opened(path, LINK) as file:
             for split, size in sizes.items():
                 self._check_group(file, path, GROUPS[split], size)
 
@@ -83,7 +83,7 @@ class PublishedFile:
           UserError: one line that names the file, if it is not such a file, damaged, or of another set.
         """
         group = GROUPS[split]
-        with _opened(path) as file:
+        with hdf5_files.opened(path, LINK) as file:
             self._check_group(file, path, group, stop)
             data_sets = {name: file[group][name] for name in self._data_sets}
             block = max(map(_block_size, data_sets.values()))
@@ -120,13 +120,13 @@ class PublishedFile:
     def _check_group(self, file, path, group, size):
         if not isinstance(file.get(group), h5py.Group):
             raise UserError(
-                f"`{path}` must have the groups {', '.join(GROUPS.values())}. Received: {_names(file)}."
+                f"`{path}` must have the groups {', '.join(GROUPS.values())}. Received: {hdf5_files.names(file)}."
             )
         for name in self._data_sets:
             data = file[group].get(name)
             if not isinstance(data, h5py.Dataset):
                 raise UserError(
-                    f"Group {group!r} of `{path}` must have the data set {name!r}. Received: {_names(file[group])}."
+                    f"Group {group!r} of `{path}` must have the data set {name!r}. Received: {hdf5_files.names(file[group])}."
                 )
             if (
                 data.ndim != 5
@@ -162,14 +162,11 @@ class PublishedFile:
                     f"in clip {clip}."
                 )
         groups = arrays["groups"]
-        visibility = np.stack(
-            [(groups == number).any(axis=(1, 2, 3)) for number in range(facts.num_entities)], axis=1
-        )
-        visibility[:, 0] = True
+        visibility = item_builder.visibility(groups, facts.num_entities)
         clips = {
             "mask": groups,
             "color": (visibility[..., None] * (facts.palette / 255.0)).astype(np.float32),
-            "visibility": visibility.astype(np.float32),
+            "visibility": visibility,
         }
         if facts.curtain:
             clips |= {"mask": groups * arrays["features"], "full_mask": groups}
@@ -178,26 +175,6 @@ class PublishedFile:
         else:
             clips["video"] = 255 * arrays["features"][..., None]
         return clips
-
-
-@contextlib.contextmanager
-def _opened(path):
-    """Opens an HDF5 file to read; what HDF5 finds wrong with it, then or later, is a `UserError`."""
-    try:
-        with h5py.File(str(path), "r") as file:
-            yield file
-    except (OSError, RuntimeError) as error:
-        if not h5py.is_hdf5(str(path)):
-            raise UserError(
-                f"`{path}` must be an HDF5 file. Received: {first_line(error)}."
-            ) from error
-        raise UserError(
-            f"`{path}` is damaged or was not downloaded completely: {first_line(error)}. Download it again from {LINK}"
-        ) from error
-
-
-def _names(group):
-    return ", ".join(group) or "nothing"
 
 
 def _block_size(data):

@@ -4,9 +4,8 @@ import dataclasses
 import functools
 
 import tensorflow_datasets as tfds
-from etils import epath
 
-from tfobj.datasets import public_records, scene_builder
+from tfobj.datasets import scene_builder
 from tfobj.datasets.blender import driver
 from tfobj.datasets.generators import clevr_scenes
 from tfobj.errors import UserError, unknown_name
@@ -14,20 +13,24 @@ from tfobj.errors import UserError, unknown_name
 _RENDERERS = {"raycast": clevr_scenes.scenes, "blender": driver.scenes}
 _DEFAULT_VARIANT = "clevr6"
 
-# The published file's picture, entities and count; papers cut their test scenes from record 70,000 on.
-_PUBLIC_SHAPE, _PUBLIC_ENTITIES = (240, 320, 3), 11
+_PUBLIC_SHAPE = (240, 320, 3, 11)
+"""Height, width, channels and entities of the published file."""
+
+# Papers take their test scenes from record 70,000 on.
 _PUBLIC_SIZES = {"num_train": 70_000, "num_test": 30_000, "test_start": 70_000}
 
 
 @dataclasses.dataclass(eq=False)
 class ClevrConfig(scene_builder.SceneConfig):
-    """One way to make CLEVR scenes. Defaults give CLEVR6, with as many scenes as the published file has of them.
+    """One way to make CLEVR scenes.
+
+    The defaults give CLEVR6, with as many scenes as the published file has of this variant.
 
     Attributes:
-      variant: name of a set in `clevr_scenes.VARIANTS`; of no effect on the published file.
-      renderer: "raycast" needs NumPy alone, "blender" needs Blender.
-      samples: of Blender, per pixel; the pictures are denoised.
-      depth_map: whether to store a depth map per scene; adds about 15 kB each at 128 x 128.
+      variant: key of `clevr_scenes.VARIANTS`; the published file ignores it.
+      renderer: "raycast" needs only NumPy, "blender" needs Blender.
+      samples: samples per pixel that Blender takes; it denoises the images.
+      depth_map: whether to store a depth map per scene, which takes about 15 kB at 128x128.
     """
 
     num_train: int = 37_400
@@ -38,26 +41,23 @@ class ClevrConfig(scene_builder.SceneConfig):
     samples: int = driver.DEFAULT_SAMPLES
     depth_map: bool = False
 
+    VARIANTS = clevr_scenes.VARIANTS
+    MIN_IMAGE_SIZE = clevr_scenes.MIN_SIZE
+
     def __post_init__(self):
         super().__post_init__()
-        if self.variant not in clevr_scenes.VARIANTS:
-            raise unknown_name("variant", self.variant, clevr_scenes.VARIANTS)
         if self.renderer not in _RENDERERS:
             raise unknown_name("renderer", self.renderer, _RENDERERS)
-        if self.image_size is not None and self.image_size < clevr_scenes.MIN_SIZE:
-            raise UserError(
-                f"`image_size` must be at least {clevr_scenes.MIN_SIZE}. Received: image_size={self.image_size}."
-            )
-        if self.samples < 1:
-            raise UserError(f"`samples` must be at least 1. Received: samples={self.samples}.")
+        self.check_bounds("samples", 1)
         if self.public and self.depth_map:
             raise UserError(
-                "`depth_map` is an option of generated data; the published file has none. Received: depth_map=True."
+                "`depth_map` is an option of generated data; the published file has none. "
+                "Received: depth_map=True."
             )
 
 
 def _sizes(variant):
-    """Returns the papers' numbers of scenes of a variant."""
+    """Returns the numbers of scenes that the papers use of a variant."""
     if variant == "clevr":
         return {"num_train": 70_000, "num_test": 4_000, "test_start": 70_000}
     if clevr_scenes.VARIANTS[variant].max_objects <= 5:  # Anciukevicius 2020
@@ -66,25 +66,30 @@ def _sizes(variant):
 
 
 def _config(renderer, variant, suffix="", **options):
-    set_ = clevr_scenes.VARIANTS[variant]
+    facts = clevr_scenes.VARIANTS[variant]
+    number = f"{facts.min_objects}-{facts.max_objects}"
     options = {**_sizes(variant), **options}
     return ClevrConfig(
         name=f"{renderer}_{variant}{suffix}",
         variant=variant,
         renderer=renderer,
-        description=f"Variant {variant} with {set_.min_objects}-{set_.max_objects} objects, by {renderer}.",
+        description=f"Variant {variant} with {number} objects, by {renderer}.",
         **options,
     )
 
 
 class Builder(scene_builder.SceneBuilder):
-    """CLEVR with masks. `raycast_*` needs no network, `blender_*` needs Blender, `public` reads the published file."""
+    """CLEVR with masks.
+
+    `raycast_*` needs no network, `blender_*` needs Blender, and `public` reads the published file.
+    """
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {
         "1.0.0": "Ray-cast scenes, scenes rendered by Blender, and the published ones."
     }
-    # What `tfds build` makes without --config: minutes, where the papers' numbers of scenes take hours.
+    # `tfds build` without `--config` builds these scenes in minutes; the papers' numbers of scenes
+    # take hours.
     BUILDER_CONFIGS = [
         _config("raycast", _DEFAULT_VARIANT, "_1680_320", num_train=1_680, num_test=320)
     ]
@@ -98,19 +103,14 @@ class Builder(scene_builder.SceneBuilder):
         ClevrConfig(
             name="public",
             public=True,
-            description="The published scenes (10.5 GB download), 240x320.",
+            description="The published scenes at 240x320 (10.5 GB download).",
             **_PUBLIC_SIZES,
         ),
     ]
-    DEFAULT_BUILDER_CONFIG_NAME = BUILDER_CONFIGS[0].name
 
     HAS_AMODAL_MASKS = True
     PARALLEL = True
     CHUNK = 8
-
-    # TFDS infers both from the module's name, which does not lead to the files of a source checkout.
-    code_path = epath.Path(__file__)
-    pkg_dir_path = code_path.parent
 
     @property
     def variant(self):
@@ -120,10 +120,16 @@ class Builder(scene_builder.SceneBuilder):
     @property
     def factor_docs(self):
         public = self.builder_config.public
+        if public:
+            rotation = "Azimuth in degrees, as drawn by the program that used it as radians."
+        else:
+            rotation = "Azimuth in radians."
+
         docs = {
             "color": (
                 (),
-                "1 red, 2 cyan, 3 green, 4 blue, 5 brown, 6 gray, 7 purple, 8 yellow, 0 background or absent.",
+                "1 red, 2 cyan, 3 green, 4 blue, 5 brown, 6 gray, 7 purple, 8 yellow, "
+                "0 background or absent.",
             ),
             "shape": ((), "1 sphere, 2 cylinder, 3 cube."),
             "material": ((), "1 rubber, 2 metal."),
@@ -131,15 +137,11 @@ class Builder(scene_builder.SceneBuilder):
             "x": ((), "Centre in the world."),
             "y": ((), "Centre in the world."),
             "z": ((), "Height of the centre, equal to the object's scale."),
-            "rotation": (
-                (),
-                "Azimuth in degrees, as drawn by the program that used it as radians."
-                if public
-                else "Azimuth in radians.",
-            ),
+            "rotation": ((), rotation),
             "pixel_coords": (
                 (3,),
-                "Column and row of the centre in the camera's full picture, depth along the optical axis.",
+                "Column and row of the centre in the camera's full picture, "
+                "depth along the optical axis.",
             ),
             "visibility": (
                 (),
@@ -170,48 +172,49 @@ class Builder(scene_builder.SceneBuilder):
         config = self.builder_config
         if config.public:
             return {}
-        samples = {"samples": config.samples} if self._by_blender else {}
         return {
             "renderer": config.renderer,
             "variant": config.variant,
             "seed": config.seed,
-            **samples,
+            **self._blender_options,
         }
+
+    @property
+    def image_size(self):
+        return self.builder_config.image_size or self.variant.default_size
 
     @property
     def _by_blender(self):
         return self.builder_config.renderer == "blender" and not self.builder_config.public
 
-    def generate(self, indices):
-        return self.generator()(indices)
+    @property
+    def _blender_options(self):
+        return {"samples": self.builder_config.samples} if self._by_blender else {}
 
     def generator(self):
         config = self.builder_config
-        options = {"samples": config.samples} if self._by_blender else {}
         return functools.partial(
             _RENDERERS[config.renderer],
             seed=config.seed,
             variant=config.variant,
-            size=self.scene_shape()[0],
-            **options,
+            size=self.image_size,
+            **self._blender_options,
         )
 
     def scene_shape(self):
         if self.builder_config.public:
-            return *_PUBLIC_SHAPE, _PUBLIC_ENTITIES
-        size = self.builder_config.image_size or self.variant.default_size
-        return size, size, self.variant.channels, self.variant.num_entities
+            return _PUBLIC_SHAPE
+        variant = self.variant
+        return self.image_size, self.image_size, variant.channels, variant.num_entities
 
     def public_file(self):
-        return public_records.PublicFile(
-            path="clevr_with_masks/clevr_with_masks_train.tfrecords",
-            image_shape=_PUBLIC_SHAPE,
-            num_entities=_PUBLIC_ENTITIES,
-            factors={name: trailing for name, (trailing, _) in self.factor_docs.items()},
+        return self.schema(
+            "clevr_with_masks/clevr_with_masks_train.tfrecords",
             byte_factors=("color", "shape", "material", "size"),
         )
 
     def _download_and_prepare(self, dl_manager, download_config):
+        # Without Blender this fails here, before any file is written.
         if self._by_blender:
-            self.info.metadata["blender"] = driver.version()  # or an error, before anything is made
+            self.info.metadata["blender"] = driver.version()
         super()._download_and_prepare(dl_manager, download_config)

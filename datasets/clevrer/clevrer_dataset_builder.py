@@ -11,7 +11,7 @@ from etils import epath
 from tfobj.datasets import video_builder, workers
 from tfobj.datasets.clevrer import annotations, published
 from tfobj.datasets.generators import clevrer_clips
-from tfobj.errors import UserError, unknown_name
+from tfobj.errors import UserError
 
 _URL = "https://data.csail.mit.edu/clevrer/"
 _FILES = {
@@ -24,6 +24,8 @@ _FILES = {
 }
 _PROPOSALS = "derender_proposals.zip"
 _VIDEOS_AT_A_TIME = 8
+_PUBLIC_OPTIONS = {"public": True, "num_train": 10_000, "num_test": 5_000}
+_TRIMMED = [name for name, rules in clevrer_clips.VARIANTS.items() if rules.trimmed]
 
 
 @dataclasses.dataclass(eq=False)
@@ -31,13 +33,15 @@ class ClevrerConfig(video_builder.VideoConfig):
     """One way to make CLEVRER clips.
 
     Attributes:
-      variant: name of a set in `clevrer_clips.VARIANTS`. Published clips of a trimmed set are, for the test, the first
-        frames of videos of that many objects from when all are in view, and for training consecutive pieces of all
+      variant: key of `clevrer_clips.VARIANTS`. Published clips of a trimmed variant are consecutive
+        pieces of all videos for training. For the test, they are the first frames with all objects
+        in view, of the videos with the variant's number of objects.
+      stride: keep every `stride`-th frame; None selects the variant's stride, and 1 for published
         videos.
-      stride: every `stride`-th frame is kept; None is that of the variant, and 1 for whole published videos.
-      segmentation: whether to read the masks of published clips from `derender_proposals.zip`; else they are 255,
-        unknown.
-      path: folder with the published ZIP files; else they are looked for in TFDS's manual directory and downloaded.
+      segmentation: whether to read the masks of published clips from `derender_proposals.zip`;
+        otherwise they are 255, unknown.
+      path: folder with the published ZIP files; None looks for them in TFDS's manual directory and
+        downloads those that are missing.
     """
 
     num_train: int = 2_000
@@ -48,73 +52,87 @@ class ClevrerConfig(video_builder.VideoConfig):
     stride: int | None = None
     segmentation: bool = True
 
+    VARIANTS = clevrer_clips.VARIANTS
+    MIN_IMAGE_SIZE = clevrer_clips.MIN_SIZE
+    RESIZES_PUBLIC = True
+
     def __post_init__(self):
         super().__post_init__()
-        if self.variant not in clevrer_clips.VARIANTS:
-            raise unknown_name("variant", self.variant, clevrer_clips.VARIANTS)
-        if self.stride is not None and not 1 <= self.stride < annotations.NUM_FRAMES:
-            raise UserError(
-                f"`stride` must be in 1 ... {annotations.NUM_FRAMES - 1}. Received: stride={self.stride}."
-            )
-        if self.image_size is not None and self.image_size < clevrer_clips.MIN_SIZE:
-            raise UserError(
-                f"`image_size` must be at least {clevrer_clips.MIN_SIZE}. Received: image_size={self.image_size}."
-            )
+        self.check_bounds("stride", 1, annotations.NUM_FRAMES - 1)
         rules = self.rules
-        if self.frames > rules.most_frames:
+        condition = f" for variant {self.variant!r} and a stride of {rules.stride}"
+        self.check_bounds("num_frames", 1, rules.most_frames, condition)
+        if self.public:
+            self._check_public()
+
+    def _check_public(self):
+        """Checks that the splits lie within the published videos."""
+        train = published.SPLITS["train"]
+        test = published.SPLITS["validation"]
+        test_stop = self.test_start + self.num_test
+        if self.num_train > len(train) or self.test_start < test.start or test_stop > test.stop:
             raise UserError(
-                f"`num_frames` must be in 1 ... {rules.most_frames} for variant {self.variant!r} and a stride of {rules.stride}. "
-                f"Received: num_frames={self.num_frames}."
+                f"`num_train` must be at most {len(train)} and test clips in {test.start} ... "
+                f"{test.stop - 1} for the published videos. Received: num_train={self.num_train}, "
+                f"test_start={self.test_start}, num_test={self.num_test}."
             )
-        splits = published.SPLITS
-        if self.public and (
-            self.num_train > len(splits["train"])
-            or self.test_start < splits["validation"].start
-            or self.test_start + self.num_test > splits["validation"].stop
-        ):
+
+        if self.num_validation:
             raise UserError(
-                "`num_train` must be at most 10000 and test clips in 10000 ... 14999 for the published videos. Received: "
-                f"num_train={self.num_train}, test_start={self.test_start}, num_test={self.num_test}."
-            )
-        if self.public and self.num_validation:
-            raise UserError(
-                f"`num_validation` is an option of generated clips. Received: num_validation={self.num_validation}."
+                "`num_validation` is an option of generated clips. "
+                f"Received: num_validation={self.num_validation}."
             )
 
     @property
     def rules(self):
         """The `clevrer_clips.Variant`, with this config's stride."""
         rules = clevrer_clips.get_variant(self.variant)
-        return dataclasses.replace(
-            rules, stride=self.stride or (1 if self.public else rules.stride)
-        )
+        default = 1 if self.public else rules.stride
+        return dataclasses.replace(rules, stride=self.stride or default)
 
     @property
     def frames(self):
-        """The number of frames of a clip."""
-        most = self.rules.most_frames
-        return self.num_frames or (most if self.public else min(self.rules.num_frames, most))
+        """Number of frames in a clip."""
+        if self.num_frames:
+            return self.num_frames
+        rules = self.rules
+        if self.public:
+            return rules.most_frames
+        return min(rules.num_frames, rules.most_frames)
 
 
 def _generated(variant):
     rules = clevrer_clips.VARIANTS[variant]
     seen = "in view for all of 40 frames" if rules.trimmed else "that enter and leave"
+    number = f"{rules.min_objects}-{rules.max_objects}"
     return ClevrerConfig(
         name=f"raycast_{variant}",
         variant=variant,
-        description=f"Ray-cast clips of {rules.min_objects}-{rules.max_objects} objects {seen}, 64x64.",
+        description=f"Ray-cast clips of {number} objects {seen}, 64x64.",
     )
 
 
-def _public(name, variant, description):
+def _public(variant):
+    rules = clevrer_clips.VARIANTS[variant]
+    number = f"{rules.min_objects}-{rules.max_objects}"
     return ClevrerConfig(
-        name=name,
+        name=f"public_{variant}",
         variant=variant,
-        public=True,
-        num_train=10_000,
-        num_test=5_000,
-        description=description,
+        description=f"Published clips of 40 frames; for the test, of {number} objects in view.",
+        **_PUBLIC_OPTIONS,
     )
+
+
+def _published_files(segmentation=True):
+    """Returns the published ZIP files, as paths below `_URL`."""
+    names = [name for pair in _FILES.values() for name in pair]
+    if segmentation:
+        names.append(_PROPOSALS)
+    return names
+
+
+def _basename(name):
+    return name.rsplit("/", 1)[-1]
 
 
 class Builder(video_builder.VideoBuilder):
@@ -124,41 +142,32 @@ class Builder(video_builder.VideoBuilder):
     RELEASE_NOTES = {"1.0.0": "Simulated and ray-cast clips, and the published ones."}
     BUILDER_CONFIGS = [_generated("clevrer")]
     ON_REQUEST_CONFIGS = [
-        *(_generated(name) for name, variant in clevrer_clips.VARIANTS.items() if variant.trimmed),
-        _public(
-            "public",
-            "clevrer",
-            "The published videos of 128 frames (24 GB download), the middle square at 64x64.",
+        *map(_generated, _TRIMMED),
+        ClevrerConfig(
+            name="public",
+            description="The middle square of the published videos of 128 frames, resized to "
+            "64x64 (24 GB download).",
+            **_PUBLIC_OPTIONS,
         ),
-        *(
-            _public(
-                f"public_{name}",
-                name,
-                f"Published clips of 40 frames; for the test, of {variant.min_objects}-{variant.max_objects} objects in view.",
-            )
-            for name, variant in clevrer_clips.VARIANTS.items()
-            if variant.trimmed
-        ),
+        *map(_public, _TRIMMED),
     ]
-    DEFAULT_BUILDER_CONFIG_NAME = BUILDER_CONFIGS[0].name
-    MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        f"Only for the configs `public*`: their ZIP files are downloaded from {_URL}, unless they are in the manual directory: "
-        f"{', '.join(epath.Path(name).name for pair in _FILES.values() for name in pair)}, {_PROPOSALS}."
-    )
     HOMEPAGE = "http://clevrer.csail.mit.edu/"
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        f"Only for the configs `public*`: their ZIP files are downloaded from {_URL}, unless the "
+        f"manual directory holds them: {', '.join(map(_basename, _published_files()))}."
+    )
+
+    DEFAULT_IMAGE_SIZE = clevrer_clips.DEFAULT_SIZE
     PARALLEL = True
     CHUNK = 4
-
-    # TFDS infers both from the module's name, which does not lead to the files of a source checkout.
-    code_path = epath.Path(__file__)
-    pkg_dir_path = code_path.parent
 
     @property
     def factor_docs(self):
         docs = {
             "color": (
                 (),
-                "1 red, 2 cyan, 3 green, 4 blue, 5 brown, 6 gray, 7 purple, 8 yellow, 0 background or absent.",
+                "1 red, 2 cyan, 3 green, 4 blue, 5 brown, 6 gray, 7 purple, 8 yellow, "
+                "0 background or absent.",
             ),
             "shape": ((), "1 sphere, 2 cylinder, 3 cube."),
             "material": ((), "1 rubber, 2 metal."),
@@ -214,92 +223,84 @@ class Builder(video_builder.VideoBuilder):
     @property
     def provenance(self):
         config = self.builder_config
-        return {
-            "variant": config.variant,
-            "stride": config.rules.stride,
-            **({} if config.public else {"renderer": "raycast", "seed": config.seed}),
-        }
+        facts = {"variant": config.variant, "stride": config.rules.stride}
+        if config.public:
+            return facts
+        return {**facts, "renderer": "raycast", "seed": config.seed}
 
-    def generate(self, indices):
-        return self.generator()(indices)
+    @property
+    def num_frames(self):
+        return self.builder_config.frames
 
     def generator(self):
         config = self.builder_config
-        num_frames, size, *_ = self.clip_shape()
         return functools.partial(
             clevrer_clips.clips,
             seed=config.seed,
             variant=config.rules,
-            num_frames=num_frames,
-            size=size,
+            num_frames=self.num_frames,
+            size=self.image_size,
         )
 
     def clip_shape(self):
         config = self.builder_config
-        size = config.image_size or clevrer_clips.DEFAULT_SIZE
-        entities = published.NUM_ENTITIES if config.public else config.rules.num_entities
-        return config.frames, size, size, 3, entities
+        num_entities = published.NUM_ENTITIES if config.public else config.rules.num_entities
+        return self.num_frames, self.image_size, self.image_size, 3, num_entities
 
     def split_ranges(self):
         ranges = super().split_ranges()
         if self.builder_config.public:
-            # Clips and not videos; test videos without a clip leave gaps.
+            # Training videos are cut into several clips each. Of a test video there is at most one
+            # clip: test videos without any leave gaps in the numbers.
             pieces = len(self._selection("train").starts)
-            ranges["train"] = 0, self.builder_config.num_train * pieces
+            ranges["train"] = (0, self.builder_config.num_train * pieces)
         return ranges
 
     def _selection(self, split):
-        """Returns what is kept of the published videos of a split."""
-        config = self.builder_config
-        rules = config.rules
-        kept = dict(num_frames=config.frames, stride=rules.stride, size=self.clip_shape()[1])
+        """Returns the `published.Selection` that a split takes from the published videos."""
+        rules = self.builder_config.rules
+        options = {
+            "num_frames": self.num_frames,
+            "stride": rules.stride,
+            "size": self.image_size,
+        }
         if not rules.trimmed:
-            return published.Selection(starts=(0,), **kept)
+            return published.Selection(starts=(0,), **options)
+
         if split == "train":
-            return published.Selection(
-                starts=published.windows(config.frames, rules.stride), **kept
-            )
-        return published.Selection(
-            starts=None, objects=(rules.min_objects, rules.max_objects), **kept
-        )
+            starts = published.windows(self.num_frames, rules.stride)
+            return published.Selection(starts=starts, **options)
+        objects = (rules.min_objects, rules.max_objects)
+        return published.Selection(starts=None, objects=objects, **options)
 
     def public_source(self, dl_manager):
-        """Returns split -> `published.Source`."""
+        """Returns a dict from split to `published.Source`."""
         config = self.builder_config
-        wanted = [name for pair in _FILES.values() for name in pair] + [
-            _PROPOSALS
-        ] * config.segmentation
-        found = {name: self._on_disk(dl_manager, name) for name in wanted}
+        wanted = _published_files(config.segmentation)
+        found = {name: self.find_on_disk(dl_manager, name) for name in wanted}
+
         missing = {name: _URL + name for name, path in found.items() if path is None}
         if missing and config.path:
             raise UserError(
-                f"`path` must be a folder with {', '.join(map(_basename, wanted))}. Received: path={config.path!r} "
-                f"without {', '.join(map(_basename, missing))}."
+                f"`path` must be a folder with {', '.join(map(_basename, wanted))}. "
+                f"Received: path={config.path!r} without {', '.join(map(_basename, missing))}."
             )
-        try:
-            found |= dl_manager.download(missing) if missing else {}
-        except OSError as error:  # also the base of the errors of `requests`
-            raise UserError(
-                f"{', '.join(missing.values())} could not be downloaded ({error}). Put the files into the folder `downloads/manual` "
-                f"of the data directory, or build the config {self.DEFAULT_BUILDER_CONFIG_NAME!r}, which needs no network."
-            ) from error
+        if missing:
+            found |= self.download(dl_manager, missing)
+
         proposals = str(found[_PROPOSALS]) if config.segmentation else None
         return {
             split: published.Source(str(found[videos]), str(found[texts]), proposals)
             for split, (videos, texts) in _FILES.items()
         }
 
-    def _on_disk(self, dl_manager, name):
-        """Returns the path of a published file, in the config's folder or the manual directory, or None."""
-        try:
-            folder = (
-                epath.Path(self.builder_config.path).expanduser()
-                if self.builder_config.path
-                else dl_manager.manual_dir
-            )
-        except AssertionError:  # TFDS's way to say that there is no manual directory
-            return None
-        candidate = folder / _basename(name)
+    def find_on_disk(self, dl_manager, name):
+        # This dataset has several files: the config's path is their folder.
+        folder = self.builder_config.path
+        if not folder:
+            return super().find_on_disk(dl_manager, name)
+
+        candidate = epath.Path(folder).expanduser() / _basename(name)
         return candidate if candidate.exists() else None
 
     def read_public(self, source, split, start, stop):
@@ -310,34 +311,49 @@ class Builder(video_builder.VideoBuilder):
             numbers[i : i + _VIDEOS_AT_A_TIME] for i in range(0, len(numbers), _VIDEOS_AT_A_TIME)
         ]
         read = functools.partial(published.read, source=source[split], selection=selection)
-        count, left_out = 0, []
+
+        count = 0
+        left_out = []
         for chunk in workers.ordered_map(read, chunks):
             left_out += chunk.pop("left_out")
             count += len(chunk["mask"])
             if len(chunk["mask"]):
                 yield chunk
+
+        # Named at the end, so that the progress bar does not hide it.
+        reasons = _reasons(left_out)
         if left_out:
             print(
-                f"clevrer, {split}: left out {len(left_out)} of {len(numbers)} videos: {_reasons(left_out)}."
+                f"clevrer, {split}: left out {len(left_out)} of {len(numbers)} videos: {reasons}."
             )
         if not count:
+            reasons = f"; {reasons}" if left_out else ""
             raise UserError(
-                f"`{source[split].videos}` must hold clips for split {split!r}. Received: none of {len(numbers)} videos fits"
-                + (f"; {_reasons(left_out)}." if left_out else ".")
+                f"`{source[split].videos}` must hold clips for split {split!r}. "
+                f"Received: none of {len(numbers)} videos fits{reasons}."
             )
-
-
-def _basename(name):
-    return name.rsplit("/", 1)[-1]
 
 
 def _reasons(left_out):
-    """Returns what was wrong with videos, with their numbers: "2 broken annotation (5, 7), ...", the most frequent first."""
+    """Lists what was wrong with videos, the most frequent reasons first.
+
+    Args:
+      left_out: list of (number of a video, reason).
+
+    Returns:
+      Text such as "2 broken annotation (5, 7), 1 video of 104 frames (3)"; at most five reasons,
+      with at most five numbers each.
+    """
     groups = collections.defaultdict(list)
     for number, reason in left_out:
         groups[reason].append(number)
+
     parts = []
     for reason, numbers in sorted(groups.items(), key=lambda item: -len(item[1]))[:5]:
-        shown = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
-        parts.append(f"{len(numbers)} {reason} ({shown})")
-    return ", ".join(parts) + (f", and {len(groups) - 5} other reasons" if len(groups) > 5 else "")
+        shown = [str(number) for number in numbers[:5]]
+        if len(numbers) > 5:
+            shown.append("...")
+        parts.append(f"{len(numbers)} {reason} ({', '.join(shown)})")
+    if len(groups) > 5:
+        parts.append(f"and {len(groups) - 5} other reasons")
+    return ", ".join(parts)

@@ -1,40 +1,37 @@
-"""TFDS builder of Multi-dSprites in four colourings, generated or, three of them, read from the published files."""
+"""TFDS builder of Multi-dSprites in four variants: generated, or (three of them) published."""
+
+import functools
 
 import tensorflow_datasets as tfds
-from etils import epath
 
-from tfobj.datasets import public_records, scene_builder
+from tfobj.datasets import scene_builder
 from tfobj.datasets.generators import sprites
 from tfobj.errors import UserError
 
 _DEFAULT_VARIANT = "colored_on_grayscale"
+
 _SIZES = {"colored_on_black": {"num_train": 90_000, "num_test": 10_000, "test_start": 90_000}}
-"""Splits of variants whose papers cut them otherwise than the published sets."""
+"""Splits of the variants whose papers split the scenes differently from the published datasets."""
+
+_PUBLISHED = [name for name, variant in sprites.VARIANTS.items() if variant.published]
 
 
-def _configs(source):
-    """Returns one `SceneConfig` per variant that the source has, `<source>_<variant>`, the default variant first."""
-    names = [
-        name
-        for name, variant in sprites.VARIANTS.items()
-        if variant.published or source == "generated"
-    ]
-    names.sort(key=lambda name: name != _DEFAULT_VARIANT)
-    return [
-        scene_builder.SceneConfig(
-            name=f"{source}_{name}",
-            variant=name,
-            public=source == "public",
-            description=f"Variant {name} with {_counts(name)} sprites, {source}.",
-            **_SIZES.get(name, {}),
-        )
-        for name in names
-    ]
+def _configs(source, names):
+    """Returns the configs `<source>_<name>` of some variants, the default variant first."""
+    names = sorted(names, key=lambda name: name != _DEFAULT_VARIANT)
+    return [_config(source, name) for name in names]
 
 
-def _counts(name):
+def _config(source, name):
     variant = sprites.VARIANTS[name]
-    return f"{variant.min_sprites}-{variant.max_sprites}"
+    number = f"{variant.min_sprites}-{variant.max_sprites}"
+    return scene_builder.SceneConfig(
+        name=f"{source}_{name}",
+        variant=name,
+        public=source == "public",
+        description=f"Variant {name} with {number} sprites, {source}.",
+        **_SIZES.get(name, {}),
+    )
 
 
 class Builder(scene_builder.SceneBuilder):
@@ -42,13 +39,10 @@ class Builder(scene_builder.SceneBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "Generated scenes, and the published ones."}
-    BUILDER_CONFIGS = _configs("generated")
-    ON_REQUEST_CONFIGS = _configs("public")
-    DEFAULT_BUILDER_CONFIG_NAME = f"generated_{_DEFAULT_VARIANT}"
+    BUILDER_CONFIGS = _configs("generated", sprites.VARIANTS)
+    ON_REQUEST_CONFIGS = _configs("public", _PUBLISHED)
 
-    # TFDS infers both from the module's name, which does not lead to the files of a source checkout.
-    code_path = epath.Path(__file__)
-    pkg_dir_path = code_path.parent
+    DEFAULT_IMAGE_SIZE = sprites.DEFAULT_SIZE
 
     @property
     def variant(self):
@@ -80,26 +74,23 @@ class Builder(scene_builder.SceneBuilder):
     def has_amodal_masks(self):
         return self.variant.has_depth
 
-    def generate(self, indices):
-        config = self.builder_config
-        return sprites.scenes(indices, config.seed, self.variant.name, self.scene_shape()[0])
+    def generator(self):
+        return functools.partial(
+            sprites.scenes,
+            seed=self.builder_config.seed,
+            variant=self.variant.name,
+            size=self.image_size,
+        )
 
     def scene_shape(self):
-        size = self.builder_config.image_size or sprites.DEFAULT_SIZE
-        return size, size, self.variant.channels, self.variant.num_entities
+        variant = self.variant
+        return self.image_size, self.image_size, variant.channels, variant.num_entities
 
     def public_file(self):
-        if not self.variant.published:
-            names = ", ".join(
-                name for name, variant in sprites.VARIANTS.items() if variant.published
-            )
+        variant = self.variant
+        if not variant.published:
             raise UserError(
-                f"`variant` must be one of {names} for published files. Received: {self.variant.name!r}."
+                f"`variant` must be one of {', '.join(_PUBLISHED)} for published files. "
+                f"Received: {variant.name!r}."
             )
-        return public_records.PublicFile(
-            path=f"multi_dsprites/multi_dsprites_{self.variant.name}.tfrecords",
-            image_shape=(sprites.DEFAULT_SIZE, sprites.DEFAULT_SIZE, self.variant.channels),
-            num_entities=self.variant.num_entities,
-            factors={name: trailing for name, (trailing, _) in self.factor_docs.items()},
-            entity_axis=2,
-        )
+        return self.schema(f"multi_dsprites/multi_dsprites_{variant.name}.tfrecords", entity_axis=2)

@@ -7,12 +7,13 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from tfobj.datasets import item_builder, public_records, scene_builder
+from tfobj.datasets import item_builder, scene_builder
 from tfobj.datasets.generators import rooms
 from tfobj.datasets.objects_room import background
 from tfobj.errors import UserError, unknown_name
 
-_PUBLISHED_TESTS, _GENERATED_TESTS = 922, 1_000
+_NUM_TESTS = {"generated": 1_000, "public": 922}
+"""Scenes of the tests of generalisation."""
 
 _FACTORS = {
     "shape": ((), "1 sphere, 2 cylinder, 3 cube, 0 background or absent."),
@@ -35,43 +36,43 @@ _FACTORS = {
 
 @dataclasses.dataclass(eq=False)
 class ObjectsRoomConfig(scene_builder.SceneConfig):
-    """One way to make pictures of rooms.
+    """One way to make images of rooms.
 
     Attributes:
-      variant: name of a set in `rooms.VARIANTS`; all but "train" have the split `test` alone, from the first scene on.
-      background: of published pictures, which parts are no objects; one of `background.RULES`.
+      variant: key of `rooms.VARIANTS`. All but "train" have only the split `test`, which starts at
+        scene 0.
+      background: which parts of published images are background; one of `background.RULES`.
     """
 
     variant: str = "train"
     background: str = "first_four"
 
+    VARIANTS = rooms.VARIANTS
+    MIN_IMAGE_SIZE = rooms.MIN_SIZE
+
     def __post_init__(self):
         super().__post_init__()
-        if self.variant not in rooms.VARIANTS:
-            raise unknown_name("variant", self.variant, rooms.VARIANTS)
         if self.background not in background.RULES:
             raise unknown_name("background", self.background, background.RULES)
         if self.background != "first_four" and not self.public:
             raise UserError(
-                f"`background` is an option of published data. Received: background={self.background!r}."
-            )
-        if self.image_size is not None and self.image_size < rooms.MIN_SIZE:
-            raise UserError(
-                f"`image_size` must be at least {rooms.MIN_SIZE}. Received: image_size={self.image_size}."
+                "`background` is an option of published data. "
+                f"Received: background={self.background!r}."
             )
 
 
 def _config(source, variant):
-    name = source if variant == "train" else f"{source}_{variant}"
-    public = source == "public"
-    options = (
-        {} if variant == "train" else {"num_test": _PUBLISHED_TESTS if public else _GENERATED_TESTS}
-    )
-    description = (
-        f"Variant {variant}, {'the published pictures' if public else 'drawn from a seed'}."
-    )
+    options = {"variant": variant, "public": source == "public"}
+    origin = "the published images" if source == "public" else "drawn from a seed"
+    description = f"Variant {variant}, {origin}."
+
+    if variant == "train":
+        return ObjectsRoomConfig(name=source, description=description, **options)
     return ObjectsRoomConfig(
-        name=name, variant=variant, public=public, description=description, **options
+        name=f"{source}_{variant}",
+        num_test=_NUM_TESTS[source],
+        description=description,
+        **options,
     )
 
 
@@ -88,17 +89,14 @@ class Builder(scene_builder.SceneBuilder):
             name="public_by_outline",
             public=True,
             background="by_outline",
-            description="Variant train, the published pictures; part 3 may be an object.",
+            description="Variant train, the published images; part 3 may be an object.",
         ),
     ]
-    DEFAULT_BUILDER_CONFIG_NAME = "generated"
+
+    DEFAULT_IMAGE_SIZE = rooms.DEFAULT_SIZE
     HAS_AMODAL_MASKS = True
     PARALLEL = True
     CHUNK = 50
-
-    # TFDS infers both from the module's name, which does not lead to the files of a source checkout.
-    code_path = epath.Path(__file__)
-    pkg_dir_path = code_path.parent
 
     @property
     def variant(self):
@@ -134,13 +132,16 @@ class Builder(scene_builder.SceneBuilder):
 
     def split_ranges(self):
         config = self.builder_config
-        return (
-            super().split_ranges() if config.variant == "train" else {"test": (0, config.num_test)}
-        )
+        if config.variant == "train":
+            return super().split_ranges()
+        return {"test": (0, config.num_test)}
 
     def item_features(self):
         height, width, _, _ = self.scene_shape()
-        doc = "0 sky, 1 floor, 2 and 3 the halves of the wall, 4 and up objects; of published pictures as they are stored."
+        doc = (
+            "0 sky, 1 floor, 2 and 3 the halves of the wall, 4 and up objects; of published "
+            "pictures as they are stored."
+        )
         return {
             **super().item_features(),
             "parts": item_builder.bytes_feature((height, width), np.uint8, doc),
@@ -149,40 +150,37 @@ class Builder(scene_builder.SceneBuilder):
     def record(self, start, stop):
         return _Record(start, stop, super().record(start, stop))
 
-    def generate(self, indices):
-        return self.generator()(indices)
-
     def generator(self):
         config = self.builder_config
         return functools.partial(
-            rooms.scenes, seed=config.seed, variant=config.variant, size=self.scene_shape()[0]
+            rooms.scenes, seed=config.seed, variant=config.variant, size=self.image_size
         )
 
     def scene_shape(self):
-        size = self.builder_config.image_size or rooms.DEFAULT_SIZE
-        return size, size, 3, self.variant.num_entities
+        return self.image_size, self.image_size, 3, self.variant.num_entities
 
     def public_file(self):
         variant = self.variant
-        return public_records.PublicFile(
-            path=f"objects_room/objects_room_{'' if variant.name == 'train' else 'test_'}{variant.name}.tfrecords",
-            image_shape=(rooms.DEFAULT_SIZE, rooms.DEFAULT_SIZE, 3),
+        name = "train" if variant.name == "train" else f"test_{variant.name}"
+
+        # The file numbers the parts of the background like entities, and has no factors.
+        return self.schema(
+            f"objects_room/objects_room_{name}.tfrecords",
             num_entities=rooms.FIRST_OBJECT + variant.max_objects,
             factors={},
         )
 
     def read_public(self, source, split, start, stop):
-        num_parts, num_entities = self.public_file().num_entities, self.variant.num_entities
-        for pictures in super().read_public(source, split, start, stop):
-            parts = pictures["mask"]
-            mask = background.object_mask(parts, self.builder_config.background, num_parts)
-            visibility = (mask[:, None] == np.arange(num_entities)[:, None, None]).any(axis=(2, 3))
-            visibility[:, 0] = True
+        rule = self.builder_config.background
+        num_parts = self.public_file().num_entities
+        for scenes in super().read_public(source, split, start, stop):
+            parts = scenes["mask"]
+            mask = background.object_mask(parts, rule, num_parts)
             yield {
-                "image": pictures["image"],
+                "image": scenes["image"],
                 "mask": mask,
                 "parts": parts,
-                "visibility": visibility.astype(np.float32),
+                "visibility": item_builder.visibility(mask, self.variant.num_entities),
             }
 
 

@@ -10,12 +10,12 @@
 Source: Weis et al. 2021, the loader, extraction and evaluation programs of their benchmark.
 """
 
-import contextlib
 import json
 
 import h5py
 import numpy as np
 
+from tfobj.datasets import hdf5_files, item_builder
 from tfobj.errors import UserError, first_line
 from tfobj.structs import IGNORE_LABEL
 
@@ -50,7 +50,7 @@ def read(path, split, stop, num_frames, segmentation=True):
       UserError: one line that names the file, if one is damaged or of another kind.
     """
     masks = masks_file(path, split)
-    with _opened(path) as file:
+    with hdf5_files.opened(path, LINK) as file:
         clips = _checked(file, path, SETS[split], num_frames)
         stop = min(stop, len(clips))
         frames = _load(masks, len(clips)) if segmentation and masks.exists() else None
@@ -63,16 +63,13 @@ def read(path, split, stop, num_frames, segmentation=True):
             if frames is not None:
                 for i in range(len(mask)):
                     mask[i] = _labels(masks, first + i, frames[first + i], num_frames)
-            visibility = (mask[:, None] == np.arange(1 + MAX_OBJECTS)[:, None, None, None]).any(
-                axis=(2, 3, 4)
-            )
-            visibility[:, 0] = True
-            yield {"video": video, "mask": mask, "visibility": visibility.astype(np.float32)}
+            visibility = item_builder.visibility(mask, 1 + MAX_OBJECTS)
+            yield {"video": video, "mask": mask, "visibility": visibility}
 
 
 def check(path, splits, num_frames):
     """Raises a `UserError` of one line, if `read` would for what is not inside of the clips."""
-    with _opened(path) as file:
+    with hdf5_files.opened(path, LINK) as file:
         for split in splits:
             _checked(file, path, SETS[split], num_frames)
 
@@ -82,7 +79,7 @@ def _checked(file, path, name, num_frames):
     clips = file.get(name)
     if not isinstance(clips, h5py.Dataset):
         raise UserError(
-            f"`{path}` must have the data sets {', '.join(SETS.values())}. Received: {', '.join(file) or 'nothing'}."
+            f"`{path}` must have the data sets {', '.join(SETS.values())}. Received: {hdf5_files.names(file)}."
         )
     if (
         clips.shape[2:] not in ((3, SIZE, SIZE), (SIZE, SIZE, 3))
@@ -132,15 +129,3 @@ def _labels(path, number, frames, num_frames):
             f"Clip {number} of `{path}` must have ids, masks and num_bg of {num_frames} frames. Received: {first_line(error)}."
         ) from error
     return labels.reshape(num_frames, SIZE, SIZE)
-
-
-@contextlib.contextmanager
-def _opened(path):
-    """Opens an HDF5 file to read; what HDF5 finds wrong with it, then or later, is a `UserError`."""
-    try:
-        with h5py.File(str(path), "r") as file:
-            yield file
-    except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"`{path}` must be an undamaged HDF5 file: {first_line(error)}. Download it again from {LINK}"
-        ) from error

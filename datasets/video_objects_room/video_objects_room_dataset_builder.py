@@ -4,12 +4,11 @@ import dataclasses
 import functools
 
 import tensorflow_datasets as tfds
-from etils import epath
 
-from tfobj.datasets import item_builder, video_builder
+from tfobj.datasets import video_builder
 from tfobj.datasets.generators import rooms
 from tfobj.datasets.video_objects_room import published_file
-from tfobj.errors import UserError, unknown_name
+from tfobj.errors import UserError
 
 _PUBLISHED_FRAMES = 10
 _LARGE = {"num_train": 10_000, "validation_start": 10_000, "num_test": 1_000, "test_start": 11_000}
@@ -17,11 +16,13 @@ _LARGE = {"num_train": 10_000, "validation_start": 10_000, "num_test": 1_000, "t
 
 @dataclasses.dataclass(eq=False)
 class VideoRoomConfig(video_builder.VideoConfig):
-    """One way to make clips of rooms. Of published clips there are as many as the file has, but at most these numbers.
+    """One way to make clips of rooms.
+
+    The published splits have at most these numbers of clips, and fewer if the file has fewer.
 
     Attributes:
-      variant: name of a set in `rooms.VARIANTS`; of no effect on published clips.
-      segmentation: whether to read the masks of published clips; else they are 255, unknown.
+      variant: key of `rooms.VARIANTS`; published clips ignore it.
+      segmentation: whether to read the masks of published clips; otherwise they are 255, unknown.
     """
 
     num_train: int = 2_000
@@ -31,27 +32,20 @@ class VideoRoomConfig(video_builder.VideoConfig):
     variant: str = "train"
     segmentation: bool = True
 
+    VARIANTS = rooms.VARIANTS
+    MIN_IMAGE_SIZE = rooms.MIN_SIZE
+
     def __post_init__(self):
         super().__post_init__()
-        if self.variant not in rooms.VARIANTS:
-            raise unknown_name("variant", self.variant, rooms.VARIANTS)
-        if self.public and self.image_size is not None:
-            raise UserError(
-                "`image_size` is an option of generated data; the published file has one size. Received: "
-                f"image_size={self.image_size}."
-            )
-        if self.image_size is not None and self.image_size < rooms.MIN_SIZE:
-            raise UserError(
-                f"`image_size` must be at least {rooms.MIN_SIZE}. Received: image_size={self.image_size}."
-            )
-        if not self.public and self.num_frames is not None and self.num_frames > rooms.NUM_FRAMES:
-            raise UserError(
-                f"`num_frames` must be in 1 ... {rooms.NUM_FRAMES} for flights. Received: num_frames={self.num_frames}."
-            )
+        if not self.public:
+            self.check_bounds("num_frames", 1, rooms.NUM_FRAMES, " for flights")
 
 
 class Builder(video_builder.VideoBuilder):
-    """Video Objects Room. `generated*` needs no network, `published` reads files that the user downloads."""
+    """Video Objects Room.
+
+    `generated*` needs no network; `published` reads files that users download.
+    """
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "Generated flights, and the published clips."}
@@ -61,7 +55,7 @@ class Builder(video_builder.VideoBuilder):
     ON_REQUEST_CONFIGS = [
         VideoRoomConfig(
             name="generated_10000",
-            description="Flights through rooms with three objects, more of them.",
+            description="More flights through rooms with three objects.",
             **_LARGE,
         ),
         VideoRoomConfig(
@@ -71,18 +65,15 @@ class Builder(video_builder.VideoBuilder):
             **_LARGE,
         ),
     ]
-    DEFAULT_BUILDER_CONFIG_NAME = "generated"
     HOMEPAGE = "https://github.com/ecker-lab/object-centric-representation-benchmark"
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        f"Only for the config `published`: download {published_file.NAME} and vor_test.json from {published_file.LINK} into the "
-        "manual directory."
+        f"Only for the config `published`: download {published_file.NAME} and vor_test.json from "
+        f"{published_file.LINK} into the manual directory."
     )
+
+    DEFAULT_IMAGE_SIZE = rooms.DEFAULT_SIZE
     PARALLEL = True
     CHUNK = 4
-
-    # TFDS infers both from the module's name, which does not lead to the files of a source checkout.
-    code_path = epath.Path(__file__)
-    pkg_dir_path = code_path.parent
 
     @property
     def factor_docs(self):
@@ -131,63 +122,48 @@ class Builder(video_builder.VideoBuilder):
     @property
     def provenance(self):
         config = self.builder_config
-        return (
-            {"file": published_file.NAME}
-            if config.public
-            else {"variant": config.variant, "seed": config.seed}
-        )
+        if config.public:
+            return {"file": published_file.NAME}
+        return {"variant": config.variant, "seed": config.seed}
+
+    @property
+    def num_frames(self):
+        default = _PUBLISHED_FRAMES if self.builder_config.public else rooms.NUM_FRAMES
+        return self.builder_config.num_frames or default
 
     def clip_shape(self):
         config = self.builder_config
         if config.public:
-            return (
-                config.num_frames or _PUBLISHED_FRAMES,
-                published_file.SIZE,
-                published_file.SIZE,
-                3,
-                1 + published_file.MAX_OBJECTS,
-            )
-        size = config.image_size or rooms.DEFAULT_SIZE
-        return (
-            config.num_frames or rooms.NUM_FRAMES,
-            size,
-            size,
-            3,
-            rooms.get_variant(config.variant).num_entities,
-        )
-
-    def generate(self, indices):
-        return self.generator()(indices)
+            num_entities = 1 + published_file.MAX_OBJECTS
+        else:
+            num_entities = rooms.get_variant(config.variant).num_entities
+        return self.num_frames, self.image_size, self.image_size, 3, num_entities
 
     def generator(self):
         config = self.builder_config
-        num_frames, size, *_ = self.clip_shape()
         return functools.partial(
-            rooms.clips, seed=config.seed, variant=config.variant, num_frames=num_frames, size=size
+            rooms.clips,
+            seed=config.seed,
+            variant=config.variant,
+            num_frames=self.num_frames,
+            size=self.image_size,
         )
 
     def public_source(self, dl_manager):
-        """Returns the published file: the config's path, or that of the manual directory."""
-        config = self.builder_config
-        path = item_builder.local_file(config, dl_manager, published_file.NAME)
-        how = (
-            f"Download it from {published_file.LINK} into the folder `downloads/manual` of the data directory (or give the config's "
-            f"`path`), or build the config {self.DEFAULT_BUILDER_CONFIG_NAME!r}, which needs no file."
-        )
-        if path is None:
-            raise UserError(
-                f"Config {config.name!r} reads {published_file.NAME}, which is not in the manual directory. {how}"
-            )
-        published_file.check(path, self.split_ranges(), self.clip_shape()[0])
+        """Returns the path of the published file: the config's, or that in the manual directory."""
+        path = self.require_on_disk(dl_manager, published_file.NAME, published_file.LINK)
+        published_file.check(path, self.split_ranges(), self.num_frames)
+
         masks = published_file.masks_file(path, "test")
-        if config.segmentation and not masks.exists():
+        if self.builder_config.segmentation and not masks.exists():
             raise UserError(
-                f"`{masks}`, the masks of the test clips, must lie beside {published_file.NAME}, or `segmentation` be False. {how}"
+                f"`{masks}`, the masks of the test clips, must lie beside {published_file.NAME}, "
+                f"or `segmentation` be False. {self.how_to_get(published_file.LINK)}"
             )
         return path
 
     def read_public(self, source, split, start, stop):
-        # Each split is a data set of the file, and its clips are counted from that set's first one.
+        # Each split is a data set of the file, which numbers its clips from 0.
         return published_file.read(
-            source, split, stop - start, self.clip_shape()[0], self.builder_config.segmentation
+            source, split, stop - start, self.num_frames, self.builder_config.segmentation
         )

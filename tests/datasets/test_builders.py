@@ -179,7 +179,7 @@ def test_command_line_json_makes_a_config():
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(num_train=0), "`num_train` and `num_test` must be at least 1"),
+        (dict(num_train=0), "`num_train` must be at least 1. Received: num_train=0"),
         (
             dict(num_train=70_000),
             "`test_start` must be at least `num_train`.*test_start=60000, num_train=70000",

@@ -231,7 +231,7 @@ def test_without_file_and_network(tmp_path, monkeypatch):
     monkeypatch.setattr(tfds.download.DownloadManager, "download", download)
     with pytest.raises(
         UserError,
-        match="objects_room/objects_room_test_empty_room.tfrecords could not be downloaded .no network.. Put the file into",
+        match="objects_room/objects_room_test_empty_room.tfrecords could not be downloaded .no network.. Put a copy into",
     ) as error:
         build(tmp_path, public=True, variant="empty_room")
     assert "'generated', which needs no network" in str(error.value) and "\n" not in str(

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import pathlib
 
 import numpy as np
 import pytest
@@ -21,11 +22,6 @@ class PlainTetris(tetris_dataset_builder.Builder, skip_registration=True):
 class ParallelTetris(PlainTetris, skip_registration=True):
     PARALLEL = True
 
-    def generator(self):
-        return functools.partial(
-            tetris.scenes, seed=self.builder_config.seed, size=self.scene_shape()[0]
-        )
-
 
 class FailingTetris(ParallelTetris, skip_registration=True):
     def generator(self):
@@ -42,26 +38,25 @@ class RichPolygons(scene_builder.SceneBuilder, skip_registration=True):
     factor_docs = {"depth": ((), "Order."), "visibility": ((), "1 for what exists.")}
     scene_docs = {"number": ((), "The scene's own number."), "place": ((2,), "Twice.")}
     provenance = {"made_by": "a test"}
-    code_path, pkg_dir_path = (
-        tetris_dataset_builder.Builder.code_path,
-        tetris_dataset_builder.Builder.pkg_dir_path,
-    )
+    code_path = tetris_dataset_builder.Builder.code_path
+    pkg_dir_path = code_path.parent
 
-    def generate(self, indices):
-        scenes = polygons.scenes(indices, seed=0, size=20)
-        depth_map = np.arange(400.0).reshape(20, 20) / 8 + np.asarray(indices)[:, None, None]
-        return {
-            **scenes,
-            "depth_map": depth_map,
-            "number": np.asarray(indices),
-            "place": np.stack([indices, indices], -1),
-        }
+    def generator(self):
+        return rich_polygons
 
     def scene_shape(self):
         return 20, 20, 3, 3
 
-    def public_file(self):
-        raise NotImplementedError
+
+def rich_polygons(indices):
+    scenes = polygons.scenes(indices, seed=0, size=20)
+    depth_map = np.arange(400.0).reshape(20, 20) / 8 + np.asarray(indices)[:, None, None]
+    return {
+        **scenes,
+        "depth_map": depth_map,
+        "number": np.asarray(indices),
+        "place": np.stack([indices, indices], -1),
+    }
 
 
 def build(cls, data_dir, download_config=None, **options):
@@ -111,6 +106,23 @@ def test_optional_features(tmp_path):
 def test_public_files_have_no_amodal_masks():
     builder = RichPolygons(config=SceneConfig(name="file", public=True))
     assert not builder.has_amodal_masks and "amodal_masks" not in builder.info.features
+
+
+def test_a_dataset_knows_its_folder_and_its_variations_keep_it():
+    folder = pathlib.Path(tetris_dataset_builder.__file__).parent
+    for builder in (tetris_dataset_builder.Builder, PlainTetris):
+        assert builder.code_path == folder / "tetris_dataset_builder.py"
+        assert builder.pkg_dir_path == folder
+        assert builder.DEFAULT_BUILDER_CONFIG_NAME == "generated"
+
+
+def test_a_dataset_without_published_files_is_generated_only():
+    class Unpublished(RichPolygons, skip_registration=True):
+        HAS_PUBLISHED_FILES = False
+
+    assert Unpublished.MANUAL_DOWNLOAD_INSTRUCTIONS is None
+    with pytest.raises(UserError, match="`public` must be False for unpublished: .*public=True"):
+        Unpublished(config=SceneConfig(name="file", public=True))
 
 
 def test_a_config_that_repeats_the_classs_own_is_that_one():

@@ -64,6 +64,14 @@ def test_configs():
     ] == (50_000, 60_000)
 
 
+def test_scenes_are_generated_only():
+    assert Builder.MANUAL_DOWNLOAD_INSTRUCTIONS is None
+    with pytest.raises(
+        UserError, match="`public` must be False for shapes: the dataset has no published files"
+    ):
+        Builder(config=Config(name="wrong", public=True))
+
+
 def test_documents():
     metadata = Builder.get_metadata()
     assert (
@@ -80,8 +88,7 @@ def test_documents():
         (dict(num_shapes=0), "`num_shapes` must be in 1 ... 254. Received: num_shapes=0"),
         (dict(num_shapes=255), "`num_shapes` must be in 1 ... 254"),
         (dict(image_size=11), "`image_size` must be at least 12. Received: image_size=11"),
-        (dict(public=True), "`public` must be False for shapes: its scenes are drawn from a seed"),
-        (dict(num_train=0), "`num_train` and `num_test` must be at least 1"),
+        (dict(num_train=0), "`num_train` must be at least 1"),
     ],
 )
 def test_config_errors(options, message):

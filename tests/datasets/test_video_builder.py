@@ -29,21 +29,8 @@ class NumberedClips(video_builder.VideoBuilder, skip_registration=True):
     def clip_shape(self):
         return self.builder_config.num_frames or 2, 3, 4, 3, 2
 
-    def generate(self, indices):
-        indices = np.asarray(indices)
-        n, frames = len(indices), self.clip_shape()[0]
-        number = (indices % 256).astype(np.uint8)
-        return {
-            "video": np.tile(number[:, None, None, None, None], (1, frames, 3, 4, 3)),
-            "mask": np.tile(np.eye(3, 4, dtype=np.uint8), (n, frames, 1, 1)),
-            "full_mask": np.ones((n, frames, 3, 4), np.uint8),
-            "visibility": np.ones((n, 2)),
-            "color": np.full((n, 2, 3), 0.5),
-            "position": np.arange(n * frames * 4.0).reshape(n, frames, 2, 2),
-            "speed": np.tile(np.arange(float(frames))[:, None], (n, 1, 2)),
-            "place": np.stack([indices, indices], -1),
-            "not asked for": indices,
-        }
+    def generator(self):
+        return functools.partial(numbered_clips, frames=self.clip_shape()[0])
 
     def public_source(self, dl_manager):
         return "published"
@@ -55,8 +42,26 @@ class NumberedClips(video_builder.VideoBuilder, skip_registration=True):
             yield {**self.generate(numbers), "index": numbers}
 
 
+def numbered_clips(indices, frames):
+    indices = np.asarray(indices)
+    n = len(indices)
+    number = (indices % 256).astype(np.uint8)
+    return {
+        "video": np.tile(number[:, None, None, None, None], (1, frames, 3, 4, 3)),
+        "mask": np.tile(np.eye(3, 4, dtype=np.uint8), (n, frames, 1, 1)),
+        "full_mask": np.ones((n, frames, 3, 4), np.uint8),
+        "visibility": np.ones((n, 2)),
+        "color": np.full((n, 2, 3), 0.5),
+        "position": np.arange(n * frames * 4.0).reshape(n, frames, 2, 2),
+        "speed": np.tile(np.arange(float(frames))[:, None], (n, 1, 2)),
+        "place": np.stack([indices, indices], -1),
+        "not asked for": indices,
+    }
+
+
 class ParallelBalls(bouncing_balls_dataset_builder.Builder, skip_registration=True):
-    PARALLEL, CHUNK = True, 3
+    PARALLEL = True
+    CHUNK = 3
 
 
 def build(cls, data_dir, **options):
@@ -134,14 +139,15 @@ def test_clips_of_different_lengths(tmp_path):
         def clip_shape(self):
             return None, 3, 4, 3, 2
 
-        def generate(self, indices):
-            frames = 2 + int(indices[0])
-            own = {"video", "mask", "full_mask", "position", "speed"}
-            clips = NumberedClips(config=VideoConfig(name="length", num_frames=frames)).generate(
-                indices
-            )
-            assert all(clips[name].shape[1] == frames for name in own)
-            return clips
+        def generator(self):
+            return growing_clips
+
+    def growing_clips(indices):
+        frames = 2 + int(indices[0])
+        clips = numbered_clips(indices, frames)
+        own = {"video", "mask", "full_mask", "position", "speed"}
+        assert all(clips[name].shape[1] == frames for name in own)
+        return clips
 
     builder = build(Lengths, tmp_path, num_train=3, num_test=1)
     lengths = [
@@ -169,10 +175,10 @@ def test_clips_do_not_depend_on_the_number_of_processes(tmp_path, monkeypatch, n
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(num_test=0), "`num_train` and `num_test` must be at least 1"),
+        (dict(num_test=0), "`num_test` must be at least 1. Received: num_test=0"),
         (
             dict(num_train=60_001),
-            "`test_start` must be at least `num_train`, so that no test clip is trained on",
+            "`test_start` must be at least `num_train`, so that no test clip is used for training",
         ),
         (dict(num_frames=0), "`num_frames` must be at least 1. Received: num_frames=0"),
         (

@@ -170,7 +170,7 @@ def test_documents():
         (dict(image_size=8), "`image_size` must be at least 16"),
         (
             dict(public=True, image_size=32),
-            "`image_size` is an option of generated data; the published file has one size",
+            "`image_size` is an option of generated data; the published files have one size",
         ),
     ],
 )
@@ -381,6 +381,8 @@ def test_damaged_files(tmp_path, write):
     (tmp_path / "vor_test.json").write_text("[[")
     assert_refused(tmp_path, "vor_test.json` must be a JSON file: Expecting value")
     path.write_bytes(path.read_bytes()[:5000])
-    assert_refused(tmp_path, "vor.hdf5` must be an undamaged HDF5 file: .*truncated file")
+    assert_refused(
+        tmp_path, "vor.hdf5` is damaged or was not downloaded completely: .*truncated file"
+    )
     path.write_bytes(b"<!DOCTYPE html>")
-    assert_refused(tmp_path, "vor.hdf5` must be an undamaged HDF5 file: .*file signature not found")
+    assert_refused(tmp_path, "vor.hdf5` must be an HDF5 file. Received: .*file signature not found")
