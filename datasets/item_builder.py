@@ -1,4 +1,4 @@
-"""Shared by all builders: configs, sizes, splits by position, several processes and published files.
+"""Shared by all builders: configs, splits by position, several processes, published files.
 
 An item is a scene (an image) or a clip. A dataset is either *generated* (from a seed, offline) or
 *public* (read from the published files). Both have the same splits, by position and in order:
@@ -113,8 +113,11 @@ class ItemBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """
 
     ON_REQUEST_CONFIGS = []
-    """Configs that are built only when named. `tfds build datasets/<name>` without `--config` builds
-    every entry of BUILDER_CONFIGS, and that must work offline."""
+    """Configs that are built only when named.
+
+    `tfds build datasets/<name>` without `--config` builds every entry of BUILDER_CONFIGS, and that
+    must work offline.
+    """
 
     HAS_PUBLISHED_FILES = True
     """Whether the dataset was published; otherwise all its configs are generated."""
@@ -123,8 +126,11 @@ class ItemBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Number of items generated at a time."""
 
     PARALLEL = False
-    """Whether to generate in several processes. This pays if a chunk takes longer to generate than
-    to send, and than Python takes to start (0.2 s)."""
+    """Whether to generate in several processes.
+
+    This pays if a chunk takes longer to generate than to send, and longer than Python takes to
+    start (0.2 s).
+    """
 
     DEFAULT_IMAGE_SIZE = None
     """Side of the published images in pixels, and of generated ones by default."""

@@ -40,9 +40,12 @@ class SceneBuilder(item_builder.ItemBuilder, skip_registration=True):
     )
 
     CHUNK = 500
-    """Number of scenes generated at a time. Python's overhead slows small chunks down, and large
-    ones fall out of the processor's cache: Multi-dSprites is fastest at 250 (16,000 scenes per
-    second on one core), Tetris at 1,000 and more (41,000)."""
+    """Number of scenes generated at a time.
+
+    Python's overhead slows small chunks down, and large ones fall out of the processor's cache:
+    Multi-dSprites is fastest at 250 (16,000 scenes per second on one core), Tetris at 1,000 and
+    more (41,000).
+    """
 
     HOMEPAGE = "https://github.com/google-deepmind/multi_object_datasets"
 

@@ -89,7 +89,10 @@ class VideoBuilder(item_builder.ItemBuilder, skip_registration=True):
     @property
     @abc.abstractmethod
     def track_docs(self):
-        """Dict from track name to (trailing shape after the frame and entity axes, documentation)."""
+        """Dict from track name to (trailing shape, documentation).
+
+        The trailing shape follows the frame and entity axes.
+        """
 
     @property
     def has_full_mask(self):

@@ -1,6 +1,7 @@
-"""Reads and writes video files: mp4, webm, mov, avi, mkv, and animated GIF, by PyAV (`pip install tfobj[video]`).
+"""Reads and writes video files by PyAV: mp4, webm, mov, avi, mkv and animated GIF.
 
-Frames come with the times at which they are shown, so that a variable frame rate is seen and can be made constant.
+PyAV comes with `pip install tfobj[video]`. Frames come with the times at which they appear, so that
+a variable frame rate can be detected and made constant.
 
 Axes: T frames, H x W pixels.
 """
@@ -16,20 +17,28 @@ from tfobj import files
 from tfobj.errors import UserError, first_line
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".gif")
-"""Of files that are clips. PyAV knows many more kinds, and goes by a file's content."""
+"""Suffixes of files that count as clips.
+
+PyAV reads many more kinds, and goes by a file's content.
+"""
 
 WRITTEN_SUFFIXES = (".mp4", ".mov", ".mkv")
 
-# Intervals between frames that differ by more than this share of the usual one are no rounding of the file's clock.
 _UNEVEN = 0.2
-# A frame that appears so late, in intervals, is still in time for a constant rate: clocks may tick in milliseconds.
+"""Deviation from the usual interval, relative to it, that rounding does not explain."""
+
 _LATE = 0.1
-# In decreasing order of quality for the size; the first one that this PyAV has is taken.
+"""Delay of a frame, in intervals, that a constant rate allows: clocks may tick in milliseconds."""
+
 _CODECS = {"libx264": {"crf": "12"}, "mpeg4": {"qscale": "2"}}
+"""Codecs with their options, best quality for the size first; PyAV may lack the first."""
+
+_DEFAULT_RATE = 25.0
+"""Frames per second where a file does not tell."""
 
 
 class Unreadable(UserError):
-    """A file that is no video, is damaged, or has no frames; others may still be read."""
+    """A file that is not a video, is damaged, or has no frames; others may still be readable."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +47,8 @@ class Video:
 
     Attributes:
       frames: uint8 [T, H, W, 3], RGB.
-      times: float64 [T], seconds at which frames appear; the first is 0.
-      frame_rate: frames per second, of a clip of variable rate the mean; 25 for a single frame.
+      times: float64 [T], seconds at which the frames appear; the first is 0.
+      frame_rate: frames per second; the mean if the rate varies, and 25 for a single frame.
     """
 
     frames: np.ndarray
@@ -52,21 +61,23 @@ class Video:
         return is_uneven(self.times)
 
     def resampled(self, frame_rate=None):
-        """The clip at a constant rate.
+        """Returns the clip at a constant rate.
 
         Args:
-          frame_rate: frames per second; None is that of the clip.
+          frame_rate: frames per second; None keeps the clip's rate.
 
         Returns:
-          a `Video` whose frame k is what is seen k / `frame_rate` seconds after the first one; frames are repeated or
-          left out, and never mixed.
+          A `Video` whose frame k is the one on view k / `frame_rate` seconds after the first.
+          Frames are repeated or left out, but never blended.
 
         Raises:
           UserError: if the rate is not positive.
         """
-        frame_rate = self.frame_rate if frame_rate is None else frame_rate
+        if frame_rate is None:
+            frame_rate = self.frame_rate
         if not frame_rate > 0:
             raise UserError(f"`frame_rate` must be positive. Received: frame_rate={frame_rate}.")
+
         count = 1 + int(np.floor(self.times[-1] * frame_rate + _LATE))
         times = np.arange(count) / frame_rate
         shown = np.searchsorted(self.times, times + _LATE / frame_rate, side="right") - 1
@@ -74,77 +85,120 @@ class Video:
 
 
 def is_uneven(times):
-    """Whether frames that appear at `times`, in seconds and in order, are shown for different times."""
+    """Returns whether frames are shown for different times.
+
+    Args:
+      times: seconds at which they appear, in order.
+    """
     intervals = np.diff(times)
-    usual = np.median(intervals) if intervals.size else 0.0
+    if not intervals.size:
+        return False
+    usual = np.median(intervals)
     return bool((np.abs(intervals - usual) > _UNEVEN * usual).any())
 
 
 def mean_rate(times):
-    """Returns frames per second, of a variable rate the mean; 25 for a single frame."""
-    return (len(times) - 1) / (times[-1] - times[0]) if times[-1] > times[0] else 25.0
+    """Returns the mean number of frames per second; 25 for a single frame."""
+    duration = times[-1] - times[0]
+    return (len(times) - 1) / duration if duration > 0 else _DEFAULT_RATE
 
 
 def frame_times(path):
-    """Returns when the frames of a video appear, float64 [T] seconds after the first, as its container says; no frame is decoded.
+    """Returns when the frames of a video appear according to its container.
 
-    Empty where the container does not say it. Errors as of `iterate_frames`, but for damaged frames, which are not seen.
+    No frame is decoded, so that damaged frames go unnoticed.
+
+    Args:
+      path: path of the file, or a binary file object.
+
+    Returns:
+      float64 [T], seconds after the first frame; empty if the container does not tell.
+
+    Raises:
+      Unreadable: if the file is missing or not a video; names the file.
+      UserError: if PyAV is not installed.
     """
     with _opened(path) as (_, container, stream):
+        # Packets come in the order of decoding, which may not be that of the frames.
         ticks = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
-        return (np.array(ticks, np.float64) - (ticks[0] if ticks else 0)) * float(stream.time_base)
+        first = ticks[0] if ticks else 0
+        return (np.array(ticks, np.float64) - first) * float(stream.time_base)
 
 
 def at_constant_rate(timed_frames, frame_rate):
-    """Yields (time, frame) at a constant rate; frames are repeated or left out like by `Video.resampled`, one in memory at a time."""
-    count, seen = 0, None
+    """Brings a stream of frames to a constant rate, with one frame in memory at a time.
+
+    Frames are repeated or left out as in `Video.resampled`.
+
+    Args:
+      timed_frames: iterable of (seconds after the first frame, frame).
+      frame_rate: frames per second.
+
+    Yields:
+      (time, frame)
+    """
+    count = 0
+    shown = None
     for time, frame in timed_frames:
-        while seen is not None and (count + _LATE) / frame_rate < time:
-            yield count / frame_rate, seen
+        # Until this frame appears, the one before it is on view.
+        while shown is not None and (count + _LATE) / frame_rate < time:
+            yield count / frame_rate, shown
             count += 1
-        last, seen = time, frame
-    while seen is not None and count <= np.floor(last * frame_rate + _LATE):
-        yield count / frame_rate, seen
+        last = time
+        shown = frame
+
+    while shown is not None and count <= np.floor(last * frame_rate + _LATE):
+        yield count / frame_rate, shown
         count += 1
 
 
 def iterate_frames(path):
-    """Yields (time in seconds after the first frame, uint8 [H, W, 3]) of a video, one frame in memory at a time.
+    """Reads a video, with one frame in memory at a time.
 
     Args:
-      path: the file, or a binary file object.
+      path: path of the file, or a binary file object.
+
+    Yields:
+      (seconds after the first frame, uint8 [H, W, 3])
 
     Raises:
-      Unreadable: the file is missing, is no video, damaged, or has no frames; names the file.
-      UserError: PyAV is not installed.
+      Unreadable: if the file is missing, not a video, damaged, or has no frames; names the file.
+      UserError: if PyAV is not installed.
     """
-    count, first = 0, None
+    count = 0
+    first = None
     with _opened(path) as (name, container, stream):
-        rate = float(stream.average_rate or stream.guessed_rate or 25)
+        rate = float(stream.average_rate or stream.guessed_rate or _DEFAULT_RATE)
         stream.thread_type = "AUTO"
         try:
             for frame in container.decode(stream):
                 time = count / rate if frame.time is None else frame.time
-                first = time if first is None else first
-                # Cameras held upright store the picture lying, and by how much it is to be turned.
+                if first is None:
+                    first = time
+
+                # A camera held upright stores its frames lying on the side, and how far to turn
+                # them.
                 pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
                 yield time - first, np.ascontiguousarray(pixels)
                 count += 1
         except (_pyav(path).FFmpegError, OSError) as error:
-            raise _undecodable(name, error, f" after frame {count}" if count else "") from error
+            where = f" after frame {count}" if count else ""
+            raise _undecodable(name, error, where) from error
+
     if not count:
         raise Unreadable(f"`{name}` must hold at least one frame. Received: 0 frames.")
 
 
 @contextlib.contextmanager
 def _opened(path):
-    """Yields (name, container, stream) of a video; errors of the file are those of `iterate_frames`."""
+    """Yields (name, container, stream) of a video; raises the errors of `iterate_frames`."""
     av = _pyav(path)
-    name = getattr(path, "name", path)
+    name = _name(path)
     try:
         container = av.open(path if hasattr(path, "read") else str(path))
     except (av.FFmpegError, OSError) as error:
         raise _undecodable(name, error) from error
+
     with container:
         if not container.streams.video:
             raise Unreadable(f"`{name}` must hold a video. Received: a file with other content.")
@@ -152,57 +206,56 @@ def _opened(path):
 
 
 def _undecodable(name, error, where=""):
-    return Unreadable(
-        f"`{name}` cannot be decoded as a video{where} ({getattr(error, 'strerror', None) or first_line(error)})."
-    )
+    reason = getattr(error, "strerror", None) or first_line(error)
+    return Unreadable(f"`{name}` cannot be decoded as a video{where} ({reason}).")
 
 
 def read_video(path, max_frames=None, frame_rate=None):
     """Reads a whole video.
 
     Args:
-      path: the file, or a binary file object.
-      max_frames: read only so many frames; None reads all.
-      frame_rate: bring the clip to this constant rate (`Video.resampled`); None leaves it as it is.
+      path: path of the file, or a binary file object.
+      max_frames: number of frames to read at most; None reads all.
+      frame_rate: constant rate of the result (`Video.resampled`); None leaves the rate as it is.
 
     Returns:
-      a `Video`.
+      A `Video`.
 
     Raises:
       Unreadable: as `iterate_frames`; also if the size of the frames changes.
-      UserError: PyAV is not installed.
+      UserError: if PyAV is not installed.
     """
     if max_frames is not None and max_frames < 1:
         raise UserError(f"`max_frames` must be at least 1. Received: max_frames={max_frames}.")
-    times, frames = [], []
+
+    times = []
+    frames = []
     for time, frame in iterate_frames(path):
         if frames and frame.shape != frames[0].shape:
-            sizes = " and ".join(
-                f"{width}x{height}" for height, width, _ in (frames[0].shape, frame.shape)
-            )
-            raise Unreadable(
-                f"`{getattr(path, 'name', path)}` must hold frames of one size. Received: {sizes}."
-            )
+            sizes = f"{_size(frames[0])} and {_size(frame)}"
+            raise Unreadable(f"`{_name(path)}` must hold frames of one size. Received: {sizes}.")
         times.append(time)
         frames.append(frame)
         if len(frames) == max_frames:
             break
+
     video = Video(np.stack(frames), np.array(times), mean_rate(times))
     return video if frame_rate is None else video.resampled(frame_rate)
 
 
 def write_video(path, frames, frame_rate):
-    """Writes a video, as H.264 where PyAV has an encoder for it, else as MPEG-4. The file appears whole or not at all.
+    """Writes a video, as H.264 if PyAV has an encoder for it, otherwise as MPEG-4.
 
-    Both store colour at half the resolution and need even sides: of an odd one the last row or column is repeated.
+    Both codecs store colour at half the resolution and need even sides: the last row or column of
+    an odd side is repeated. The file appears complete or not at all.
 
     Args:
-      path: file to write, `.mp4`, `.mov` or `.mkv`.
-      frames: uint8 [T, H, W, 3] RGB or [T, H, W, 1] gray, or an iterable of such frames.
+      path: path of the file to write, `.mp4`, `.mov` or `.mkv`.
+      frames: uint8 [T, H, W, 3] (RGB) or [T, H, W, 1] (gray), or an iterable of such frames.
       frame_rate: frames per second.
 
     Raises:
-      UserError: another suffix, no frames, frames of another form, or PyAV is not installed.
+      UserError: if the suffix, the frames or the rate do not fit, or PyAV is not installed.
     """
     av = _pyav(path)
     path = pathlib.Path(path)
@@ -212,12 +265,15 @@ def write_video(path, frames, frame_rate):
         )
     if not frame_rate > 0:
         raise UserError(f"`frame_rate` must be positive. Received: frame_rate={frame_rate}.")
+
     codec = next(name for name in _CODECS if name in av.codecs_available)
     rate = fractions.Fraction(frame_rate).limit_denominator(1001)
     stream = None
     with files.atomic_path(path) as partial, av.open(str(partial), "w") as container:
         for frame in frames:
             pixels = _even(frame)
+
+            # The stream needs a size, which only the first frame of an iterable tells.
             if stream is None:
                 stream = container.add_stream(codec, rate=rate, options=_CODECS[codec])
                 stream.height, stream.width = pixels.shape[:2]
@@ -227,32 +283,44 @@ def write_video(path, frames, frame_rate):
                     f"`frames` must have one size. Received: {np.shape(frame)} among others."
                 )
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+
         if stream is None:
             raise UserError("`frames` must hold at least one frame. Received: none.")
         container.mux(stream.encode())
 
 
 def _even(frame):
-    """A frame as uint8 [H, W, 3] with even sides."""
+    """Returns a frame as uint8 [H, W, 3] with even sides."""
     frame = np.asarray(frame)
-    if (
-        frame.dtype != np.uint8
-        or frame.ndim != 3
-        or frame.shape[-1] not in (1, 3)
-        or not frame.size
-    ):
+    is_image = frame.ndim == 3 and frame.shape[-1] in (1, 3) and frame.size
+    if frame.dtype != np.uint8 or not is_image:
         raise UserError(
-            f"`frames` must be uint8 [T, H, W, 3] or [T, H, W, 1]. Received: a frame of shape {frame.shape}, dtype {frame.dtype}."
+            "`frames` must be uint8 [T, H, W, 3] or [T, H, W, 1]. "
+            f"Received: a frame of shape {frame.shape}, dtype {frame.dtype}."
         )
-    frame = np.repeat(frame, 3, axis=-1) if frame.shape[-1] == 1 else frame
+
+    if frame.shape[-1] == 1:
+        frame = np.repeat(frame, 3, axis=-1)
     return np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
 
 
+def _size(frame):
+    height, width, _ = frame.shape
+    return f"{width}x{height}"
+
+
+def _name(path):
+    """Returns the name of a file or file object for messages."""
+    return getattr(path, "name", path)
+
+
 def _pyav(path):
+    """Returns the module `av`; raises a `UserError` that names the file if it is not installed."""
     try:
         import av
     except ImportError as error:
         raise UserError(
-            f"`{getattr(path, 'name', path)}` is a video, which takes PyAV: pip install tfobj[video]."
+            f"`{_name(path)}` is a video, and reading or writing it needs PyAV: "
+            "pip install tfobj[video]."
         ) from error
     return av

@@ -1,4 +1,4 @@
-"""TFDS builder of CLEVR with masks: ray-cast from a seed, rendered by Blender, or read from the published file."""
+"""TFDS builder of CLEVR with masks: ray-cast, rendered by Blender, or published."""
 
 import dataclasses
 import functools
@@ -145,7 +145,8 @@ class Builder(scene_builder.SceneBuilder):
             ),
             "visibility": (
                 (),
-                "1 for every entity that exists, the background included; it may lie outside the image.",
+                "1 for every entity that exists, the background included; "
+                "it may lie outside the image.",
             ),
         }
         if not public:

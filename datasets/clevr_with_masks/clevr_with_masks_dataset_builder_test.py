@@ -1,4 +1,4 @@
-"""Tests of the CLEVR builder: ray-cast and published scenes, through TFDS's own battery."""
+"""Tests of the CLEVR builder by TFDS's own battery: ray-cast and published scenes."""
 
 import tensorflow_datasets as tfds
 
@@ -8,7 +8,10 @@ Config = clevr_with_masks_dataset_builder.ClevrConfig
 
 
 class ClevrWithMasksTest(tfds.testing.DatasetBuilderTestCase):
-    """`dummy_data/` holds the whole pictures of scenes 0-2 of variant clevr in four gray levels per channel, by `public_records.write`."""
+    """`dummy_data/` holds the whole images of scenes 0-2 of variant clevr.
+
+    They have four levels per channel; `public_records.write` wrote them.
+    """
 
     DATASET_CLASS = clevr_with_masks_dataset_builder.Builder
     BUILDER_CONFIG_NAMES_TO_TEST = [

@@ -1,1 +1,1 @@
-"""CLEVRER: spheres, cylinders and cubes that slide and collide before a gray backdrop. See README.md."""
+"""CLEVRER: solids that slide and collide before a gray backdrop, 64x64. See README.md."""

@@ -1,9 +1,9 @@
-"""Reads what CLEVRER's files say of a video: its annotation, and its proposed masks.
+"""Reads the files that describe a CLEVRER video: its annotation and its proposed masks.
 
 Axes: T = 128 frames, M objects, H x W pixels of the published picture.
 
-Source: Yi et al. 2020, official description; the matching of masks to objects is that of the programs that use them
-(attributes, then score, then overlap with the frame before).
+Source: Yi et al. 2020, official description. Masks are matched to objects as in the programs that
+use them: by attributes, then score, then overlap with the frame before.
 """
 
 import dataclasses
@@ -19,23 +19,31 @@ from tfobj.datasets.generators.raycast_shapes import SHAPE_NAMES
 NUM_FRAMES = 128
 PICTURE = (320, 480)
 """Height and width of the published picture."""
+
 MAX_OBJECTS = 6
 UNKNOWN = 255
-"""Label of pixels where a mask was proposed that belongs to no annotated object: ignored by scores."""
+"""Label of pixels whose proposed mask belongs to no annotated object; scores ignore them."""
 
 _KINDS = (("color", COLOR_NAMES), ("material", MATERIAL_NAMES), ("shape", SHAPE_NAMES))
+"""Attributes of an object and their values, in the order of their codes from 1 on."""
+
 _VECTORS = {
     "position": "location",
     "velocity": "velocity",
     "orientation": "orientation",
     "angular_velocity": "angular_velocity",
 }
-# A mask of other attributes is an object's if it overlaps that much with the object's mask in the frame before.
+"""Track -> name in the annotation."""
+
 _SAME = 0.5
+"""Overlap with an object's last mask that makes a mask of other attributes the object's."""
+
+_WRONG_STRUCTURE = (KeyError, IndexError, TypeError, ValueError, AttributeError)
+"""Errors of reading JSON content that has another structure."""
 
 
 class Broken(ValueError):
-    """A file of one video that does not hold what it should; says what, in a few words."""
+    """A file of one video that does not hold what it should; the message says what, briefly."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +51,10 @@ class Annotation:
     """What happens in a video.
 
     Attributes:
-      factors: name -> int [M], codes of `color`, `material` and `shape`; those of CLEVR with masks.
-      tracks: name -> float64 [T, M, 3] `position`, `velocity`, `orientation`, `angular_velocity`, as published.
+      factors: dict from name to int [M], codes of `color`, `material` and `shape` as in CLEVR with
+        masks.
+      tracks: dict from name to float64 [T, M, 3], `position`, `velocity`, `orientation` and
+        `angular_velocity` as published.
       in_view: bool [T, M], whether the object is in the camera's view.
       collisions: list of (frame, i, j) of objects i and j, 0 ... M - 1.
     """
@@ -67,48 +77,59 @@ def parse(text):
       text: content of `annotation_<number>.json`.
 
     Returns:
-      an `Annotation`; objects in the order of their ids.
+      An `Annotation`; its objects are in the order of their ids.
 
     Raises:
-      Broken: the annotation has another structure, another number of frames, or more than 6 objects.
+      Broken: if the annotation has another structure, another number of frames, or not 1 to 6
+        objects.
     """
     try:
-        content = json.loads(text)
-        described = sorted(content["object_property"], key=lambda item: item["object_id"])
-        number = {item["object_id"]: place for place, item in enumerate(described)}
-        factors = {
-            kind: np.array([1 + names.index(item[kind]) for item in described])
-            for kind, names in _KINDS
-        }
-        frames = {
-            frame["frame_id"]: {item["object_id"]: item for item in frame["objects"]}
-            for frame in content["motion_trajectory"]
-        }
-        if len(frames) != NUM_FRAMES:
-            raise Broken(f"annotation of {len(frames)} frames")
-        first = min(frames)
-        listed = [[frames[first + frame][key] for key in number] for frame in range(NUM_FRAMES)]
-        shape = (NUM_FRAMES, len(number), 3)
-        tracks = {
-            name: np.array([[item[key] for item in row] for row in listed], np.float64).reshape(
-                shape
-            )
-            for name, key in _VECTORS.items()
-        }
-        in_view = np.array(
-            [[item["inside_camera_view"] for item in row] for row in listed], bool
-        ).reshape(shape[:2])
-        collisions = [
-            (int(event["frame_id"]) - first, *(number[key] for key in event["object_ids"]))
-            for event in content["collision"]
-        ]
-        collisions = [(frame, one, other) for frame, one, other in collisions]
+        annotation = _annotation(json.loads(text))
     except Broken:
         raise
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except _WRONG_STRUCTURE as error:
         raise Broken("broken annotation") from error
-    if not 1 <= len(number) <= MAX_OBJECTS:
-        raise Broken(f"annotation of {len(number)} objects")
+
+    if not 1 <= annotation.num_objects <= MAX_OBJECTS:
+        raise Broken(f"annotation of {annotation.num_objects} objects")
+    return annotation
+
+
+def _annotation(content):
+    """Returns the `Annotation` of an annotation's JSON content."""
+    described = sorted(content["object_property"], key=lambda item: item["object_id"])
+    number = {item["object_id"]: place for place, item in enumerate(described)}
+    factors = {
+        kind: np.array([1 + names.index(item[kind]) for item in described])
+        for kind, names in _KINDS
+    }
+
+    frames = {
+        frame["frame_id"]: {item["object_id"]: item for item in frame["objects"]}
+        for frame in content["motion_trajectory"]
+    }
+    if len(frames) != NUM_FRAMES:
+        raise Broken(f"annotation of {len(frames)} frames")
+
+    # Frames may be counted from 1, and may be listed in any order, as may objects.
+    first = min(frames)
+    listed = [[frames[first + frame][key] for key in number] for frame in range(NUM_FRAMES)]
+
+    # `reshape`: without any object, the arrays would lack axes.
+    shape = (NUM_FRAMES, len(number))
+    tracks = {
+        name: np.array([[item[key] for item in row] for row in listed], np.float64).reshape(
+            *shape, 3
+        )
+        for name, key in _VECTORS.items()
+    }
+    visible = [[item["inside_camera_view"] for item in row] for row in listed]
+    in_view = np.array(visible, bool).reshape(shape)
+
+    collisions = []
+    for event in content["collision"]:
+        one, other = (number[key] for key in event["object_ids"])
+        collisions.append((int(event["frame_id"]) - first, one, other))
     return Annotation(factors, tracks, in_view, collisions)
 
 
@@ -119,18 +140,21 @@ def parse_proposals(text):
       text: content of `proposal_<number>.json`.
 
     Returns:
-      list of T lists of the proposals of a frame: dicts with `mask`, `color`, `material`, `shape`, `score`.
+      A list of T lists of the frame's proposals: dicts with `mask`, `color`, `material`, `shape`
+      and `score`.
 
     Raises:
-      Broken: the file has another structure, another number of frames, or more than 6 masks in a frame.
+      Broken: if the file has another structure, another number of frames, or more than 6 masks in a
+        frame.
     """
     try:
         frames = {
             int(frame["frame_index"]): list(frame["objects"])
             for frame in json.loads(text)["frames"]
         }
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except _WRONG_STRUCTURE as error:
         raise Broken("broken proposals") from error
+
     if sorted(frames) != list(range(NUM_FRAMES)):
         raise Broken(f"proposals of {len(frames)} frames")
     most = max(map(len, frames.values()))
@@ -142,60 +166,82 @@ def parse_proposals(text):
 def label_maps(proposals, factors):
     """Turns the proposed masks of a video into one label map per frame.
 
-    A mask belongs to the object of its colour, material and shape; of several masks to such an object, that of the
-    highest score, and then that which overlaps more with the object's mask in the frame before. A mask that is left
-    over belongs to an object without one if it covers half of the union with the object's last mask; else its pixels
-    are `UNKNOWN`. Where masks overlap, the first one in the file counts.
+    A mask belongs to the object of its colour, material and shape. If an object has several such
+    masks, the one with the highest score counts, and among equal scores the one that overlaps most
+    with the object's last mask. A mask that is left over belongs to an object without a mask if it
+    covers half of the union with that object's last mask; otherwise its pixels are `UNKNOWN`. Where
+    masks overlap, the first one in the file counts.
 
     Args:
-      proposals: list of T lists as `parse_proposals` gives it, or some frames of it in order.
-      factors: name -> int [M] as of `Annotation`.
+      proposals: list of T lists as `parse_proposals` returns it, or some of its frames in order.
+      factors: dict from name to int [M], those of the `Annotation`.
 
     Returns:
-      uint8 [T, H, W], 0 for the background, 1 + number of the object, or `UNKNOWN`.
+      uint8 [T, H, W]: 0 for the background, 1 + number of the object, or `UNKNOWN`.
 
     Raises:
-      Broken: a mask does not fit the picture.
+      Broken: if a mask does not fit the picture.
     """
     codes = list(zip(*(factors[kind].tolist() for kind, _ in _KINDS), strict=True))
-    labels = np.zeros(
-        (len(proposals), *PICTURE[::-1]), np.uint8
-    )  # columns first, as masks are stored
+    height, width = PICTURE
     last = {}
+
+    # Column by column, as masks are stored.
+    labels = np.zeros((len(proposals), width, height), np.uint8)
     for frame, objects in enumerate(proposals):
-        try:
-            masks = [rle.decode(item["mask"]["size"], item["mask"]["counts"]) for item in objects]
-            described = [
-                tuple(
-                    1 + names.index(item[kind]) if item[kind] in names else 0
-                    for kind, names in _KINDS
-                )
-                for item in objects
-            ]
-            scores = [float(item.get("score", 0)) for item in objects]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise Broken("broken mask") from error
-        if any(mask.shape != PICTURE for mask in masks):
-            raise Broken("mask that does not fit the picture")
+        masks, described, scores = _decode(objects)
         owner = _match(masks, described, scores, codes, last)
+
+        # The first mask is painted last: it counts where masks overlap.
         for number, mask in reversed(list(enumerate(masks))):
             labels[frame][mask.T] = 1 + owner[number] if number in owner else UNKNOWN
         last |= {entity: masks[number] for number, entity in owner.items()}
     return labels.swapaxes(1, 2)
 
 
+def _decode(objects):
+    """Returns masks, codes of the attributes (0 for unknown ones) and scores of a frame."""
+    try:
+        masks = [rle.decode(item["mask"]["size"], item["mask"]["counts"]) for item in objects]
+        described = [tuple(_code(item[kind], names) for kind, names in _KINDS) for item in objects]
+        scores = [float(item.get("score", 0)) for item in objects]
+    except _WRONG_STRUCTURE as error:
+        raise Broken("broken mask") from error
+
+    if any(mask.shape != PICTURE for mask in masks):
+        raise Broken("mask that does not fit the picture")
+    return masks, described, scores
+
+
+def _code(value, names):
+    return 1 + names.index(value) if value in names else 0
+
+
 def _match(masks, described, scores, codes, last):
-    """Returns number of the mask -> number of its object."""
+    """Matches the masks of a frame to objects.
+
+    Args:
+      masks: list of bool [H, W].
+      described: list of the masks' attributes, tuples of codes.
+      scores: list of the masks' scores.
+      codes: list of the objects' attributes, tuples of codes.
+      last: dict from number of an object to its last mask.
+
+    Returns:
+      A dict from number of a mask to number of its object.
+    """
     owner = {}
     for entity, code in enumerate(codes):
         candidates = [number for number, kind in enumerate(described) if kind == code]
+        rank = {
+            number: (scores[number], _overlap(masks[number], last.get(entity)))
+            for number in candidates
+        }
         if candidates:
-            owner[
-                max(
-                    candidates,
-                    key=lambda number: (scores[number], _overlap(masks[number], last.get(entity))),
-                )
-            ] = entity
+            owner[max(candidates, key=rank.get)] = entity
+
+    # The detector may have mistaken an attribute: masks and objects that are left over are matched
+    # by place.
     free = [number for number in range(len(masks)) if number not in owner]
     open_entities = [entity for entity in last if entity not in owner.values()]
     overlaps = [
@@ -210,7 +256,7 @@ def _match(masks, described, scores, codes, last):
 
 
 def _overlap(mask, other):
-    """Intersection over union, 0 with nothing."""
+    """Returns the intersection over union of two masks; 0 if there is no other."""
     if other is None:
         return 0.0
     return np.count_nonzero(mask & other) / max(np.count_nonzero(mask | other), 1)

@@ -14,17 +14,24 @@ from tfobj.datasets.generators import clevrer_clips
 from tfobj.errors import UserError
 
 _URL = "https://data.csail.mit.edu/clevrer/"
+
+# Papers test on the published validation videos: the published test videos have no annotations.
 _FILES = {
     "train": ("videos/train/video_train.zip", "annotations/train/annotation_train.zip"),
-    # Papers test on the published validation videos: those of the published test have no annotations.
     "test": (
         "videos/validation/video_validation.zip",
         "annotations/validation/annotation_validation.zip",
     ),
 }
+"""Split -> ZIP files of the videos and of their annotations, below `_URL`."""
+
 _PROPOSALS = "derender_proposals.zip"
+"""ZIP file of the proposed masks of all videos."""
+
 _VIDEOS_AT_A_TIME = 8
+
 _PUBLIC_OPTIONS = {"public": True, "num_train": 10_000, "num_test": 5_000}
+
 _TRIMMED = [name for name, rules in clevrer_clips.VARIANTS.items() if rules.trimmed]
 
 

@@ -1,4 +1,4 @@
-"""Tests of the CLEVRER builder: ray-cast and published clips, through TFDS's own battery."""
+"""Tests of the CLEVRER builder by TFDS's own battery: ray-cast and published clips."""
 
 import importlib.util
 import pathlib
@@ -11,11 +11,11 @@ import tensorflow_datasets as tfds
 from tfobj.datasets.clevrer import clevrer_dataset_builder, sample_files
 
 Config = clevrer_dataset_builder.ClevrerConfig
-_PUBLIC = dict(public=True, num_train=2, num_test=1, num_frames=3, image_size=32)
+_PUBLIC = {"public": True, "num_train": 2, "num_test": 1, "num_frames": 3, "image_size": 32}
 
 
 class ClevrerTest(tfds.testing.DatasetBuilderTestCase):
-    """The published files are made here: three videos with annotations and masks."""
+    """The published files are written here: three videos with annotations and masks."""
 
     DATASET_CLASS = clevrer_dataset_builder.Builder
     BUILDER_CONFIG_NAMES_TO_TEST = [
@@ -42,14 +42,15 @@ class ClevrerTest(tfds.testing.DatasetBuilderTestCase):
             raise unittest.SkipTest("needs PyAV")
         cls._folder = tempfile.TemporaryDirectory()
         cls.EXAMPLE_DIR = cls._folder.name
-        folder, visible = pathlib.Path(cls.EXAMPLE_DIR), np.ones((128, 3), bool)
-        clips = {
-            number: (sample_files.annotation(in_view=visible), sample_files.video())
-            for number in (0, 1, 10_000)
-        }
-        sample_files.write_split(folder, "train", {number: clips[number] for number in (0, 1)})
-        sample_files.write_split(folder, "validation", {10_000: clips[10_000]})
-        sample_files.write_proposals(folder, dict.fromkeys(clips, sample_files.proposals()))
+
+        folder = pathlib.Path(cls.EXAMPLE_DIR)
+        visible = np.ones((128, 3), bool)
+        clip = (sample_files.annotation(in_view=visible), sample_files.video())
+        sample_files.write_split(folder, "train", {0: clip, 1: clip})
+        sample_files.write_split(folder, "validation", {10_000: clip})
+
+        masks = sample_files.proposals()
+        sample_files.write_proposals(folder, dict.fromkeys((0, 1, 10_000), masks))
         super().setUpClass()
 
     @classmethod

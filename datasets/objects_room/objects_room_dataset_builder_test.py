@@ -1,4 +1,4 @@
-"""Tests of the Objects Room builder: both sources, through TFDS's own battery."""
+"""Tests of the Objects Room builder by TFDS's own battery: generated and published scenes."""
 
 import tensorflow_datasets as tfds
 
@@ -8,7 +8,7 @@ Config = objects_room_dataset_builder.ObjectsRoomConfig
 
 
 class ObjectsRoomTest(tfds.testing.DatasetBuilderTestCase):
-    """`dummy_data/` holds generated scenes 0-4 of seed 0, written by `public_records.write`."""
+    """`dummy_data/` holds the generated scenes 0-4 of seed 0, written by `public_records.write`."""
 
     DATASET_CLASS = objects_room_dataset_builder.Builder
     BUILDER_CONFIG_NAMES_TO_TEST = [

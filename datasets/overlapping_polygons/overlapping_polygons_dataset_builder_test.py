@@ -1,4 +1,4 @@
-"""Tests of the builder of overlapping polygons, through TFDS's own battery."""
+"""Tests of the builder of overlapping polygons by TFDS's own battery."""
 
 import tensorflow_datasets as tfds
 

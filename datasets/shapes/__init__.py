@@ -1,1 +1,1 @@
-"""Shapes: outlined squares and triangles that lie over each other, binary, 28x28. See README.md."""
+"""Shapes: overlapping outlines of squares and triangles, binary, 28x28. See README.md."""

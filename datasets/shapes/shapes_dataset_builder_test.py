@@ -1,4 +1,4 @@
-"""Tests of the builder of Shapes, through TFDS's own battery."""
+"""Tests of the Shapes builder by TFDS's own battery."""
 
 import tensorflow_datasets as tfds
 

@@ -1,4 +1,4 @@
-"""Tests of the Tetrominoes builder: both sources, through TFDS's own battery."""
+"""Tests of the Tetrominoes builder by TFDS's own battery: generated and published scenes."""
 
 import tensorflow_datasets as tfds
 
@@ -7,7 +7,7 @@ from tfobj.datasets.tetris import tetris_dataset_builder
 
 
 class TetrisTest(tfds.testing.DatasetBuilderTestCase):
-    """`dummy_data/` holds generated scenes 0-7 of seed 0, written by `public_records.write`."""
+    """`dummy_data/` holds the generated scenes 0-7 of seed 0, written by `public_records.write`."""
 
     DATASET_CLASS = tetris_dataset_builder.Builder
     BUILDER_CONFIG_NAMES_TO_TEST = [

@@ -1,1 +1,1 @@
-"""Video Objects Room: camera flights through rooms with solids on the floor, 64x64. See README.md."""
+"""Video Objects Room: camera flights through rooms with solids, 64x64. See README.md."""

@@ -1,4 +1,4 @@
-"""TFDS builder of Video Objects Room: flights generated from a seed, or read from the published file."""
+"""TFDS builder of Video Objects Room: generated from a seed, or read from the published file."""
 
 import dataclasses
 import functools
@@ -11,6 +11,7 @@ from tfobj.datasets.video_objects_room import published_file
 from tfobj.errors import UserError
 
 _PUBLISHED_FRAMES = 10
+
 _LARGE = {"num_train": 10_000, "validation_start": 10_000, "num_test": 1_000, "test_start": 11_000}
 
 

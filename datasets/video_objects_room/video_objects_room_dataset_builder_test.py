@@ -1,4 +1,4 @@
-"""Tests of the Video Objects Room builder: flights, through TFDS's own battery."""
+"""Tests of the Video Objects Room builder by TFDS's own battery: generated flights."""
 
 import tensorflow_datasets as tfds
 
@@ -8,7 +8,7 @@ Config = video_objects_room_dataset_builder.VideoRoomConfig
 
 
 class VideoObjectsRoomTest(tfds.testing.DatasetBuilderTestCase):
-    """Published clips are read from files on disk, which `tests/datasets/test_video_objects_room.py` writes."""
+    """Published clips are tested in `tests/datasets/test_video_objects_room.py`."""
 
     DATASET_CLASS = video_objects_room_dataset_builder.Builder
     EXAMPLE_DIR = str(DATASET_CLASS.pkg_dir_path)

@@ -380,7 +380,7 @@ def test_zip_files_that_are_none_or_damaged_or_others(tmp_path, source):
     for name, damaged in (("cut.zip", content[: len(content) // 2]), ("page.zip", b"<html>")):
         (tmp_path / name).write_bytes(damaged)
         with pytest.raises(
-            UserError, match=f"{name}` is no ZIP file, damaged, or was not downloaded completely"
+            UserError, match=f"{name}` is not a ZIP file, damaged, or was not downloaded completely"
         ) as error:
             published.read(
                 [3], published.Source(str(tmp_path / name), source.annotations, None), selection

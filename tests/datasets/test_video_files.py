@@ -290,7 +290,8 @@ def test_missing_pyav_says_what_to_install(clip, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(
-        UserError, match=r"square.mp4` is a video, which takes PyAV: pip install tfobj\[video\]"
+        UserError,
+        match=r"square.mp4` is a video, and .* needs PyAV: pip install tfobj\[video\]",
     ):
         read_video(clip)
     with pytest.raises(UserError, match=r"pip install tfobj\[video\]"):
