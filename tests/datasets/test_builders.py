@@ -1,12 +1,12 @@
-"""Builders and the reader of the published files: contents, splits by position, errors of one line."""
+"""Scene builders and the reader of published files: contents, splits, one-line errors."""
 
 import gzip
 import io
 import json
 
+import built_datasets
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from PIL import Image
 
 from tfobj.data import transforms
@@ -47,10 +47,12 @@ def build(builder_cls, data_dir, **options):
 
 def test_generated_builder_holds_the_generators_scenes(tmp_path):
     builder = build(tetris_dataset_builder.Builder, tmp_path, num_train=12, num_test=5, seed=3)
+
     for split, first, size in (("train", 0, 12), ("test", 60_000, 5)):
-        stored = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
-        expected = tetris.scenes(np.arange(first, first + size), seed=3)
-        np.testing.assert_array_equal(stored["index"], np.arange(first, first + size))
+        indices = np.arange(first, first + size)
+        stored = built_datasets.contents(builder, split)
+        expected = tetris.scenes(indices, seed=3)
+        np.testing.assert_array_equal(stored["index"], indices)
         np.testing.assert_array_equal(stored["image"], expected["image"])
         np.testing.assert_array_equal(stored["mask"], expected["mask"])
         for name, values in stored["factors"].items():
@@ -58,7 +60,7 @@ def test_generated_builder_holds_the_generators_scenes(tmp_path):
 
 
 @pytest.mark.parametrize("variant", list(sprites.VARIANTS))
-def test_sprites_builder_of_another_size(tmp_path, variant):
+def test_sprites_builder_holds_scenes_of_the_configs_size(tmp_path, variant):
     builder = build(
         multi_dsprites_dataset_builder.Builder,
         tmp_path,
@@ -67,21 +69,22 @@ def test_sprites_builder_of_another_size(tmp_path, variant):
         num_test=2,
         image_size=32,
     )
-    stored = tfds.as_numpy(builder.as_dataset(split="test", batch_size=-1))
+
+    stored = built_datasets.contents(builder, "test")
     expected = sprites.scenes([60_000, 60_001], variant=variant, size=32)
     np.testing.assert_array_equal(stored["image"], expected["image"])
     np.testing.assert_array_equal(stored["factors"]["orientation"], expected["orientation"])
+
     has_depth = variant == "colored_on_black"
     assert ("amodal_masks" in stored) == ("depth" in stored["factors"]) == has_depth
     if has_depth:
-        np.testing.assert_array_equal(
-            stored["amodal_masks"], np.packbits(expected["amodal_masks"], axis=-1)
-        )
+        packed = np.packbits(expected["amodal_masks"], axis=-1)
+        np.testing.assert_array_equal(stored["amodal_masks"], packed)
         np.testing.assert_array_equal(stored["factors"]["depth"], expected["depth"])
 
 
 def test_polygons_builder_stores_amodal_masks_and_depth(tmp_path):
-    """36 pixels of a row take four and a half bytes."""
+    """The 36 pixels of a row take four and a half bytes."""
     builder = build(
         overlapping_polygons_dataset_builder.Builder,
         tmp_path,
@@ -91,7 +94,8 @@ def test_polygons_builder_stores_amodal_masks_and_depth(tmp_path):
         image_size=36,
         seed=2,
     )
-    stored = tfds.as_numpy(builder.as_dataset(split="test", batch_size=-1))
+
+    stored = built_datasets.contents(builder, "test")
     expected = polygons.scenes(np.arange(90_000, 90_005), seed=2, size=36)
     assert stored["amodal_masks"].shape == (5, 3, 36, 5)
     np.testing.assert_array_equal(
@@ -99,12 +103,13 @@ def test_polygons_builder_stores_amodal_masks_and_depth(tmp_path):
     )
     np.testing.assert_array_equal(stored["image"], expected["image"])
     np.testing.assert_array_equal(stored["mask"], expected["mask"])
+
     assert set(stored["factors"]) == set(expected) - {"image", "mask", "amodal_masks"}
     for name, values in stored["factors"].items():
         np.testing.assert_array_equal(values, expected[name])
 
 
-def test_sets_of_the_factored_scene_model_have_100_000_scenes():
+def test_datasets_of_the_factored_scene_model_have_100_000_scenes():
     for builder_cls, name in (
         (overlapping_polygons_dataset_builder.Builder, "generated"),
         (multi_dsprites_dataset_builder.Builder, "generated_colored_on_black"),
@@ -114,7 +119,7 @@ def test_sets_of_the_factored_scene_model_have_100_000_scenes():
 
 
 def test_features_of_older_configs_have_not_changed():
-    """Data that was prepared before there were amodal masks stays readable."""
+    """Data that was prepared before amodal masks were added stays readable."""
     for variant in PUBLISHED_VARIANTS:
         features = multi_dsprites_dataset_builder.Builder(
             config=f"generated_{variant}"
@@ -131,8 +136,9 @@ def test_features_of_older_configs_have_not_changed():
         }
 
 
-def test_unpublished_sets_cannot_be_read(tmp_path):
-    for builder_cls, options, message in (
+@pytest.mark.parametrize(
+    "builder_cls, options, message",
+    [
         (
             overlapping_polygons_dataset_builder.Builder,
             {},
@@ -141,31 +147,37 @@ def test_unpublished_sets_cannot_be_read(tmp_path):
         (
             multi_dsprites_dataset_builder.Builder,
             {"variant": "colored_on_black"},
-            "`variant` must be one of binarized, .*colored_on_colored for published files. Received: 'colored_on_black'",
+            "`variant` must be one of binarized, .*colored_on_colored for published files. "
+            "Received: 'colored_on_black'",
         ),
-    ):
-        with pytest.raises(UserError, match=message):
-            build(builder_cls, tmp_path, public=True, **options)
+    ],
+)
+def test_unpublished_datasets_cannot_be_read(tmp_path, builder_cls, options, message):
+    with pytest.raises(UserError, match=message):
+        build(builder_cls, tmp_path, public=True, **options)
+
+
+def test_unpublished_variants_have_no_public_config():
     assert "public_colored_on_black" not in multi_dsprites_dataset_builder.Builder.builder_configs
 
 
 @pytest.mark.parametrize("builder_cls", BUILDERS)
 def test_build_without_a_config_stays_offline(builder_cls):
-    """`tfds build` builds every entry of BUILDER_CONFIGS; the published files must be asked for by name."""
+    """`tfds build` builds all of BUILDER_CONFIGS, so published files must be asked for by name."""
     assert not any(config.public for config in builder_cls.BUILDER_CONFIGS)
-    published = builder_cls is not overlapping_polygons_dataset_builder.Builder
-    assert any(config.public for config in builder_cls.builder_configs.values()) == published
+    is_published = builder_cls is not overlapping_polygons_dataset_builder.Builder
+    has_public_configs = any(config.public for config in builder_cls.builder_configs.values())
+    assert is_published == builder_cls.HAS_PUBLISHED_FILES
+    assert has_public_configs == is_published
     assert not builder_cls(config=builder_cls.DEFAULT_BUILDER_CONFIG_NAME).builder_config.public
 
 
 @pytest.mark.parametrize("builder_cls", BUILDERS)
 def test_builder_finds_its_documents(builder_cls):
     metadata = builder_cls.get_metadata()
-    assert (
-        "papers test on" in metadata.description
-        and "title={" in metadata.citation
-        and metadata.tags
-    )
+    assert "papers test on" in metadata.description
+    assert "title={" in metadata.citation
+    assert metadata.tags
 
 
 def test_command_line_json_makes_a_config():
@@ -187,12 +199,12 @@ def test_command_line_json_makes_a_config():
         (dict(public=True, image_size=40), "`image_size` is an option of generated data"),
     ],
 )
-def test_config_errors(options, message):
+def test_wrong_configs_name_the_option(options, message):
     with pytest.raises(UserError, match=message):
         SceneConfig(name="wrong", **options)
 
 
-def test_public_file_gives_back_the_scenes(tetris_schema):
+def test_public_file_holds_the_scenes_that_were_written(tetris_schema):
     stored = read_all(TETRIS_FILE, tetris_schema)
     for name, values in tetris.scenes(np.arange(8)).items():
         np.testing.assert_array_equal(stored[name], values)
@@ -210,8 +222,8 @@ def test_public_sprites_store_the_entity_axis_third(tmp_path, variant):
     np.testing.assert_array_equal(stored["scale"], scenes["scale"][1:])
 
 
-def test_public_bytes_are_stored_one_by_one(tetris_schema):
-    """As in the published files; a schema of one string per feature could not read those."""
+def test_public_bytes_are_stored_one_by_one():
+    """This is how the published files are; a schema of one string per feature cannot read them."""
     import tensorflow as tf
 
     record = next(iter(tf.data.TFRecordDataset(str(TETRIS_FILE), "GZIP"))).numpy()
@@ -234,7 +246,8 @@ def test_public_builder_reads_a_file_on_disk(tmp_path):
         num_test=3,
         test_start=5,
     )
-    stored = tfds.as_numpy(builder.as_dataset(split="test", batch_size=-1))
+
+    stored = built_datasets.contents(builder, "test")
     np.testing.assert_array_equal(stored["image"], tetris.scenes([5, 6, 7])["image"])
     np.testing.assert_array_equal(stored["index"], [5, 6, 7])
 
@@ -248,18 +261,18 @@ def test_public_builder_names_a_missing_file(tmp_path):
 
 def damaged_file(tmp_path, damage):
     """Writes a damaged copy of the small published file and returns its path."""
-    path = tmp_path / f"{damage}.tfrecords"
     content = TETRIS_FILE.read_bytes()
-    path.write_bytes(
-        {
-            "plain": lambda: gzip.decompress(content),
-            "empty": lambda: b"",
-            "truncated": lambda: content[: len(content) // 2],
-            "cut_tail": lambda: content[:-8],
-            "flipped": lambda: content[:1500] + bytes([content[1500] ^ 0xFF]) + content[1501:],
-            "cut_record": lambda: gzip.compress(gzip.decompress(content)[:30_000]),
-        }[damage]()
-    )
+    plain = gzip.decompress(content)
+    damaged = {
+        "plain": plain,
+        "empty": b"",
+        "truncated": content[: len(content) // 2],
+        "flipped": content[:1500] + bytes([content[1500] ^ 0xFF]) + content[1501:],
+        "cut_record": gzip.compress(plain[:30_000]),
+    }
+
+    path = tmp_path / f"{damage}.tfrecords"
+    path.write_bytes(damaged[damage])
     return path
 
 
@@ -277,7 +290,8 @@ def test_damaged_public_file_gives_one_line(tmp_path, tetris_schema, damage, mes
     path = damaged_file(tmp_path, damage)
     with pytest.raises(UserError, match=message) as error:
         read_all(path, tetris_schema)
-    assert str(path) in str(error.value) and "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_short_public_file_gives_one_line(tetris_schema):
@@ -295,7 +309,9 @@ def test_public_file_of_another_dataset_gives_one_line():
 
 
 def test_public_file_without_a_partition_gives_one_line(tmp_path, tetris_schema, monkeypatch):
-    overlapping = lambda labels, count: np.full((len(labels), count, 35, 35), 255, np.uint8)  # noqa: E731
+    def overlapping(labels, count):
+        return np.full((len(labels), count, 35, 35), 255, np.uint8)
+
     monkeypatch.setattr(transforms, "entity_masks_from_labels", overlapping)
     public_records.write(tmp_path / "file", tetris_schema, tetris.scenes([0]))
     with pytest.raises(UserError, match="must hold exclusive masks.*pixels with 4 to 4 owners"):

@@ -1,9 +1,12 @@
-"""What builders share: amodal masks and other optional features, several processes, Apache Beam."""
+"""Shared by builders: optional features, folders, several processes, Apache Beam."""
 
 import functools
 import logging
 import pathlib
+import subprocess
+import sys
 
+import built_datasets
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -29,7 +32,7 @@ class FailingTetris(ParallelTetris, skip_registration=True):
 
 
 class RichPolygons(scene_builder.SceneBuilder, skip_registration=True):
-    """Every optional feature, from a function that says what it was given."""
+    """Scenes with every optional feature, whose numbers are those of the scene."""
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [SceneConfig(name="own", num_train=2, num_test=1, test_start=2)]
@@ -65,10 +68,6 @@ def build(cls, data_dir, download_config=None, **options):
     return builder
 
 
-def contents(builder, split):
-    return tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
-
-
 def assert_same(actual, expected):
     assert actual.keys() == expected.keys()
     for name, values in expected.items():
@@ -78,7 +77,7 @@ def assert_same(actual, expected):
             np.testing.assert_array_equal(actual[name], values)
 
 
-def test_features_without_options_are_as_ever():
+def test_scenes_without_options_have_four_features():
     assert set(PlainTetris(config="generated").info.features) == {
         "image",
         "mask",
@@ -87,25 +86,32 @@ def test_features_without_options_are_as_ever():
     }
 
 
-def test_optional_features(tmp_path):
+def test_optional_features_are_stored(tmp_path):
     builder = RichPolygons(data_dir=tmp_path, config="own")
     assert builder.info.features["amodal_masks"].shape == (3, 20, 3)  # 20 columns take three bytes
     builder.download_and_prepare()
     expected = polygons.scenes(np.arange(2), seed=0, size=20)
-    stored = contents(builder, "train")
+    stored = built_datasets.contents(builder, "train")
+
     masks = np.unpackbits(stored["amodal_masks"], axis=-1, count=20)
     np.testing.assert_array_equal(masks, expected["amodal_masks"])
-    assert masks[:, 0].all() and 0 < masks[:, 1:].mean() < 0.5
+    assert masks[:, 0].all()
+    assert 0 < masks[:, 1:].mean() < 0.5
+
     assert stored["depth_map"].dtype == np.float16
     np.testing.assert_array_equal(stored["depth_map"][1], np.arange(400.0).reshape(20, 20) / 8 + 1)
-    np.testing.assert_array_equal(contents(builder, "test")["scene"]["place"], [[2, 2]])
+
+    np.testing.assert_array_equal(
+        built_datasets.contents(builder, "test")["scene"]["place"], [[2, 2]]
+    )
     np.testing.assert_array_equal(stored["scene"]["number"], [0.0, 1.0])
     assert RichPolygons(data_dir=tmp_path, config="own").info.metadata["made_by"] == "a test"
 
 
 def test_public_files_have_no_amodal_masks():
     builder = RichPolygons(config=SceneConfig(name="file", public=True))
-    assert not builder.has_amodal_masks and "amodal_masks" not in builder.info.features
+    assert not builder.has_amodal_masks
+    assert "amodal_masks" not in builder.info.features
 
 
 def test_a_dataset_knows_its_folder_and_its_variations_keep_it():
@@ -142,11 +148,10 @@ def test_scenes_do_not_depend_on_the_number_of_processes(tmp_path, monkeypatch, 
     monkeypatch.setenv("TFOBJ_PROCESSES", str(num_processes))
     builder = build(ParallelTetris, tmp_path, num_train=11, num_test=4, seed=5)
     for split, first, size in (("train", 0, 11), ("test", 60_000, 4)):
-        stored, expected = (
-            contents(builder, split),
-            tetris.scenes(np.arange(first, first + size), seed=5),
-        )
-        np.testing.assert_array_equal(stored["index"], np.arange(first, first + size))
+        indices = np.arange(first, first + size)
+        stored = built_datasets.contents(builder, split)
+        expected = tetris.scenes(indices, seed=5)
+        np.testing.assert_array_equal(stored["index"], indices)
         np.testing.assert_array_equal(stored["image"], expected["image"])
         np.testing.assert_array_equal(stored["factors"]["color"], expected["color"])
 
@@ -156,24 +161,25 @@ def test_an_error_of_a_generator_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="`seed` must be in") as error:
         build(FailingTetris, tmp_path, num_train=11, num_test=4)
     assert "counter_rng.py" in error.value.__notes__[0]
-    assert not [
-        path for path in tmp_path.rglob("*") if "incomplete" in path.name or "tfrecord" in path.name
-    ]
-    builder = FailingTetris(
-        data_dir=tmp_path, config=SceneConfig(name="small", num_train=11, num_test=4)
-    )
-    assert not builder.is_prepared() and not builder.info.splits
+    assert built_datasets.unfinished(tmp_path) == []
+
+    config = SceneConfig(name="small", num_train=11, num_test=4)
+    builder = FailingTetris(data_dir=tmp_path, config=config)
+    assert not builder.is_prepared()
+    assert not builder.info.splits
 
 
-def test_the_progress_bar_knows_how_much_there_is(tmp_path, monkeypatch):
+def test_the_progress_bar_knows_its_total(tmp_path, monkeypatch):
     totals = []
-    bar = tfds.core.utils.tqdm
-    monkeypatch.setattr(
-        tfds.core.utils,
-        "tqdm",
-        lambda *args, **kwargs: totals.append(kwargs.get("total")) or bar(*args, **kwargs),
-    )
+    original = tfds.core.utils.tqdm
+
+    def bar(*args, **kwargs):
+        totals.append(kwargs.get("total"))
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(tfds.core.utils, "tqdm", bar)
     builder = build(PlainTetris, tmp_path, num_train=7, num_test=2)
+
     assert {7, 2} <= set(totals)
     assert {name: split.num_examples for name, split in builder.info.splits.items()} == {
         "train": 7,
@@ -182,7 +188,7 @@ def test_the_progress_bar_knows_how_much_there_is(tmp_path, monkeypatch):
 
 
 def test_records_are_spread_over_the_range_of_tfds_keys():
-    """TFDS sorts more than 1 GB in 1,000 files, by key; scene numbers as keys would all go into the first."""
+    """TFDS sorts beyond 1 GB in 1,000 files by key: scene numbers would all go into the first."""
     from tensorflow_datasets.core import shuffle
 
     record = scene_builder._Record(70_000, 72_000, (), (), False, False)
@@ -191,7 +197,9 @@ def test_records_are_spread_over_the_range_of_tfds_keys():
         "mask": np.zeros((2_000, 1, 1), np.uint8),
     }
     keys, examples = zip(*record.examples(70_000, chunk), strict=True)
-    assert list(keys) == sorted(set(keys)) and keys[-1] < 2**128
+
+    assert list(keys) == sorted(set(keys))
+    assert keys[-1] < 2**128
     buckets = [shuffle.get_bucket_number(key, 1_000) for key in keys]
     assert np.bincount(buckets).tolist() == [2] * 1_000
     assert [example["index"] for example in examples[-2:]] == [71_998, 71_999]
@@ -211,7 +219,7 @@ def beam_options():
 @pytest.mark.filterwarnings("ignore")  # of Beam, about its own parts
 @pytest.mark.parametrize("num_shards", [1, 3])
 def test_beam_builds_the_same(tmp_path, beam_options, num_shards):
-    options = dict(num_train=31, num_test=9, seed=2)
+    options = {"num_train": 31, "num_test": 9, "seed": 2}
     plain = build(
         PlainTetris,
         tmp_path / "plain",
@@ -224,19 +232,22 @@ def test_beam_builds_the_same(tmp_path, beam_options, num_shards):
         tfds.download.DownloadConfig(num_shards=num_shards, beam_options=beam_options),
         **options,
     )
+
     for split in ("train", "test"):
         assert with_beam.info.splits[split].num_shards == num_shards
-        assert_same(contents(with_beam, split), contents(plain, split))
+        assert_same(
+            built_datasets.contents(with_beam, split), built_datasets.contents(plain, split)
+        )
 
 
 @pytest.mark.slow  # a fresh interpreter with TensorFlow
 def test_beam_is_not_imported_without_its_options(tmp_path):
-    import subprocess
-    import sys
-
     text = (
-        "import sys\nfrom tfobj.datasets.tetris.tetris_dataset_builder import Builder\nfrom tfobj.datasets.scene_builder import SceneConfig\n"
-        f"Builder(data_dir={str(tmp_path)!r}, config=SceneConfig(name='small', num_train=2, num_test=1)).download_and_prepare()\n"
+        "import sys\n"
+        "from tfobj.datasets.tetris.tetris_dataset_builder import Builder\n"
+        "from tfobj.datasets.scene_builder import SceneConfig\n"
+        "config = SceneConfig(name='small', num_train=2, num_test=1)\n"
+        f"Builder(data_dir={str(tmp_path)!r}, config=config).download_and_prepare()\n"
         "assert 'apache_beam' not in sys.modules\n"
     )
     result = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)

@@ -1,10 +1,10 @@
-"""Builder of Shapes: the stored scenes, configs and their errors."""
+"""Builder of Shapes: stored scenes, configs and their errors."""
 
 import json
 
+import built_datasets
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
 from tfobj.datasets.generators import shapes
 from tfobj.datasets.shapes import shapes_dataset_builder
@@ -18,50 +18,39 @@ Config = shapes_dataset_builder.ShapesConfig
     "options", [{}, {"num_shapes": 1}, {"num_shapes": 5, "image_size": 20, "seed": 3}]
 )
 def test_stored_scenes_are_the_generators(tmp_path, options):
-    builder = Builder(
-        data_dir=tmp_path, config=Config(name="small", num_train=6, num_test=4, **options)
-    )
-    builder.download_and_prepare()
-    size, num_shapes = options.get("image_size", 28), options.get("num_shapes", 3)
+    builder = built_datasets.build(Builder, Config, tmp_path, num_train=6, num_test=4, **options)
+    size = options.get("image_size", 28)
+    num_shapes = options.get("num_shapes", 3)
     assert builder.scene_shape() == (size, size, 1, 1 + num_shapes)
+
     for split, first, count in (("train", 0, 6), ("test", 60_000, 4)):
-        stored = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
-        expected = shapes.scenes(
-            np.arange(first, first + count), options.get("seed", 0), num_shapes, size
-        )
+        indices = np.arange(first, first + count)
+        expected = shapes.scenes(indices, options.get("seed", 0), num_shapes, size)
         expected["amodal_masks"] = np.packbits(expected["amodal_masks"], axis=-1)
-        found = {
-            **{name: stored[name] for name in ("image", "mask", "amodal_masks")},
-            **stored["factors"],
-        }
-        assert found.keys() == expected.keys()
-        for name, values in expected.items():
-            np.testing.assert_array_equal(found[name], values)
-        np.testing.assert_array_equal(stored["index"], np.arange(first, first + count))
+
+        numbers, found = built_datasets.flat_contents(builder, split)
+        np.testing.assert_array_equal(numbers, indices)
+        built_datasets.assert_arrays_equal(found, expected)
 
 
-def test_configs():
-    assert (
-        [config.name for config in Builder.BUILDER_CONFIGS]
-        == ["generated"]
-        == [Builder.DEFAULT_BUILDER_CONFIG_NAME]
-    )
+def test_configs_have_the_papers_sizes():
+    assert [config.name for config in Builder.BUILDER_CONFIGS] == ["generated"]
+    assert Builder.DEFAULT_BUILDER_CONFIG_NAME == "generated"
     assert set(Builder.builder_configs) == {"generated", "generated_single"}
     for config in Builder.builder_configs.values():
-        assert (config.num_train, config.num_test, config.test_start) == (
-            60_000,
-            10_000,
-            60_000,
-        ) and not config.public
+        assert (config.num_train, config.num_test, config.test_start) == (60_000, 10_000, 60_000)
+        assert not config.public
     assert Builder(config="generated").scene_shape() == (28, 28, 1, 4)
     assert Builder(config="generated_single").scene_shape() == (28, 28, 1, 2)
+
+
+def test_command_line_json_makes_the_dataset_of_tagger():
     options = json.loads(
         '{"name": "tagger", "image_size": 20, "num_train": 50000, "test_start": 50000}'
     )
     builder = Builder(config=Builder.builder_config_cls(**options))
-    assert builder.info.features["image"].shape == (20, 20, 1) and builder.split_ranges()[
-        "test"
-    ] == (50_000, 60_000)
+    assert builder.info.features["image"].shape == (20, 20, 1)
+    assert builder.split_ranges()["test"] == (50_000, 60_000)
 
 
 def test_scenes_are_generated_only():
@@ -72,13 +61,11 @@ def test_scenes_are_generated_only():
         Builder(config=Config(name="wrong", public=True))
 
 
-def test_documents():
+def test_page_names_test_split_citation_and_configs():
     metadata = Builder.get_metadata()
-    assert (
-        "papers test on" in metadata.description
-        and "reichert2013neuronal" in metadata.citation
-        and metadata.tags
-    )
+    assert "papers test on" in metadata.description
+    assert "reichert2013neuronal" in metadata.citation
+    assert metadata.tags
     assert all(name in metadata.description for name in Builder.builder_configs)
 
 
@@ -91,7 +78,7 @@ def test_documents():
         (dict(num_train=0), "`num_train` must be at least 1"),
     ],
 )
-def test_config_errors(options, message):
+def test_wrong_configs_are_refused_in_one_line(options, message):
     with pytest.raises(UserError, match=message) as error:
         Config(name="wrong", **options)
     assert "\n" not in str(error.value)

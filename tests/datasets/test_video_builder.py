@@ -1,7 +1,8 @@
-"""What builders of clips share: features, tracks, splits, several processes."""
+"""Shared by builders of clips: features, tracks, splits, several processes."""
 
 import functools
 
+import built_datasets
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -14,7 +15,7 @@ from tfobj.errors import UserError
 
 
 class NumberedClips(video_builder.VideoBuilder, skip_registration=True):
-    """Clips that say what they were given; the published ones lack every third."""
+    """Clips that show their own number; every third published clip is missing."""
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [VideoConfig(name="own", num_train=4, num_test=2)]
@@ -70,11 +71,7 @@ def build(cls, data_dir, **options):
     return builder
 
 
-def contents(builder, split):
-    return tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
-
-
-def test_examples(tmp_path):
+def test_examples_hold_maps_factors_tracks_and_numbers_of_the_clip(tmp_path):
     builder = build(
         NumberedClips, tmp_path, num_train=7, num_test=2, test_start=60_000, num_frames=5
     )
@@ -82,26 +79,30 @@ def test_examples(tmp_path):
         "train": 7,
         "test": 2,
     }
-    stored = contents(builder, "train")
+    stored = built_datasets.contents(builder, "train")
     assert set(stored) == {"video", "mask", "full_mask", "factors", "tracks", "scene", "index"}
-    expected = {}
-    for first in (0, 3, 6):  # chunks of three
-        for name, values in builder.generate(np.arange(first, min(first + 3, 7))).items():
-            expected.setdefault(name, []).append(values)
-    expected = {name: np.concatenate(values) for name, values in expected.items()}
+
+    # The builder generates chunks of three.
+    chunks = [builder.generate(np.arange(first, min(first + 3, 7))) for first in (0, 3, 6)]
+    expected = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
     for name in ("video", "mask", "full_mask"):
         assert stored[name].dtype == np.uint8
         np.testing.assert_array_equal(stored[name], expected[name])
-    for part, names in (
-        ("factors", {"visibility", "color"}),
-        ("tracks", {"position", "speed"}),
-        ("scene", {"place"}),
-    ):
+
+    groups = {
+        "factors": {"visibility", "color"},
+        "tracks": {"position", "speed"},
+        "scene": {"place"},
+    }
+    for part, names in groups.items():
         assert set(stored[part]) == names
         for name in names:
             assert stored[part][name].dtype == np.float32
             np.testing.assert_array_equal(stored[part][name], expected[name])
-    np.testing.assert_array_equal(contents(builder, "test")["index"], [60_000, 60_001])
+
+    np.testing.assert_array_equal(
+        built_datasets.contents(builder, "test")["index"], [60_000, 60_001]
+    )
 
 
 def test_a_validation_split_on_request(tmp_path):
@@ -114,25 +115,23 @@ def test_a_validation_split_on_request(tmp_path):
         num_test=2,
         test_start=13,
     )
-    for split, numbers in (
-        ("train", [0, 1, 2, 3]),
-        ("validation", [10, 11, 12]),
-        ("test", [13, 14]),
-    ):
-        stored = contents(builder, split)
+
+    numbers_of = {"train": [0, 1, 2, 3], "validation": [10, 11, 12], "test": [13, 14]}
+    for split, numbers in numbers_of.items():
+        stored = built_datasets.contents(builder, split)
         np.testing.assert_array_equal(stored["index"], numbers)
         np.testing.assert_array_equal(stored["video"][:, 0, 0, 0, 0], numbers)
 
 
 def test_published_clips_may_have_numbers_of_their_own(tmp_path):
-    """As of a source with gaps: fewer clips than positions, each under its own number, in order."""
+    """A source with gaps has fewer clips than positions: each keeps its number, in order."""
     builder = build(NumberedClips, tmp_path, public=True, num_train=7, num_test=2, test_start=20)
-    stored = contents(builder, "train")
+    stored = built_datasets.contents(builder, "train")
     np.testing.assert_array_equal(stored["index"], [0, 1, 3, 4, 6])
     np.testing.assert_array_equal(stored["video"][:, 0, 0, 0, 0], [0, 1, 3, 4, 6])
 
 
-def test_clips_of_different_lengths(tmp_path):
+def test_clips_may_differ_in_length(tmp_path):
     class Lengths(NumberedClips, skip_registration=True):
         CHUNK = 1
 
@@ -150,9 +149,9 @@ def test_clips_of_different_lengths(tmp_path):
         return clips
 
     builder = build(Lengths, tmp_path, num_train=3, num_test=1)
+    examples = tfds.as_numpy(builder.as_dataset(split="train"))
     lengths = [
-        (e["video"].shape[0], e["mask"].shape[0], e["tracks"]["speed"].shape[0])
-        for e in tfds.as_numpy(builder.as_dataset(split="train"))
+        (len(clip["video"]), len(clip["mask"]), len(clip["tracks"]["speed"])) for clip in examples
     ]
     assert lengths == [(2, 2, 2), (3, 3, 3), (4, 4, 4)]
 
@@ -163,10 +162,9 @@ def test_clips_do_not_depend_on_the_number_of_processes(tmp_path, monkeypatch, n
     builder = build(
         ParallelBalls, tmp_path, num_train=7, num_test=1, num_frames=3, image_size=20, seed=8
     )
-    stored, expected = (
-        contents(builder, "train"),
-        balls.clips(np.arange(7), seed=8, num_frames=3, size=20),
-    )
+
+    stored = built_datasets.contents(builder, "train")
+    expected = balls.clips(np.arange(7), seed=8, num_frames=3, size=20)
     np.testing.assert_array_equal(stored["video"], expected["video"])
     np.testing.assert_array_equal(stored["tracks"]["position"], expected["position"])
     assert isinstance(builder.generator(), functools.partial)
@@ -187,7 +185,8 @@ def test_clips_do_not_depend_on_the_number_of_processes(tmp_path, monkeypatch, n
         ),
         (
             dict(num_validation=10_001),
-            "`validation_start` must be in num_train ... test_start - num_validation.*num_validation=10001",
+            "`validation_start` must be in num_train ... test_start - num_validation.*"
+            "num_validation=10001",
         ),
         (
             dict(num_validation=1, validation_start=49_999),
@@ -195,7 +194,7 @@ def test_clips_do_not_depend_on_the_number_of_processes(tmp_path, monkeypatch, n
         ),
     ],
 )
-def test_config_errors(options, message):
+def test_wrong_configs_are_refused_in_one_line(options, message):
     with pytest.raises(UserError, match=message) as error:
         VideoConfig(name="wrong", **options)
     assert "\n" not in str(error.value)
