@@ -1,6 +1,7 @@
-"""CLEVR with masks: the stored scenes, the published file, protocols on it, configs, errors."""
+"""CLEVR with masks: stored scenes, the published file, protocols on it, configs, errors."""
 
 import dataclasses
+import functools
 import gzip
 import json
 import os
@@ -8,6 +9,7 @@ import pathlib
 import subprocess
 import sys
 
+import built_datasets
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -23,6 +25,8 @@ Config = clevr_with_masks_dataset_builder.ClevrConfig
 PUBLIC_FILE = Builder.pkg_dir_path / "dummy_data" / "clevr_with_masks_train.tfrecords"
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
+build = functools.partial(built_datasets.build, Builder, Config)
+
 
 @pytest.fixture(scope="module")
 def schema():
@@ -33,16 +37,6 @@ def schema():
 def public_scenes(schema):
     """The three scenes of the small published file, of 8, 9 and 7 objects."""
     return next(public_records.read(PUBLIC_FILE, schema, 0, 3))
-
-
-def build(data_dir, **options):
-    builder = Builder(data_dir=data_dir, config=Config(name="small", **options))
-    builder.download_and_prepare()
-    return builder
-
-
-def contents(builder, split):
-    return tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
 
 
 @pytest.mark.parametrize("variant, depth_map", [("clevr5_vbg", True), ("clevr6_grayscale", False)])
@@ -56,16 +50,18 @@ def test_stored_scenes_are_the_generators(tmp_path, variant, depth_map):
         depth_map=depth_map,
         seed=4,
     )
-    stored = contents(builder, "test")
+    stored = built_datasets.contents(builder, "test")
     expected = clevr_scenes.scenes(np.array([70_000, 70_001]), seed=4, variant=variant, size=20)
+
+    masks = np.unpackbits(stored["amodal_masks"], axis=-1, count=20)
     np.testing.assert_array_equal(stored["image"], expected["image"])
     np.testing.assert_array_equal(stored["mask"], expected["mask"])
-    np.testing.assert_array_equal(
-        np.unpackbits(stored["amodal_masks"], axis=-1, count=20), expected["amodal_masks"]
-    )
+    np.testing.assert_array_equal(masks, expected["amodal_masks"])
+
     assert ("depth_map" in stored) == depth_map
     if depth_map:
         np.testing.assert_array_equal(stored["depth_map"], expected["depth_map"])
+
     for name, values in {**stored["factors"], **stored["scene"]}.items():
         np.testing.assert_array_equal(values, expected[name])
     assert {"camera", "lights", "ground_reflectivity"} == set(stored["scene"])
@@ -78,11 +74,9 @@ def test_several_processes_build_the_same(tmp_path, monkeypatch):
     stored = []
     for number in (1, 2):
         monkeypatch.setenv("TFOBJ_PROCESSES", str(number))
-        stored.append(
-            contents(
-                build(tmp_path / str(number), num_train=17, num_test=1, image_size=24), "train"
-            )
-        )
+        builder = build(tmp_path / str(number), num_train=17, num_test=1, image_size=24)
+        stored.append(built_datasets.contents(builder, "train"))
+
     for name in ("image", "mask", "amodal_masks", "index"):
         np.testing.assert_array_equal(stored[0][name], stored[1][name])
     for name, values in stored[0]["factors"].items():
@@ -101,50 +95,43 @@ def test_command_line_builds_a_config_of_ones_own(tmp_path):
         "datasets/clevr_with_masks",
         "--config",
         options,
+        "--data_dir",
+        str(tmp_path),
     ]
-    result = subprocess.run(
-        [*command, "--data_dir", str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "TFOBJ_PROCESSES": "2"},
-    )
+    environment = {**os.environ, "TFOBJ_PROCESSES": "2"}
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
-    stored = contents(
-        tfds.builder_from_directory(tmp_path / "clevr_with_masks" / "mine" / "1.0.0"), "train"
-    )
-    np.testing.assert_array_equal(
-        stored["image"], clevr_scenes.scenes(np.arange(3), variant="clevr5", size=16)["image"]
-    )
+
+    folder = tmp_path / "clevr_with_masks" / "mine" / "1.0.0"
+    stored = built_datasets.contents(tfds.builder_from_directory(folder), "train")
+    expected = clevr_scenes.scenes(np.arange(3), variant="clevr5", size=16)
+    np.testing.assert_array_equal(stored["image"], expected["image"])
 
 
-def test_configs():
+def test_every_variant_has_a_config_of_each_renderer():
     configs = Builder.builder_configs
-    assert [config.name for config in Builder.BUILDER_CONFIGS] == ["raycast_clevr6_1680_320"]
     for variant, facts in clevr_scenes.VARIANTS.items():
         for renderer in ("raycast", "blender"):
             config = configs[f"{renderer}_{variant}"]
             assert (config.renderer, config.variant, config.public) == (renderer, variant, False)
-            shape = Builder(config=config.name).scene_shape()
-            assert shape == (
-                facts.default_size,
-                facts.default_size,
-                facts.channels,
-                1 + facts.max_objects,
-            )
+            *image_shape, entities = Builder(config=config.name).scene_shape()
+            assert image_shape == [facts.default_size, facts.default_size, facts.channels]
+            assert entities == 1 + facts.max_objects
+
+
+def test_configs_state_the_shape_of_a_scene():
+    assert [config.name for config in Builder.BUILDER_CONFIGS] == ["raycast_clevr6_1680_320"]
     assert Builder(config="raycast_clevr6_96").scene_shape() == (96, 96, 3, 7)
     assert Builder(config="public").scene_shape() == (240, 320, 3, 11)
     assert not Builder(config=Builder.DEFAULT_BUILDER_CONFIG_NAME).builder_config.public
     assert Builder(config="raycast_clevr5").info.features["amodal_masks"].shape == (6, 96, 12)
 
 
-def test_documents():
+def test_page_names_test_split_and_citation():
     metadata = Builder.get_metadata()
-    assert (
-        "papers test on" in metadata.description
-        and "johnson2017clevr" in metadata.citation
-        and metadata.tags
-    )
+    assert "papers test on" in metadata.description
+    assert "johnson2017clevr" in metadata.citation
+    assert metadata.tags
 
 
 @pytest.mark.parametrize(
@@ -162,24 +149,22 @@ def test_documents():
         ),
     ],
 )
-def test_config_errors(options, message):
+def test_wrong_configs_are_refused_in_one_line(options, message):
     with pytest.raises(UserError, match=message) as error:
         Config(name="wrong", **options)
     assert "\n" not in str(error.value)
 
 
-def test_published_schema(schema):
-    """Every byte is a string of its own; codes are bytes, positions floats."""
+def test_published_codes_are_bytes_and_positions_are_floats():
+    """Every byte is a string of its own."""
     import tensorflow as tf
 
     record = next(iter(tf.data.TFRecordDataset(str(PUBLIC_FILE), "GZIP"))).numpy()
     feature = tf.train.Example.FromString(record).features.feature
-    strings = {
-        name: len(feature[name].bytes_list.value)
-        for name in feature
-        if feature[name].bytes_list.value
-    }
-    assert strings == {
+    strings = {name: len(feature[name].bytes_list.value) for name in feature}
+    floats = {name: len(feature[name].float_list.value) for name in feature}
+
+    assert {name: length for name, length in strings.items() if length} == {
         "image": 240 * 320 * 3,
         "mask": 11 * 240 * 320,
         "color": 11,
@@ -187,12 +172,7 @@ def test_published_schema(schema):
         "material": 11,
         "size": 11,
     }
-    floats = {
-        name: len(feature[name].float_list.value)
-        for name in feature
-        if feature[name].float_list.value
-    }
-    assert floats == {
+    assert {name: length for name, length in floats.items() if length} == {
         "x": 11,
         "y": 11,
         "z": 11,
@@ -218,27 +198,26 @@ def test_published_factors_are_read(public_scenes):
 
 
 def test_published_masks_lie_where_the_factors_say(public_scenes):
-    for mask, coords, count in zip(
-        public_scenes["mask"],
-        public_scenes["pixel_coords"],
-        public_scenes["visibility"].sum(axis=1),
-        strict=True,
-    ):
-        for entity in range(1, int(count)):
+    counts = public_scenes["visibility"].sum(axis=1).astype(int)
+    for scene, count in enumerate(counts):
+        mask = public_scenes["mask"][scene]
+        for entity in range(1, count):
+            column, row, _ = public_scenes["pixel_coords"][scene, entity]
             rows, columns = np.nonzero(mask == entity)
-            assert (
-                abs(rows.mean() - coords[entity, 1]) < 20
-                and abs(columns.mean() - coords[entity, 0]) < 20
-            )
+            assert abs(rows.mean() - row) < 20
+            assert abs(columns.mean() - column) < 20
 
 
 def test_protocol_filters_by_position_then_number_then_range(tmp_path, schema, public_scenes):
-    """Records 0 ... num_train - 1 are for training, the rest for the test; of both, those with some numbers of objects, cropped."""
+    """Records 0 ... num_train - 1 are for training, the others for the test.
+
+    Of both, the protocol takes those with certain numbers of objects, and crops them.
+    """
     order = np.array([1, 2, 1, 0, 2])  # objects: 9, 7 | 9, 8, 7
     path = tmp_path / "file.tfrecords"
-    public_records.write(
-        path, schema, {name: values[order] for name, values in public_scenes.items()}
-    )
+    scenes = {name: values[order] for name, values in public_scenes.items()}
+    public_records.write(path, schema, scenes)
+
     base = protocols.get("clevr10_public")
     protocol = dataclasses.replace(
         base,
@@ -251,17 +230,19 @@ def test_protocol_filters_by_position_then_number_then_range(tmp_path, schema, p
             "test": protocols.Split("test", 1, 2, (7, 8)),
         },
     )
-    window = transforms.crop(public_scenes["image"], (29, 221), (64, 256))
-    expected = transforms.resize_images(window, (24, 24))
     train = packed.open_split(protocol, "train", tmp_path)
-    np.testing.assert_array_equal(train.image, expected[[1]])
     test = packed.open_split(protocol, "test", tmp_path)
-    np.testing.assert_array_equal(test.image, expected[[2]])  # the second with 7 or 8 objects
-    labels = transforms.resize_labels(
-        transforms.crop(public_scenes["mask"], (29, 221), (64, 256), axis=-2), (24, 24)
-    )
+
+    window = transforms.crop(public_scenes["image"], (29, 221), (64, 256))
+    images = transforms.resize_images(window, (24, 24))
+    np.testing.assert_array_equal(train.image, images[[1]])
+    np.testing.assert_array_equal(test.image, images[[2]])  # the second with 7 or 8 objects
+
+    window = transforms.crop(public_scenes["mask"], (29, 221), (64, 256), axis=-2)
+    labels = transforms.resize_labels(window, (24, 24))
     np.testing.assert_array_equal(test.mask, labels[[2]])
-    assert test.amodal_masks is None and test.factors["visibility"].shape == (1, 11)
+    assert test.amodal_masks is None
+    assert test.factors["visibility"].shape == (1, 11)
 
 
 def damaged(tmp_path, content):
@@ -285,12 +266,14 @@ def test_damaged_published_file_gives_one_line(tmp_path, change, message):
     path = damaged(tmp_path, change(PUBLIC_FILE.read_bytes()))
     with pytest.raises(UserError, match=message) as error:
         build(tmp_path, public=True, path=str(path), num_train=2, num_test=1, test_start=2)
-    assert str(path) in str(error.value) and "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_short_or_missing_published_file_gives_one_line(tmp_path):
     with pytest.raises(UserError, match="must hold at least 4 records. Received: 3"):
         build(tmp_path, public=True, path=str(PUBLIC_FILE), num_train=2, num_test=2, test_start=2)
+
     with pytest.raises(
         UserError, match="`path` must be an existing file. Received: path='/nowhere/file'"
     ):
