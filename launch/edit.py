@@ -165,7 +165,7 @@ def open_session(files, edits):
 def show(session, out):
     """Shows the slots of each scene: a figure, arrays and a table."""
     from tfobj import viz
-    from tfobj.serving import edit_session, edit_syntax
+    from tfobj.serving import edit_session, scene_edits
     from tfobj.serving.output_files import write_arrays
 
     for name, image, slots, title in zip(
@@ -176,7 +176,7 @@ def show(session, out):
         recon = facts.pop("recon")
         figure = viz.slots_figure(image, recon, **facts, title=f"{session.name}: {title}")
         viz.save_figure(figure, out / f"{name}.png")
-        numbers = edit_syntax.EditedScene.of(slots).numbers
+        numbers = scene_edits.EditedScene.of(slots).numbers
         write_arrays(out / f"{name}.npz", before=slots, numbers_before=numbers)
     print(
         f"\nWritten: {out / 'slots.png'}, {out / 'slots.npz'}. "
@@ -187,12 +187,12 @@ def show(session, out):
 def edit(session, edits, out):
     """Applies the edits, or the tour, and writes the results."""
     from tfobj import viz
-    from tfobj.serving import edit_session, edit_syntax
+    from tfobj.serving import edit_session, edit_syntax, scene_edits
     from tfobj.serving.output_files import write_arrays, write_image
     from tfobj.viz import editing as figures
 
     is_tour = edits[0].name == edit_syntax.TOUR
-    start = edit_syntax.EditedScene.of(session.slots[0])
+    start = scene_edits.EditedScene.of(session.slots[0])
     arrays = {"before": start.slots, "numbers_before": start.numbers}
     if is_tour:
         results = edit_session.tour(session)

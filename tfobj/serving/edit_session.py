@@ -1,7 +1,7 @@
 """A model together with one or two pictures whose slots are edited.
 
-    session = from_run("runs/factored", scenes=[3, 7])        # or from_export("saved_models/x",
-    files) results, after = apply_edits(session, [edit_syntax.parse("remove:slot=2")])
+    session = from_run("runs/factored", scenes=[3, 7])   # or from_export("saved_models/x", files)
+    results, after = apply_edits(session, [edit_syntax.parse("remove:slot=2")])
 
 Edits are applied in order, each to the result of the one before.
 """
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tfobj.errors import UserError
 from tfobj.models.base import DecodedScene
-from tfobj.serving import edit_syntax, editing, pictures, slot_layout, zoo
+from tfobj.serving import edit_tour, editing, pictures, scene_edits, slot_layout, zoo
 from tfobj.structs import check_num_slots
 from tfobj.training.checkpoint import load_run
 from tfobj.training.evaluation import EVALUATION_SEED, Evaluator
@@ -210,7 +210,7 @@ def apply_edits(session, edits):
     """Applies edits in order, each to the result of the one before.
 
     Returns:
-      (results, scene): an `EditResult` for every edit, and the last `edit_syntax.EditedScene`.
+      (results, scene): an `EditResult` for every edit, and the last `scene_edits.EditedScene`.
     """
     scene, other = _scenes(session)
     results = []
@@ -227,17 +227,17 @@ def tour(session):
     for slots in session.slots:
         owner = session.decode(slots[None]).masks[0, ..., 0].argmax(0)
         areas.append(np.bincount(owner.ravel(), minlength=len(scene.slots)))
-    edits = edit_syntax.tour(scene, session.layout, areas, other, session.examples)
+    edits = edit_tour.tour(scene, session.layout, areas, other, session.examples)
     return [_apply(session, edit, scene, other)[0] for edit in edits]
 
 
 def _scenes(session):
-    scenes = [edit_syntax.EditedScene.of(slots) for slots in session.slots]
+    scenes = [scene_edits.EditedScene.of(slots) for slots in session.slots]
     return scenes[0], scenes[1] if len(scenes) > 1 else None
 
 
 def _apply(session, edit, scene, other):
-    frames, after = edit_syntax.apply(edit, scene, session.layout, other, session.examples)
+    frames, after = scene_edits.apply(edit, scene, session.layout, other, session.examples)
     found = session.decode(frames)
     return EditResult(edit.text, found.recon, found.masks[0], after.numbers), after
 
