@@ -3,22 +3,109 @@
 HEADLINE_SCORES = ("fg_ari", "fg_ari_frame", "ari", "msc", "miou", "aiou", "dpa_30", "mse", "psnr")
 """Metric names of `evaluation.json` that cards and the model index show, in this order."""
 
+_CONDITIONS = ("num_frames", "num_slots", "num_steps", "step", "inference_seed")
+"""Keys of `evaluation.json` that say how the scores were measured."""
+
 _DESCRIPTIONS = {
-    "serving_default": "{what}s -> everything, with the defaults below",
-    "serving_float": "the same for float {what}s in [0, 1]",
+    "serving_default": "{kind}s -> all results, with the defaults above",
+    "serving_float": "the same for float {kind}s in [0, 1]",
     "decompose": "the same with every option as an input",
-    "segment": "pictures -> segmentation alone: small answers",
-    "encode": "pictures -> latents",
+    "segment": "images -> segmentation only, for small responses",
+    "encode": "images -> latents",
     "decode": "latents -> rendered scene at the model's size, for editing",
-    "sample": "scenes drawn from the prior, at the model's size",
-    "init_state": "what a stream of frames begins with",
-    "step": "state and next frames -> state, and everything about these frames",
-    "imagine": "state -> state, and everything about a frame that nobody has seen, at the model's size",
+    "sample": "scenes sampled from the prior, at the model's size",
+    "init_state": "the state before the first frame",
+    "step": "state and next frames -> next state and all results for these frames",
+    "imagine": "state -> next state and all results for a predicted frame, at the model's size",
 }
+"""Signature -> what it does; `{kind}` is "image" or "video"."""
+
+_SERVER = """TensorFlow Serving, started from the folder that contains `{name}/`:
+
+```
+docker run --rm -p 8500:8500 -p 8501:8501 \\
+  -v "$PWD/{name}:/models/{name}" -e MODEL_NAME={name} tensorflow/serving
+```"""
+
+_USE_IMAGES = """## Use
+
+The model needs nothing but TensorFlow:
+
+```python
+import tensorflow as tf
+
+model = tf.saved_model.load("{name}/{version}")
+# images: uint8, or float32 in [0, 1], [B, H, W, {channels}]
+result = model.decompose(images)
+result = model.decompose(images, num_slots={num_slots}, num_steps={num_steps}, seed=1)
+# Latents may be edited before they are decoded; tfobj does so in launch/edit.py.
+scene = model.decode(result["slots"]){prior}
+```
+
+{server}
+
+```python
+import json, urllib.request
+
+# images: uint8 [B, H, W, {channels}]
+body = json.dumps({{"signature_name": "segment", "instances": images.tolist()}}).encode()
+answer = urllib.request.urlopen("http://localhost:8501/v1/models/{name}:predict", body)
+segmentation = json.load(answer)["predictions"]  # [B][H][W], the slot of every pixel
+```
+
+Requests with options use the column format:
+
+```json
+{{"signature_name": "decompose",
+ "inputs": {{"image": ..., "num_slots": {num_slots}, "num_steps": {num_steps}, "seed": 0}}}}
+```
+
+JSON is slow for images. gRPC (port 8500) sends them as bytes, and its `output_filter` selects the
+outputs to return."""
+
+_USE_PRIOR = """
+scene = model.sample(num=1, seed=3)  # from the prior"""
+
+_USE_CLIPS = """## Use
+
+The model needs nothing but TensorFlow. For whole video clips:
+
+```python
+import tensorflow as tf
+
+model = tf.saved_model.load("{name}/{version}")
+# video: uint8, or float32 in [0, 1], [B, T, H, W, {channels}]
+result = model.decompose(video)
+result = model.decompose(video, num_slots={num_slots}, seed=1)
+```
+
+Frame by frame, with the same results. The server keeps no state: send the `state_*` outputs of one
+request as inputs of the next.
+
+```python
+state = model.init_state(batch=1, num_slots={num_slots}, seed=0)
+for image in frames:  # [1, H, W, {channels}]
+    result = model.step(image, **state)
+    state = {{key: value for key, value in result.items() if key.startswith("state_")}}
+    segmentation = result["segmentation"]  # [1, H, W]; a slot stays with its object
+future = model.imagine(**state)  # the next frame, predicted; continue from its state
+```
+
+{server}"""
+
+_ADVICE = """\
+- Values out of range, pixels that are not finite and empty batches are rejected with an error that
+  states the valid values.
+- An image with another aspect ratio than the model's is stretched; crop or pad it first if that
+  matters.
+- A scene's noise depends on `seed` and on its place in the batch: at another place, the objects of
+  the same image may be assigned to the slots in another order.
+- The model has learned the kind of images that it was trained on; on others, do not rely on its
+  masks. `recon` and `slot_recons` may slightly exceed [0, 1]."""
 
 
 def render(metadata):
-    """Returns the card of an exported model as Markdown.
+    """Returns the model card of an exported model as Markdown.
 
     Args:
       metadata: content of `metadata.json`, see `export`.
@@ -34,212 +121,145 @@ def render(metadata):
 
 
 def _title(metadata):
+    rows = "\n".join(f"| {name} | {text} |" for name, text in _facts(metadata).items())
+    return f"""# {metadata["name"]}, version {metadata["version"]}
+
+Takes {_article_and_kind(metadata)} apart into its objects without labels. Every object has a mask,
+an appearance and a latent vector.
+
+| | |
+|---|---|
+{rows}"""
+
+
+def _facts(metadata):
+    """Returns the rows of the table below the title, name -> text."""
     experiment = metadata["experiment"] or {}
+    model = experiment.get("model_name", metadata["model"])
     height, width = metadata["image_size"]
     colour = "RGB" if metadata["channels"] == 3 else "gray"
-    what = _what(metadata)
-    rows = [
-        (
-            "model",
-            f"{experiment.get('model_name', metadata['model'])}, {metadata['parameters']:,} parameters",
+    facts = {
+        "model": f"{model}, {metadata['parameters']:,} parameters",
+        "input": (
+            f"{height} x {width} {colour} {_kind(metadata)}s; other sizes are stretched to this "
+            "one, and results are returned at the size of the input"
         ),
-        (
-            "works on",
-            f"{height} x {width} {colour} {what}s; others are stretched to this size, results come back at theirs",
+        "defaults": (
+            f"{metadata['num_slots']} slots, {metadata['num_steps']} inference steps, seed 0"
         ),
-        (
-            "defaults",
-            f"{metadata['num_slots']} slots, {metadata['num_steps']} inference steps, seed 0",
-        ),
-    ]
+    }
     if experiment:
         train = experiment["train"]
-        rows.append(
-            (
-                "trained",
-                f"preset {experiment['preset']}, seed {experiment['seed']}, {train['steps']:,} steps of "
-                f"{train['batch_size']} {_unit(metadata)} of `{experiment['data']['protocol']}`",
-            )
+        facts["trained"] = (
+            f"preset {experiment['preset']}, seed {experiment['seed']}, {train['steps']:,} steps "
+            f"of {train['batch_size']} {_unit(metadata)} of `{experiment['data']['protocol']}`"
         )
-    rows.append(
-        (
-            "made with",
-            ", ".join(f"{name} {version}" for name, version in metadata["software"].items()),
-        )
-    )
-    return "\n".join(
-        [
-            f"# {metadata['name']}, version {metadata['version']}",
-            "",
-            f"Takes a {what} apart into its objects without labels: a mask, an appearance and a latent vector for each.",
-            "",
-            "| | |",
-            "|---|---|",
-            *(f"| {name} | {text} |" for name, text in rows),
-        ]
-    )
-
-
-def _what(metadata):
-    return "video" if metadata.get("is_video") else "picture"
-
-
-def _unit(metadata):
-    return "clips" if metadata.get("is_video") else "scenes"
+    software = metadata["software"].items()
+    facts["made with"] = ", ".join(f"{name} {version}" for name, version in software)
+    return facts
 
 
 def _scores(metadata):
     evaluation = metadata["evaluation"]
     if not evaluation:
         return "## Scores\n\nNot evaluated."
-    known = [
-        name
-        for name in ("num_frames", "num_slots", "num_steps", "step", "inference_seed")
-        if name in evaluation
-    ]
-    facts = ", ".join(f"{name.replace('_', ' ')} {evaluation[name]}" for name in known)
+
+    conditions = ", ".join(
+        f"{name.replace('_', ' ')} {evaluation[name]}" for name in _CONDITIONS if name in evaluation
+    )
     lines = [
         "## Scores",
         "",
-        f"{evaluation['num_scenes']} {_unit(metadata)}: {evaluation['protocol']}; {facts}.",
+        f"{evaluation['num_scenes']} {_unit(metadata)}: {evaluation['protocol']}; {conditions}.",
         "",
         "| metric | mean | std over scenes |",
         "|---|---|---|",
     ]
-    for name in HEADLINE_SCORES:
-        if evaluation.get(name) is not None:
-            lines.append(
-                f"| {name} | {_number(evaluation[name])} | {_number(evaluation.get(f'{name}_std'))} |"
-            )
+
+    # Metrics of images and of video clips differ.
+    present = [name for name in HEADLINE_SCORES if evaluation.get(name) is not None]
+    for name in present:
+        mean = _number(evaluation[name])
+        std = _number(evaluation.get(f"{name}_std"))
+        lines.append(f"| {name} | {mean} | {std} |")
     return "\n".join(lines)
 
 
 def _signatures(metadata):
+    batch = "B images"
+    if _is_video(metadata):
+        batch = "B video clips of T frames"
     lines = [
         "## Signatures",
         "",
-        f"B {'clips of T frames' if metadata.get('is_video') else 'pictures'} of H x W pixels, K slots, D = {metadata['slot_size']} latents per slot; "
-        "`?` is free.",
+        f"{batch} of H x W pixels, K slots, D = {metadata['slot_size']} latents per slot; "
+        "`?` is any size.",
         "",
-        "| signature | what | inputs | outputs |",
+        "| signature | description | inputs | outputs |",
         "|---|---|---|---|",
     ]
     for name, signature in metadata["signatures"].items():
-        cells = [
-            ", ".join(f"`{key}` {_spec(spec)}" for key, spec in signature[side].items())
-            for side in ("inputs", "outputs")
-        ]
-        lines.append(
-            f"| `{name}` | {_DESCRIPTIONS[name].format(what=_what(metadata))} | {cells[0]} | {cells[1]} |"
-        )
+        description = _DESCRIPTIONS[name].format(kind=_kind(metadata))
+        inputs = _specs(signature["inputs"])
+        outputs = _specs(signature["outputs"])
+        lines.append(f"| `{name}` | {description} | {inputs} | {outputs} |")
     return "\n".join(lines)
 
 
-def _use_of_clips(metadata):
-    name, channels, num_slots = metadata["name"], metadata["channels"], metadata["num_slots"]
-    return f"""## Use
-
-TensorFlow is all that it needs. Whole clips:
-
-```python
-import tensorflow as tf
-model = tf.saved_model.load("{name}/{metadata["version"]}")
-result = model.decompose(video)                                  # uint8, or float32 in [0, 1], [B, T, H, W, {channels}]
-result = model.decompose(video, num_slots={num_slots}, seed=1)
-```
-
-Frame by frame, with the same numbers. The server keeps nothing: send back the `state_*` that came.
-
-```python
-state = model.init_state(batch=1, num_slots={num_slots}, seed=0)
-for image in frames:                                             # [1, H, W, {channels}]
-    result = model.step(image, **state)
-    state = {{key: value for key, value in result.items() if key.startswith("state_")}}
-    segmentation = result["segmentation"]                        # [1, H, W], the slot of every pixel; a slot stays with its object
-future = model.imagine(**state)                                  # the next frame, predicted; its state goes on from there
-```
-
-TensorFlow Serving, `{name}/` being the folder of this file:
-
-```
-docker run --rm -p 8500:8500 -p 8501:8501 -v "$PWD/{name}:/models/{name}" -e MODEL_NAME={name} tensorflow/serving
-```"""
-
-
 def _use(metadata):
-    if metadata.get("is_video"):
-        return _use_of_clips(metadata)
-    name = metadata["name"]
-    prior = (
-        "\nscene = model.sample(num=1, seed=3)                              # from the prior"
-        if metadata["has_prior"]
-        else ""
-    )
-    return (
-        f"""## Use
+    template = _USE_IMAGES
+    if _is_video(metadata):
+        template = _USE_CLIPS
+    prior = ""
+    if metadata["has_prior"]:
+        prior = _USE_PRIOR
 
-TensorFlow is all that it needs:
-
-```python
-import tensorflow as tf
-model = tf.saved_model.load("{name}/{metadata["version"]}")
-result = model.decompose(images)                                 # uint8, or float32 in [0, 1], [B, H, W, {metadata["channels"]}]
-result = model.decompose(images, num_slots={metadata["num_slots"]}, num_steps={metadata["num_steps"]}, seed=1)
-scene = model.decode(result["slots"])                            # edit the latents in between (tfobj: launch/edit.py){prior}
-```
-
-TensorFlow Serving, `{name}/` being the folder of this file:
-
-```
-docker run --rm -p 8500:8500 -p 8501:8501 -v "$PWD/{name}:/models/{name}" -e MODEL_NAME={name} tensorflow/serving
-```
-
-```python
-import json, urllib.request
-body = json.dumps({{"signature_name": "segment", "instances": images.tolist()}}).encode()      # uint8 [B, H, W, {metadata["channels"]}]
-answer = urllib.request.urlopen("http://localhost:8501/v1/models/{name}:predict", body)
-segmentation = json.load(answer)["predictions"]                  # [B][H][W], the slot of every pixel
-```
-
-Options go in columns: `{{"signature_name": "decompose", "inputs": {{"image": ..., "num_slots": {metadata["num_slots"]}, """
-        f""""num_steps": {metadata["num_steps"]}, "seed": 0}}}}`.
-JSON is slow for pictures; gRPC (port 8500) carries them as bytes and its `output_filter` leaves out what is not wanted."""
-    )
+    keys = ("name", "version", "channels", "num_slots", "num_steps")
+    fields = {key: metadata[key] for key in keys}
+    return template.format(**fields, prior=prior, server=_SERVER.format(name=metadata["name"]))
 
 
 def _limits(metadata):
     limits = metadata["limits"]
-    rows = [
-        f"- {text}: {_range(limits[key])}"
-        for key, text in (
-            ("side", "height and width in pixels"),
-            ("num_slots", "`num_slots`"),
-            ("num_steps", "`num_steps`"),
-        )
-    ]
-    return "\n".join(
-        [
-            "## Limits",
-            "",
-            *rows,
-            "- Values out of range, pixels that are not finite and empty batches are answered with an error that says what was expected.",
-            "- A picture whose shape is not that of the model's is distorted on the way in; cut or pad it first if that matters.",
-            "- A scene's noise depends on `seed` and on its place in the batch: the same picture at another place may get its "
-            "objects in another order of slots.",
-            "- The model knows the kind of pictures it was trained on; on others, masks are not to be trusted. "
-            "`recon` and `slot_recons` may leave [0, 1] slightly.",
-        ]
-    )
+    return f"""## Limits
+
+- height and width in pixels: {_range(limits["side"])}
+- `num_slots`: {_range(limits["num_slots"])}
+- `num_steps`: {_range(limits["num_steps"])}
+{_ADVICE}"""
+
+
+def _is_video(metadata):
+    # Exports that are older than video models lack the key.
+    return metadata.get("is_video", False)
+
+
+def _kind(metadata):
+    return "video" if _is_video(metadata) else "image"
+
+
+def _article_and_kind(metadata):
+    return "a video" if _is_video(metadata) else "an image"
+
+
+def _unit(metadata):
+    return "clips" if _is_video(metadata) else "scenes"
 
 
 def _range(bounds):
     least, greatest = bounds
-    return f"{least} (fixed)" if least == greatest else f"{least} ... {greatest}"
+    if least == greatest:
+        return f"{least} (fixed)"
+    return f"{least} ... {greatest}"
 
 
-def _spec(spec):
-    shape = ", ".join("?" if size is None else str(size) for size in spec["shape"])
-    return f"{spec['dtype']} [{shape}]"
+def _specs(specs):
+    """Returns name -> dtype and shape as the text of one cell."""
+    cells = []
+    for name, spec in specs.items():
+        shape = ", ".join("?" if side is None else str(side) for side in spec["shape"])
+        cells.append(f"`{name}` {spec['dtype']} [{shape}]")
+    return ", ".join(cells)
 
 
 def _number(value):
