@@ -143,7 +143,9 @@ def test_decompose_command_follows_a_video_and_refuses_a_still_picture(exported,
     process = run_decompose(exported.folder, "clip.mp4", "still.png", cwd=tmp_path)
 
     assert process.returncode == 2, process.stderr
-    assert "Followed 3 slots through 5 frames of clip.mp4; the results are in out." in process.stdout
+    assert (
+        "Followed 3 slots through 5 frames of clip.mp4; the results are in out." in process.stdout
+    )
     message = "error: `still.png` is a still picture, and this model follows objects through clips."
     assert message in process.stderr
     out = tmp_path / "out"
