@@ -1,4 +1,4 @@
-"""The served functions: equal to the Python call, for any picture, number of slots and steps; clear about wrong input."""
+"""The served functions: equal to the Python call for any image size, number of slots and steps."""
 
 import conformance
 import numpy as np
@@ -9,11 +9,11 @@ from PIL import Image
 from tfobj import random
 
 TOLERANCE = 2e-5
-"""A loop and a free number of slots sum in another order than the straight-line graph; outputs are of order 1."""
+"""For outputs of order 1: with free numbers of slots and steps, a graph sums in another order."""
 
 
-def pictures(batch, size, channels=3, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (batch, *size, channels)).astype(np.uint8)
+def random_images(batch, size):
+    return np.random.default_rng(0).integers(0, 256, (batch, *size, 3)).astype(np.uint8)
 
 
 def unit(images):
@@ -21,77 +21,83 @@ def unit(images):
 
 
 def pillow_resize(images, size):
-    """Bilinear with half-pixel centres, antialiased where it shrinks: [..., H, W, C] -> [..., *size, C]."""
+    """Resizes [..., H, W, C] as TensorFlow does: half-pixel centres, antialiased."""
     images = np.asarray(images, np.float32)
+    height, width = size
     planes = np.moveaxis(images, -1, -3).reshape(-1, *images.shape[-3:-1])
-    resized = np.stack(
-        [
-            np.asarray(Image.fromarray(p).resize(size[::-1], Image.Resampling.BILINEAR))
-            for p in planes
-        ]
-    )
-    lead, channels = images.shape[:-3], images.shape[-1]
-    return np.moveaxis(resized.reshape(*lead, channels, *size), -3, -1)
+    resized = [
+        np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR))
+        for plane in planes
+    ]
+    stacked = np.stack(resized).reshape(*images.shape[:-3], images.shape[-1], height, width)
+    return np.moveaxis(stacked, -3, -1)
+
+
+def assert_close(found, expected, name):
+    """Compares relative to the largest value, as sums are in another order."""
+    expected = np.asarray(expected)
+    atol = TOLERANCE * (1 + np.abs(expected).max())
+    np.testing.assert_allclose(found, expected, atol=atol, err_msg=name)
 
 
 def assert_equal_results(served, outputs):
     for name in ("recon", "masks", "slot_recons", "slots"):
-        expected = np.asarray(getattr(outputs, name))
-        np.testing.assert_allclose(
-            served[name], expected, atol=TOLERANCE * (1 + np.abs(expected).max()), err_msg=name
-        )
+        assert_close(served[name], getattr(outputs, name), name)
     for name, expected in (outputs.posterior or {}).items():
-        np.testing.assert_allclose(
-            served[f"posterior_{name}"], expected, rtol=1e-4, atol=1e-4, err_msg=name
-        )
+        found = served[f"posterior_{name}"]
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
-def options(model, num_slots, num_steps):
+def free_options(model, num_slots, num_steps):
     """Returns the options that the model leaves free."""
-    free = {} if model.slots_are_fixed else {"num_slots": num_slots}
-    return {**free, **({"num_steps": num_steps} if model.has_steps else {})}
+    options = {}
+    if not model.slots_are_fixed:
+        options["num_slots"] = num_slots
+    if model.has_steps:
+        options["num_steps"] = num_steps
+    return options
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_equals_the_python_call(exported, batch):
+def test_decompose_equals_the_python_call(exported, batch):
     model = exported.model
-    images = pictures(batch, model.config.image_size)
+    images = random_images(batch, model.config.image_size)
     outputs = model(unit(images), seed=random.make_seed(5))
     served = exported.loaded.decompose(images, seed=5)
     assert_equal_results(served, outputs)
     np.testing.assert_allclose(tf.reduce_sum(served["masks"], axis=1), 1.0, atol=1e-5)
-    np.testing.assert_array_equal(
-        served["segmentation"], np.argmax(served["masks"], axis=1)[..., 0]
-    )
+    largest = np.argmax(served["masks"], axis=1)[..., 0]
+    np.testing.assert_array_equal(served["segmentation"], largest)
     assert served["segmentation"].dtype == tf.uint8
 
 
 def test_free_slots_and_steps_equal_the_python_call(exported):
-    """Tensors for Python integers: a loop for straight-line code, and other noise shapes."""
-    chosen = options(exported.model, num_slots=5, num_steps=3)
-    images = pictures(2, exported.model.config.image_size)
+    """In the graph they are tensors: steps become a loop, and noise has a free shape."""
+    chosen = free_options(exported.model, num_slots=5, num_steps=3)
+    images = random_images(2, exported.model.config.image_size)
     served = exported.loaded.decompose(images, seed=-7, **chosen)
     assert_equal_results(served, exported.model(unit(images), seed=random.make_seed(-7), **chosen))
     assert served["masks"].shape[1] == chosen.get("num_slots", exported.model.config.num_slots)
 
 
 def test_seed_matters_where_there_is_noise(exported):
-    images = pictures(1, exported.model.config.image_size)
+    images = random_images(1, exported.model.config.image_size)
     results = [
         np.asarray(exported.loaded.decompose(images, seed=seed)["slot_recons"])
         for seed in (0, 0, 1)
     ]
     np.testing.assert_allclose(results[0], results[1], atol=1e-5)
-    # Slot MLP has no random numbers, factored scenes take modes.
+
+    # Slot MLP has no noise, and factored scenes use the modes of their posterior.
     has_noise = type(exported.model).__name__ not in ("SlotMLPAutoencoder", "FactoredScenes")
     assert has_noise == (np.abs(results[0] - results[2]).max() > 1e-4)
 
 
 @pytest.mark.parametrize("size", [(7, 31), (40, 25), (1, 1)])
-def test_any_size_against_pillow(exported_iodine, size):
-    """Resized on the way in and on the way out as Pillow would."""
+def test_images_of_any_size_are_resized_as_by_pillow(exported_iodine, size):
+    """On the way in and on the way out."""
     model = exported_iodine.model
-    images = pictures(2, size)
+    images = random_images(2, size)
     served = exported_iodine.loaded.decompose(images, seed=1)
     outputs = model(pillow_resize(unit(images), model.config.image_size), seed=random.make_seed(1))
     for name in ("recon", "masks", "slot_recons"):
@@ -102,88 +108,86 @@ def test_any_size_against_pillow(exported_iodine, size):
     assert served["segmentation"].shape == (2, *size)
 
 
-def test_uint8_and_float_pictures_agree(exported):
-    images = pictures(2, (9, 14))
-    from_bytes, from_floats = (
-        exported.loaded.decompose(images),
-        exported.loaded.decompose(unit(images)),
-    )
+def test_uint8_and_float_images_agree(exported):
+    images = random_images(2, (9, 14))
+    from_bytes = exported.loaded.decompose(images)
+    from_floats = exported.loaded.decompose(unit(images))
     assert set(from_bytes) == set(from_floats)
-    for name, value in from_bytes.items():  # not bit for bit: threads sum in any order
+    # Not bit for bit, as threads sum in any order.
+    for name, value in from_bytes.items():
         np.testing.assert_allclose(value, from_floats[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-def test_signatures_agree_with_the_functions(exported):
-    loaded, config = exported.loaded, exported.model.config
-    images = tf.constant(pictures(2, (9, 14)))
-    expected = loaded.decompose(images)
-    numbers = {"num_slots": config.num_slots, "num_steps": config.num_steps, "seed": 0}
+def test_signatures_with_all_results_agree_with_decompose(exported):
+    signatures = exported.loaded.signatures
+    config = exported.model.config
+    images = tf.constant(random_images(2, (9, 14)))
+    expected = exported.loaded.decompose(images)
+    options = {
+        "num_slots": tf.constant(config.num_slots),
+        "num_steps": tf.constant(config.num_steps),
+        "seed": tf.constant(0),
+    }
     answers = [
-        loaded.signatures["serving_default"](image=images),
-        loaded.signatures["serving_float"](image=unit(images.numpy())),
-        loaded.signatures["decompose"](
-            image=images, **{name: tf.constant(value) for name, value in numbers.items()}
-        ),
+        signatures["serving_default"](image=images),
+        signatures["serving_float"](image=unit(images.numpy())),
+        signatures["decompose"](image=images, **options),
     ]
     for answer in answers:
         assert set(answer) == set(expected)
-        for name in expected:
-            np.testing.assert_allclose(
-                answer[name], expected[name], rtol=1e-4, atol=1e-5, err_msg=name
-            )
-    segmentation = loaded.signatures["segment"](image=images)["segmentation"]
-    assert (
-        segmentation.dtype == tf.uint8 and np.mean(segmentation == expected["segmentation"]) > 0.99
-    )
-    encoded = loaded.signatures["encode"](image=images)
-    assert set(encoded) == {
-        name for name in expected if name == "slots" or name.startswith("posterior_")
-    }
+        for name, value in expected.items():
+            np.testing.assert_allclose(answer[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_segment_and_encode_agree_with_decompose(exported):
+    signatures = exported.loaded.signatures
+    images = tf.constant(random_images(2, (9, 14)))
+    expected = exported.loaded.decompose(images)
+    segmentation = signatures["segment"](image=images)["segmentation"]
+    assert segmentation.dtype == tf.uint8
+    assert np.mean(segmentation == expected["segmentation"]) > 0.99
+
+    encoded = signatures["encode"](image=images)
+    posterior = {name for name in expected if name.startswith("posterior_")}
+    assert set(encoded) == {"slots"} | posterior
     np.testing.assert_allclose(encoded["slots"], expected["slots"], atol=1e-5)
 
 
-def test_serving_default_takes_the_picture_alone(exported):
-    """TensorFlow Serving has no default values: a request must feed every input of its signature."""
+def test_signatures_with_defaults_take_the_image_alone(exported):
+    """TensorFlow Serving has no default values: a request must feed every input."""
     for name in ("serving_default", "serving_float", "segment", "encode"):
         assert list(exported.loaded.signatures[name].structured_input_signature[1]) == ["image"]
 
 
 def test_decode_of_encode_is_the_reconstruction(exported_attention):
-    images = pictures(3, exported_attention.model.config.image_size)
-    scene = exported_attention.loaded.decode(exported_attention.loaded.encode(images)["slots"])
-    np.testing.assert_allclose(
-        scene["recon"], exported_attention.loaded.decompose(images)["recon"], atol=TOLERANCE
-    )
+    loaded = exported_attention.loaded
+    images = random_images(3, exported_attention.model.config.image_size)
+    scene = loaded.decode(loaded.encode(images)["slots"])
+    np.testing.assert_allclose(scene["recon"], loaded.decompose(images)["recon"], atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("num_slots", [1, 4])
 def test_decode_equals_the_python_call(exported, num_slots):
-    slots = (
-        np.random.default_rng(0)
-        .normal(size=(2, num_slots, exported.decomposer.metadata["slot_size"]))
-        .astype(np.float32)
-    )
-    scene, expected = exported.loaded.decode(slots), exported.model.decode(tf.constant(slots))
+    shape = (2, num_slots, exported.decomposer.metadata["slot_size"])
+    slots = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    scene = exported.loaded.decode(slots)
+    expected = exported.model.decode(tf.constant(slots))
     for name, value in expected._asdict().items():
-        np.testing.assert_allclose(
-            scene[name], value, atol=TOLERANCE * (1 + np.abs(value).max()), err_msg=name
-        )
+        assert_close(scene[name], value, name)
 
 
 def test_sample_equals_the_python_call(exported):
-    assert ("sample" in exported.loaded.signatures) == exported.model.has_prior
-    if not exported.model.has_prior:
+    model = exported.model
+    assert ("sample" in exported.loaded.signatures) == model.has_prior
+    if not model.has_prior:
         return
-    num_slots = exported.model.config.num_slots if exported.model.slots_are_fixed else 4
-    scene, expected = (
-        exported.loaded.sample(2, num_slots, seed=9),
-        exported.model.sample(2, random.make_seed(9), num_slots),
-    )
+
+    num_slots = model.config.num_slots if model.slots_are_fixed else 4
+    scene = exported.loaded.sample(2, num_slots, seed=9)
+    expected = model.sample(2, random.make_seed(9), num_slots)
     for name, value in expected._asdict().items():
-        np.testing.assert_allclose(
-            scene[name], value, atol=TOLERANCE * (1 + np.abs(value).max()), err_msg=name
-        )
-    assert exported.loaded.sample()["recon"].shape == (1, *exported.model.config.image_size, 3)
+        assert_close(scene[name], value, name)
+    assert exported.loaded.sample()["recon"].shape == (1, *model.config.image_size, 3)
 
 
 ONE = np.full((1, 4, 4, 3), 0.5, np.float32)
@@ -231,13 +235,14 @@ def test_wrong_input_is_named_inside_the_graph(exported_iodine, call, message):
 
 
 def test_fixed_slots_and_steps_accept_their_own_value_only(export_case):
-    exported = export_case(next(case for case in conformance.MODELS if case.model == "slot_mlp"))
-    exported.loaded.decompose(ONE, num_slots=3, num_steps=1)
+    case = next(case for case in conformance.MODELS if case.model == "slot_mlp")
+    loaded = export_case(case).loaded
+    loaded.decompose(ONE, num_slots=3, num_steps=1)
     with pytest.raises(
         tf.errors.InvalidArgumentError, match=r"`num_slots` must be 3. Received:] \[4\]"
     ):
-        exported.loaded.decompose(ONE, num_slots=4)
+        loaded.decompose(ONE, num_slots=4)
     with pytest.raises(
         tf.errors.InvalidArgumentError, match=r"`num_steps` must be 1. Received:] \[2\]"
     ):
-        exported.loaded.decompose(ONE, num_steps=2)
+        loaded.decompose(ONE, num_steps=2)

@@ -1,18 +1,19 @@
-"""The functions of an exported model, in TensorFlow ops alone: checks, resizing, inference, rendering.
+"""The functions of an exported model, in TensorFlow ops alone.
 
-Pictures of any size come in; image-shaped results go out at the size of the picture.
+They check, resize, infer and render. Images may have any size; image-shaped results have the size
+of the input.
 
     image uint8 or float32 [B, H, W, C]
       -> stretched to the model's size (bilinear, half-pixel centres, antialiased where it shrinks)
       -> model
       -> masks, recon, slot_recons resized back to H x W; segmentation = argmax of the resized masks
 
-Models with depth also give `amodal_masks` (complete objects), `depths` (smaller is nearer) and, where they place objects,
-`positions` (row and column in pixels of the picture).
+Models with depth also return `amodal_masks` (complete objects), `depths` (smaller is nearer) and,
+if they place their objects, `positions` (row and column in pixels of the input).
 
-Every function has one form for all models: where a model fixes the number of slots or has no steps, the
-only accepted value is that of the model. All of inference is traced once, with a free batch size, number
-of slots and number of steps; the signatures are thin wrappers around that trace.
+Every function has one form for all models: where a model fixes the number of slots or has no
+refinement steps, it accepts that one value only. Inference is traced once, with free batch size,
+number of slots and number of steps; the signatures are thin wrappers around that trace.
 
 A scene's noise depends on `seed` and on its place in the batch, as in training.
 """
@@ -33,7 +34,7 @@ from tfobj.serving.checks import (
 )
 
 MAX_SIDE = 2048
-"""Longest side of a picture in pixels; with more, the masks of one request would fill a server's memory."""
+"""Longest side of an image in pixels: masks of larger ones would fill a server's memory."""
 MAX_SLOTS = 64
 MAX_STEPS = 100
 MAX_SAMPLES = 256
@@ -43,18 +44,18 @@ class Limits(NamedTuple):
     """Accepted values of a served model, (least, greatest), both included."""
 
     side: tuple
-    """Height and width of a picture in pixels."""
+    """Height and width of an image in pixels."""
     num_slots: tuple
     num_steps: tuple
     num: tuple
-    """Scenes drawn by one request to `sample`."""
+    """Scenes that one request to `sample` returns."""
 
 
 class Served(NamedTuple):
     """What `tf.saved_model.save` takes."""
 
     root: tf.Module
-    """Holds the weights and, as attributes, the functions that Python users call: `decompose`, `encode`, ..."""
+    """Holds the weights, and the functions that Python users call: `decompose`, `encode`, ..."""
     signatures: dict
     """name -> concrete function; the names that TensorFlow Serving knows."""
     num_steps: int
@@ -66,74 +67,89 @@ class Served(NamedTuple):
 def limits(model):
     """Returns the `Limits` of a `SceneModel`."""
     config = model.config
+    num_slots = (config.minimum_slots, max(MAX_SLOTS, config.num_slots))
+    if model.slots_are_fixed:
+        num_slots = (config.num_slots, config.num_slots)
+    num_steps = (config.num_steps, config.num_steps)
+    if model.has_steps:
+        num_steps = (config.minimum_steps, max(MAX_STEPS, config.num_steps))
     return Limits(
-        side=(1, MAX_SIDE),
-        num_slots=(config.num_slots,) * 2
-        if model.slots_are_fixed
-        else (config.minimum_slots, max(MAX_SLOTS, config.num_slots)),
-        num_steps=(config.minimum_steps, max(MAX_STEPS, config.num_steps))
-        if model.has_steps
-        else (config.num_steps,) * 2,
-        num=(1, MAX_SAMPLES),
+        side=(1, MAX_SIDE), num_slots=num_slots, num_steps=num_steps, num=(1, MAX_SAMPLES)
     )
 
 
 def serve(model, num_steps=None):
-    """Returns the `Served` form of a `SceneModel`; `num_steps` is the default of its functions (None: as trained).
+    """Returns the `Served` form of a `SceneModel`; for video models see `clip_signatures`.
 
-    Signatures: `serving_default`, `serving_float`, `decompose`, `segment`, `encode`, `decode` and, where the
-    model has a prior, `sample`; models of clips have `clip_signatures`. The root has functions `decompose`, `segment`, `encode`, `decode`, `sample`
-    with defaults, the first three for uint8 and float32 pictures alike.
+    Signatures: `serving_default`, `serving_float`, `decompose`, `segment`, `encode`, `decode` and,
+    if the model has a prior, `sample`. The root has functions `decompose`, `segment`, `encode`,
+    `decode`, `sample` with defaults, the first three for uint8 and float32 images alike.
+
+    Args:
+      model: the model with its weights.
+      num_steps: default of the functions; None uses the number of training.
     """
     config = model.config
-    num_steps = config.num_steps if num_steps is None else num_steps
-    options = _integers(("num_slots", "num_steps", "seed"))
+    if num_steps is None:
+        num_steps = config.num_steps
     infer = tf.function(_inference(model), autograph=False)
     traced = infer.get_concrete_function(
-        tf.TensorSpec([None, *config.image_size, config.channels], tf.float32), *options
+        tf.TensorSpec([None, *config.image_size, config.channels], tf.float32),
+        *_integers(("num_slots", "num_steps", "seed")),
     )
     slot_size = traced.structured_outputs["slots"].shape[-1]
 
     root = tf.Module()
     root.weights = [variable.value for variable in model.variables]
-    for function in (*_picture_functions(model, infer, num_steps), *latent_functions(model)):
+    for function in (*_image_functions(model, infer, num_steps), *latent_functions(model)):
         setattr(root, function.__name__, tf.function(function, autograph=False))
+    return Served(root, _trace(model, root, num_steps, slot_size), num_steps, slot_size)
 
-    pictures = {
+
+def _trace(model, root, num_steps, slot_size):
+    """Traces the functions of the root for both dtypes; returns the signatures of the export."""
+    config = model.config
+    options = _integers(("num_slots", "num_steps", "seed"))
+    images = {
         dtype: tf.TensorSpec([None, None, None, config.channels], dtype, "image")
         for dtype in (tf.uint8, tf.float32)
     }
+
+    # An export keeps all traces of a function; the signatures below cover one dtype only.
     for function in (root.decompose, root.segment, root.encode):
-        for picture in pictures.values():
-            function.get_concrete_function(picture, *options)
+        for image in images.values():
+            function.get_concrete_function(image, *options)
+
     defaults = [tf.constant(value) for value in (config.num_slots, num_steps, 0)]
 
-    def pictures_only(function, dtype=tf.uint8):
-        """A signature without options: TensorFlow Serving wants a value for every input that a signature has."""
-        return tf.function(
-            lambda image: function(image, *defaults), autograph=False
-        ).get_concrete_function(pictures[dtype])
+    def with_defaults(function, dtype=tf.uint8):
+        # TensorFlow Serving requires a value for every input, so these signatures have no options.
+        wrapped = tf.function(lambda image: function(image, *defaults), autograph=False)
+        return wrapped.get_concrete_function(images[dtype])
 
     signatures = {
-        "serving_default": pictures_only(root.decompose),
-        "serving_float": pictures_only(root.decompose, tf.float32),
-        "decompose": root.decompose.get_concrete_function(pictures[tf.uint8], *options),
-        "segment": pictures_only(root.segment),
-        "encode": pictures_only(root.encode),
+        "serving_default": with_defaults(root.decompose),
+        "serving_float": with_defaults(root.decompose, tf.float32),
+        "decompose": root.decompose.get_concrete_function(images[tf.uint8], *options),
+        "segment": with_defaults(root.segment),
+        "encode": with_defaults(root.encode),
         "decode": root.decode.get_concrete_function(
             tf.TensorSpec([None, None, slot_size], tf.float32, "slots")
         ),
     }
     if model.has_prior:
-        signatures["sample"] = root.sample.get_concrete_function(
-            *_integers(("num", "num_slots", "seed"))
-        )
-    return Served(root, signatures, num_steps, slot_size)
+        inputs = _integers(("num", "num_slots", "seed"))
+        signatures["sample"] = root.sample.get_concrete_function(*inputs)
+    return signatures
 
 
-def _picture_functions(model, infer, default_steps):
-    """Returns the functions of pictures; their defaults are saved with them, so `loaded.decompose(image)` works."""
-    config, bounds = model.config, limits(model)
+def _image_functions(model, infer, default_steps):
+    """Returns `decompose`, `segment` and `encode`.
+
+    Their defaults are saved with them, so `loaded.decompose(image)` works.
+    """
+    config = model.config
+    bounds = limits(model)
 
     def inferred(image, num_slots, num_steps, seed):
         """Checks the inputs and returns the results at the model's size."""
@@ -142,11 +158,11 @@ def _picture_functions(model, infer, default_steps):
             check_range("num_slots", num_slots, bounds.num_slots),
             check_range("num_steps", num_steps, bounds.num_steps),
         ]
-        with tf.control_dependencies(
-            checks
-        ):  # nothing runs on wrong numbers, so that it is the check that complains
+        # Nothing runs on invalid numbers, so the error that is raised is that of the check.
+        with tf.control_dependencies(checks):
             small = tf.image.resize(unit_range(image), config.image_size, antialias=True)
-            num_slots, num_steps = tf.identity(num_slots), tf.identity(num_steps)
+            num_slots = tf.identity(num_slots)
+            num_steps = tf.identity(num_steps)
         return infer(small, num_slots, num_steps, seed)
 
     def decompose(image, num_slots=config.num_slots, num_steps=default_steps, seed=0):
@@ -158,8 +174,10 @@ def _picture_functions(model, infer, default_steps):
             if name in results
         }
         if "positions" in results:
+            # Pixel centres are whole numbers; the stretch keeps the borders, -0.5 and H - 0.5.
             scale = tf.cast(size, tf.float32) / [float(side) for side in config.image_size]
             resized["positions"] = (results["positions"] + 0.5) * scale - 0.5
+
         return {**results, **resized, "segmentation": segment_ids(resized["masks"])}
 
     def segment(image, num_slots=config.num_slots, num_steps=default_steps, seed=0):
@@ -178,15 +196,15 @@ def _picture_functions(model, infer, default_steps):
 
 
 def latent_functions(model):
-    """Returns `decode` and, where the model has a prior, `sample`; pictures have the model's size."""
-    config, bounds = model.config, limits(model)
+    """Returns `decode` and, if the model has a prior, `sample`; images have the model's size."""
+    config = model.config
+    bounds = limits(model)
+    decoded_slots = (1, max(MAX_SLOTS, config.num_slots))
 
     def decode(slots):
         checks = [
             check_batch("slots", slots),
-            check_range(
-                "slots.shape[1]", tf.shape(slots)[1], (1, max(MAX_SLOTS, config.num_slots))
-            ),
+            check_range("slots.shape[1]", tf.shape(slots)[1], decoded_slots),
             check(
                 tf.reduce_all(tf.math.is_finite(slots)),
                 "`slots` must be finite. Received: NaN or infinity.",
@@ -202,12 +220,14 @@ def latent_functions(model):
             check_range("num_slots", num_slots, bounds.num_slots),
         ]
         with tf.control_dependencies(checks):
-            num, num_slots = tf.identity(num), tf.identity(num_slots)
-        return model.sample(
-            num, random.make_seed(seed), None if model.slots_are_fixed else num_slots
-        )._asdict()
+            num = tf.identity(num)
+            num_slots = tf.identity(num_slots)
+        free_slots = None if model.slots_are_fixed else num_slots
+        return model.sample(num, random.make_seed(seed), free_slots)._asdict()
 
-    return (decode, sample) if model.has_prior else (decode,)
+    if model.has_prior:
+        return decode, sample
+    return (decode,)
 
 
 def _integers(names):
@@ -216,7 +236,10 @@ def _integers(names):
 
 
 def _inference(model):
-    """Returns the function (image at the model's size, num_slots, num_steps, seed) -> dict of results."""
+    """Returns a function of (image, num_slots, num_steps, seed) -> dict of results.
+
+    Images and results have the model's size.
+    """
 
     def infer(image, num_slots, num_steps, seed):
         outputs = model(
@@ -226,16 +249,14 @@ def _inference(model):
             seed=random.make_seed(seed),
             training=False,
         )
-        posterior = {
-            f"posterior_{name}": value for name, value in (outputs.posterior or {}).items()
-        }
+        posterior = outputs.posterior or {}
         return {
             "recon": outputs.recon,
             "masks": outputs.masks,
             "slot_recons": outputs.slot_recons,
             "slots": outputs.slots,
             **outputs.extents(),
-            **posterior,
+            **{f"posterior_{name}": value for name, value in posterior.items()},
         }
 
     return infer
