@@ -129,7 +129,7 @@ def test_tracking_equals_the_model(exported):
 
 
 def test_images_are_refused_by_a_video_model(exported):
-    message = "takes clips frame by frame: `track`. Received: pictures."
+    message = "takes clips frame by frame: `track`. Received: images."
     with pytest.raises(UserError, match=message):
         exported.decomposer.decompose(exported.clip[0])
 

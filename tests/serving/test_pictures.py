@@ -1,4 +1,4 @@
-"""A user's files at their own size: stills, animations, videos, and what is none of these."""
+"""A user's files at their own size: still pictures, animations, videos, and other files."""
 
 import sys
 
@@ -26,12 +26,12 @@ SQUARE = (8, 8)
         ((1, 4000), (64, 64), "stretch", (1, 512)),
     ],
 )
-def test_fitted_size(size, aspect, fit, expected):
+def test_fitted_size_has_the_aspect_and_keeps_the_limit(size, aspect, fit, expected):
     assert pictures.fitted_size(size, aspect, fit) == expected
 
 
 def wide():
-    """20 x 60: red, green, blue thirds."""
+    """Returns a picture of 20 x 60 pixels: red, green, blue thirds."""
     image = np.zeros((20, 60, 3), np.uint8)
     for third in range(3):
         image[:, 20 * third : 20 * third + 20, third] = 255
@@ -51,7 +51,8 @@ def test_stills_keep_their_pixels(tmp_path):
     np.testing.assert_array_equal(read_one(path, fit="stretch"), wide())
     padded = read_one(path, fit="pad")
     np.testing.assert_array_equal(padded[20:40], wide())
-    assert padded.shape == (60, 60, 3) and not padded[:20].any()
+    assert padded.shape == (60, 60, 3)
+    assert not padded[:20].any()
     assert read_one(path, channels=1).shape == (20, 20, 1)
     assert read_one(path, fit="stretch", max_side=30).shape == (10, 30, 3)
 
@@ -62,10 +63,11 @@ def test_camera_orientation_swaps_the_sides(tmp_path):
     Image.fromarray(wide()).save(tmp_path / "a.png", exif=exif)
     image = read_one(tmp_path / "a.png", fit="stretch")
     assert image.shape == (60, 20, 3)
-    assert image[5, 10, 0] == 255 and image[55, 10, 2] == 255
+    assert image[5, 10, 0] == 255
+    assert image[55, 10, 2] == 255
 
 
-def test_animation_frame_by_frame(tmp_path):
+def test_animations_are_read_frame_by_frame(tmp_path):
     frames = [Image.fromarray(np.full((10, 20, 3), level, np.uint8)) for level in (0, 100, 200)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     found = list(pictures.read(tmp_path / "a.gif", SQUARE))
@@ -82,14 +84,14 @@ def test_video_without_decoder_says_what_to_install(tmp_path, monkeypatch):
         list(pictures.read(tmp_path / "a.mp4", SQUARE))
 
 
-def test_video_frame_by_frame(tmp_path):
+def test_videos_are_read_frame_by_frame_and_damaged_ones_named(tmp_path):
     frames = np.stack([np.full((32, 64, 3), level, np.uint8) for level in (20, 120, 220)])
     video_files.write_video(tmp_path / "a.mp4", frames, 10.0)
     found = list(pictures.read(tmp_path / "a.mp4", SQUARE))
-    assert [number for number, _ in found] == [0, 1, 2] and [image.shape for _, image in found] == [
-        (32, 32, 3)
-    ] * 3
+    assert [number for number, _ in found] == [0, 1, 2]
+    assert [image.shape for _, image in found] == [(32, 32, 3)] * 3
     np.testing.assert_allclose([image.mean() for _, image in found], [20, 120, 220], atol=4)
+
     (tmp_path / "b.mp4").write_bytes((tmp_path / "a.mp4").read_bytes()[:200])
     with pytest.raises(pictures.Unreadable, match="b.mp4` cannot be decoded as a video"):
         list(pictures.read(tmp_path / "b.mp4", SQUARE))
@@ -98,24 +100,23 @@ def test_video_frame_by_frame(tmp_path):
 @pytest.mark.parametrize("content", [b"words", b"", b"\x89PNG\r\n\x1a\n broken", b"GIF89a"])
 def test_files_that_are_no_pictures_are_named(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(
-        pictures.Unreadable, match="a.png` is not a picture that can be read"
-    ) as error:
+    message = "a.png` is not a picture that can be read"
+    with pytest.raises(pictures.Unreadable, match=message) as error:
         list(pictures.read(tmp_path / "a.png", SQUARE))
     assert "\n" not in str(error.value)
 
 
-def test_truncated_picture_and_missing_files(tmp_path):
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)).save(
-        tmp_path / "a.png"
-    )
-    content = (tmp_path / "a.png").read_bytes()
-    (tmp_path / "a.png").write_bytes(content[: len(content) // 2])
+def test_truncated_and_missing_files_are_named(tmp_path):
+    path = tmp_path / "a.png"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
     for name in ("a.png", "b.png", "c.mp4"):
         with pytest.raises(pictures.Unreadable, match=f"{name}` is not a picture"):
             list(pictures.read(tmp_path / name, SQUARE))
 
 
-def test_unknown_fit(tmp_path):
+def test_an_unknown_fit_is_named(tmp_path):
     with pytest.raises(UserError, match="Unknown fit 'cropp'. Did you mean 'crop'"):
         list(pictures.read(tmp_path / "a.png", SQUARE, fit="cropp"))

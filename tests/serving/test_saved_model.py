@@ -1,4 +1,4 @@
-"""The exported folder: TensorFlow alone can serve it, it appears whole, and it says what it is."""
+"""The exported folder: TensorFlow alone serves it, it is written completely, it describes itself."""
 
 import json
 import os
@@ -20,19 +20,25 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (3, 13, 9, 3)).astype(np.uint
 
 CLIENT = """
 import sys
+
 for name in ("tfobj", "keras", "tf_keras", "tensorflow_probability"):
     sys.modules[name] = None
-import numpy as np, tensorflow as tf
+
+import numpy as np
+import tensorflow as tf
+
 images = np.load("images.npy")
-for folder in sys.argv[1:]:
+for line in sys.stdin:
+    folder = line.strip()
     model = tf.saved_model.load(folder)
     results = {name: value.numpy() for name, value in model.decompose(images, seed=3).items()}
     np.savez("_".join(folder.split("/")[-2:]), **results)
 """
+"""Decomposes images with the models whose folders it reads; imports of model code fail."""
 
 
 def assert_same(found, expected):
-    """Equal up to the order in which threads sum."""
+    """Asserts that results are equal up to the order in which threads sum."""
     assert set(found) == set(expected)
     for name, value in found.items():
         if name == "segmentation":
@@ -41,22 +47,45 @@ def assert_same(found, expected):
             np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-def test_loads_without_tfobj_and_keras(export_case, tmp_path):
-    exported = [export_case(case) for case in conformance.MODELS if not case.name]
-    np.save(tmp_path / "images.npy", IMAGES)
+@pytest.fixture(scope="module")
+def decomposed_by_client(export_case, tmp_path_factory):
+    """Every quick model as `Exported`, and the results that a process without tfobj gets from it.
+
+    The process imports TensorFlow and loads models while the next ones are exported.
+    """
+    directory = tmp_path_factory.mktemp("client")
+    np.save(directory / "images.npy", IMAGES)
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    subprocess.run(
-        [sys.executable, "-c", CLIENT, *(str(e.folder) for e in exported)],
-        cwd=tmp_path,
-        env=environment,
-        check=True,
-        capture_output=True,
-        timeout=300,
-    )
-    for e in exported:
-        expected = e.loaded.decompose(IMAGES, seed=3)
-        with np.load(tmp_path / f"{e.folder.parent.name}_{e.folder.name}.npz") as found:
-            assert_same(found, expected)
+    exported = []
+    with (
+        open(directory / "errors.txt", "w") as errors,
+        subprocess.Popen(
+            [sys.executable, "-c", CLIENT],
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as client,
+    ):
+        for case in conformance.MODELS:
+            if not case.name:
+                exported.append(export_case(case))
+                print(exported[-1].folder, file=client.stdin, flush=True)
+        client.stdin.close()
+        status = client.wait(timeout=300)
+    assert status == 0, (directory / "errors.txt").read_text()
+
+    pairs = []
+    for each in exported:
+        with np.load(directory / f"{each.folder.parent.name}_{each.folder.name}.npz") as found:
+            pairs.append((each, dict(found)))
+    return pairs
+
+
+def test_loads_without_tfobj_and_keras(decomposed_by_client):
+    for exported, found in decomposed_by_client:
+        assert_same(found, exported.loaded.decompose(IMAGES, seed=3))
 
 
 def test_runs_in_a_session_as_tensorflow_serving_does(exported):
@@ -66,33 +95,29 @@ def test_runs_in_a_session_as_tensorflow_serving_does(exported):
         assert signature.method_name == "tensorflow/serving/predict"
         fetches = {name: info.name for name, info in signature.outputs.items()}
         answer = session.run(fetches, {signature.inputs["image"].name: IMAGES})
-        decompose = meta_graph.signature_def["decompose"].inputs
+
+        # Checks run although nothing but the segmentation is fetched.
+        decompose = meta_graph.signature_def["decompose"]
         wrong = {
             "image": IMAGES,
             "num_slots": exported.model.config.minimum_slots - 1,
             "num_steps": 1,
             "seed": 0,
         }
-        segmentation = meta_graph.signature_def["decompose"].outputs["segmentation"].name
+        feed = {decompose.inputs[name].name: value for name, value in wrong.items()}
         with pytest.raises(tf.errors.InvalidArgumentError, match="`num_slots` must be"):
-            session.run(
-                segmentation, {decompose[name].name: value for name, value in wrong.items()}
-            )
+            session.run(decompose.outputs["segmentation"].name, feed)
     assert_same(answer, exported.loaded.decompose(IMAGES))
 
 
 def test_graph_has_ops_of_tensorflow_only(exported):
     export.check_portable(exported.folder)
-    content = export.saved_model_pb2.SavedModel.FromString(
-        (exported.folder / "saved_model.pb").read_bytes()
-    )
-    graph = content.meta_graphs[0].graph_def
-    ops = {
-        node.op
-        for nodes in (graph.node, *(f.node_def for f in graph.library.function))
-        for node in nodes
-    }
-    functions = {f.signature.name for f in graph.library.function}
+    content = (exported.folder / "saved_model.pb").read_bytes()
+    graph = export.saved_model_pb2.SavedModel.FromString(content).meta_graphs[0].graph_def
+    functions = {function.signature.name for function in graph.library.function}
+    ops = {node.op for node in graph.node}
+    for function in graph.library.function:
+        ops |= {node.op for node in function.node_def}
     assert not {op for op in ops - functions if op_def_registry.get(op) is None}
     assert not any("Xla" in op or "PyFunc" in op for op in ops)
 
@@ -114,46 +139,71 @@ def test_graphs_that_servers_cannot_run_are_refused(tmp_path, function, message)
         export.check_portable(tmp_path)
 
 
-def test_versions(exported_attention, tmp_path, monkeypatch):
-    model, directory = exported_attention.model, tmp_path / "deep" / "model"
-    saves = []
-    monkeypatch.setattr(
-        export.tf.saved_model,
-        "save",
-        lambda root, path, signatures: saves.append(path) or _copy(exported_attention.folder, path),
-    )
-    assert [export.export_model(model, directory).name for _ in range(2)] == ["1", "2"]
-    assert export.export_model(model, directory, version=7).name == "7"
-    assert zoo.versions(directory) == [1, 2, 7]
-    assert export.export_model(model, directory).name == "8"
+@pytest.fixture
+def export_copies(exported_attention, tmp_path, monkeypatch):
+    """Returns a function that exports the attention model, without the time that saving takes.
+
+    `export_copies.directory` is the model's folder, `export_copies.paths` are the folders saved to.
+    """
+    directory = tmp_path / "deep" / "model"
+
+    def copy(root, path, signatures):
+        run.paths.append(path)
+        _copy(exported_attention.folder, path)
+
+    def run(**options):
+        return export.export_model(exported_attention.model, directory, **options)
+
+    run.paths = []
+    run.directory = directory
+    monkeypatch.setattr(export.tf.saved_model, "save", copy)
+    return run
+
+
+def test_versions_are_numbered_and_never_overwritten_unasked(export_copies):
+    assert export_copies().name == "1"
+    assert export_copies().name == "2"
+    assert export_copies(version=7).name == "7"
+    assert zoo.versions(export_copies.directory) == [1, 2, 7]
+    assert export_copies().name == "8"
     with pytest.raises(UserError, match=r"`.*/model/7` exists. Choose another version"):
-        export.export_model(model, directory, version=7)
-    (directory / "7" / "old").touch()
-    export.export_model(model, directory, version=7, overwrite=True)
-    assert not (directory / "7" / "old").exists() and (directory / "7" / "saved_model.pb").exists()
-    with pytest.raises(
-        UserError, match="`version` must be a positive integer. Received: version=0"
-    ):
-        export.export_model(model, directory, version=0)
-    assert sorted(child.name for child in directory.iterdir()) == ["1", "2", "7", "8", "README.md"]
-    assert all(os.path.basename(path).startswith(".incomplete_") for path in saves)
-    assert (directory / "7").stat().st_mode & 0o777 == directory.stat().st_mode & 0o777
+        export_copies(version=7)
+
+    message = "`version` must be a positive integer. Received: version=0"
+    with pytest.raises(UserError, match=message):
+        export_copies(version=0)
+    names = sorted(child.name for child in export_copies.directory.iterdir())
+    assert names == ["1", "2", "7", "8", "README.md"]
 
 
-def test_default_number_of_steps(exported_iodine, tmp_path):
-    """What a run evaluates with need not be what it was trained with."""
+def test_overwriting_replaces_the_whole_version(export_copies):
+    folder = export_copies(version=7)
+    (folder / "old").touch()
+    export_copies(version=7, overwrite=True)
+    assert not (folder / "old").exists()
+    assert (folder / "saved_model.pb").exists()
+
+
+def test_versions_are_written_aside_with_the_mode_of_their_directory(export_copies):
+    folder = export_copies()
+    assert [os.path.basename(path)[:12] for path in export_copies.paths] == [".incomplete_"]
+    assert folder.stat().st_mode & 0o777 == export_copies.directory.stat().st_mode & 0o777
+
+
+def test_default_number_of_steps_may_differ_from_training(exported_iodine, tmp_path):
     folder = export.export_model(exported_iodine.model, tmp_path / "iodine", num_steps=4)
     images = IMAGES[:1]
     expected = exported_iodine.loaded.encode(images, num_steps=4)["slots"]
     loaded = tf.saved_model.load(str(folder))
     np.testing.assert_allclose(loaded.encode(images)["slots"], expected, atol=1e-5)
-    np.testing.assert_allclose(
-        loaded.signatures["encode"](image=tf.constant(images))["slots"], expected, atol=1e-5
-    )
+    served = loaded.signatures["encode"](image=tf.constant(images))
+    np.testing.assert_allclose(served["slots"], expected, atol=1e-5)
     assert zoo.read_metadata(folder)["num_steps"] == 4
-    with pytest.raises(
-        UserError, match="`num_steps` must be in 1 ... 100 for this model. Received: num_steps=0"
-    ):
+
+
+def test_a_default_number_of_steps_out_of_range_is_refused(exported_iodine, tmp_path):
+    message = "`num_steps` must be in 1 ... 100 for this model. Received: num_steps=0"
+    with pytest.raises(UserError, match=message):
         export.export_model(exported_iodine.model, tmp_path / "iodine", num_steps=0)
 
 
@@ -177,24 +227,24 @@ def test_a_directory_that_cannot_be_written_is_named(exported_attention, tmp_pat
         export.export_model(exported_attention.model, tmp_path / "file")
 
 
-def test_metadata(exported):
-    metadata, config = exported.decomposer.metadata, exported.model.config
-    assert (
-        metadata["image_size"] == list(config.image_size)
-        and metadata["num_slots"] == config.num_slots
-    )
+def test_metadata_describe_the_model(exported):
+    metadata = exported.decomposer.metadata
+    config = exported.model.config
+    assert metadata["image_size"] == list(config.image_size)
+    assert metadata["num_slots"] == config.num_slots
     assert metadata["parameters"] == exported.model.count_trainable()
-    assert metadata["signatures"]["decompose"]["inputs"] == {
+
+
+def test_metadata_describe_the_signatures(exported):
+    signatures = exported.decomposer.metadata["signatures"]
+    assert signatures["decompose"]["inputs"] == {
         "image": {"dtype": "uint8", "shape": [None, None, None, 3]},
         **{name: {"dtype": "int32", "shape": []} for name in ("num_slots", "num_steps", "seed")},
     }
-    assert metadata["signatures"]["decode"]["outputs"]["masks"]["shape"] == [
-        None,
-        None,
-        *config.image_size,
-        1,
-    ]
-    assert ("sample" in metadata["signatures"]) == metadata["has_prior"]
+    height, width = exported.model.config.image_size
+    masks = signatures["decode"]["outputs"]["masks"]
+    assert masks["shape"] == [None, None, height, width, 1]
+    assert ("sample" in signatures) == exported.decomposer.metadata["has_prior"]
 
 
 EXPERIMENT = {
@@ -218,11 +268,11 @@ EVALUATION = {
 }
 
 
-def test_card(exported_iodine):
-    text = card.render(
-        {**exported_iodine.decomposer.metadata, "experiment": EXPERIMENT, "evaluation": EVALUATION}
-    )
+def test_card_tells_training_scores_and_signatures(exported_iodine):
+    metadata = exported_iodine.decomposer.metadata
+    text = card.render({**metadata, "experiment": EXPERIMENT, "evaluation": EVALUATION})
     for line in (
+        "Takes an image apart into its objects without labels.",
         "| fg_ari | 0.9877 | 0.01 |",
         "preset quick, seed 4, 3,000 steps of 32 scenes of `tetris`",
         "320 scenes: tetris/test: scenes 0-319; num steps 5, step 3000, inference seed 7.",
@@ -236,28 +286,28 @@ def test_card(exported_iodine):
 
 
 def test_python_of_the_card_runs(exported_iodine, monkeypatch):
-    """The example for TensorFlow as it is printed, from the folder that it speaks of."""
-    code = re.findall(
-        r"```python\n(.*?)```", (exported_iodine.folder.parent / "README.md").read_text(), re.DOTALL
-    )[0]
+    """The example for TensorFlow as it is printed, from the folder that it is written for."""
+    text = (exported_iodine.folder.parent / "README.md").read_text()
+    code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
     monkeypatch.chdir(exported_iodine.folder.parent.parent)
     names = {"images": IMAGES}
     exec(code, names)
     assert names["scene"]["recon"].shape[0] == 1
 
 
-def test_index(exported_iodine, tmp_path):
+def test_a_model_outside_of_a_zoo_is_not_indexed(exported_iodine):
+    assert export.add_to_index(exported_iodine.folder) is None
+
+
+def test_index_keeps_other_models_and_describes_the_new_one(exported_iodine, tmp_path):
     models = tmp_path / "saved_models"
     folder = models / "iodine" / "1"
     _copy(exported_iodine.folder, folder)
-    assert export.add_to_index(folder) is None
     (models / "index.json").write_text('{"other": {"folder": "other"}}')
-    metadata = {
-        **exported_iodine.decomposer.metadata,
-        "experiment": EXPERIMENT,
-        "evaluation": EVALUATION,
-    }
+    metadata = exported_iodine.decomposer.metadata
+    metadata = {**metadata, "experiment": EXPERIMENT, "evaluation": EVALUATION}
     (folder / "metadata.json").write_text(json.dumps(metadata))
+
     assert export.add_to_index(folder) == models / "index.json"
     index = json.loads((models / "index.json").read_text())
     entry = index["iodine"]
@@ -272,30 +322,36 @@ def test_index(exported_iodine, tmp_path):
     }
 
 
-def varint(content, position):
-    value = shift = 0
+def read_varint(content, position):
+    """Returns (value, position behind it) of a protobuf integer: 7 bits a byte, the last below 128."""
+    value = 0
+    shift = 0
     while True:
         byte = content[position]
-        position, value, shift = position + 1, value | (byte & 0x7F) << shift, shift + 7
+        position += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
         if byte < 0x80:
             return value, position
 
 
 def wire_fields(content):
     """Splits a protobuf message of length-delimited fields: list of (number, bytes)."""
-    fields, position = [], 0
+    fields = []
+    position = 0
     while position < len(content):
-        tag, position = varint(content, position)
+        tag, position = read_varint(content, position)
         assert tag & 7 == 2
-        length, position = varint(content, position)
+        length, position = read_varint(content, position)
         fields.append((tag >> 3, content[position : position + length]))
         position += length
     return fields
 
 
-def test_warmup_on_the_wire():
-    """Field numbers of tensorflow_serving/apis, read without the classes that wrote them."""
-    content = warmup.encode("tetris", "decode", {"slots": np.ones((1, 2), np.float32)})
+def test_warmup_has_the_field_numbers_of_tensorflow_serving():
+    """Those of tensorflow_serving/apis, read without the classes that wrote them."""
+    slots = np.ones((1, 2), np.float32)
+    content = warmup.encode("tetris", "decode", {"slots": slots})
     ((number, predict_log),) = wire_fields(content)
     assert number == 6  # PredictionLog.predict_log
     ((number, request),) = wire_fields(predict_log)
@@ -303,12 +359,11 @@ def test_warmup_on_the_wire():
     (first, spec), (second, entry) = wire_fields(request)
     assert (first, second) == (1, 2)  # PredictRequest.model_spec, inputs
     assert wire_fields(spec) == [(1, b"tetris"), (3, b"decode")]  # ModelSpec.name, signature_name
+
     (key, name), (value, tensor) = wire_fields(entry)
     assert (key, name, value) == (1, b"slots", 2)
-    np.testing.assert_array_equal(
-        tf.make_ndarray(warmup.tensor_pb2.TensorProto.FromString(tensor)),
-        np.ones((1, 2), np.float32),
-    )
+    tensor = warmup.tensor_pb2.TensorProto.FromString(tensor)
+    np.testing.assert_array_equal(tf.make_ndarray(tensor), slots)
 
 
 def test_warmup_requests_cover_and_fit_all_signatures(exported):
@@ -316,9 +371,8 @@ def test_warmup_requests_cover_and_fit_all_signatures(exported):
     assert [name for _, name, _ in requests] == list(exported.decomposer.metadata["signatures"])
     for model_name, name, inputs in requests:
         assert model_name == exported.folder.parent.name
-        exported.loaded.signatures[name](
-            **{key: tf.constant(value) for key, value in inputs.items()}
-        )
+        tensors = {key: tf.constant(value) for key, value in inputs.items()}
+        exported.loaded.signatures[name](**tensors)
 
 
 def _copy(source, target):

@@ -1,4 +1,4 @@
-"""Loading by name or folder, NumPy in and out, and one-line errors for what is no exported model."""
+"""Exported models: loading by name or folder, NumPy in and out, one-line errors."""
 
 import json
 import shutil
@@ -14,18 +14,15 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (2, 11, 8, 3)).astype(np.uint
 
 
 def test_decompose_is_the_saved_function_in_numpy(exported):
-    result, expected = (
-        exported.decomposer.decompose(IMAGES, seed=2),
-        exported.loaded.decompose(IMAGES, seed=2),
-    )
+    result = exported.decomposer.decompose(IMAGES, seed=2)
+    expected = exported.loaded.decompose(IMAGES, seed=2)
     for name in ("segmentation", "masks", "slot_recons", "recon", "slots"):
-        assert isinstance(getattr(result, name), np.ndarray)
-        np.testing.assert_allclose(
-            getattr(result, name), expected[name], rtol=1e-4, atol=1e-5, err_msg=name
-        )
-    assert {f"posterior_{name}" for name in result.posterior} == {
-        name for name in expected if name.startswith("posterior_")
-    }
+        found = getattr(result, name)
+        assert isinstance(found, np.ndarray)
+        np.testing.assert_allclose(found, expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+    posterior = {name for name in expected if name.startswith("posterior_")}
+    assert {f"posterior_{name}" for name in result.posterior} == posterior
 
 
 def test_options_reach_the_model(exported_iodine):
@@ -34,35 +31,38 @@ def test_options_reach_the_model(exported_iodine):
     assert result.masks.shape == (2, 5, 11, 8, 1)
     assert decomposer.encode(IMAGES, num_slots=4).shape == (2, 4, 4)
     assert decomposer.decode(result.slots).recon.shape == (2, *decomposer.image_size, 3)
-    assert decomposer.sample(3, num_slots=2, seed=1).masks.shape == (
-        3,
-        2,
-        *decomposer.image_size,
-        1,
-    )
+    samples = decomposer.sample(3, num_slots=2, seed=1)
+    assert samples.masks.shape == (3, 2, *decomposer.image_size, 1)
 
 
-def test_one_picture_and_kinds_of_pixels(exported_attention):
+def test_one_image_is_a_batch_of_one(exported_attention):
     decomposer = exported_attention.decomposer
     expected = decomposer.decompose(IMAGES[:1]).recon
     np.testing.assert_allclose(decomposer.decompose(IMAGES[0]).recon, expected, atol=1e-5)
-    np.testing.assert_allclose(
-        decomposer.decompose(IMAGES[0] / 255.0).recon, expected, atol=1e-5
-    )  # float64
-    gray = np.repeat(IMAGES[:1, ..., :1], 3, axis=-1)
-    np.testing.assert_allclose(
-        decomposer.decompose(IMAGES[:1, ..., :1]).recon, decomposer.decompose(gray).recon, atol=1e-5
-    )
 
 
-def test_colour_for_a_gray_model(exported_attention):
+def test_float64_pixels_equal_uint8_pixels(exported_attention):
+    decomposer = exported_attention.decomposer
+    expected = decomposer.decompose(IMAGES[:1]).recon
+    np.testing.assert_allclose(decomposer.decompose(IMAGES[0] / 255.0).recon, expected, atol=1e-5)
+
+
+def test_an_rgb_model_takes_gray_images(exported_attention):
+    decomposer = exported_attention.decomposer
+    gray = IMAGES[:1, ..., :1]
+    expected = decomposer.decompose(np.repeat(gray, 3, axis=-1)).recon
+    np.testing.assert_allclose(decomposer.decompose(gray).recon, expected, atol=1e-5)
+
+
+def test_a_gray_model_takes_rgb_images(exported_attention):
+    """Their luma is that of Pillow, rounded for uint8."""
     decomposer = zoo.Decomposer(exported_attention.folder)
     decomposer.channels = 1
     colours = np.array([[[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]]], np.uint8)
-    np.testing.assert_array_equal(decomposer._picture(colours)[0, 0, :, 0], [76, 150, 29, 255])
-    np.testing.assert_allclose(
-        decomposer._picture(colours / 255.0)[0, 0, :, 0], [0.299, 0.587, 0.114, 1.0], rtol=1e-6
-    )
+    from_bytes = decomposer._batch(colours)[0, 0, :, 0]
+    np.testing.assert_array_equal(from_bytes, [76, 150, 29, 255])
+    from_floats = decomposer._batch(colours / 255.0)[0, 0, :, 0]
+    np.testing.assert_allclose(from_floats, [0.299, 0.587, 0.114, 1.0], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_colour_for_a_gray_model(exported_attention):
         (lambda d: d.sample(), r"`sample` needs a model with a prior. Received: slot_attention"),
     ],
 )
-def test_wrong_arguments(exported_attention, call, message):
+def test_wrong_arguments_are_named_in_one_line(exported_attention, call, message):
     with pytest.raises(UserError, match=message) as error:
         call(exported_attention.decomposer)
     assert "\n" not in str(error.value)
@@ -119,7 +119,7 @@ def test_load_by_name_folder_and_version(exported_attention, tmp_path, monkeypat
         zoo.load("toy")
 
 
-def test_what_is_no_exported_model(exported_attention, tmp_path):
+def test_folders_without_an_exported_model_are_refused(exported_attention, tmp_path):
     with pytest.raises(UserError, match="which holds no saved_model.pb"):
         zoo.load(tmp_path)
     with pytest.raises(UserError, match="no such folder"):
@@ -127,6 +127,7 @@ def test_what_is_no_exported_model(exported_attention, tmp_path):
     (tmp_path / "file.png").touch()
     with pytest.raises(UserError, match="file.png .no such folder"):
         zoo.load(tmp_path / "file.png")
+
     tf.saved_model.save(tf.Module(), str(tmp_path / "foreign"))
     with pytest.raises(UserError, match="not one that `launch/export.py` wrote"):
         zoo.load(tmp_path / "foreign")
@@ -142,8 +143,7 @@ def test_damaged_models_are_named(exported_attention, tmp_path, damage):
     assert "\n" not in str(error.value)
 
 
-def test_index_of_the_checkout_is_true():
-    """Every shipped model is there, and no folder is forgotten."""
+def test_index_of_the_checkout_lists_every_model_and_no_other():
     index = zoo.read_index()
     for name, entry in index.items():
         folder = zoo._CHECKOUT_ZOO / entry["folder"]

@@ -1,17 +1,22 @@
-"""Trained models as SavedModels that need TensorFlow alone, and the way back from a folder to arrays.
+"""Trained models as SavedModels that need TensorFlow alone, and the use of such a folder from NumPy.
 
     from tfobj.serving import export, zoo
 
-    folder = export.export_model(model, "saved_models/my_model")     # saved_models/my_model/1
-    decomposer = zoo.load("saved_models/my_model")                   # here or on any machine with TensorFlow
-    result = decomposer.decompose(images)                            # NumPy in, NumPy out
+    export.export_model(model, "saved_models/my_model")    # writes saved_models/my_model/1
+    decomposer = zoo.load("saved_models/my_model")         # on any machine with TensorFlow
+    result = decomposer.decompose(images)                  # NumPy in, NumPy out
 
 | module | holds |
 |---|---|
-| `signatures` | the functions of an exported model: checks, resizing, inference, rendering |
-| `export` | a version folder, written whole or not at all |
+| `signatures`, `clip_signatures` | functions of an exported model: checks, inference, rendering |
+| `checks` | their checks and resizing, in TensorFlow ops |
+| `export` | writing a version folder, completely or not at all |
 | `card` | the README beside it |
 | `warmup` | requests that TensorFlow Serving replays before it takes traffic |
 | `zoo` | loading by name or folder |
-| `pictures` | files and clips at their own size, for the loaded model |
+| `pictures` | a user's files at their own size, for the loaded model |
+| `tracking` | tables and figures of objects followed through a clip |
+| `slot_layout`, `editing` | the meaning of the numbers of a slot, and edits of objects |
+| `edit_syntax`, `scene_edits`, `edit_tour` | edits on the command line: grammar, application, tour |
+| `edit_session` | a model and the scenes that are edited |
 """

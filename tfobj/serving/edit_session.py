@@ -145,7 +145,7 @@ def from_export(name_or_path, files, *, fit="crop", num_slots=None, seed=0):
 
 
 def read_pictures(paths, image_size, channels, fit):
-    """Returns the pictures (of a clip, the first frame) as float32 [H, W, C] at the model's size."""
+    """Returns pictures, or the first frames of clips, as float32 [H, W, C] at the model's size."""
     images = []
     for path in paths:
         frames = pictures.read(path, image_size, channels, fit, max_frames=1)

@@ -2,11 +2,12 @@
 
     <directory>/README.md                     model card
     <directory>/<version>/saved_model.pb, variables/, fingerprint.pb
-    <directory>/<version>/metadata.json       what `zoo.load` and tools want to know
+    <directory>/<version>/metadata.json       description for `zoo.load` and tools
     <directory>/<version>/assets.extra/tf_serving_warmup_requests
 
-The layout is that of TensorFlow Serving: versions are numbers, the greatest is served. A version folder
-appears in one piece, so a server that watches the directory never loads half a model.
+The layout is that of TensorFlow Serving: versions are numbers, and the greatest is served. A
+version folder appears in one piece, so a server that watches the directory never loads half a
+model.
 """
 
 import json
@@ -41,19 +42,20 @@ def export_model(
 
     Args:
       model: the model with its weights.
-      directory: parent of the version folders; made if need be.
-      name: what servers and the model index call it; default: the directory's name.
-      version: positive integer; default: one more than the greatest version there.
-      num_steps: inference steps that the exported model takes by default; default: as trained.
-      experiment: optional dict (`ExperimentConfig.to_dict()`), or the config itself, for card and metadata.
-      evaluation: optional dict, the content of a run's `evaluation.json`, measured with these weights.
-      overwrite: replace `version` if it exists.
+      directory: parent of the version folders; created if it does not exist.
+      name: name for servers and the model index; None uses the directory's name.
+      version: positive integer; None uses one more than the greatest version in the directory.
+      num_steps: default number of inference steps; None uses the number of training.
+      experiment: optional `ExperimentConfig`, or its `to_dict()`, for the card and the metadata.
+      evaluation: optional dict, the content of a run's `evaluation.json` for these weights.
+      overwrite: whether `version` is replaced if it exists.
 
     Returns:
       pathlib.Path of the version folder.
 
     Raises:
-      UserError: the version exists, `num_steps` does not suit the model, or the directory cannot be written.
+      UserError: the version exists, `num_steps` is out of the model's range, or the directory
+        cannot be written.
       ValueError: the model's graph would not run in a server.
     """
     directory = pathlib.Path(directory)
@@ -65,105 +67,131 @@ def export_model(
     folder = directory / str(version)
     if folder.exists() and not overwrite:
         raise UserError(
-            f"`{folder}` exists. Choose another version (by default the next free one), or allow to overwrite it."
+            f"`{folder}` exists. Choose another version (by default the next free one), "
+            "or allow to overwrite it."
         )
     least, greatest = signatures.limits(model).num_steps
     if num_steps is not None and not least <= num_steps <= greatest:
         raise UserError(
-            f"`num_steps` must be in {least} ... {greatest} for this model. Received: num_steps={num_steps}."
+            f"`num_steps` must be in {least} ... {greatest} for this model. "
+            f"Received: num_steps={num_steps}."
         )
-    served = (clip_signatures if model.is_video else signatures).serve(model, num_steps)
+
+    serve = clip_signatures.serve if model.is_video else signatures.serve
+    served = serve(model, num_steps)
+    metadata = _metadata(model, served, name, version, experiment, evaluation)
     with files.whole_folder(folder, replace=True) as partial:
         tf.saved_model.save(served.root, os.fspath(partial), signatures=served.signatures)
         check_portable(partial)
-        metadata = _metadata(model, served, name, version, experiment, evaluation)
         (partial / zoo.METADATA).write_text(json.dumps(metadata, indent=2) + "\n")
         warmup.write(partial, name, warmup_requests(metadata))
+
+    # The card describes the newest version, so it is written once that version is there.
     files.write_text(directory / "README.md", card.render(metadata))
     return folder
 
 
 def add_to_index(folder):
-    """Enters an exported version folder in the index of the zoo that its model lies in.
+    """Adds an exported version folder to the index of its zoo.
 
-    A zoo is a folder with an `index.json` that has the folders of models beside it; where there is none,
-    nothing is done.
+    A zoo is a folder with an `index.json` beside the folders of its models.
 
     Returns:
-      path of the index, or None.
+      Path of the index; None if the model is in no zoo, which changes nothing.
     """
     folder = pathlib.Path(folder).resolve()
     index_path = folder.parent.parent / zoo.INDEX
     if not index_path.exists():
         return None
+
     metadata = zoo.read_metadata(folder)
+    experiment = metadata["experiment"] or {}
     evaluation = metadata["evaluation"] or {}
+    trained_on = experiment.get("data", {}).get("protocol")
+    scores = {name: evaluation.get(name) for name in card.HEADLINE_SCORES}
     entry = {
         "folder": folder.parent.name,
         "version": metadata["version"],
-        "model": (metadata["experiment"] or {}).get("model_name", metadata["model"]),
-        "protocol": evaluation.get("protocol")
-        or (metadata["experiment"] or {}).get("data", {}).get("protocol"),
-        "scores": {
-            key: evaluation[key] for key in card.HEADLINE_SCORES if evaluation.get(key) is not None
-        },
+        "model": experiment.get("model_name", metadata["model"]),
+        "protocol": evaluation.get("protocol") or trained_on,
+        "scores": {name: score for name, score in scores.items() if score is not None},
         "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
     }
+
+    # Sorted, so that the difference between two versions of the file is one entry.
     index = {**zoo.read_index(index_path), metadata["name"]: entry}
     files.write_text(index_path, json.dumps(dict(sorted(index.items())), indent=2) + "\n")
     return index_path
 
 
 def check_portable(folder):
-    """Raises `ValueError` if a SavedModel needs Python or an XLA compiler, which servers do not have."""
-    content = saved_model_pb2.SavedModel.FromString(
-        pathlib.Path(folder, "saved_model.pb").read_bytes()
-    )
-    for graph in content.meta_graphs:
-        for function in graph.graph_def.library.function:
+    """Checks that a SavedModel runs in servers, which have neither Python nor an XLA compiler.
+
+    Raises:
+      ValueError: the graph contains an op that needs one of them.
+    """
+    path = pathlib.Path(folder, "saved_model.pb")
+    content = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    for meta_graph in content.meta_graphs:
+        graph = meta_graph.graph_def
+        for function in graph.library.function:
             if function.attr["_XlaMustCompile"].b:
                 raise ValueError(
-                    f"The model must not contain functions with jit_compile=True. Received: {function.signature.name}."
+                    "The model must not contain functions with jit_compile=True. "
+                    f"Received: {function.signature.name}."
                 )
-        for nodes in (
-            graph.graph_def.node,
-            *(function.node_def for function in graph.graph_def.library.function),
-        ):
-            for node in nodes:
-                if node.op in _FORBIDDEN_OPS or node.attr["_XlaMustCompile"].b:
-                    raise ValueError(
-                        f"The model must consist of TensorFlow's portable ops. Received: {node.op} ({node.name})."
-                    )
+
+        _check_nodes(graph.node)
+        for function in graph.library.function:
+            _check_nodes(function.node_def)
+
+
+def _check_nodes(nodes):
+    for node in nodes:
+        if node.op in _FORBIDDEN_OPS or node.attr["_XlaMustCompile"].b:
+            raise ValueError(
+                "The model must consist of TensorFlow's portable ops. "
+                f"Received: {node.op} ({node.name})."
+            )
 
 
 def warmup_requests(metadata):
-    """Returns one request per signature, (name, dict of input -> array): a black picture, zero latents, one sample; of clips two frames, a state of zeros."""
+    """Returns one request per signature: a list of (name, dict of input -> array).
+
+    Images are black, latents and states are zero, videos have two frames, and one scene is sampled.
+
+    Args:
+      metadata: content of `metadata.json`.
+    """
+    num_slots = metadata["num_slots"]
+    image = np.zeros((1, *metadata["image_size"], metadata["channels"]))
     examples = {
-        "batch": np.int32(1),
-        "num_slots": np.int32(metadata["num_slots"]),
-        "num_steps": np.int32(metadata["num_steps"]),
-        "seed": np.int32(0),
-        "num": np.int32(1),
-        "slots": np.zeros((1, metadata["num_slots"], metadata["slot_size"]), np.float32),
+        "image": image,
+        "video": np.stack([image, image], axis=1),
+        "slots": np.zeros((1, num_slots, metadata["slot_size"])),
+        "batch": 1,
+        "num_slots": num_slots,
+        "num_steps": metadata["num_steps"],
+        "seed": 0,
+        "num": 1,
     }
-    shape = (1, *metadata["image_size"], metadata["channels"])
     requests = []
     for name, signature in metadata["signatures"].items():
-        inputs = signature["inputs"]
-        values = {
-            "image": np.zeros(shape, inputs.get("image", {}).get("dtype")),
-            "video": np.zeros((1, 2, *shape[1:]), inputs.get("video", {}).get("dtype")),
-            **examples,
-        }
-        for key, spec in inputs.items():
+        inputs = {}
+        for key, spec in signature["inputs"].items():
             if key.startswith("state_"):
-                free = [1, metadata["num_slots"]]
-                values[key] = np.zeros(
-                    [free[i] if side is None else side for i, side in enumerate(spec["shape"])],
-                    spec["dtype"],
-                )
-        requests.append((name, {key: values[key] for key in inputs}))
+                value = _zero_state(spec["shape"], num_slots)
+            else:
+                value = examples[key]
+            inputs[key] = np.asarray(value, spec["dtype"])
+        requests.append((name, inputs))
     return requests
+
+
+def _zero_state(shape, num_slots):
+    """Returns zeros of the shape of a state, whose free sides are those of the batch and slots."""
+    free = [1, num_slots]
+    return np.zeros([free[axis] if side is None else side for axis, side in enumerate(shape)])
 
 
 def _metadata(model, served, name, version, experiment, evaluation):
@@ -198,7 +226,7 @@ def _metadata(model, served, name, version, experiment, evaluation):
 
 
 def _describe(function):
-    """Returns inputs and outputs of a concrete function: name -> dtype and shape (None is free)."""
+    """Returns the inputs and outputs of a concrete function, name -> dtype and shape."""
     inputs = function.structured_input_signature
     specs = {spec.name: spec for spec in (*inputs[0], *inputs[1].values())}
     return {

@@ -1,7 +1,7 @@
-"""Pictures and clips as they come to an exported model: at their own size, cut or padded to the model's shape.
+"""A user's pictures and clips for an exported model, cropped or padded to its aspect ratio.
 
-Unlike `data.folder`, which brings everything to one small size for training, sizes are kept (up to a
-limit), because an exported model returns its masks at the size of the picture.
+Unlike `data.folder`, which resizes all images to one small size for training, sizes are kept (up to
+a limit), because an exported model returns its masks at the size of the picture.
 """
 
 import importlib
@@ -13,17 +13,23 @@ from tfobj.data import folder
 from tfobj.errors import UserError, unknown_name
 
 FITS = ("crop", "pad", "stretch")
-"""Ways to bring a picture to the shape of the model's images: cut the centre out, add black borders, distort."""
+"""How a picture gets the model's aspect ratio: crop the centre, add black borders, or distort."""
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
-"""Read through PyAV; animations (GIF, WebP, APNG) through Pillow."""
+"""Read by PyAV; animations (GIF, WebP, APNG) are read by Pillow."""
 
 MAX_SIDE = 512
-"""Default longest side in pixels: models see far fewer, and every slot is returned as a picture of this size."""
+"""Default longest side in pixels.
+
+Models see far fewer, and every slot is returned as an image of this size."""
+
+_EXIF_ORIENTATION = 0x0112
+_SIDES_SWAPPED = (5, 6, 7, 8)
+"""EXIF orientations of a camera held upright: the stored height is the width of the picture."""
 
 
 class Unreadable(UserError):
-    """A file that is no picture; others may still be read."""
+    """A file that is not a picture; others may still be read."""
 
 
 def check_fit(fit):
@@ -33,7 +39,7 @@ def check_fit(fit):
 
 
 def fitted_size(size, aspect, fit="crop", max_side=MAX_SIDE):
-    """Size of a picture after `fit`.
+    """Returns the size of a picture after `fit`.
 
     Args:
       size: (height, width) of the picture.
@@ -49,8 +55,12 @@ def fitted_size(size, aspect, fit="crop", max_side=MAX_SIDE):
     check_fit(fit)
     height, width = size
     if fit != "stretch":
-        units = (min if fit == "crop" else max)(height / aspect[0], width / aspect[1])
-        height, width = units * aspect[0], units * aspect[1]
+        # The largest box of this aspect inside the picture (crop), or the smallest around it (pad).
+        bound = min if fit == "crop" else max
+        unit = bound(height / aspect[0], width / aspect[1])
+        height = unit * aspect[0]
+        width = unit * aspect[1]
+
     scale = min(1.0, max_side / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
 
@@ -60,61 +70,68 @@ def read(path, aspect, channels=3, fit="crop", max_side=MAX_SIDE, max_frames=Non
 
     Args:
       path: picture, animation or video.
-      aspect, fit, max_side: see `fitted_size`.
+      aspect: see `fitted_size`.
       channels: 3, or 1 for gray.
+      fit: see `fitted_size`.
+      max_side: see `fitted_size`.
       max_frames: stop after that many frames; None reads all.
-      even: whether a video of variable frame rate is brought to its mean rate, by frames repeated or left out.
+      even: whether a video with a variable frame rate is converted to its mean rate, by repeating
+        and dropping frames.
 
     Yields:
       (frame number, or None for a still picture; uint8 [H, W, channels]).
 
     Raises:
-      Unreadable: the file is no picture, damaged, or needs a reader that is not installed; names the file.
+      Unreadable: the file is not a picture, is damaged, or needs a reader that is not installed;
+        names the file.
     """
-    from PIL import Image
-
     check_fit(fit)
     path = pathlib.Path(path)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         frames = _video_frames(path, even)
     else:
-        try:
-            with Image.open(path) as opened:
-                animated, size = getattr(opened, "n_frames", 1) > 1, opened.size[::-1]
-                turned = opened.getexif().get(0x0112, 1) in (
-                    5,
-                    6,
-                    7,
-                    8,
-                )  # camera held upright: sides swap
-            if not animated:
-                target = fitted_size(size[::-1] if turned else size, aspect, fit, max_side)
-                yield (
-                    None,
-                    folder.read_picture(
-                        path, (*target, channels), "pad" if fit == "pad" else "crop"
-                    ),
-                )
-                return
-        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as e:
-            raise _unreadable(path, e) from e
+        is_animated, picture = _open_picture(path, aspect, channels, fit, max_side)
+        if not is_animated:
+            yield None, picture
+            return
         frames = _animation_frames(path)
+
     for number, frame in enumerate(frames):
         if max_frames is not None and number >= max_frames:
             return
         yield number, _fit_frame(frame, aspect, channels, fit, max_side)
 
 
+def _open_picture(path, aspect, channels, fit, max_side):
+    """Returns (whether a file is an animation, its pixels if not)."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as opened:
+            is_animated = getattr(opened, "n_frames", 1) > 1
+            width, height = opened.size
+            orientation = opened.getexif().get(_EXIF_ORIENTATION, 1)
+        if is_animated:
+            return True, None
+
+        if orientation in _SIDES_SWAPPED:
+            height, width = width, height
+        target = fitted_size((height, width), aspect, fit, max_side)
+        method = "pad" if fit == "pad" else "crop"
+        return False, folder.read_picture(path, (*target, channels), method)
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as e:
+        raise _unreadable(path, e) from e
+
+
 def _fit_frame(frame, aspect, channels, fit, max_side):
-    """Brings a Pillow image to its `fitted_size`."""
+    """Returns a Pillow image at its `fitted_size`, as uint8 [H, W, channels]."""
     from PIL import Image, ImageOps
 
     height, width = fitted_size(frame.size[::-1], aspect, fit, max_side)
     frame = frame.convert("L" if channels == 1 else "RGB")
     method = ImageOps.pad if fit == "pad" else ImageOps.fit
-    return np.asarray(method(frame, (width, height), method=Image.Resampling.BICUBIC)).reshape(
-        height, width, channels
-    )
+    fitted = method(frame, (width, height), method=Image.Resampling.BICUBIC)
+    return np.asarray(fitted).reshape(height, width, channels)
 
 
 def _animation_frames(path):
@@ -130,7 +147,7 @@ def _animation_frames(path):
 
 
 def _video_frames(path, even):
-    """Yields the frames of a video as Pillow images; `even`: at a constant rate."""
+    """Yields the frames of a video as Pillow images, at a constant rate if `even`."""
     from PIL import Image
 
     if not path.is_file():
@@ -140,19 +157,16 @@ def _video_frames(path, even):
         frames = videos.iterate_frames(path)
         if even:
             times = videos.frame_times(path)
-            frames = (
-                videos.at_constant_rate(frames, videos.mean_rate(times))
-                if videos.is_uneven(times)
-                else frames
-            )
+            if videos.is_uneven(times):
+                frames = videos.at_constant_rate(frames, videos.mean_rate(times))
         for _, frame in frames:
             yield Image.fromarray(frame)
-    except UserError as e:  # also where PyAV is missing
+    except UserError as e:
+        # Also raised if PyAV is not installed.
         raise Unreadable(str(e)) from e
 
 
 def _unreadable(path, reason):
-    first_line = str(getattr(reason, "strerror", None) or reason).strip().splitlines() or [
-        type(reason).__name__
-    ]
-    return Unreadable(f"`{path}` is not a picture that can be read ({first_line[0]}).")
+    text = str(getattr(reason, "strerror", None) or reason).strip()
+    lines = text.splitlines() or [type(reason).__name__]
+    return Unreadable(f"`{path}` is not a picture that can be read ({lines[0]}).")

@@ -1,8 +1,9 @@
-"""Requests that TensorFlow Serving replays before it takes traffic: `assets.extra/tf_serving_warmup_requests`.
+"""Requests that TensorFlow Serving replays before it takes traffic.
 
-The first request of every signature pays for lazy initialisation, which can take seconds. The file is a
-TFRecord of `tensorflow.serving.PredictionLog` messages. Their definitions come with the package
-tensorflow-serving-api, which nothing else here needs, so the few fields in use are declared below.
+The first request of every signature pays for lazy initialisation, which can take seconds. The file
+is a TFRecord of `tensorflow.serving.PredictionLog` messages. Their definitions come with the
+package tensorflow-serving-api, which nothing else here needs, so the few fields in use are declared
+below.
 """
 
 import functools
@@ -13,7 +14,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from tensorflow.core.framework import tensor_pb2
 
 FILE = pathlib.PurePath("assets.extra", "tf_serving_warmup_requests")
-"""Place within a version folder, fixed by TensorFlow Serving."""
+"""Path within a version folder, fixed by TensorFlow Serving."""
 
 _PACKAGE = "tensorflow.serving"
 _FIELD = descriptor_pb2.FieldDescriptorProto
@@ -27,9 +28,11 @@ _MESSAGES = {
     "PredictLog": {"request": (1, f".{_PACKAGE}.PredictRequest")},
     "PredictionLog": {"predict_log": (6, f".{_PACKAGE}.PredictLog")},
 }
-"""Message -> field -> (number, type): the subset in use of tensorflow_serving/apis/{model,predict,prediction_log}.proto.
+"""Message -> field -> (number, type).
 
-`inputs` is a map<string, TensorProto>, which protobuf stores as repeated InputsEntry {key = 1, value = 2}."""
+This is the subset in use of tensorflow_serving/apis/{model,predict,prediction_log}.proto. `inputs`
+is a map<string, TensorProto>, which protobuf stores as repeated InputsEntry {key = 1, value = 2}.
+"""
 
 
 def write(folder, model_name, requests):
@@ -37,11 +40,12 @@ def write(folder, model_name, requests):
 
     Args:
       folder: version folder of a SavedModel.
-      model_name: name that the server knows the model by.
-      requests: list of (signature name, dict of input name -> array or tensor of the signature's dtype).
+      model_name: name of the model in the server.
+      requests: list of (signature name, dict of input name -> array or tensor), with the dtypes of
+        the signature.
 
     Returns:
-      path of the file.
+      Path of the file.
     """
     path = pathlib.Path(folder, FILE)
     path.parent.mkdir(exist_ok=True)
@@ -58,21 +62,26 @@ def encode(model_name, signature, inputs):
     request.model_spec.name = model_name
     request.model_spec.signature_name = signature
     for name, value in inputs.items():
-        # The pool below has a TensorProto class of its own, which shares only the wire format with TensorFlow's.
-        request.inputs[name].ParseFromString(tf.make_tensor_proto(value).SerializeToString())
+        # The pool below has a TensorProto class of its own, which shares only the wire format with
+        # TensorFlow's.
+        tensor = tf.make_tensor_proto(value)
+        request.inputs[name].ParseFromString(tensor.SerializeToString())
     return log.SerializeToString(deterministic=True)
 
 
 def read(path):
-    """Returns what `write` wrote: list of (model name, signature name, dict of input name -> array)."""
+    """Reads a warm-up file.
+
+    Returns:
+      A list of (model name, signature name, dict of input name -> array).
+    """
     entries = []
     for record in tf.data.TFRecordDataset(str(path)):
         request = prediction_log_class().FromString(record.numpy()).predict_log.request
         inputs = {}
         for name, value in request.inputs.items():
-            inputs[name] = tf.make_ndarray(
-                tensor_pb2.TensorProto.FromString(value.SerializeToString())
-            )
+            tensor = tensor_pb2.TensorProto.FromString(value.SerializeToString())
+            inputs[name] = tf.make_ndarray(tensor)
         entries.append((request.model_spec.name, request.model_spec.signature_name, inputs))
     return entries
 
@@ -81,8 +90,8 @@ def read(path):
 def prediction_log_class():
     """Returns the message class `tensorflow.serving.PredictionLog`.
 
-    It lives in a pool of its own: the default pool refuses a second definition where tensorflow-serving-api
-    is installed.
+    It lives in a pool of its own: the default pool refuses a second definition where
+    tensorflow-serving-api is installed.
     """
     pool = descriptor_pool.DescriptorPool()
     _copy_with_imports(pool, tensor_pb2.DESCRIPTOR, set())
@@ -105,26 +114,30 @@ def _file():
             if kind == "string":
                 field.type = _FIELD.TYPE_STRING
             else:
-                field.type, field.type_name = _FIELD.TYPE_MESSAGE, kind
+                field.type = _FIELD.TYPE_MESSAGE
+                field.type_name = kind
             if kind.endswith("Entry"):
                 field.label = _FIELD.LABEL_REPEATED
-                entry = message.nested_type.add(name="InputsEntry")
-                entry.options.map_entry = True
-                entry.field.add(
-                    name="key", number=1, label=_FIELD.LABEL_OPTIONAL, type=_FIELD.TYPE_STRING
-                )
-                entry.field.add(
-                    name="value",
-                    number=2,
-                    label=_FIELD.LABEL_OPTIONAL,
-                    type=_FIELD.TYPE_MESSAGE,
-                    type_name=".tensorflow.TensorProto",
-                )
+                _add_map_entry(message)
     return file
 
 
+def _add_map_entry(message):
+    """Declares the entry of a map<string, TensorProto> within a message."""
+    entry = message.nested_type.add(name="InputsEntry")
+    entry.options.map_entry = True
+    entry.field.add(name="key", number=1, label=_FIELD.LABEL_OPTIONAL, type=_FIELD.TYPE_STRING)
+    entry.field.add(
+        name="value",
+        number=2,
+        label=_FIELD.LABEL_OPTIONAL,
+        type=_FIELD.TYPE_MESSAGE,
+        type_name=".tensorflow.TensorProto",
+    )
+
+
 def _copy_with_imports(pool, descriptor, done):
-    """Adds a `.proto` file of the default pool to `pool`, what it imports first."""
+    """Adds a `.proto` file of the default pool to `pool`, after the files that it imports."""
     if descriptor.name in done:
         return
     done.add(descriptor.name)
