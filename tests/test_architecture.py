@@ -1,6 +1,6 @@
 """The layers of the package, read from its imports, which point only to the left of
 
-structs, config, errors, execution, files, random, registry -> data -> nn -> distributions
+structs, config, errors, execution, files, processes, random, registry -> data -> nn -> distributions
     -> inference -> models -> metrics -> training -> portable -> serving -> bench -> viz
     -> commands -> launch
 """
@@ -12,7 +12,7 @@ import re
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-BASE = ("structs", "config", "errors", "execution", "files", "random", "registry")
+BASE = ("structs", "config", "errors", "execution", "files", "processes", "random", "registry")
 LAYERS = (
     "base",
     "data",

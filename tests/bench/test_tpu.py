@@ -1,46 +1,16 @@
-"""The TPU compiler without a TPU: what is asked of it, how its answers are read, and where the largest batch is looked for."""
+"""The TPU compiler without a TPU: what is asked of it and how its answers are read."""
 
 import importlib.util
-import subprocess
-import sys
+import time
 import types
 
 import pytest
 
-from tfobj.bench import tpu
+from tfobj.bench import tpu, tpu_compiler
 from tfobj.errors import UserError
 
 LIBTPU = all(importlib.util.find_spec(name) for name in ("jax", "libtpu"))
 needs_libtpu = pytest.mark.skipif(not LIBTPU, reason="needs jax and libtpu")
-
-HBM = 100
-
-
-def report(batch, needed):
-    return {
-        "batch_size": batch,
-        "fits": needed <= HBM,
-        "needed_bytes": needed,
-        "hbm_bytes": HBM,
-        "error": None,
-    }
-
-
-def search(memory, first, multiple=1, max_batch=1024, fails=(), seconds=1e9, clock=lambda: 0.0):
-    """Searches with a compiler whose need of memory is a function of the batch; returns (result, batches it was asked for)."""
-    asked = []
-
-    def measure(batch, seconds):
-        asked.append(batch)
-        return (
-            {"fits": None, "error": "crash", "hbm_bytes": HBM}
-            if batch in fails
-            else report(batch, memory(batch))
-        )
-
-    return tpu.largest_batch(
-        measure, {first: report(first, memory(first))}, multiple, max_batch, seconds, clock
-    ), asked
 
 
 @pytest.mark.parametrize(
@@ -94,99 +64,18 @@ def test_chips_share_the_batch():
         tpu.check_chips(tpu.parse_topology("v3:2x2"), 1, 3)
 
 
-def test_search_compiles_the_neighbours_of_the_straight_line():
-    result, asked = search(lambda batch: 10 + batch, first=4)
-    assert (result["largest"], result["too_large"], result["complete"]) == (90, 91, True)
-    assert asked == [28, 90, 91]
-    assert [trial["batch_size"] for trial in result["trials"]] == [4, 28, 90, 91]
-
-
-def test_search_keeps_to_multiples_of_the_devices():
-    result, asked = search(lambda batch: 10 + batch, first=8, multiple=8)
-    assert (result["largest"], result["too_large"]) == (88, 96)
-    assert not [batch for batch in asked if batch % 8]
-
-
-def test_search_from_a_batch_that_does_not_fit():
-    result, asked = search(lambda batch: 10 + batch, first=200)
-    assert (result["largest"], result["too_large"], result["complete"]) == (90, 91, True) and len(
-        asked
-    ) <= 3
-
-
-def test_nothing_fits():
-    result, asked = search(lambda batch: 101, first=64)
-    assert (result["largest"], result["too_large"], result["complete"]) == (0, 1, True) and len(
-        asked
-    ) <= 7
-
-
-def test_everything_fits():
-    result, asked = search(lambda batch: 1 + batch / 100, first=32, max_batch=100, multiple=8)
-    assert (result["largest"], result["too_large"], result["complete"]) == (
-        96,
-        None,
-        True,
-    ) and asked == [96]
-
-
-def test_compiler_that_recomputes_near_the_limit():
-    """The line says 45; beyond 40 memory hardly grows."""
-    result, asked = search(
-        lambda batch: 10 + 2 * batch if batch < 40 else 90 + (batch - 40) * 0.1, first=4
-    )
-    assert (result["largest"], result["too_large"], result["complete"]) == (140, 141, True) and len(
-        asked
-    ) <= 8
-
-
-def test_memory_in_steps():
-    result, asked = search(lambda batch: 10 + -(-batch // 8) * 8, first=3)
-    assert (result["largest"], result["too_large"], result["complete"]) == (88, 89, True) and len(
-        asked
-    ) <= 16
-
-
-def test_batches_that_do_not_compile_bound_the_search():
-    result, _ = search(lambda batch: 10 + batch, first=4, fails=range(33, 2000))
-    assert (result["largest"], result["too_large"], result["complete"]) == (32, 33, True)
-    assert result["trials"][-1]["error"] == "crash"
-
-
-def test_failure_below_a_batch_that_fits_is_passed_over():
-    result, _ = search(lambda batch: 10 + batch, first=4, fails=(28,), max_batch=20)
-    assert result["largest"] == 20
-    result = tpu.largest_batch(
-        lambda batch, seconds: report(batch, 10 + batch),
-        {4: {"fits": None}, 8: report(8, 18)},
-        1,
-        1024,
-        1e9,
-    )
-    assert (result["largest"], result["too_large"]) == (90, 91)
-
-
-def test_search_ends_with_its_time():
-    ticks = iter([0.0, 0.0, 0.0, 20.0, 20.0])
-    result, asked = search(lambda batch: 10 + batch, first=4, seconds=10, clock=lambda: next(ticks))
-    assert asked == [28] and (result["largest"], result["too_large"], result["complete"]) == (
-        28,
-        None,
-        False,
-    )
-    assert result["predicted"] == 90
-
-
 @pytest.mark.parametrize(
     "message, fits, needed",
     [
         (
-            "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 18.64G of 15.75G hbm.",
+            "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory "
+            "space hbm. Used 18.64G of 15.75G hbm.",
             False,
             18.64,
         ),
         (
-            "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: the total memory required for HLO temporaries (2.00T) exceeds available HBM (15.75G).",
+            "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: the total memory required for HLO "
+            "temporaries (2.00T) exceeds available HBM (15.75G).",
             False,
             2048,
         ),
@@ -195,7 +84,7 @@ def test_search_ends_with_its_time():
     ],
 )
 def test_failures_are_told_apart(message, fits, needed):
-    result = tpu.read_failure(message)
+    result = tpu_compiler.read_failure(message)
     assert result["fits"] is fits
     assert result["needed_bytes"] == (needed and int(needed * 2**30))
     assert (result["error"] is None) == (fits is False)
@@ -222,33 +111,48 @@ def lowered_stub(batch=4):
     )
 
 
-def test_time_limit_and_crash_are_reports(monkeypatch):
+def sleep(request, hlo):
+    time.sleep(600)
+
+
+def crash(request, hlo):
+    raise SystemExit("F0000 check failed")
+
+
+def complain(request, hlo):
+    raise UserError("libtpu 9 does not say how much memory a chip has.")
+
+
+@pytest.fixture
+def compile_stub(monkeypatch):
+    """Returns a function that compiles a step with a compiler of our own."""
     monkeypatch.setattr(tpu, "check_installed", lambda: None)
-    topology = tpu.parse_topology("v5e:2x2")
-    run = subprocess.run
-    monkeypatch.setattr(
-        tpu.subprocess,
-        "run",
-        lambda command, **kw: run([sys.executable, "-c", "import time; time.sleep(60)"], **kw),
-    )
-    result = tpu.compile_step(lowered_stub(), topology, 1, time_limit=0.2)
-    assert (
-        result["fits"] is None
-        and result["error"].startswith("stopped after")
-        and result["seconds"] < 30
-    )
-    monkeypatch.setattr(
-        tpu.subprocess,
-        "run",
-        lambda command, **kw: run(
-            [sys.executable, "-c", "raise SystemExit('F0000 check failed')"], **kw
-        ),
-    )
-    result = tpu.compile_step(lowered_stub(), topology)
-    assert (
-        result["error"] == "the compiler ended with status 1: F0000 check failed"
-        and result["batch_size"] == 4
-    )
+
+    def run(compiler, **arguments):
+        monkeypatch.setattr(tpu, "compile_request", compiler)
+        return tpu.compile_step(lowered_stub(), tpu.parse_topology("v5e:2x2"), **arguments)
+
+    return run
+
+
+def test_a_compiler_that_takes_too_long_is_a_report(compile_stub):
+    result = compile_stub(sleep, time_limit=0.2)
+    assert result["fits"] is None
+    assert result["error"].startswith("stopped after")
+    assert result["seconds"] < 30
+
+
+def test_a_compiler_that_crashes_is_a_report(compile_stub):
+    result = compile_stub(crash)
+    assert result["fits"] is None
+    assert result["error"] == "the compiler ended with status 1: F0000 check failed"
+    assert result["batch_size"] == 4
+    assert result["seconds"] > 0
+
+
+def test_mistakes_that_the_compiler_finds_are_errors(compile_stub):
+    with pytest.raises(UserError, match="^libtpu 9 does not say how much memory a chip has.$"):
+        compile_stub(complain)
 
 
 def lowered_small(**changes):

@@ -62,24 +62,20 @@ def test_errors_surface_as_themselves_at_their_item():
     assert "raw_decode" in error.value.__notes__[0]  # the traceback of the other process
 
 
-def test_errors_that_cannot_travel_are_described():
-    class LocalError(Exception):
-        pass
+def test_a_function_that_cannot_be_sent_is_an_error_here():
+    def local(item):
+        return item
 
-    def fail(item):
-        raise LocalError(f"no {item}")
-
-    with pytest.raises(AttributeError):  # what cannot be sent
-        list(workers.ordered_map(fail, [1, 2], 2))
-    answer = workers._pickled_error(LocalError("no 1"))
-    error = workers.pickle.loads(answer)[1]
-    assert isinstance(error, RuntimeError) and str(error) == "LocalError: no 1"
+    with pytest.raises(AttributeError):
+        list(workers.ordered_map(local, [1, 2], 2))
 
 
 def test_printing_does_not_get_between_the_results(capfd):
     assert list(workers.ordered_map(print, ["one", "two"], 2)) == [None, None]
     captured = capfd.readouterr()
-    assert captured.out == "" and sorted(captured.err.split()) == ["one", "two"]
+    assert captured.out == ""
+    assert "one" in captured.err  # The two may print into each other's lines.
+    assert "two" in captured.err
 
 
 def test_a_killed_process_gives_one_line(monkeypatch):
@@ -112,15 +108,21 @@ def script(tmp_path, text):
 
 
 def test_a_script_without_a_guard_runs_once(tmp_path):
-    text = "print('once')\nfrom tfobj.datasets import workers\nprint(list(workers.ordered_map(abs, [-1, -2, -3], 2)))\n"
+    text = (
+        "print('once')\n"
+        "from tfobj.datasets import workers\n"
+        "print(list(workers.ordered_map(abs, [-1, -2, -3], 2)))\n"
+    )
     result = subprocess.run(script(tmp_path, text), capture_output=True, text=True, check=True)
     assert result.stdout.split("\n") == ["once", "[1, 2, 3]", ""]
 
 
 def test_processes_do_not_outlive_a_killed_program(tmp_path):
     text = (
-        "import time\nfrom tfobj.datasets import workers\n"
-        "for _ in workers.ordered_map(time.sleep, [0.05] * 10_000, 2):\n    print('running', flush=True)\n"
+        "import time\n"
+        "from tfobj.datasets import workers\n"
+        "for _ in workers.ordered_map(time.sleep, [0.05] * 10_000, 2):\n"
+        "    print('running', flush=True)\n"
     )
     program = subprocess.Popen(
         script(tmp_path, text), stdout=subprocess.PIPE, stderr=subprocess.PIPE

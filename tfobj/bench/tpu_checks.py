@@ -1,4 +1,7 @@
-"""Checks of training steps against TPUs that are not there: what is compiled, the files that keep it, the table of docs/tpu.md."""
+"""Checks training steps against TPUs that are not there.
+
+It says what is compiled, keeps one file per check, and makes the table of docs/tpu.md from them.
+"""
 
 import json
 import sys
@@ -7,13 +10,11 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 from tfobj import files, registry
-from tfobj.bench import tpu
+from tfobj.bench import tpu, tpu_search
 from tfobj.errors import UserError
 
-BEGIN, END = (
-    "<!-- table: written by `python launch/check_tpu.py --write_docs` -->",
-    "<!-- end of table -->",
-)
+BEGIN = "<!-- table: written by `python launch/check_tpu.py --write_docs` -->"
+END = "<!-- end of table -->"
 GIB = 2**30
 
 MORE_CHECKS = (
@@ -24,8 +25,11 @@ MORE_CHECKS = (
     ("iodine", "tetris", "v5e:2x2", 1, {"model.num_steps": 4, "train.rematerialise": True}),
     ("iodine", "tetris", "v5e:2x2", 1, {"model.num_steps": 16, "train.rematerialise": True}),
 )
-"""(model, dataset, topology, chips, settings) beside the paper's batch on --chips: Greff 2019 trained with four scenes on each of
-eight devices; two settings put its batch of 32 on fewer. The last two show that rematerialised steps cost no memory."""
+"""(model, dataset, topology, chips, settings) beside the paper's batch on --chips.
+
+Greff 2019 trained with four scenes on each of eight devices; two settings put its batch of 32 on
+fewer. The last two show that rematerialised steps cost no memory.
+"""
 
 DEFAULT_SETTINGS = ("train.batch_size", "train.precision")
 """Settings that every row of the table shows; others are named where they are changed."""
@@ -35,23 +39,41 @@ class Limits(NamedTuple):
     """How long and how far a check goes."""
 
     compile_minutes: float = 60.0
-    """Of one compilation."""
+    """How long one compilation may take."""
     search_minutes: float = 15.0
-    """Of the search for the largest batch."""
+    """How long the search for the largest batch may take."""
     max_batch: int = 1024
     """Where that search ends."""
 
 
-def check_all(folder, overrides, topology, chips, search=False, limits=Limits()):
-    """Checks the paper presets of all models, in both precisions, and `MORE_CHECKS`; one file each, and those that are current stay.
+DEFAULT_LIMITS = Limits()
+
+
+def check_all(folder, overrides, topology, chips, search=False, limits=DEFAULT_LIMITS):
+    """Checks the paper presets of all models, in both precisions, and `MORE_CHECKS`.
+
+    Each check has a file of its own, and those that are current stay.
 
     Args:
-      folder: of the files.
+      folder: where the files are.
       overrides: settings of all checks.
       topology, chips: where the presets are checked.
-      search: look for the largest batch as well.
+      search: search the largest batch as well.
       limits: `Limits` of each check.
     """
+    rows = _all_rows(overrides, topology, chips)
+    for number, (model, dataset, mesh, num_chips, settings) in enumerate(rows, start=1):
+        experiment = make_experiment(model, dataset, "paper", settings)
+        path = folder / file_name(experiment, dataset, settings, mesh, num_chips)
+        kept = is_current(path, experiment, search)
+        _say(f"[{number}/{len(rows)}] {path.name}{': kept' if kept else ''}")
+        if not kept:
+            report = check(model, dataset, "paper", settings, mesh, num_chips, search, limits)
+            files.write_text(path, json.dumps(report, indent=1) + "\n")
+
+
+def _all_rows(overrides, topology, chips):
+    """Returns a list of (model, dataset, topology, chips, settings)."""
     rows = [
         (model, dataset, topology, chips, {})
         for model in registry.MODELS
@@ -59,35 +81,26 @@ def check_all(folder, overrides, topology, chips, search=False, limits=Limits())
         if preset == "paper"
     ]
     rows += [
-        (model, dataset, tpu.parse_topology(name), chips, settings)
-        for model, dataset, name, chips, settings in MORE_CHECKS
+        (model, dataset, tpu.parse_topology(name), more_chips, settings)
+        for model, dataset, name, more_chips, settings in MORE_CHECKS
     ]
-    rows = [
+    return [
         (*row[:4], {"train.precision": precision, **row[4], **overrides})
         for row in rows
         for precision in ("float32", "bfloat16")
     ]
-    for number, (model, dataset, mesh, chips, settings) in enumerate(rows, start=1):
-        experiment = make_experiment(model, dataset, "paper", settings)
-        path = folder / file_name(experiment, dataset, settings, mesh, chips)
-        kept = is_current(path, experiment, search)
-        _say(f"[{number}/{len(rows)}] {path.name}{': kept' if kept else ''}")
-        if not kept:
-            report = check(model, dataset, "paper", settings, mesh, chips, search, limits)
-            files.write_text(path, json.dumps(report, indent=1) + "\n")
 
 
 def make_experiment(model, dataset, preset, settings):
     """Returns the `ExperimentConfig` of a preset whose scenes are not needed."""
-    from tfobj.training.experiment import (
-        resolve,
-    )  # imports TensorFlow, which the table does without
+    # It imports TensorFlow, which the table does without.
+    from tfobj.training.experiment import resolve
 
     return resolve(model, dataset, preset, settings, needs_data=False)
 
 
 def changed_settings(settings):
-    """Returns the settings, as text, that not every row of the table shows: ["train.micro_batches=8"]."""
+    """Returns the settings that not every row of the table shows: ["train.micro_batches=8"]."""
     return [
         f"{name}={value}"
         for name, value in sorted(settings.items())
@@ -96,7 +109,7 @@ def changed_settings(settings):
 
 
 def file_name(experiment, dataset, settings, topology, chips):
-    """Returns the name of a check's file: what rows of the table differ in."""
+    """Returns the name of a check's file, made of what rows of the table differ in."""
     parts = [
         experiment.model_name,
         dataset,
@@ -111,7 +124,10 @@ def file_name(experiment, dataset, settings, topology, chips):
 
 
 def is_current(path, experiment, search):
-    """Whether a file holds a finished check of exactly this experiment (and the largest batch, if `search`)."""
+    """Whether a file holds a finished check of exactly this experiment.
+
+    If `search`, it must hold the largest batch as well.
+    """
     try:
         report = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -123,16 +139,19 @@ def is_current(path, experiment, search):
     )
 
 
-def check(model, dataset, preset, settings, topology, chips, search, limits=Limits()):
-    """Compiles an experiment's step, and looks for the largest batch if `search`.
+def check(model, dataset, preset, settings, topology, chips, search, limits=DEFAULT_LIMITS):
+    """Compiles an experiment's step, and searches the largest batch if `search`.
 
     Returns:
-      dict: the report of `tpu.compile_step`, the facts of the experiment, and `largest_batch` of `tpu.largest_batch`.
+      dict: the report of `tpu.compile_step`, the facts of the experiment, and `largest_batch` of
+      `tpu_search.largest_batch`.
     """
     experiment = make_experiment(model, dataset, preset, settings)
     batch = experiment.train.batch_size
     tpu.check_chips(topology, chips, batch)
-    report = _compile(experiment, batch, topology, chips, 60 * limits.compile_minutes)
+
+    seconds_per_batch = 60 * limits.compile_minutes
+    report = _compile(experiment, batch, topology, chips, seconds_per_batch)
     report = {
         "model": experiment.model_name,
         "dataset": dataset,
@@ -144,11 +163,13 @@ def check(model, dataset, preset, settings, topology, chips, search, limits=Limi
         "fingerprint": experiment.fingerprint(),
         "software": {name: version(name) for name in ("tensorflow", "jax", "libtpu")},
     }
+
+    def measure(size, seconds):
+        return _compile(experiment, size, topology, chips, min(seconds, seconds_per_batch))
+
     if search and report["fits"] is not None:
-        report["largest_batch"] = tpu.largest_batch(
-            lambda size, seconds: _compile(
-                experiment, size, topology, chips, min(seconds, 60 * limits.compile_minutes)
-            ),
+        report["largest_batch"] = tpu_search.largest_batch(
+            measure,
             {batch: report},
             topology.num_devices(chips) * experiment.train.micro_batches,
             limits.max_batch,
@@ -166,11 +187,13 @@ def _compile(experiment, batch, topology, chips, time_limit):
     start = time.monotonic()
     _say(f"batch {batch}: lowering")
     lowered = lowering.lower_step(experiment.override({"train.batch_size": batch}))
-    keras.utils.clear_session()  # each trial is a model of its own
+    keras.utils.clear_session()  # Each trial is a model of its own.
     seconds = time.monotonic() - start
     _say(
-        f"batch {batch}: {len(lowered.hlo) / 1e6:.1f} MB of program after {seconds:.0f} s; compiling for {topology.name}, chips: {chips}"
+        f"batch {batch}: {len(lowered.hlo) / 1e6:.1f} MB of program after {seconds:.0f} s; "
+        f"compiling for {topology.name}, chips: {chips}"
     )
+
     report = tpu.compile_step(lowered, topology, chips, max(1.0, time_limit - seconds))
     _say(f"batch {batch}: {verdict(report)} after {report['seconds']:.0f} s")
     return {**report, "lowering_seconds": seconds}
@@ -184,13 +207,16 @@ def verdict(report):
     """Returns "fits: needs 1.25 GiB of 15.75 GiB", or what it did instead."""
     if report["fits"] is None:
         return f"not compiled: {report['error']}"
-    needs = "" if report["fits"] else "at least "  # the compiler stops counting where it gives up
-    needs = (
-        f"needs {needs}{report['needed_bytes'] / GIB:.2f} GiB"
-        if report["needed_bytes"]
-        else "needs more than all"
-    )
-    return f"{'fits' if report['fits'] else 'does not fit'}: {needs} of {report['hbm_bytes'] / GIB:.2f} GiB"
+
+    available = f"of {report['hbm_bytes'] / GIB:.2f} GiB"
+    if not report["needed_bytes"]:
+        needs = f"needs more than all {available}"
+    elif report["fits"]:
+        needs = f"needs {report['needed_bytes'] / GIB:.2f} GiB {available}"
+    else:
+        # The compiler stops counting where it gives up.
+        needs = f"needs at least {report['needed_bytes'] / GIB:.2f} GiB {available}"
+    return f"{'fits' if report['fits'] else 'does not fit'}: {needs}"
 
 
 def describe(report):
@@ -198,27 +224,22 @@ def describe(report):
     devices = report.get("devices", report["chips"])
     unit = "chip" if devices == report["chips"] else "core"
     title = (
-        f"{report['model']} on {report['dataset']}, preset {report['preset']}: batch {report['batch_size']} of "
-        f"{'x'.join(map(str, report['image_shape']))}"
+        f"{report['model']} on {report['dataset']}, preset {report['preset']}: "
+        f"batch {report['batch_size']} of {'x'.join(map(str, report['image_shape']))}"
     )
-    where = f"{report.get('kind', 'TPU')} ({report['topology']}), {report['chips']} chip{'s' if report['chips'] > 1 else ''}"
+    plural = "s" if report["chips"] > 1 else ""
+    where = (
+        f"{report.get('kind', 'TPU')} ({report['topology']}), {report['chips']} chip{plural}"
+        f"{' of two cores' if unit == 'core' else ''}, HBM per {unit}"
+    )
+
     lines = [
         ", ".join([title, report["precision"], *report["settings"]]),
-        where + (" of two cores, HBM per core" if unit == "core" else ", HBM per chip"),
+        where,
         verdict(report),
     ]
     if report["fits"]:
-        parts = {
-            name: report[f"{name}_bytes"] / GIB for name in ("argument", "output", "alias", "temp")
-        }
-        lines += [
-            "  = arguments {argument:.3f} + outputs {output:.3f} - outputs in place {alias:.3f} + temporaries {temp:.3f} GiB".format(
-                **parts
-            ),
-            f"per step {report['flops'] * devices / 1e9:,.1f} GFLOP, {report['accessed_bytes'] * devices / 1e9:,.1f} GB read and written; "
-            f"per {unit} {report['flops'] / 1e9:,.1f} GFLOP, {report['accessed_bytes'] / 1e9:,.1f} GB",
-            f"{report['all_reduces']} all-reduces, {report['all_gathers']} all-gathers",
-        ]
+        lines += _describe_costs(report, devices, unit)
     lines.append(
         f"lowered in {report['lowering_seconds']:.0f} s, compiled in {report['seconds']:.0f} s"
     )
@@ -227,25 +248,56 @@ def describe(report):
     return lines
 
 
+def _describe_costs(report, devices, unit):
+    names = ("argument", "output", "alias", "temp")
+    argument, output, alias, temp = (report[f"{name}_bytes"] / GIB for name in names)
+    gflop = report["flops"] / 1e9
+    moved = report["accessed_bytes"] / 1e9
+    return [
+        f"  = arguments {argument:.3f} + outputs {output:.3f} - outputs in place {alias:.3f} "
+        f"+ temporaries {temp:.3f} GiB",
+        f"per step {gflop * devices:,.1f} GFLOP, {moved * devices:,.1f} GB read and written; "
+        f"per {unit} {gflop:,.1f} GFLOP, {moved:,.1f} GB",
+        f"{report['all_reduces']} all-reduces, {report['all_gathers']} all-gathers",
+    ]
+
+
 def describe_largest(found):
     """Returns the line that says which batch is the largest, and how much of that was compiled."""
-    compiled = f"{len(found['trials'])} batches compiled: {', '.join(str(trial['batch_size']) for trial in found['trials'])}"
-    text = (
-        f"largest batch: {found['largest']} fits"
-        if found["largest"]
-        else "largest batch: none was found to fit"
-    )
+    text = "largest batch: none was found to fit"
+    if found["largest"]:
+        text = f"largest batch: {found['largest']} fits"
+
+    sizes = [trial["batch_size"] for trial in found["trials"]]
     if found["too_large"] is not None:
-        why = next(trial for trial in found["trials"] if trial["batch_size"] == found["too_large"])
-        text += f", {found['too_large']} does not" + (
-            f" compile ({why['error']})" if why["fits"] is None else ""
-        )
+        text += f", {found['too_large']} does not"
+        failed = found["trials"][sizes.index(found["too_large"])]
+        if failed["fits"] is None:
+            text += f" compile ({failed['error']})"
     elif found["complete"]:
         text += ", and the search ends there"
+
     if not found["complete"]:
         text += "; the time was up, what lies between was not compiled"
-        text += f" (a straight line says {found['predicted']})" if found["predicted"] else ""
-    return f"{text} ({compiled})"
+        if found["predicted"]:
+            text += f" (a straight line says {found['predicted']})"
+    return f"{text} ({len(sizes)} batches compiled: {', '.join(map(str, sizes))})"
+
+
+_HEADER = (
+    "model",
+    "dataset",
+    "batch",
+    "precision, settings",
+    "chips",
+    "HBM needed, GiB per device",
+    "of which temporaries",
+    "TFLOP per step",
+    "GB moved per step",
+    "all-reduces",
+    "largest batch",
+    "compiled in, s",
+)
 
 
 def table(folder):
@@ -253,37 +305,35 @@ def table(folder):
     reports = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     if not reports:
         raise UserError(
-            f"`{folder}` has no files of checks; run python launch/check_tpu.py --all_presets first."
+            f"`{folder}` has no files of checks; run python launch/check_tpu.py --all_presets "
+            "first."
         )
-    reports.sort(
-        key=lambda r: (
-            r["model"],
-            r["image_shape"],
-            r["dataset"],
-            r["chips"],
-            -r["batch_size"],
-            r["settings"],
-            r["precision"] != "float32",
-        )
-    )
+
+    reports.sort(key=_order)
+    software = {
+        ", ".join(f"{name} {number}" for name, number in report["software"].items())
+        for report in reports
+    }
     lines = [
-        "| model | dataset | batch | precision, settings | chips | HBM needed, GiB per device | of which temporaries | TFLOP per step | GB moved per step "
-        "| all-reduces | largest batch | compiled in, s |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| {' | '.join(_HEADER)} |",
+        f"|{'---|' * len(_HEADER)}",
+        *(f"| {' | '.join(_cells(report))} |" for report in reports),
+        "",
+        f"Compiled with {'; '.join(sorted(software))}. "
+        "Seconds are those of a shared machine with two cores.",
     ]
-    lines += ["| " + " | ".join(_cells(report)) + " |" for report in reports]
-    software = sorted(
-        {
-            ", ".join(f"{name} {number}" for name, number in report["software"].items())
-            for report in reports
-        }
-    )
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"Compiled with {'; '.join(software)}. Seconds are those of a shared machine with two cores.",
-        ]
+    return "\n".join(lines)
+
+
+def _order(report):
+    return (
+        report["model"],
+        report["image_shape"],
+        report["dataset"],
+        report["chips"],
+        -report["batch_size"],
+        report["settings"],
+        report["precision"] != "float32",
     )
 
 
@@ -295,36 +345,28 @@ def _cells(report):
         ", ".join([report["precision"], *(f"`{text}`" for text in report["settings"])]),
         f"{report['chips']} of {report['topology']}",
     ]
+    seconds = f"{report['seconds']:.0f}"
     if report["fits"] is None:
-        return [
-            *cells,
-            f"not compiled: {report['error']}",
-            "–",
-            "–",
-            "–",
-            "–",
-            "–",
-            f"{report['seconds']:.0f}",
-        ]
-    needed = (
-        f"{'' if report['fits'] else '≥ '}{report['needed_bytes'] / GIB:.2f}"
-        if report["needed_bytes"]
-        else "more"
-    )
-    cells.append(
-        f"{needed} of {report['hbm_bytes'] / GIB:.2f}"
-        + ("" if report["fits"] else ": **does not fit**")
-    )
-    if report["fits"]:
-        cells += [
-            f"{report['temp_bytes'] / GIB:.2f}",
-            f"{report['flops'] * report['devices'] / 1e12:.2f}",
-            f"{report['accessed_bytes'] * report['devices'] / 1e9:,.0f}",
-            str(report["all_reduces"]),
-        ]
-    else:
-        cells += ["–"] * 4
-    return [*cells, _largest_cell(report.get("largest_batch")), f"{report['seconds']:.0f}"]
+        return [*cells, f"not compiled: {report['error']}", *["–"] * 5, seconds]
+
+    needed = f"{report['needed_bytes'] / GIB:.2f}" if report["needed_bytes"] else "more"
+    available = f"of {report['hbm_bytes'] / GIB:.2f}"
+    largest = _largest_cell(report.get("largest_batch"))
+    if not report["fits"]:
+        sign = "≥ " if report["needed_bytes"] else ""
+        fit = f"{sign}{needed} {available}: **does not fit**"
+        return [*cells, fit, *["–"] * 4, largest, seconds]
+
+    return [
+        *cells,
+        f"{needed} {available}",
+        f"{report['temp_bytes'] / GIB:.2f}",
+        f"{report['flops'] * report['devices'] / 1e12:.2f}",
+        f"{report['accessed_bytes'] * report['devices'] / 1e9:,.0f}",
+        str(report["all_reduces"]),
+        largest,
+        seconds,
+    ]
 
 
 def _largest_cell(found):
@@ -332,6 +374,6 @@ def _largest_cell(found):
         return "not searched"
     if not found["complete"]:
         return f"at least {found['largest']}"
-    return (
-        str(found["largest"]) if found["too_large"] is not None else f"{found['largest']} or more"
-    )
+    if found["too_large"] is None:
+        return f"{found['largest']} or more"
+    return str(found["largest"])
