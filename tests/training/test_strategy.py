@@ -4,9 +4,9 @@ import pytest
 import tensorflow as tf
 
 from tfobj.errors import UserError
-from tfobj.training import peers
 from tfobj.training import strategy as strategy_module
 from tfobj.training.cluster import EXAMPLE
+from tfobj.training.peers import SingleWorker
 from tfobj.training.strategy import (
     STRATEGIES,
     advice,
@@ -129,7 +129,7 @@ def test_commands_of_one_process_refuse_workers(monkeypatch):
 
 
 def test_batch_size_names_workers(monkeypatch):
-    class Pair(peers.Alone):
+    class Pair(SingleWorker):
         size = 2
 
     class Strategy:

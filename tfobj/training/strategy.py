@@ -1,13 +1,16 @@
-"""Where a run computes: `--strategy` names -> tf.distribute strategies."""
+"""Where a run computes: the `tf.distribute` strategies behind the names of `--strategy`."""
 
 import os
 import socket
 import weakref
 
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 from tfobj.errors import UserError, first_line, unknown_name
-from tfobj.training import cluster, peers
+from tfobj.training import cluster
+from tfobj.training.meeting import PATIENCE, connect_workers
+from tfobj.training.peers import SingleWorker
 
 STRATEGIES = ("auto", "cpu", "gpu", "mirrored", "multiworker", "tpu")
 
@@ -17,13 +20,18 @@ _TPU_PATIENCE = 10.0
 _peers = weakref.WeakKeyDictionary()
 
 
-def make_strategy(name, patience=peers.PATIENCE):
+def make_strategy(name, patience=PATIENCE):
     """Returns the `tf.distribute.Strategy` called `name`.
 
-    auto: the workers of TF_CONFIG if it names several; else all GPUs if there are several, the GPU if there is one,
-    else the CPU. mirrored: all GPUs, or all logical CPU devices where there is no GPU (for tests). multiworker:
-    all GPUs, or the CPU, of every worker in TF_CONFIG; must be made before TensorFlow runs its first operation.
-    tpu: the TPU of $TPU_NAME, else of this machine. The others take no notice of TF_CONFIG.
+    - auto: the workers of TF_CONFIG if it names several; otherwise all GPUs if there are several,
+      the GPU if there is one, or the CPU.
+    - cpu, gpu: one device.
+    - mirrored: all GPUs, or all logical CPU devices where there is no GPU (for tests).
+    - multiworker: all GPUs, or the CPU, of every worker in TF_CONFIG; must be made before
+      TensorFlow runs its first operation.
+    - tpu: the TPU of $TPU_NAME, or of this machine if it is not set.
+
+    All but auto and multiworker ignore TF_CONFIG.
 
     Args:
       name: one of `STRATEGIES`.
@@ -34,54 +42,76 @@ def make_strategy(name, patience=peers.PATIENCE):
     """
     if name not in STRATEGIES:
         raise unknown_name("strategy", name, STRATEGIES)
-    if name == "multiworker" or name == "auto" and cluster.is_configured():
+    if _is_multiworker(name):
         return _multiworker_strategy(patience)
-    gpus, cpus = tf.config.list_logical_devices("GPU"), tf.config.list_logical_devices("CPU")
+
+    gpus = tf.config.list_logical_devices("GPU")
+    if name == "tpu":
+        return _tpu_strategy()
     if name == "auto":
-        name = "mirrored" if len(gpus) > 1 else "gpu" if gpus else "cpu"
+        name = {0: "cpu", 1: "gpu"}.get(len(gpus), "mirrored")
     if name == "cpu":
         return tf.distribute.OneDeviceStrategy("/cpu:0")
     if name == "gpu":
         if not gpus:
             raise _missing("gpu", "a GPU that TensorFlow can see")
         return tf.distribute.OneDeviceStrategy("/gpu:0")
-    if name == "mirrored":
-        devices = gpus or cpus
-        if len(devices) < 2:
-            raise _missing("mirrored", "two or more GPUs")
-        return tf.distribute.MirroredStrategy([d.name for d in devices])
-    return _tpu_strategy()
+
+    devices = gpus or tf.config.list_logical_devices("CPU")
+    if len(devices) < 2:
+        raise _missing("mirrored", "two or more GPUs")
+    return tf.distribute.MirroredStrategy([d.name for d in devices])
+
+
+def _is_multiworker(name):
+    return name == "multiworker" or (name == "auto" and cluster.is_configured())
 
 
 def peers_of(strategy):
-    """Returns the `Peers` of a strategy of several workers, `Alone` of any other."""
-    return _peers.get(strategy) or peers.Alone()
+    """Returns the `Peers` of a strategy of several workers, `SingleWorker` of any other."""
+    return _peers.get(strategy) or SingleWorker()
 
 
 def refuse_multiworker(name, command):
-    """Raises a `UserError` if `name` would be several workers, for a `command` that is the work of one process."""
-    if name == "multiworker" or name == "auto" and cluster.is_configured():
+    """Raises a `UserError` if `name` would be several workers.
+
+    Args:
+      name: one of `STRATEGIES`.
+      command: the program, which works in one process.
+    """
+    if _is_multiworker(name):
+        cause = f" with {cluster.VARIABLE} set" if name == "auto" else ""
         raise UserError(
-            f"`{command}` runs in one process; it cannot use several workers. Received: --strategy={name}"
-            f"{f' with {cluster.VARIABLE} set' if name == 'auto' else ''}. Strategies that work here: {', '.join(_working())}."
+            f"`{command}` runs in one process; it cannot use several workers. "
+            f"Received: --strategy={name}{cause}. "
+            f"Strategies that work here: {', '.join(_working())}."
         )
 
 
 def check_batch_size(strategy, batch_size, micro_batches=1):
-    """Raises a `UserError` unless the global batch can be divided among the replicas, and the share of each into micro-batches."""
-    replicas, workers = strategy.num_replicas_in_sync, peers_of(strategy).size
+    """Checks that the global batch can be shared.
+
+    Raises:
+      UserError: unless it can be divided among the replicas, and the share of each into
+        micro-batches.
+    """
+    replicas = strategy.num_replicas_in_sync
+    workers = peers_of(strategy).size
     if batch_size % (replicas * micro_batches):
+        plural = "s" if replicas > 1 else ""
         where = f" ({workers} workers with {replicas // workers} each)" if workers > 1 else ""
         parts = f", times `train.micro_batches`={micro_batches}" if micro_batches > 1 else ""
         raise UserError(
-            f"`train.batch_size` must be a multiple of the {replicas} replica{'s' if replicas > 1 else ''}{where}{parts}. Received: {batch_size}."
+            f"`train.batch_size` must be a multiple of the {replicas} replica{plural}{where}"
+            f"{parts}. Received: {batch_size}."
         )
 
 
 def distribute(strategy, dataset):
     """Returns endless global batches, dicts of tensors [B, ...], as a distributed dataset.
 
-    Replica r of R gets rows r * B / R ... (r + 1) * B / R - 1, in workers one after the other: `TrainStep` counts on it for the noise.
+    Replica r of R gets rows r * B / R ... (r + 1) * B / R - 1, in workers one after the other;
+    `TrainStep` counts on it for the noise.
     """
     # Several workers give up static shapes of data that may end, in case its last batch is smaller.
     return strategy.experimental_distribute_dataset(
@@ -99,7 +129,7 @@ def uses_xla(strategy, compile_option):
 
 
 def advice(strategy, precision):
-    """Returns lines for the user: what a strategy does otherwise than one might think."""
+    """Returns lines for the user about what a strategy does otherwise than one might expect."""
     lines = []
     if isinstance(strategy, tf.distribute.TPUStrategy) and precision == "float32":
         lines.append(
@@ -107,26 +137,35 @@ def advice(strategy, precision):
         )
     if cluster.is_configured() and peers_of(strategy).size == 1:
         lines.append(
-            f"{cluster.VARIABLE} is set, but this --strategy does not use it: this process trains alone."
+            f"{cluster.VARIABLE} is set, but this --strategy does not use it: this process trains "
+            "alone."
         )
     return lines
 
 
 def _multiworker_strategy(patience):
     members = cluster.read_cluster()
-    line = peers.meet(members, patience)
+    peers = connect_workers(members, patience)
     try:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    except RuntimeError as e:  # e.g. "Collective ops must be configured at program startup"
+    except RuntimeError as e:  # For example "Collective ops must be configured at program startup".
         raise RuntimeError(
             "`make_strategy('multiworker')` must come before the first operation of TensorFlow."
         ) from e
     except tf.errors.OpError as e:
         raise UserError(
-            f"TensorFlow cannot connect the workers from {members.name(members.index)} ({first_line(e)})."
+            f"TensorFlow cannot connect the workers from {members.name(members.index)} "
+            f"({first_line(e)})."
         ) from e
-    _peers[strategy] = line
+
+    peers.on_loss = _abort_sums
+    _peers[strategy] = peers
     return strategy
+
+
+def _abort_sums(reason):
+    """Frees this process from a sum of gradients that waits for a worker that is gone."""
+    context.context().abort_collective_ops(tf.errors.UNAVAILABLE, reason)
 
 
 def _tpu_strategy():
@@ -140,9 +179,8 @@ def _tpu_strategy():
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
-    except (
-        Exception
-    ) as e:  # the resolver's own errors range from ValueError to aborted RPCs and explain nothing
+    # The resolver's own errors range from ValueError to aborted RPCs and explain nothing.
+    except Exception as e:
         raise _missing("tpu", _TPU_NEEDS, _tpu_reason(name, e)) from e
 
 
@@ -162,10 +200,16 @@ def _tpu_reason(name, error):
 
 def _missing(name, what, reason="there is none"):
     return UserError(
-        f"`--strategy={name}` needs {what}; {reason}. Strategies that work here: {', '.join(_working())}."
+        f"`--strategy={name}` needs {what}; {reason}. "
+        f"Strategies that work here: {', '.join(_working())}."
     )
 
 
 def _working():
-    gpus = len(tf.config.list_logical_devices("GPU"))
-    return ["auto", "cpu"] + (["gpu"] if gpus else []) + (["mirrored"] if gpus > 1 else [])
+    gpus = tf.config.list_logical_devices("GPU")
+    names = ["auto", "cpu"]
+    if gpus:
+        names.append("gpu")
+    if len(gpus) > 1:
+        names.append("mirrored")
+    return names
