@@ -36,7 +36,7 @@ def run(tmp_path_factory):
     chosen = experiment.resolve("slot_attention", "tetris", overrides=TINY)
     model = experiment.build_model(chosen)
     with locked(workdir):
-        checkpoint.settle_config(workdir, chosen)
+        checkpoint.write_or_check_config(workdir, chosen)
         adam = optimizer.make_optimizer(chosen.train)
         adam.build(model.trainable_variables)
         adam.iterations.assign(3)

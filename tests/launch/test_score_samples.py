@@ -58,7 +58,7 @@ def make_run(folder, model, dataset):
     chosen = chosen.override({**TINY[model], **SMALL_DATA})
     built = experiment.build_model(chosen)
     with locked(folder):
-        checkpoint.settle_config(folder, chosen)
+        checkpoint.write_or_check_config(folder, chosen)
         adam = optimizer.make_optimizer(chosen.train)
         adam.build(built.trainable_variables)
         adam.iterations.assign(3)

@@ -99,7 +99,7 @@ def test_stopped_and_continued_equals_uninterrupted(number, saved, exported, fin
     assert records.newest_state(tmp_path / "run")[0]["step"] in saved
 
     status, errors = run_step(*arguments)
-    assert status == 0 and "Continuing at step" in errors, errors
+    assert status == 0 and "Resuming at step" in errors, errors
     (_, once), (_, twice) = (
         records.newest_state(finished("slot_attention")),
         records.newest_state(tmp_path / "run"),

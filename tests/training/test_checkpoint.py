@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfobj import files
 from tfobj.errors import UserError
-from tfobj.training.checkpoint import RunState, load_run, read_config, settle_config
+from tfobj.training.checkpoint import RunState, load_run, read_config, write_or_check_config
 from tfobj.training.optimizer import GlobalAdam
 
 
@@ -138,13 +138,13 @@ def test_atomic_writing_leaves_no_partial_file(tmp_path):
 
 
 def test_changed_setting_is_refused_with_the_difference(tmp_path, tiny):
-    settle_config(tmp_path, tiny())
+    write_or_check_config(tmp_path, tiny())
     before = (tmp_path / "config.json").read_text()
     with pytest.raises(
         UserError,
         match=r"train.learning_rate: 0.001 -> 0.002; train.precision: 'float32' -> 'bfloat16'. Repeat the old",
     ):
-        settle_config(
+        write_or_check_config(
             tmp_path,
             tiny(train__learning_rate=2e-3, train__precision="bfloat16", train__log_every=7),
         )
@@ -165,23 +165,23 @@ def test_changed_setting_is_refused_with_the_difference(tmp_path, tiny):
     ],
 )
 def test_settings_that_do_not_change_the_weights_may_change(tmp_path, tiny, change):
-    settle_config(tmp_path, tiny())
-    settle_config(tmp_path, tiny(**change))
+    write_or_check_config(tmp_path, tiny())
+    write_or_check_config(tmp_path, tiny(**change))
     assert read_config(tmp_path) == tiny(**change)
 
 
 def test_more_steps_are_refused_where_the_rate_ends_with_them(tmp_path, tiny):
-    settle_config(tmp_path, tiny(**{"train.cooldown_steps": 2}))
+    write_or_check_config(tmp_path, tiny(**{"train.cooldown_steps": 2}))
     with pytest.raises(UserError, match="train.steps: 6 -> 8"):
-        settle_config(tmp_path, tiny(**{"train.cooldown_steps": 2, "train.steps": 8}))
+        write_or_check_config(tmp_path, tiny(**{"train.cooldown_steps": 2, "train.steps": 8}))
 
 
 def test_other_model_in_the_folder(tmp_path, tiny):
     from tfobj.training.experiment import resolve
 
-    settle_config(tmp_path, tiny())
+    write_or_check_config(tmp_path, tiny())
     with pytest.raises(UserError, match="model_name: 'slot_attention' -> 'iodine'"):
-        settle_config(tmp_path, resolve("iodine", "tetris"))
+        write_or_check_config(tmp_path, resolve("iodine", "tetris"))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"model_name": "slot_attention"}', "\xff"])
@@ -202,7 +202,7 @@ def test_config_of_another_version_names_the_setting(tmp_path, tiny):
 def test_folders_that_hold_no_run(tmp_path, tiny):
     with pytest.raises(UserError, match="`--workdir` must be the folder of a run"):
         load_run(tmp_path)
-    settle_config(tmp_path, tiny())
+    write_or_check_config(tmp_path, tiny())
     for which in ("latest", "best"):
         with pytest.raises(UserError, match=f"has no {which} checkpoint yet"):
             load_run(tmp_path, which)
@@ -211,7 +211,7 @@ def test_folders_that_hold_no_run(tmp_path, tiny):
 
 
 def test_checkpoint_that_does_not_fit_the_config(tmp_path, tiny):
-    settle_config(tmp_path, tiny())
+    write_or_check_config(tmp_path, tiny())
     save_steps(tmp_path, [1])
     with pytest.raises(UserError, match="step-1 cannot be read") as e:
         load_run(tmp_path)

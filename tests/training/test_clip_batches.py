@@ -7,7 +7,7 @@ import tensorflow as tf
 from tfobj.data.packed import SceneArrays
 from tfobj.models.base import Stage
 from tfobj.training.experiment import TrainConfig
-from tfobj.training.loop import StageBatches
+from tfobj.training.stage_batches import StageBatches
 
 STAGES = (
     (0, Stage(1, num_frames=2)),

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfobj.metrics.health import diagnose
 from tfobj.models.slot_attention.model import SlotAutoencoder
 from tfobj.structs import SceneOutputs
-from tfobj.training import loop
+from tfobj.training import observer
 from tfobj.training.evaluation import Evaluator
 from tfobj.training.workdir import read_metrics
 
@@ -46,7 +46,7 @@ def test_an_unmet_constraint_is_said_once(tmp_path, train_tiny, monkeypatch, cap
         }
 
     monkeypatch.setattr(SlotAutoencoder, "objective", with_geco)
-    monkeypatch.setattr(loop, "diagnose", functools.partial(diagnose, warmup_steps=0))
+    monkeypatch.setattr(observer, "diagnose", functools.partial(diagnose, warmup_steps=0))
     train_tiny(tmp_path)
     said = [
         line

@@ -139,7 +139,7 @@ def test_killed_worker_ends_all_and_a_restart_continues(tmp_path, start, train_t
     assert load_run(tmp_path / "killed").step < LONG["train.steps"]
 
     again = ends(start(tmp_path / "killed", LONG))
-    assert [status for status, *_ in again] == [0, 0] and "Continuing at step" in again[0][2]
+    assert [status for status, *_ in again] == [0, 0] and "Resuming at step" in again[0][2]
     assert [status for status, *_ in ends(start(tmp_path / "whole", LONG))] == [0, 0]
     assert largest_difference(tmp_path / "killed", tmp_path / "whole") == 0.0
     train_tiny(tmp_path / "one", **LONG)

@@ -1,7 +1,7 @@
-"""What can be chosen: presets and settings, read from where they are written down.
+"""The presets and settings to choose from, read from where they are written down.
 
-Descriptions have one home, the source. Presets are found without importing their model, because TensorFlow
-takes seconds to load and a list should not.
+Descriptions have one home, the source. Presets are found without importing their model, because
+TensorFlow takes seconds to load and a list should not.
 """
 
 import ast
@@ -23,36 +23,40 @@ class Setting(NamedTuple):
 
     name: str
     value: str
-    """In the words of `--set`."""
+    """Its value in the words of `--set`."""
     kind: str
-    """What may be written there: "integer", "number or none", "float32 | bfloat16", ..."""
+    """The values that it takes: "integer", "number or none", "float32 | bfloat16", ..."""
     text: str
-    """What it does, as its source says; may be empty where the name says it."""
+    """Its meaning, as its source says; may be empty where the name says it."""
 
 
 def settings(config, prefix=""):
     """Returns the `Setting`s of a configuration, those of its groups with dotted names."""
-    texts, hints, found = _field_texts(type(config)), config.field_types(), []
+    texts = _field_texts(type(config))
+    hints = config.field_types()
+    found = []
+
     for field in dataclasses.fields(config):
-        name, value = prefix + field.name, getattr(config, field.name)
+        name = prefix + field.name
+        value = getattr(config, field.name)
         if isinstance(value, Config):
             found += settings(value, name + ".")
         else:
-            found.append(
-                Setting(name, _value(value), _kind(hints[field.name]), texts.get(field.name, ""))
-            )
+            kind = _kind(hints[field.name])
+            found.append(Setting(name, _value(value), kind, texts.get(field.name, "")))
     return found
 
 
 def preset_descriptions(model):
-    """Returns (preset, dataset) -> description of a model's presets; needs no TensorFlow as long as they are written as one plain table."""
+    """Returns (preset, dataset) -> description of a model's presets.
+
+    It needs no TensorFlow as long as they are written as one plain table.
+    """
     name = registry.canonical_model_name(model)
     spec = importlib.util.find_spec(registry.MODELS[name].module)
-    path = (
-        pathlib.Path(spec.submodule_search_locations[0], "presets.py")
-        if spec.submodule_search_locations
-        else pathlib.Path(spec.origin)
-    )
+    path = pathlib.Path(spec.origin)
+    if spec.submodule_search_locations:
+        path = pathlib.Path(spec.submodule_search_locations[0], "presets.py")
     try:
         return _written_presets(ast.parse(path.read_text()))
     except (LookupError, ValueError):
@@ -60,7 +64,11 @@ def preset_descriptions(model):
 
 
 def _written_presets(tree):
-    """Reads `PRESETS = {(preset, dataset): Preset("description", ...)}`; ValueError or LookupError where it is not so."""
+    """Reads `PRESETS = {(preset, dataset): Preset("description", ...)}`.
+
+    Raises:
+      ValueError, LookupError: the presets are not written in this way.
+    """
     tables = [
         node.value
         for node in tree.body
@@ -68,14 +76,14 @@ def _written_presets(tree):
     ]
     if not isinstance(tables[-1], ast.Dict):
         raise ValueError("a computed table")
+
     found = {}
     for key, call in zip(tables[-1].keys, tables[-1].values, strict=True):
         if key is None or not isinstance(call, ast.Call):
             raise ValueError("a computed entry")
         named = {keyword.arg: keyword.value for keyword in call.keywords}
-        found[ast.literal_eval(key)] = ast.literal_eval(
-            call.args[0] if call.args else named["description"]
-        )
+        description = call.args[0] if call.args else named["description"]
+        found[ast.literal_eval(key)] = ast.literal_eval(description)
     return found
 
 
@@ -85,31 +93,37 @@ def _field_texts(config_class):
     for base in reversed([c for c in config_class.__mro__ if issubclass(c, Config)]):
         body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body
         for field, below in zip(body, body[1:], strict=False):
-            if (
-                isinstance(field, ast.AnnAssign)
-                and isinstance(below, ast.Expr)
-                and isinstance(below.value, ast.Constant)
-            ):
+            is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+            if isinstance(field, ast.AnnAssign) and is_text:
                 texts[field.target.id] = " ".join(str(below.value.value).split())
     return texts
 
 
 def _value(value):
     if isinstance(value, tuple):
-        nested = (f"({_value(v)})" if isinstance(v, tuple) else _value(v) for v in value)
-        return ",".join(nested) or "()"
-    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+        return ",".join(map(_entry, value)) or "()"
+    text = str(value)
+    if value is None or isinstance(value, bool):
+        return text.lower()
+    return text
+
+
+def _entry(value):
+    return f"({_value(value)})" if isinstance(value, tuple) else _value(value)
 
 
 def _kind(hint):
-    """Returns in words what a setting takes, such as "two integers, each at least 1" or "positive number"."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    """Returns what a setting takes: "two integers, each at least 1" or "positive number"."""
+    origin = typing.get_origin(hint)
+    args = typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return " or ".join("none" if a is type(None) else _kind(a) for a in args)
     if origin is typing.Literal:
         return " | ".join(map(str, args))
     if origin is tuple:
         return _kind_of_tuple(args)
+
+    # Bounds are told after their type, but for "positive number".
     if origin is typing.Annotated:
         kind = _kind(args[0])
         bounds = " ".join(map(str, args[1:]))

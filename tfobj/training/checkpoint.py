@@ -1,12 +1,12 @@
-"""The run folder: one configuration for ever, and checkpoints that survive a kill.
+"""The run folder: one configuration for good, and checkpoints that survive a kill.
 
     <workdir>/config.json        the resolved experiment
     <workdir>/checkpoints/       the last few states: weights, optimizer, step, best score
     <workdir>/best/              the state with the best validation score
     <workdir>/...                see `workdir`
 
-A state holds everything that a restart needs. The order of the data and the noise are functions of (seed,
-step), so the step, kept by the optimizer, is their state as well.
+A state holds everything that a restart needs. The order of the data and the noise are functions of
+(seed, step), so the step, kept by the optimizer, is their state as well.
 """
 
 import dataclasses
@@ -31,17 +31,21 @@ HARMLESS = (
     "train.keep_checkpoints",
     "eval.",
 )
-"""Settings (or groups) that do not change the weights of a run and may differ when it is continued."""
+"""Settings (or groups) that do not change the weights of a run and may differ when it resumes."""
 
 _UNREADABLE = (tf.errors.OpError, AssertionError, ValueError, IndexError, RuntimeError)
-"""What TensorFlow raises for a checkpoint that is damaged (IndexError: cut short) or does not fit the model."""
+"""What TensorFlow raises for a checkpoint that cannot be read.
+
+It is damaged (IndexError: cut short) or does not fit the model.
+"""
 
 
-def settle_config(workdir, experiment):
-    """Writes the run's config, or holds `experiment` against the one that is there.
+def write_or_check_config(workdir, experiment):
+    """Writes the run's config, or compares `experiment` with the one that is there.
 
     Raises:
-      UserError: if settings differ that would change the weights; lists each with its old and new value.
+      UserError: if settings differ that would change the weights; lists each with its old and new
+        value.
     """
     path = pathlib.Path(workdir) / "config.json"
     if path.exists():
@@ -54,7 +58,7 @@ def settle_config(workdir, experiment):
         if changed:
             raise UserError(
                 f"`{workdir}` holds a run with other settings: {'; '.join(changed)}. "
-                "Repeat the old settings to continue it, or choose another --workdir."
+                "Repeat the old settings to resume it, or choose another --workdir."
             )
     files.write_text(path, json.dumps(experiment.to_dict(), indent=2) + "\n")
 
@@ -76,17 +80,18 @@ def read_config(workdir):
         return ExperimentConfig.from_dict(json.loads(path.read_text()))
     except FileNotFoundError as e:
         raise UserError(
-            f"`--workdir` must be the folder of a run. Received: {workdir}, which has no config.json."
+            f"`--workdir` must be the folder of a run. Received: {workdir}, which has no "
+            "config.json."
         ) from e
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as e:
         raise UserError(f"`{path}` is damaged ({e}).") from e
 
 
 def by_path(variables):
-    """Returns the tf.Variables of Keras variables by their path, as something that a `tf.train.Checkpoint` tracks.
+    """Returns the tf.Variables of Keras variables by their path, for a `tf.train.Checkpoint`.
 
-    By name and not by following attributes: TensorFlow does not see layers that Keras 3 holds in a list, and
-    would leave their weights out without a word.
+    By name and not by following attributes: TensorFlow does not see layers that Keras 3 holds in a
+    list, and would leave their weights out without a word.
     """
     table = {variable.path: variable.value for variable in variables}
     if len(table) != len(variables):
@@ -95,14 +100,20 @@ def by_path(variables):
 
 
 class RunState:
-    """Weights, optimizer (with the step) and best score, saved and restored together."""
+    """Weights, optimizer (with the step) and best score, saved and restored together.
+
+    Args:
+      workdir: folder of the run.
+      model, optimizer: those that are trained.
+      keep: number of recent states that stay.
+    """
 
     def __init__(self, workdir, model, optimizer, keep):
         self.workdir = pathlib.Path(workdir)
         self.optimizer = optimizer
-        self.best_score = tf.Variable(
-            float("-inf"), dtype=tf.float64, trainable=False, name="best_score"
-        )
+        lowest = float("-inf")
+        self.best_score = tf.Variable(lowest, dtype=tf.float64, trainable=False, name="best_score")
+
         self._checkpoint = tf.train.Checkpoint(
             weights=by_path(model.weights),
             optimizer=by_path(optimizer.variables),
@@ -121,19 +132,20 @@ class RunState:
         return int(self.optimizer.iterations.numpy())
 
     def restore(self, step=None):
-        """Restores the newest readable state, or that of `step`; returns its step, 0 if there is none.
+        """Restores the newest readable state, or that of `step`.
+
+        Returns:
+          Its step, 0 if there is none.
 
         Raises:
           UserError: there are checkpoints, but none can be read.
         """
         failures = []
-        paths = (
-            self._recent.checkpoints
-            if step is None
-            else [os.fspath(self.workdir / "checkpoints" / f"step-{step}")]
-            if step
-            else []
-        )
+        paths = self._recent.checkpoints
+        if step is not None:
+            folder = self.workdir / "checkpoints"
+            paths = [os.fspath(folder / f"step-{step}")] if step else []
+
         for path in reversed(paths):
             try:
                 self._checkpoint.restore(path).assert_existing_objects_matched()
@@ -142,7 +154,8 @@ class RunState:
                 failures.append(f"{path} ({first_line(e)})")
         if failures:
             raise UserError(
-                f"No checkpoint of `{self.workdir}` can be read: {'; '.join(failures)}. Nothing was changed."
+                f"No checkpoint of `{self.workdir}` can be read: {'; '.join(failures)}. "
+                "Nothing was changed."
             )
         return 0
 
@@ -166,7 +179,8 @@ class RunState:
         except (tf.errors.OpError, OSError) as e:
             reason = first_line(e)
             raise UserError(
-                f"The checkpoint of step {self.step} could not be written to `{manager.directory}` ({reason}). "
+                f"The checkpoint of step {self.step} could not be written to "
+                f"`{manager.directory}` ({reason}). "
                 f"The last complete one is {manager.latest_checkpoint}."
             ) from e
 
@@ -196,15 +210,16 @@ def load_run(workdir, which="latest"):
     if which not in CHECKPOINTS:
         raise unknown_name("checkpoint", which, CHECKPOINTS)
     experiment = read_config(workdir)
-    directory = pathlib.Path(workdir) / {"latest": "checkpoints", "best": "best"}[which]
-    path = tf.train.latest_checkpoint(os.fspath(directory))
+    folder = {"latest": "checkpoints", "best": "best"}[which]
+    path = tf.train.latest_checkpoint(os.fspath(pathlib.Path(workdir) / folder))
     if path is None:
         raise UserError(f"`{workdir}` has no {which} checkpoint yet.")
+
     model = build_model(experiment)
     try:
-        tf.train.Checkpoint(weights=by_path(model.weights)).restore(
-            path
-        ).assert_existing_objects_matched().expect_partial()
+        status = tf.train.Checkpoint(weights=by_path(model.weights)).restore(path)
+        # The optimizer's variables are in the file and not needed.
+        status.assert_existing_objects_matched().expect_partial()
     except _UNREADABLE as e:
         raise UserError(f"The checkpoint {path} cannot be read ({first_line(e)}).") from e
     return LoadedRun(experiment, model, int(path.rpartition("-")[2]))

@@ -1,4 +1,7 @@
-"""Scoring a model on a split, and looking at its health; used while training and by `launch/evaluate.py`."""
+"""Scores a model on a split and measures its health.
+
+Training and `launch/evaluate.py` use it.
+"""
 
 import math
 
@@ -17,7 +20,10 @@ from tfobj.nn.slots import fold_slots
 from tfobj.structs import SceneOutputs
 
 EVALUATION_SEED = 2_000_003
-"""Noise of evaluations: the same for every run, so that two checkpoints are compared on equal noise."""
+"""Seed of the noise of evaluations.
+
+It is the same for every run, so that two checkpoints are compared on equal noise.
+"""
 
 
 class Evaluator:
@@ -26,7 +32,7 @@ class Evaluator:
     Args:
       model: `SceneModel`.
       batch_size: scenes per call.
-      num_slots, num_steps: other than the model was trained with, if given.
+      num_slots, num_steps: those of the evaluation; None is as in training.
       xla: compile with XLA.
       seed: of the noise; scene i draws the same noise whatever the batch size.
     """
@@ -34,17 +40,17 @@ class Evaluator:
     def __init__(
         self, model, batch_size, *, num_slots=None, num_steps=None, xla=False, seed=EVALUATION_SEED
     ):
-        self.model, self.batch_size, self.seed = model, batch_size, seed
+        self.model = model
+        self.batch_size = batch_size
+        self.seed = seed
 
-        def look(image, seed):
+        def infer(image, seed):
             return model(image, num_slots=num_slots, num_steps=num_steps, seed=seed, training=False)
 
         def forward(image, seed):
-            return (
-                look(image, seed)
-                if len(image.shape) == 4 or model.is_video
-                else frame_by_frame(look, image, seed)
-            )
+            if len(image.shape) == 4 or model.is_video:
+                return infer(image, seed)
+            return frame_by_frame(infer, image, seed)
 
         def forecast(image, num_predicted, seed):
             return model.forecast(
@@ -52,37 +58,34 @@ class Evaluator:
             )
 
         def health(image, seed):
-            outputs = look(image, seed)
-            if len(image.shape) == 5:  # every frame is a picture
-                outputs = outputs._replace(masks=fold_slots(outputs.masks))
-            posterior = outputs.posterior or {}
-            attention = (outputs.history or {}).get("attention")
-            if attention is not None:
-                attention = tf.transpose(attention[:, -1], [0, 2, 1])  # [B, K, N]
-            return slot_health(
-                outputs.masks, posterior.get("kl"), attention, posterior.get("layer_kl")
-            )
+            return _health_of(infer(image, seed))
 
         self._forward = tf.function(forward, jit_compile=xla or None, autograph=False)
         self._health = tf.function(health, jit_compile=xla or None, autograph=False)
         self._forecast = tf.function(forecast, jit_compile=xla or None, autograph=False)
 
     def forward(self, image, first_scene=0):
-        """Returns `SceneOutputs` of images [B, (T,) H, W, C]; `first_scene` is the index of the first one in its split.
+        """Returns `SceneOutputs` of images [B, (T,) H, W, C].
 
-        A model of pictures sees the frames of clips one by one.
+        An image model sees the frames of clips one by one.
+
+        Args:
+          image: float32, values in [0, 1].
+          first_scene: index of the first scene in its split.
         """
-        return self._forward(
-            tf.convert_to_tensor(image), random.make_seed(self.seed, 0, first_scene)
-        )
+        seed = random.make_seed(self.seed, 0, first_scene)
+        return self._forward(tf.convert_to_tensor(image), seed)
 
     def forecast(self, image, num_predicted, first_scene=0):
-        """Returns `SceneOutputs` of clips [B, T, H, W, C] and of `num_predicted` frames after them; models of clips only."""
-        return self._forecast(
-            tf.convert_to_tensor(image),
-            tf.constant(num_predicted),
-            random.make_seed(self.seed, 0, first_scene),
-        )
+        """Returns `SceneOutputs` of clips and of frames after them; video models only.
+
+        Args:
+          image: float32 [B, T, H, W, C], values in [0, 1].
+          num_predicted: number of frames after them.
+          first_scene: index of the first clip in its split.
+        """
+        seed = random.make_seed(self.seed, 0, first_scene)
+        return self._forecast(tf.convert_to_tensor(image), tf.constant(num_predicted), seed)
 
     def trace(self, image):
         """Returns the concrete function of `forward`, whose graph can be looked at."""
@@ -101,25 +104,25 @@ class Evaluator:
         Args:
           arrays: `SceneArrays`.
           description: makes a progress bar.
-          tracking: of clips with labels, also who was followed, taken for another, or lost (`metrics.tracking`).
+          tracking: score identity across the frames of labelled clips too (`metrics.tracking`).
         """
         scorer = SceneScorer()
         for first, batch in self._batches(arrays, description):
             outputs = self.forward(batch["image"], first)
+            masks = outputs.masks.numpy()
             extra = {
                 name: value.numpy()
                 for name, value in outputs.loss_terms.items()
                 if name not in ("mse", "weighted_loss")
             }
             if tracking and batch["image"].ndim == 5 and "mask" in batch:
-                masks = outputs.masks.numpy()
-                extra |= tracking_scores(
-                    batch["mask"], segment_ids(masks), num_slots=masks.shape[2]
-                )
+                segments = segment_ids(masks)
+                extra |= tracking_scores(batch["mask"], segments, num_slots=masks.shape[2])
+
             scorer.update(
                 image=batch["image"],
                 recon=outputs.recon.numpy(),
-                masks=outputs.masks.numpy(),
+                masks=masks,
                 true_mask=batch.get("mask"),
                 **self._extents(outputs),
                 true_amodal_masks=batch.get("amodal_masks"),
@@ -130,16 +133,15 @@ class Evaluator:
         return scorer
 
     def score_forecast(self, arrays, num_observed, description=None):
-        """Scores what comes after the first `num_observed` frames of clips, predicted without looking.
+        """Scores predictions of the frames that follow the first `num_observed` of each clip.
 
         Returns:
           {column: [n]} of `metrics.video.prediction_scores`.
         """
         columns = {}
+        num_predicted = arrays.num_frames - num_observed
         for first, batch in self._batches(arrays, description):
-            outputs = self.forecast(
-                batch["image"][:, :num_observed], arrays.num_frames - num_observed, first
-            )
+            outputs = self.forecast(batch["image"][:, :num_observed], num_predicted, first)
             scores = prediction_scores(
                 batch["image"],
                 outputs.recon.numpy(),
@@ -153,52 +155,66 @@ class Evaluator:
 
     def _batches(self, arrays, description):
         """Yields (index of the first scene, batch)."""
-        total = math.ceil(len(arrays) / self.batch_size)
-        for i, batch in enumerate(
-            tqdm.tqdm(
-                evaluation_batches(arrays, self.batch_size),
-                description,
-                total,
-                disable=description is None,
-                leave=False,
-            )
-        ):
-            yield i * self.batch_size, batch
+        bar = tqdm.tqdm(
+            evaluation_batches(arrays, self.batch_size),
+            description,
+            math.ceil(len(arrays) / self.batch_size),
+            disable=description is None,
+            leave=False,
+        )
+        for number, batch in enumerate(bar):
+            yield number * self.batch_size, batch
 
     def _extents(self, outputs):
-        """Returns what a model with depth says about extents, order and places of its slots; nothing for others."""
+        """Returns what a model with depth says about extents, order and places of its slots.
+
+        It is empty for other models.
+        """
         found = {name: value.numpy() for name, value in outputs.extents().items()}
-        return (
-            {**found, "background_slot": self.model.background_slot}
-            if "amodal_masks" in found
-            else {}
-        )
+        if "amodal_masks" not in found:
+            return {}
+        return {**found, "background_slot": self.model.background_slot}
 
 
-def frame_by_frame(look, clips, seed):
-    """Returns the `SceneOutputs` [B, T, ...] of a model of pictures on clips [B, T, H, W, C]; terms are means over frames.
+def _health_of(outputs):
+    if len(outputs.masks.shape) == 6:
+        # Every frame of a clip is an image.
+        outputs = outputs._replace(masks=fold_slots(outputs.masks))
+    posterior = outputs.posterior or {}
+    attention = (outputs.history or {}).get("attention")
+    if attention is not None:
+        attention = tf.transpose(attention[:, -1], [0, 2, 1])  # [B, K, N]
+    return slot_health(outputs.masks, posterior.get("kl"), attention, posterior.get("layer_kl"))
+
+
+def frame_by_frame(infer, clips, seed):
+    """Runs an image model on every frame of clips.
 
     Args:
-      look: function of (images [n, H, W, C], seed).
-      clips: float32, of known T.
+      infer: function of (images [n, H, W, C], seed).
+      clips: float32 [B, T, H, W, C] of known T.
       seed: int32 [3]; no two frames have the same noise.
+
+    Returns:
+      `SceneOutputs` [B, T, ...]; terms are means over frames.
     """
     num_frames = clips.shape[1]
-    outputs = look(fold_slots(clips), seed * tf.constant([1, 1, num_frames]))
+    outputs = infer(fold_slots(clips), seed * tf.constant([1, 1, num_frames]))
     unfold = lambda x: tf.reshape(x, [-1, num_frames, *x.shape[1:]])
-    fields = {
-        name: unfold(getattr(outputs, name)) for name in ("recon", "masks", "slot_recons", "slots")
+    names = ("recon", "masks", "slot_recons", "slots")
+    terms = {
+        name: tf.reduce_mean(unfold(term), axis=1) for name, term in outputs.loss_terms.items()
     }
     return SceneOutputs(
-        **fields,
-        loss_terms={
-            name: tf.reduce_mean(unfold(term), axis=1) for name, term in outputs.loss_terms.items()
-        },
+        **{name: unfold(getattr(outputs, name)) for name in names}, loss_terms=terms
     )
 
 
 def validation_score(summary, metric):
-    """Returns the number that chooses the best checkpoint, higher is better: `metric` if the scenes have labels, else - mse."""
+    """Returns the number that chooses the best checkpoint; higher is better.
+
+    It is `metric` if the scenes have labels, otherwise - mse.
+    """
     value = summary.get(metric, float("nan"))
     if metric == "mse" or not np.isfinite(value):
         return -summary["mse"]

@@ -1,4 +1,4 @@
-"""From what a user types (a model, a dataset, a preset, overrides) to one resolved, printable experiment."""
+"""Resolves what a user types (a model, a dataset, a preset, overrides) to one experiment."""
 
 import dataclasses
 from typing import Annotated, Literal
@@ -14,7 +14,7 @@ from tfobj.errors import UserError, unknown_name
 DEFAULT_PRESET = "paper"
 Decay = Annotated[float, Bounds(low=0, below=1)]
 FALLBACK_DATASET = "multi_dsprites"
-"""Whose presets serve a user's own pictures."""
+"""The dataset whose presets serve a user's own pictures."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,8 @@ class TrainConfig(Config):
     """The rate rises linearly from zero over these steps."""
     decay_rate: Positive = 1.0
     decay_steps: PositiveInt = 100_000
-    """The rate is multiplied by decay_rate ** ((step - decay_start) / decay_steps), continuously, from step decay_start on."""
+    """The rate is multiplied by decay_rate ** ((step - decay_start) / decay_steps), continuously,
+    from step decay_start on."""
     decay_start: NonNegativeInt = 0
     cooldown_steps: NonNegativeInt = 0
     """The rate falls linearly to zero over the last steps; 0: it does not."""
@@ -45,17 +46,20 @@ class TrainConfig(Config):
     clip_norm: Positive | None = None
     """Bound on the global norm of the gradient of the global batch; none: no clipping."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16: layers compute in bfloat16; weights, likelihoods, KL and statistics stay in float32."""
+    """bfloat16: layers compute in bfloat16; weights, likelihoods, KL and statistics stay in
+    float32."""
     compile: Literal["auto", "graph", "xla"] = "auto"
     """How forward and backward run: `graph` as an ordinary graph, `xla` compiled as a whole.
     `auto` is `xla` on GPU and TPU, and `graph` on CPU, where XLA's convolutions are slower."""
     micro_batches: PositiveInt = 1
-    """Parts that every replica works its scenes off in, one after the other: the same update in less memory and more time."""
+    """Parts in which every replica processes its scenes, one after the other: the same update in
+    less memory and more time."""
     rematerialise: bool = False
-    """Keep only the state between refinement steps, of clips between looks at a frame, and recompute the rest for the gradient:
-    memory that hardly grows with the number of steps, for 40 to 50 % more time (IODINE)."""
+    """Keep only the state between refinement steps (of clips, between cells) and recompute the rest
+    for the gradient: memory that hardly grows with the number of steps, for 40 to 50 % more time
+    (IODINE)."""
     steps_per_call: PositiveInt = 10
-    """Updates between two looks of Python at the run (signals, progress bar)."""
+    """Updates made on the device before Python looks at the run (signals, progress bar)."""
     log_every: PositiveInt = 100
     eval_every: PositiveInt = 1_000
     checkpoint_every: PositiveInt = 1_000
@@ -72,13 +76,14 @@ class EvalConfig(Config):
     num_scenes: PositiveInt = 320
     """Validation scenes while training (at most)."""
     num_frames: PositiveInt | None = 40
-    """Frames of a test clip, the first ones (at most); none: all."""
+    """First frames of a test clip that are scored (at most); none: all."""
     num_steps: NonNegativeInt | None = None
-    """Refinement steps or attention iterations when scoring and in the exported model; none: as in training."""
+    """Refinement steps or attention iterations when scoring and in the exported model; none: as in
+    training."""
     best_metric: Literal["fg_ari", "ari", "msc", "miou", "object_miou", "aiou", "dpa_30", "mse"] = (
         "fg_ari"
     )
-    """Chooses the best checkpoint on the validation split; mse is used where there are no labels."""
+    """Chooses the best checkpoint on the validation split; mse where there are no labels."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,7 +106,7 @@ class DataConfig(Config):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExperimentConfig(Config):
-    """Everything that decides the weights of a run, and how it is watched."""
+    """Everything that decides the weights of a run, and how it is evaluated."""
 
     model_name: str
     preset: str = DEFAULT_PRESET
@@ -115,12 +120,9 @@ class ExperimentConfig(Config):
         super().__post_init__()
         require(0 <= self.seed < 2**31, "seed", "in 0 ... 2**31 - 1", self.seed)
         least = self.model.minimum_steps
-        require(
-            self.eval.num_steps is None or self.eval.num_steps >= least,
-            "eval.num_steps",
-            f"at least {least}, or none",
-            self.eval.num_steps,
-        )
+        num_steps = self.eval.num_steps
+        is_valid = num_steps is None or num_steps >= least
+        require(is_valid, "eval.num_steps", f"at least {least}, or none", num_steps)
 
     @classmethod
     def from_dict(cls, values, prefix=""):
@@ -139,26 +141,29 @@ def resolve(model, dataset, preset=DEFAULT_PRESET, overrides=None, seed=0, needs
       preset: "paper" or another preset of the model for that dataset.
       overrides: dotted setting -> value, e.g. {"train.steps": 3000, "model.num_slots": "11"}.
       seed: of weights, order of the scenes and noise.
-      needs_data: False also takes a dataset of which this version has presets but no scenes (for work on the program alone).
+      needs_data: False also takes a dataset of which this version has presets but no scenes (for
+        work on the program alone).
 
     Raises:
       UserError: an unknown name or a value out of range; names the nearest valid one.
     """
     name = registry.canonical_model_name(model)
-    if not needs_data and dataset in {d for _, d in registry.model_presets(name)}.difference(
-        p.dataset for p in protocols.PROTOCOLS.values()
-    ):
-        image_size, protocol_name = None, dataset
+    with_presets = {d for _, d in registry.model_presets(name)}
+    with_scenes = {p.dataset for p in protocols.PROTOCOLS.values()}
+    if not needs_data and dataset in with_presets - with_scenes:
+        image_size = None
+        protocol_name = dataset
         chosen = _preset(name, preset, dataset)
     else:
         chosen = _preset(name, preset, _preset_dataset(dataset))
         image_size, protocol_name = _scene_format(dataset, chosen)
+
     config = registry.model_class(name).config_class()
     config = config.override(chosen.model, prefix="model.")
     if image_size is not None:
-        config = config.override(
-            {"image_size": image_size[:2], "channels": image_size[2]}, prefix="model."
-        )
+        scene_format = {"image_size": image_size[:2], "channels": image_size[2]}
+        config = config.override(scene_format, prefix="model.")
+
     experiment = ExperimentConfig(
         model_name=name,
         preset=preset,
@@ -178,14 +183,12 @@ def build_model(experiment):
     """
     keras.utils.set_random_seed(experiment.seed)
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(
-        "mixed_bfloat16" if experiment.train.precision == "bfloat16" else "float32"
-    )
+    policies = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+    keras.config.set_dtype_policy(policies[experiment.train.precision])
+    model = registry.model_class(experiment.model_name)
     try:
-        return registry.model_class(experiment.model_name)(
-            experiment.model, run_seed=experiment.seed
-        )
-    except ValueError as e:  # a combination of layer settings that cannot be built
+        return model(experiment.model, run_seed=experiment.seed)
+    except ValueError as e:  # A combination of layer settings that cannot be built.
         raise UserError(f"This model cannot be built. {e}") from e
     finally:
         keras.config.set_dtype_policy(before)
@@ -198,33 +201,37 @@ def open_scenes(experiment, split, data_dir=None):
       (arrays, description): `SceneArrays` and the line that says what they are.
     """
     name = experiment.data.protocol
+    size = (*experiment.model.image_size, experiment.model.channels)
     if not experiment.data.has_splits:
-        size = (*experiment.model.image_size, experiment.model.channels)
         path = name.removeprefix(folder.PREFIX)
         arrays = folder.open_folder(path, size, skip_unreadable=True)
-        return (
-            arrays,
-            f"{len(arrays)} pictures of {path}, centre-cropped to {'x'.join(map(str, size))}, without labels",
+        description = (
+            f"{len(arrays)} pictures of {path}, centre-cropped to {'x'.join(map(str, size))}, "
+            "without labels"
         )
+        return arrays, description
+
     protocol = protocols.sized(name, experiment.data.num_train, experiment.data.num_test)
-    if protocol.image_size != (*experiment.model.image_size, experiment.model.channels):
+    if protocol.image_size != size:
         raise UserError(
-            f"`model.image_size` must be that of the data, {protocol.image_size[:2]}, and `model.channels` {protocol.image_size[2]}. "
+            f"`model.image_size` must be that of the data, {protocol.image_size[:2]}, and "
+            f"`model.channels` {protocol.image_size[2]}. "
             f"Received: {experiment.model.image_size} and {experiment.model.channels}."
         )
     return packed.open_split(protocol, split, data_dir), protocol.describe(split)
 
 
 def first_batches(experiment, scenes):
-    """Returns the `BatchStream` that training begins with; for a model of pictures the frames of clips are pictures."""
-    if experiment.model.is_video:
-        return BatchStream(
-            scenes,
-            experiment.train.batch_size,
-            seed=experiment.seed,
-            num_frames=experiment.model.num_frames,
-        )
-    return BatchStream(scenes.frames(), experiment.train.batch_size, seed=experiment.seed)
+    """Returns the `BatchStream` that training begins with.
+
+    An image model takes the frames of clips as images.
+    """
+    batch_size = experiment.train.batch_size
+    if not experiment.model.is_video:
+        return BatchStream(scenes.frames(), batch_size, seed=experiment.seed)
+    return BatchStream(
+        scenes, batch_size, seed=experiment.seed, num_frames=experiment.model.num_frames
+    )
 
 
 def _preset_dataset(dataset):
@@ -233,29 +240,34 @@ def _preset_dataset(dataset):
         return FALLBACK_DATASET
     known = {p.dataset for p in protocols.PROTOCOLS.values()}
     if dataset not in protocols.PROTOCOLS and dataset not in known:
-        raise unknown_name(
-            "dataset", dataset, {*known, *protocols.PROTOCOLS, folder.PREFIX + "PATH"}
-        )
+        valid = {*known, *protocols.PROTOCOLS, folder.PREFIX + "PATH"}
+        raise unknown_name("dataset", dataset, valid)
     return dataset if dataset in known else protocols.get(dataset).dataset
 
 
 def _scene_format(dataset, preset):
-    """Returns ((H, W, C), protocol name); of several protocols of a dataset that which has the preset's image size."""
+    """Returns ((H, W, C), protocol name).
+
+    A dataset may have several protocols; the one with the preset's image size is taken.
+    """
     if dataset.startswith(folder.PREFIX):
         return (64, 64, 3), dataset
-    known = {p.dataset for p in protocols.PROTOCOLS.values()}
-    protocol = (
-        protocols.default_protocol(
-            dataset, preset.model.get("image_size"), preset.model.get("channels")
-        )
-        if dataset in known
-        else protocols.get(dataset)
-    )
+
+    if dataset in {p.dataset for p in protocols.PROTOCOLS.values()}:
+        image_size = preset.model.get("image_size")
+        channels = preset.model.get("channels")
+        protocol = protocols.default_protocol(dataset, image_size, channels)
+    else:
+        protocol = protocols.get(dataset)
     return protocol.image_size, protocol.name
 
 
 def _preset(model, preset, dataset):
-    """Returns the `Preset`, or raises a `UserError` that lists those of the model for the dataset."""
+    """Returns the `Preset`.
+
+    Raises:
+      UserError: there is none; lists those of the model for the dataset.
+    """
     presets = registry.model_presets(model)
     if (preset, dataset) not in presets:
         valid = [p for p, d in presets if d == dataset]

@@ -1,7 +1,8 @@
-"""Comparing what a model samples with held-out images: whole scenes, or single objects; used by `launch/score_samples.py`.
+"""Compares what a model samples with held-out images: whole scenes, or single objects.
 
-Images of both sides pass through 8 bits, the grid that the data is on, and are worked off in batches: only features are kept.
-Sample i has the noise of scene i, whatever the batch size.
+`launch/score_samples.py` uses it. Images of both sides pass through 8 bits, the grid that the data
+is on, and are processed in batches: only features are kept. Sample i has the noise of scene i,
+whatever the batch size.
 """
 
 import importlib
@@ -40,7 +41,10 @@ class Comparison(NamedTuple):
     """What `compare_with_samples` found."""
 
     summary: dict
-    """Name of statistic -> number, see `metrics.generation.compare`; `<name>_floor` for two sets of held-out images."""
+    """Name of statistic -> number, see `metrics.generation.compare`.
+
+    `<name>_floor` is that of two sets of held-out images.
+    """
     num_samples: int
     """N, of both sets."""
     samples: np.ndarray
@@ -60,10 +64,11 @@ def compare_with_samples(
     extrapolate=False,
     progress=False,
 ):
-    """Distances between samples and held-out images, equally many of both.
+    """Measures distances between samples and held-out images, equally many of both.
 
-    The same distances between the held-out images and as many others of them tell what a perfect model would score with
-    this number of samples (`_floor`); they are left out where there are fewer than 2 N.
+    The same distances between the held-out images and as many others of them tell what a perfect
+    model would score with this number of samples (`_floor`); they are left out where there are
+    fewer than 2 N.
 
     Args:
       samples: iterator of uint8 [n, H, W, C], see `sampled_scenes` and `sampled_objects`.
@@ -87,27 +92,25 @@ def compare_with_samples(
     def held_out(start, stop):
         return (pictures.get(i, min(i + batch_size, stop)) for i in range(start, stop, batch_size))
 
-    drawn, shown_samples = _features_of(
-        samples, features, num, num_shown, "Sampling" if progress else None
-    )
-    truth, shown_images = _features_of(
-        held_out(0, num), features, num, num_shown, "Held-out images" if progress else None
-    )
+    def features_of(batches, num_shown, description):
+        description = description if progress else None
+        return _features_of(batches, features, num, num_shown, description)
+
+    drawn, shown_samples = features_of(samples, num_shown, "Sampling")
+    truth, shown_images = features_of(held_out(0, num), num_shown, "Held-out images")
     summary = generation.compare(drawn, truth, features.name, extrapolate=extrapolate)
     if pictures.count >= 2 * num:
-        others, _ = _features_of(
-            held_out(num, 2 * num), features, num, 0, "More held-out images" if progress else None
-        )
+        others, _ = features_of(held_out(num, 2 * num), 0, "More held-out images")
         floors = generation.compare(others, truth, features.name)
-        summary |= {
-            f"{name}_floor": floors[name] for name in generation.statistic_names(features.name)
-        }
+        for name in generation.statistic_names(features.name):
+            summary[f"{name}_floor"] = floors[name]
     return Comparison(summary, num, shown_samples, shown_images)
 
 
 def _features_of(batches, features, num, num_shown, description):
-    """Returns float32 [num, d] of the first `num` images of batches, and the first `num_shown` of them."""
-    found, shown = np.zeros((num, features.num_features), np.float32), []
+    """Returns (features float32 [num, d] of the first images, the first `num_shown` images)."""
+    found = np.zeros((num, features.num_features), np.float32)
+    shown = []
     filled = 0
     with tqdm.tqdm(
         total=num, desc=description, unit=" images", disable=description is None, leave=False
@@ -116,10 +119,9 @@ def _features_of(batches, features, num, num_shown, description):
             images = next(batches)[: num - filled]
             if filled < num_shown:
                 shown.append(images[: num_shown - filled])
-            found[filled : filled + len(images)] = features(
-                images.astype(np.float32) / np.float32(255.0)
-            )
-            filled += len(images)
+            stop = filled + len(images)
+            found[filled:stop] = features(images.astype(np.float32) / np.float32(255.0))
+            filled = stop
             bar.update(len(images))
     return found, np.concatenate(shown) if shown else None
 
@@ -128,55 +130,69 @@ def check_prior(model, name):
     """Raises a `UserError` for a model that cannot be sampled from."""
     if not model.has_prior:
         raise UserError(
-            f"`--workdir` must be of a model with a prior, from which scenes can be drawn. Received: {name}, which has none."
+            "`--workdir` must be of a model with a prior, from which scenes can be drawn. "
+            f"Received: {name}, which has none."
         )
 
 
 def sampled_scenes(model, batch_size, seed=SAMPLING_SEED):
-    """Yields batches of scenes drawn from the prior of a model, uint8 [batch_size, H, W, C], for ever."""
-    draw = tf.function(lambda seed: model.sample(batch_size, seed).recon, autograph=False)
+    """Yields batches of scenes sampled from the prior of a model, for ever.
+
+    Each is uint8 [batch_size, H, W, C].
+    """
+    sample = tf.function(lambda seed: model.sample(batch_size, seed).recon, autograph=False)
     first = 0
     while True:
-        yield to_bytes(draw(random.make_seed(seed, 0, first)).numpy())
+        yield to_bytes(sample(random.make_seed(seed, 0, first)).numpy())
         first += batch_size
 
 
 def sampled_objects(model, batch_size, seed=SAMPLING_SEED):
-    """Returns an endless iterator of batches of single objects drawn from the prior of a model, uint8 [n, H, W, C], n <= batch_size.
+    """Returns an endless iterator of batches of single objects sampled from the prior of a model.
 
-    Scene i is drawn from the prior and decoded with object slot i mod J and its background alone; slots whose share
-    reaches `VISIBLE_ALPHA` nowhere show no object and are passed over.
+    Each is uint8 [n, H, W, C], n <= batch_size. Scene i is sampled from the prior and decoded with
+    object slot i mod J and its background alone; slots whose share reaches `VISIBLE_ALPHA` nowhere
+    show no object and are passed over.
 
     Raises:
-      UserError: the model has no slot that is always the background; or, from the iterator, hardly any sample shows an object.
+      UserError: the model has no slot that is always the background; or, from the iterator, hardly
+        any sample shows an object.
     """
     background = model.background_slot
     if background is None or not hasattr(model, "sample_slots"):
         raise UserError(
-            "`--per_object` must be of a model that has a slot for each object and one for the background alone (factored_scenes). "
-            f"Received: {type(model).__name__}."
+            "`--per_object` must be of a model that has a slot for each object and one for the "
+            f"background alone (factored_scenes). Received: {type(model).__name__}."
         )
 
     @tf.function(autograph=False)
-    def draw(seed, first):
+    def sample(seed, first):
         slots = model.sample_slots(batch_size, seed)
         place = background % slots.shape[1]  # of -1 the last
         objects = tf.concat([slots[:, :place], slots[:, place + 1 :]], axis=1)
         chosen = tf.gather(objects, (first + tf.range(batch_size)) % objects.shape[1], batch_dims=1)
+
         # Two slots: the background keeps its end of the axis.
-        pair = [slots[:, place], chosen] if place == 0 else [chosen, slots[:, place]]
+        pair = [chosen, slots[:, place]]
+        position = 0
+        if place == 0:
+            pair.reverse()
+            position = 1
         scene = model.decode(tf.stack(pair, axis=1))
-        share = tf.reduce_max(scene.masks[:, 1 if place == 0 else 0], axis=[1, 2, 3])
+        share = tf.reduce_max(scene.masks[:, position], axis=[1, 2, 3])
         return scene.recon, share >= VISIBLE_ALPHA
 
     def visible_objects():
-        first = found = 0
+        first = 0
+        found = 0
         while True:
-            recon, visible = draw(random.make_seed(seed, 0, first), tf.constant(first))
-            first, found = first + batch_size, found + int(np.sum(visible))
+            recon, visible = sample(random.make_seed(seed, 0, first), tf.constant(first))
+            first += batch_size
+            found += int(np.sum(visible))
             if first > _MAX_DRAWS * max(found, 20):
                 raise UserError(
-                    f"Only {found} of {first} sampled slots show an object (a share of {VISIBLE_ALPHA} somewhere): there is nothing to score."
+                    f"Only {found} of {first} sampled slots show an object (a share of "
+                    f"{VISIBLE_ALPHA} somewhere): there is nothing to score."
                 )
             yield to_bytes(recon.numpy()[visible.numpy()])
 
@@ -189,9 +205,10 @@ def held_out_scenes(arrays, description):
 
 
 class _Generator(NamedTuple):
-    """How to draw scenes of a dataset again: `absent` is the factor that is 0 for entities that are not drawn."""
+    """How to render scenes of a dataset again."""
 
     absent: str
+    """The factor that is 0 for entities that are not rendered."""
     factors: Any
     """Function (indices, seed, variant, size) -> factors."""
     render: Any
@@ -223,10 +240,11 @@ _GENERATORS = {
 
 
 def held_out_objects(data, split, arrays, limit=None):
-    """Returns the `Pictures` of single objects: of scene i, object 1 + i mod (number of objects), alone on its background.
+    """Returns the `Pictures` of single objects, alone on their backgrounds.
 
-    Generated scenes are drawn again without their other objects. Of other scenes on black, every connected region of one
-    exact colour that touches no other colour is cut out and shown on black (`lone_regions`).
+    Scene i gives object 1 + i mod (number of objects). Generated scenes are rendered again without
+    their other objects. In other scenes on black, every connected region of one exact colour that
+    touches no other colour is cut out and shown on black (`lone_regions`).
 
     Args:
       data: `training.experiment.DataConfig`.
@@ -240,12 +258,11 @@ def held_out_objects(data, split, arrays, limit=None):
     if data.has_splits:
         protocol = protocols.sized(data.protocol, data.num_train, data.num_test)
         config = _builder_config(protocol)
-        if (
-            protocol.dataset in _GENERATORS
-            and not config.public
-            and getattr(config, "renderer", None) != "blender"
-        ):
-            return _drawn_objects(protocol, config, split, arrays)
+        is_generated = protocol.dataset in _GENERATORS and not config.public
+        # Blender's denoised images may differ by a gray level from run to run.
+        if is_generated and getattr(config, "renderer", None) != "blender":
+            return _rendered_objects(protocol, config, split, arrays)
+
     regions = lone_regions(arrays.image, limit)
     if len(regions) < 2:
         raise UserError(
@@ -267,38 +284,37 @@ def _builder_config(protocol):
     return module.Builder.builder_configs[protocol.base_config or protocol.config]
 
 
-def _drawn_objects(protocol, config, split, arrays):
+def _rendered_objects(protocol, config, split, arrays):
     """Returns the `Pictures` of objects of a generated split; `config` is that of its builder."""
-    chosen, generator = protocol.split(split), _GENERATORS[protocol.dataset]
+    chosen = protocol.split(split)
+    generator = _GENERATORS[protocol.dataset]
     if chosen.objects is not None:
+        fewest, most = chosen.objects
         raise UserError(
             "`--per_object` must be of a split that is not filtered by the number of objects. "
-            f"Received: {split} of {protocol.name}, {chosen.objects[0]} to {chosen.objects[1]} objects."
+            f"Received: {split} of {protocol.name}, {fewest} to {most} objects."
         )
-    first, size = (
-        chosen.start + (config.test_start if chosen.source == "test" else 0),
-        arrays.image.shape[1],
-    )
+    size = arrays.image.shape[1]
+    first = chosen.start
+    if chosen.source == "test":
+        first += config.test_start
 
     def scenes(start, stop):
-        return generator.factors(
-            np.arange(first + start, first + stop), config.seed, config.variant, size
-        )
+        indices = np.arange(first + start, first + stop)
+        return generator.factors(indices, config.seed, config.variant, size)
 
     def get(start, stop):
         factors = scenes(start, stop)
         exists = factors[generator.absent] > 0
         number = np.arange(start, stop) % exists.sum(1)  # among the objects that exist
         kept = exists & (np.cumsum(exists, 1) - 1 == number[:, None])
-        return generator.render(
-            {**factors, generator.absent: np.where(kept, factors[generator.absent], 0)},
-            config.variant,
-            size,
-        )
+        factors[generator.absent] = np.where(kept, factors[generator.absent], 0)
+        return generator.render(factors, config.variant, size)
 
     if not np.array_equal(generator.render(scenes(0, 1), config.variant, size)[0], arrays.image[0]):
         raise UserError(
-            f"The scenes of {protocol.name} on disk must be those of this version's generator. Received: others; build the dataset anew."
+            f"The scenes of {protocol.name} on disk must be those of this version's generator. "
+            "Received: others; build the dataset anew."
         )
     return Pictures(len(arrays), get, f"single objects of {protocol.describe(split)}")
 
@@ -318,7 +334,8 @@ def lone_regions(images, limit=None):
     found = []
     for image in images:
         coloured = np.any(image > 0, axis=-1)
-        # Regions of anything but black, joined over corners too: what touches another colour has more than one.
+        # Regions of anything but black, joined over corners too: what touches another colour has
+        # more than one.
         labels, count = ndimage.label(coloured, np.ones((3, 3)))
         for label in range(1, count + 1):
             inside = labels == label
@@ -327,9 +344,11 @@ def lone_regions(images, limit=None):
                 found.append(np.where(inside[..., None], image, 0).astype(np.uint8))
         if limit is not None and len(found) >= limit:
             return np.stack(found[:limit])
-    return np.stack(found) if found else np.zeros((0, *images.shape[1:]), np.uint8)
+    if not found:
+        return np.zeros((0, *images.shape[1:]), np.uint8)
+    return np.stack(found)
 
 
 def to_bytes(images):
-    """Images of floats in [0, 1] (cut to it) -> uint8."""
+    """Rounds images of floats, clipped to [0, 1], to uint8."""
     return np.rint(255.0 * np.clip(images, 0.0, 1.0)).astype(np.uint8)

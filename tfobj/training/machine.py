@@ -23,20 +23,24 @@ def describe():
 
 
 def report(accelerators, **versions):
-    """Returns {"hardware", "software"} of this process with these accelerators (names) and libraries (name=version)."""
+    """Returns {"hardware", "software"} of this process.
+
+    Args:
+      accelerators: names of its devices, all of one kind.
+      versions: name=version of its libraries.
+    """
     cores = len(os.sched_getaffinity(0))
-    hardware = f"{cores} core{'s' * (cores != 1)} of {_cpu_name()}" + (
-        f", {len(accelerators)} x {accelerators[0]}" if accelerators else ""
-    )
-    software = ", ".join(
-        f"{name} {version}"
-        for name, version in {"Python": platform.python_version(), **versions}.items()
-    )
+    hardware = f"{cores} core{'s' * (cores != 1)} of {_cpu_name()}"
+    if accelerators:
+        hardware += f", {len(accelerators)} x {accelerators[0]}"
+
+    versions = {"Python": platform.python_version(), **versions}
+    software = ", ".join(f"{name} {version}" for name, version in versions.items())
     return {"hardware": hardware, "software": software}
 
 
 def _cpu_name():
-    """Returns the processor's marketing name, or its architecture where the system does not tell."""
+    """Returns the processor's marketing name, or its architecture where the system hides it."""
     try:
         for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -47,11 +51,11 @@ def _cpu_name():
 
 
 def command_line():
-    """Returns the command as a user would type it from the checkout, without the flags that only say where files lie."""
+    """Returns the command as a user would type it from the checkout.
+
+    Flags that only say where files lie are left out.
+    """
     script = pathlib.Path(sys.argv[0])
-    settings = [
-        word
-        for word in sys.argv[1:]
-        if not word.startswith(("--workdir=", "--data_dir=", "--json="))
-    ]
+    places = ("--workdir=", "--data_dir=", "--json=")
+    settings = [word for word in sys.argv[1:] if not word.startswith(places)]
     return shlex.join(["python", f"{script.parent.name}/{script.name}", *settings])

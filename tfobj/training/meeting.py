@@ -94,7 +94,8 @@ class _Clock:
 def _await_workers(cluster, listener, clock):
     """The chief's side: returns index -> connection when everyone has called."""
     connections = {}
-    listener.settimeout(0.2)
+    listener.settimeout(0.2)  # So that the clock is looked at while nobody calls.
+
     try:
         while len(connections) < cluster.size - 1:
             missing = [index for index in range(1, cluster.size) if index not in connections]
@@ -123,6 +124,7 @@ def _admit(cluster, connection, connections, say):
         connection.close()
         return
 
+    # A worker that is refused hears why, and so does the chief's user.
     mistake = _mistake(cluster, index, addresses, connections)
     if mistake:
         say(mistake)
@@ -217,6 +219,8 @@ class _Connection:
         self._socket = connection
         self._lock = threading.Lock()
         self._rest = b""
+
+        # Without NODELAY a short message waits for the answer to the one before.
         connection.settimeout(None)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -21,20 +21,26 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class _Global:
-    """Mixin for optimizers that are handed gradients already summed over the replicas, so that `global_clipnorm` bounds the global gradient.
+    """Mixin for optimizers whose `global_clipnorm` bounds the gradient of the global batch.
 
-    Keras sums after clipping: each replica's share is clipped by itself, and two replicas then differ from
-    one on the joined batch (5e-3 in the weights after 16 steps of Adam, clipping active). Call `sum_over_replicas` first.
+    They are handed gradients already summed over the replicas: call `sum_over_replicas` first.
+    Keras sums after clipping: each replica's share is clipped by itself, and two replicas then
+    differ from one on the joined batch (5e-3 in the weights after 16 steps of Adam, clipping
+    active).
     """
 
     def sum_over_replicas(self, gradients):
-        """Sums gradients over the replicas of the current replica context; returns them as they are on one device."""
+        """Sums gradients over the replicas of the current replica context.
+
+        Returns them as they are on one device.
+        """
         context = tf.distribute.get_replica_context()
         if context is None or context.num_replicas_in_sync == 1:
             return gradients
         return context.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients))
 
-    def _all_reduce_sum_gradients(self, grads_and_vars):  # Keras' own reduction, done before
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        """Replaces Keras' own reduction, which has been done before."""
         return grads_and_vars
 
 
@@ -50,10 +56,8 @@ class GlobalRMSprop(_Global, keras.optimizers.RMSprop):
 
 def make_optimizer(config):
     """Returns the optimizer of a `TrainConfig`."""
-    schedule, name = (
-        WarmupDecay(*schedule_of(config)),
-        config.optimizer,
-    )  # one name for every instance, as for models
+    schedule = WarmupDecay(*schedule_of(config))
+    name = config.optimizer  # One name for every instance, as for models.
     if name == "rmsprop":
         return GlobalRMSprop(
             schedule,
@@ -62,6 +66,7 @@ def make_optimizer(config):
             global_clipnorm=config.clip_norm,
             name=name,
         )
+
     return GlobalAdam(
         schedule,
         beta_1=config.adam_beta_1,

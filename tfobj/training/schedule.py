@@ -1,10 +1,20 @@
-"""The learning rate as a function of the step, in plain arithmetic: the same lines serve TensorFlow and hosts without it."""
+"""The learning rate as a function of the step.
+
+It is plain arithmetic, so that the same lines serve TensorFlow and hosts without it.
+"""
 
 from typing import NamedTuple
 
 
 class WarmupDecaySchedule(NamedTuple):
-    """rate * min(1, step / warmup) * decay_rate ** (max(0, step - decay_start) / decay_steps); to zero, linearly, over the last `cooldown_steps`."""
+    """Linear warm-up, exponential decay, linear cool-down.
+
+    rate * min(1, step / warmup_steps)
+         * decay_rate ** (max(0, step - decay_start) / decay_steps)
+         * clip((total_steps - step) / cooldown_steps, 0, 1)
+
+    The first and the last factor are left out where their steps are 0.
+    """
 
     rate: float
     warmup_steps: int = 0
@@ -26,9 +36,8 @@ class WarmupDecaySchedule(NamedTuple):
         if self.warmup_steps:
             rate = rate * minimum(1.0, step / self.warmup_steps)
         if self.cooldown_steps:
-            rate = rate * maximum(
-                minimum((self.total_steps - step) / self.cooldown_steps, 1.0), 0.0
-            )
+            left = (self.total_steps - step) / self.cooldown_steps
+            rate = rate * maximum(minimum(left, 1.0), 0.0)
         return rate
 
 

@@ -97,6 +97,7 @@ def check_batch_size(strategy, batch_size, micro_batches=1):
     """
     replicas = strategy.num_replicas_in_sync
     workers = peers_of(strategy).size
+
     if batch_size % (replicas * micro_batches):
         plural = "s" if replicas > 1 else ""
         where = f" ({workers} workers with {replicas // workers} each)" if workers > 1 else ""

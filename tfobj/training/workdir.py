@@ -1,4 +1,6 @@
-"""What every run keeps in its folder, whether TensorFlow or JAX makes the steps; the standard library alone.
+"""What every run keeps in its folder, whether TensorFlow or JAX makes the steps.
+
+It needs the standard library alone.
 
     <workdir>/.lock          held by the process that runs
     <workdir>/metrics.jsonl  one object per line: step, split, numbers
@@ -18,7 +20,8 @@ import signal
 from tfobj import files
 from tfobj.errors import UserError
 
-METRICS, MACHINE = "metrics.jsonl", "machine.json"
+METRICS = "metrics.jsonl"
+MACHINE = "machine.json"
 
 
 @contextlib.contextmanager
@@ -36,17 +39,19 @@ def locked(workdir):
         raise UserError(
             f"`--workdir` must be a folder that can be written. Received: {workdir} ({e.strerror})."
         ) from e
+
     with lock:
         try:
-            fcntl.flock(
-                lock, fcntl.LOCK_EX | fcntl.LOCK_NB
-            )  # freed by the kernel when the process ends, however it ends
+            # The kernel frees it when the process ends, however it ends.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
             lock.seek(0)
+            process = lock.read().strip() or "unknown"
             raise UserError(
-                f"`--workdir` {workdir} is in use by another run (process {lock.read().strip() or 'unknown'}). "
+                f"`--workdir` {workdir} is in use by another run (process {process}). "
                 "Wait for it, or choose another folder."
             ) from e
+
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
@@ -54,7 +59,9 @@ def locked(workdir):
 
 
 class Signals:
-    """Turns SIGTERM and the first Ctrl-C into a request to save and leave; a second Ctrl-C acts at once.
+    """Turns SIGTERM and the first Ctrl-C into a request to save and leave.
+
+    A second Ctrl-C acts at once.
 
     Attributes:
       received: name of the signal, None without.
@@ -82,15 +89,13 @@ class Signals:
 class Rows:
     """Appends to `<workdir>/metrics.jsonl`.
 
-    A run that continues from step s first drops the rows after s, which it is about to write again.
+    A run that resumes at step s first drops the rows after s, which it is about to write again.
     """
 
     def __init__(self, workdir, step=0):
         self.path = pathlib.Path(workdir) / METRICS
-        files.write_text(
-            self.path,
-            "".join(json.dumps(row) + "\n" for row in read_metrics(workdir) if row["step"] <= step),
-        )
+        kept = [json.dumps(row) + "\n" for row in read_metrics(workdir) if row["step"] <= step]
+        files.write_text(self.path, "".join(kept))
 
     def write(self, step, split, numbers):
         """Writes one row; numbers that are not finite become null."""
@@ -102,18 +107,24 @@ class Rows:
 
 
 def read_metrics(workdir):
-    """Returns the rows of `<workdir>/metrics.jsonl`; a last line cut short by a kill is left out."""
+    """Returns the rows of `<workdir>/metrics.jsonl`, without a last line cut short by a kill."""
     path = pathlib.Path(workdir) / METRICS
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    if not path.exists():
+        return rows
+    for line in path.read_text().splitlines():
         with contextlib.suppress(json.JSONDecodeError):
             rows.append(json.loads(line))
     return rows
 
 
 def training_minutes(rows):
-    """Returns the minutes of training that the rows of `read_metrics` tell of, without evaluation and start-up."""
-    minutes, last = 0.0, 0
+    """Returns the minutes of training in the rows of `read_metrics`.
+
+    Evaluation and start-up are not counted.
+    """
+    minutes = 0.0
+    last = 0
     for row in rows:
         if row["split"] == "train":
             minutes += (row["step"] - last) / row["steps_per_second"] / 60.0
@@ -122,18 +133,28 @@ def training_minutes(rows):
 
 
 def write_evaluation(path, summary, **facts):
-    """Writes `evaluation.json`: facts (protocol, seed, step, ...) and flat metric names; undefined numbers become null."""
+    """Writes `evaluation.json`: facts (protocol, seed, step, ...) and flat metric names.
+
+    Undefined numbers become null.
+    """
     files.write_text(path, json.dumps(_finite({**facts, **summary}), indent=2) + "\n")
 
 
 def write_machine(workdir, description):
-    """Writes `<workdir>/machine.json`, a result of `training.machine`, unless the run's first process has."""
+    """Writes `<workdir>/machine.json`, a result of `training.machine`.
+
+    That of the run's first process stays.
+    """
     path = pathlib.Path(workdir) / MACHINE
     if not path.exists():
         files.write_text(path, json.dumps(description, indent=2) + "\n")
 
 
 def _finite(values):
-    return {
-        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()
-    }
+    return {name: _finite_or_none(value) for name, value in values.items()}
+
+
+def _finite_or_none(value):
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

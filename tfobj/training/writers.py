@@ -1,4 +1,4 @@
-"""What a run of TensorFlow writes down while it goes: JSON lines, TensorBoard events, and a line on the console."""
+"""What a run of TensorFlow reports: JSON lines, TensorBoard events, and a line on the console."""
 
 import os
 import pathlib
@@ -26,7 +26,7 @@ class MetricsWriter(Rows):
                 tf.summary.scalar(name, value)
 
     def image(self, step, split, name, array):
-        """Writes a picture, uint8 [H, W, 3 or 4], to TensorBoard."""
+        """Writes an image, uint8 [H, W, 3 or 4], to TensorBoard."""
         with self._writer(split).as_default(step=step):
             tf.summary.image(name, array[None])
 
@@ -46,7 +46,13 @@ class MetricsWriter(Rows):
 
 
 class Console:
-    """Progress bar with rate and remaining time on a terminal; plain lines where output goes to a file. Silent unless `enabled`."""
+    """A progress bar with rate and remaining time on a terminal; plain lines in a file.
+
+    Args:
+      total, done: numbers of steps.
+      description: name of the bar.
+      enabled: whether to print at all.
+    """
 
     def __init__(self, total, done, description, enabled=True):
         self._enabled = enabled
@@ -61,10 +67,12 @@ class Console:
         )
 
     def advance(self, num_steps, **numbers):
+        """Moves the bar on and shows numbers beside it."""
         self._bar.set_postfix({k: f"{v:.4g}" for k, v in numbers.items()}, refresh=False)
         self._bar.update(num_steps)
 
     def say(self, text):
+        """Prints a line above the bar."""
         if self._enabled:
             tqdm.tqdm.write(text, file=sys.stderr)
             sys.stderr.flush()

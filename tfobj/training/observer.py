@@ -1,0 +1,135 @@
+"""What the chief does with a run beside its steps: numbers, warnings, scores, figures."""
+
+import dataclasses
+import re
+from typing import Any
+
+from tfobj.data.pipeline import evaluation_batches
+from tfobj.metrics.health import diagnose
+from tfobj.training.evaluation import Evaluator, validation_score
+from tfobj.training.writers import MetricsWriter
+
+_SHOWN_SCORES = ("fg_ari", "ari", "miou", "aiou", "dpa_30", "mse")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What actions are handed after each evaluation while training."""
+
+    step: int
+    workdir: Any
+    model: Any
+    evaluator: Evaluator
+    scenes: Any
+    """`SceneArrays` of the validation split."""
+    summary: dict
+    writer: MetricsWriter
+
+
+class Observer:
+    """Logs, evaluates, warns, and keeps the best state.
+
+    Args:
+      experiment: `ExperimentConfig`.
+      workdir: folder of the run.
+      model, optimizer: those that are trained.
+      evaluator: `Evaluator` of the model.
+      state: `RunState`.
+      writer: `MetricsWriter`.
+      console: `Console`.
+      validation: `SceneArrays`.
+      actions: callables of an `Evaluation`.
+    """
+
+    def __init__(
+        self,
+        experiment,
+        workdir,
+        model,
+        optimizer,
+        evaluator,
+        state,
+        writer,
+        console,
+        validation,
+        actions,
+    ):
+        self.experiment = experiment
+        self.workdir = workdir
+        self.model = model
+        self.optimizer = optimizer
+        self.evaluator = evaluator
+        self.state = state
+        self.writer = writer
+        self.console = console
+        self.validation = validation
+        self.actions = actions
+        self.probe = next(evaluation_batches(validation, evaluator.batch_size))["image"]
+        self._best_step = state.step
+        self._met_step = state.step
+        self._warned = set()
+
+    def draw_graph(self):
+        """Writes the graph of the forward pass to TensorBoard."""
+        self.writer.graph(self.evaluator.trace(self.probe).graph)
+
+    def log(self, step, terms, steps_per_second, batch_size):
+        """Writes the means of the terms since the last log, the rates, and the model's health."""
+        health = self.evaluator.health(self.probe)
+
+        self.writer.write(
+            step,
+            "train",
+            {
+                **terms,
+                "learning_rate": float(self.optimizer.learning_rate),
+                "steps_per_second": steps_per_second,
+                "images_per_second": steps_per_second * batch_size,
+                **{f"health/{name}": value for name, value in health.items()},
+            },
+        )
+        self.console.say(
+            f"step {step:>8,}  loss {terms['loss']:.5g}  grad norm {terms['grad_norm']:.3g}  "
+            f"{steps_per_second:.2f} steps/s  active slots {health['active_slots']:.2f}"
+        )
+        self._warn(step, terms, health)
+
+    def _warn(self, step, terms, health):
+        geco = {name: value for name, value in terms.items() if name.startswith("geco_")}
+        if geco.get("geco_constraint", 0.0) >= 0.0:
+            self._met_step = step
+
+        warnings = diagnose(
+            {**health, **geco, "loss": terms["loss"]},
+            num_slots=self.experiment.model.num_slots,
+            step=step,
+            steps_without_improvement=step - self._best_step,
+            constraint_missed=(step - self._met_step) / self.experiment.train.steps,
+        )
+        for warning in warnings:
+            # Once per run: the numbers go on in metrics.jsonl.
+            kind = re.sub("[0-9., %]+", " ", warning.split(":")[0])
+            if kind not in self._warned:
+                self._warned.add(kind)
+                self.console.say(f"warning: {warning}")
+
+    def evaluate(self, step):
+        """Scores the validation scenes, keeps the state if it is the best, and acts."""
+        summary = self.evaluator.score(self.validation).summary()
+        self.writer.write(step, "validation", summary)
+        if self.state.save_best(validation_score(summary, self.experiment.eval.best_metric)):
+            self._best_step = step
+
+        scores = [f"{name} {summary[name]:.4f}" for name in _SHOWN_SCORES if name in summary]
+        self.console.say(f"step {step:>8,}  validation  {'  '.join(scores)}")
+        evaluation = Evaluation(
+            step,
+            self.workdir,
+            self.model,
+            self.evaluator,
+            self.validation,
+            summary,
+            self.writer,
+        )
+        for action in self.actions:
+            action(evaluation)

@@ -1,0 +1,60 @@
+"""The batches of a run, stage by stage."""
+
+from tfobj.data.pipeline import BatchStream
+from tfobj.inference.schedules import stage_at
+from tfobj.training.strategy import distribute
+
+
+class StageBatches:
+    """Gives every stage of training its batches.
+
+    A stage of a video model says how long its clips are, and longer clips come in smaller batches.
+
+    Args:
+      scenes: `SceneArrays`.
+      config: `TrainConfig`; `batch_size` is that of the first stage.
+      stages: of `SceneModel.stages`.
+      seed: of the order of the scenes.
+      strategy: its replicas and `config.micro_batches` divide every batch.
+
+    Attributes:
+      batch_size: scenes in a batch of the stage in force; None before the first one.
+    """
+
+    def __init__(self, scenes, config, stages, seed, strategy):
+        self.batch_size = None
+        self._scenes = scenes
+        self._config = config
+        self._stages = stages
+        self._seed = seed
+        self._strategy = strategy
+        self._first_step = None
+        self._iterator = None
+
+    def iterator(self, step):
+        """Returns the iterator whose next batch is that of the update after `step` updates."""
+        start, stage = [entry for entry in self._stages if entry[0] <= step][-1]
+
+        # Images have one stream for all stages, clips one for each.
+        first_step = 0 if stage.num_frames is None else start
+        if first_step != self._first_step:
+            self._first_step = first_step
+            self.batch_size = self._size(stage)
+            stream = BatchStream(
+                self._scenes, self.batch_size, seed=self._seed, num_frames=stage.num_frames
+            )
+            dataset = stream.dataset(start_step=step - first_step)
+            self._iterator = iter(distribute(self._strategy, dataset))
+        return self._iterator
+
+    def steps_left(self, step):
+        """Returns (updates until the next stage,), or nothing after the last one."""
+        _, change = stage_at(self._stages, step)
+        return () if change is None else (change - step,)
+
+    def _size(self, stage):
+        if stage.num_frames is None:
+            return self._config.batch_size
+        unit = self._strategy.num_replicas_in_sync * self._config.micro_batches
+        size = self._config.batch_size * self._stages[0][1].num_frames // stage.num_frames
+        return max(size // unit, 1) * unit
