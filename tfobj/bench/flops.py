@@ -1,10 +1,11 @@
-"""Arithmetic of a traced function, counted from its graph.
+"""Counts the arithmetic of a traced function from its graph.
 
-`count_flops` adds up 2 * (multiply-accumulates) of the convolutions and matrix products, from static shapes. It
-walks backwards from the function's outputs and side effects, into called functions too (gradients,
-compiled functions, branches, loops), and follows only outputs that somebody uses. So gradients that the trace mentions and
-nobody reads, which TensorFlow prunes before it runs the graph, are not counted. Taps on zero padding count as if
-they were pixels, element-wise operations and reductions do not count: the usual nominal count.
+`count_flops` adds up 2 * (multiply-accumulates) of the convolutions and matrix products, from
+static shapes. It walks backwards from the function's outputs and side effects, into called
+functions too (gradients, compiled functions, branches, loops), and follows only outputs that are
+used. So gradients that the trace mentions and nothing reads, which TensorFlow prunes before it runs
+the graph, are not counted. Taps on zero padding count as if they were pixels; element-wise
+operations and reductions do not count: the usual nominal count.
 """
 
 import math
@@ -23,7 +24,8 @@ def count_flops(function):
       function: `ConcreteFunction` whose convolutions and matrix products have static shapes.
 
     Returns:
-      int; None if the number of rounds of a loop with arithmetic in it, or a shape, is not known from the graph.
+      int; None if the number of rounds of a loop with arithmetic in it, or a shape, is not known
+      from the graph.
     """
     try:
         total, _ = _Counter().count(function.graph, range(len(function.graph.outputs)))
@@ -43,22 +45,21 @@ class _Counter:
         self._known = {}
 
     def count(self, graph, used):
-        """Returns (operations, used inputs) of the graph of a function of which the outputs `used` are read."""
+        """Returns (operations, used inputs) of a function's graph whose outputs `used` are read."""
         key = (id(graph), frozenset(used))
         if key not in self._known:
             self._known[key] = self._count(graph, used)
         return self._known[key]
 
     def _count(self, graph, used):
-        read = {
-            op: set() for op in graph.control_outputs
-        }  # operation that runs -> its outputs that are read
+        # Operation that runs -> its outputs that are read.
+        read = {op: set() for op in graph.control_outputs}
         for i in used:
             read.setdefault(graph.outputs[i].op, set()).add(graph.outputs[i].value_index)
+
+        # In the order of construction an operation stands after what it reads.
         total = 0
-        for op in reversed(
-            graph.get_operations()
-        ):  # in the order of construction an operation stands after what it reads
+        for op in reversed(graph.get_operations()):
             if op not in read:
                 continue
             operations, inputs = self._operation(graph, op, read[op])
@@ -79,7 +80,9 @@ class _Counter:
                 for name in ("then_branch", "else_branch")
             ]
             inputs = {0} | {i + 1 for _, used in branches for i in used}
+            # The larger branch counts, as nothing says which one runs.
             return max(operations for operations, _ in branches), frozenset(inputs)
+
         inputs = frozenset(range(len(op.inputs)))
         if op.type in _LOOPS:
             body = _body(graph, op, "body")
@@ -90,14 +93,15 @@ class _Counter:
 
 def _body(graph, op, attribute):
     """Returns the graph of the function that `op` calls."""
-    function = graph._get_function(
-        op.get_attr(attribute).name
-    )  # no public way leads from a name to its function
-    return function.graph
+    # No public way leads from a name to its function.
+    return graph._get_function(op.get_attr(attribute).name).graph
 
 
 def _num_rounds(op):
-    """Returns how often a loop goes round; its second input is the bound that `tf.while_loop` was given."""
+    """Returns how often a loop goes round.
+
+    Its second input is the bound that `tf.while_loop` was given.
+    """
     bound = tf.get_static_value(op.inputs[1])
     if bound is None or bound < 0:
         raise _UnknownError
@@ -112,9 +116,14 @@ def _size(tensor):
 
 
 def _filter_of_backprop(op):
-    """Number of weights of a filter gradient, from its constant `filter_sizes` or its inferred shape."""
+    """Returns the number of weights of a filter gradient.
+
+    It is known from the constant `filter_sizes` or the inferred shape.
+    """
     sizes = tf.get_static_value(op.inputs[1])
-    return math.prod(int(s) for s in sizes) if sizes is not None else _size(op.outputs[0])
+    if sizes is None:
+        return _size(op.outputs[0])
+    return math.prod(int(s) for s in sizes)
 
 
 def _convolution(op):
@@ -123,8 +132,12 @@ def _convolution(op):
 
 
 def _convolution_input_gradient(op):
-    """Every element of the incoming gradient meets kernel * input channels weights; transposed convolutions are this operation too."""
-    weights, gradient = op.inputs[1], op.inputs[2]
+    """Counts kernel * input channels products for every element of the incoming gradient.
+
+    Transposed convolutions are this operation too.
+    """
+    weights = op.inputs[1]
+    gradient = op.inputs[2]
     return 2 * _size(gradient) * (_size(weights) // weights.shape[-1])
 
 
@@ -134,7 +147,7 @@ def _convolution_filter_gradient(op):
 
 
 def _matrix_product(op):
-    """MatMul and BatchMatMul: the size of the result times the contracted length."""
+    """Counts MatMul and BatchMatMul: the size of the result times the contracted length."""
     transposed = op.get_attr({"MatMul": "transpose_a"}.get(op.type, "adj_x"))
     contracted = op.inputs[0].shape[-2 if transposed else -1]
     if contracted is None:
@@ -143,10 +156,11 @@ def _matrix_product(op):
 
 
 def _einsum(op):
-    """The product of all index ranges: that of one direct contraction."""
+    """Counts one direct contraction: the product of all index ranges."""
     equation = op.get_attr("equation").decode()
     if len(op.inputs) < 2:
         return 0
+
     terms = equation.partition("->")[0].split(",")
     ranges = {}
     for term, tensor in zip(terms, op.inputs, strict=True):
@@ -154,11 +168,8 @@ def _einsum(op):
         before, _, after = term.partition("...")
         sizes = tensor.shape.as_list()
         spread = len(sizes) - len(before) - len(after)
-        labels = [
-            *before,
-            *(f"...{spread - i}" for i in range(spread)),
-            *after,
-        ]  # ellipses align at the right
+        # Ellipses align at the right.
+        labels = [*before, *(f"...{spread - i}" for i in range(spread)), *after]
         for label, size in zip(labels, sizes, strict=True):
             ranges[label] = max(size, ranges.get(label, 1))
     return 2 * math.prod(ranges.values())

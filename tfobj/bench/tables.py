@@ -1,4 +1,7 @@
-"""The tables of docs/performance.md, from files of `launch/benchmark.py --json`. Needs no TensorFlow."""
+"""Makes the tables of docs/performance.md from files of `launch/benchmark.py --json`.
+
+It needs no TensorFlow.
+"""
 
 import json
 import pathlib
@@ -6,31 +9,39 @@ import pathlib
 from tfobj import files
 
 PICTURE_SIZE = {"tetris": 35, "multi_dsprites": 64, "clevr_with_masks": 128}
-"""Height of the pictures, by which the convolution is chosen that a time is set against, unless the row says its own."""
+"""Dataset -> height of its images, where a row does not say its own.
+
+It chooses the convolution with which a time is compared.
+"""
 CONVOLUTION_SIZES = (35, 64, 128)
 
 START_MB = 700
-"""What a process has taken when TensorFlow is imported and nothing was computed, in MB."""
+"""Memory of a process that has imported TensorFlow and computed nothing, in MB."""
 COMMAND = "python launch/benchmark.py --write_docs"
 
 
 def write_page(page, results, check=False):
-    """Writes the tables of docs/performance.md from the files of `results`/benchmarks; returns whether they changed.
+    """Writes the tables of docs/performance.md from the files of `results`/benchmarks.
+
+    Returns:
+      Whether they changed.
 
     Raises:
       UserError: `check`, and they are not up to date.
     """
-    speed, dials, refinement, clips = (
-        read_reports(results / "benchmarks", f"{name}_*.json")
-        for name in ("speed", "dials", "refinement", "clips")
-    )
     public = json.loads((results / "public_times.json").read_text())
+
+    def reports(name):
+        return read_reports(results / "benchmarks", f"{name}_*.json")
+
     tables = {
-        "speed": speed_table(speed, public),
-        "refinement": refinement_table(refinement, public),
-        "dials": dials_table(dials),
-        "clips": clips_table(clips),
+        "speed": speed_table(reports("speed"), public),
+        "refinement": refinement_table(reports("refinement"), public),
+        "dials": dials_table(reports("dials")),
+        "clips": clips_table(reports("clips")),
     }
+
+    # All of them are written before one is reported: a list, not a generator.
     changed = [
         files.fill_between(
             page,
@@ -46,36 +57,70 @@ def write_page(page, results, check=False):
 
 
 def read_reports(folder, pattern):
-    """Returns the reports of `folder` whose file names fit `pattern`, in the order of their names."""
+    """Returns the reports of `folder` whose file names fit `pattern`, in alphabetical order."""
     return [json.loads(path.read_text()) for path in sorted(pathlib.Path(folder).glob(pattern))]
 
 
+def _table(header, rows, reports):
+    """Returns a table as Markdown, with the machines of its reports below."""
+    lines = [
+        f"| {' | '.join(header)} |",
+        f"|{'---|' * len(header)}",
+        *(f"| {' | '.join(cells)} |" for cells in rows),
+        "",
+        _machines(reports),
+    ]
+    return "\n".join(lines)
+
+
 def speed_table(reports, public):
-    """Returns Markdown: one row per training row of `reports`, set against the fastest public time where there is one.
+    """Returns Markdown: one row per training row of `reports`.
+
+    Each is compared with the fastest public time where there is one.
 
     Args:
       reports: of `benchmark.run`.
-      public: content of results/public_times.json. Its times are from another machine. What they would be on this one is
-        estimated twice: from the rates of a matrix product, and of a convolution of the same size, on both.
+      public: content of results/public_times.json. Its times are from another machine. Their values
+        on this one are estimated twice: from the rates of a matrix product, and of a convolution of
+        the same size, on both.
     """
-    lines = [
-        "| model | dataset | batch | precision | ms per step | images/s | peak MB | GFLOP | of conv peak | of conv of its size | public, ms there | "
-        "ratio by matmul | ratio by convolution | pipeline / step |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+    header = (
+        "model",
+        "dataset",
+        "batch",
+        "precision",
+        "ms per step",
+        "images/s",
+        "peak MB",
+        "GFLOP",
+        "of conv peak",
+        "of conv of its size",
+        "public, ms there",
+        "ratio by matmul",
+        "ratio by convolution",
+        "pipeline / step",
+    )
+    rows = [
+        _speed_cells(report, row, public)
+        for report in reports
+        for row in report["rows"]
+        if row["what"] == "train"
     ]
-    for report in reports:
-        for row in report["rows"]:
-            if row["what"] == "train":
-                lines.append("| " + " | ".join(_speed_cells(report, row, public)) + " |")
-    return "\n".join([*lines, "", _where(reports)])
+    return _table(header, rows, reports)
 
 
 def _speed_cells(report, row, public):
-    peak = "–" if row["fraction_of_conv_peak"] is None else f"{row['fraction_of_conv_peak']:.0%}"
+    peak = "–"
+    if row["fraction_of_conv_peak"] is not None:
+        peak = f"{row['fraction_of_conv_peak']:.0%}"
+    gflop = "–"
     own = "–"
     if row["gflop_per_step"] is not None:
+        gflop = f"{row['gflop_per_step']:.0f}"
         rate = _convolution_rate(report["calibration"], _convolution_size(row), row["precision"])
         own = f"{1000.0 * row['gflop_per_step'] / row['ms_per_step_min'] / rate:.0%}"
+    pipeline = f"{row['pipeline_ratio']:.0f}" if "pipeline_ratio" in row else "–"
+
     cells = [
         f"`{row['model']}`",
         row["dataset"],
@@ -84,100 +129,113 @@ def _speed_cells(report, row, public):
         f"{row['ms_per_step']:.0f}",
         f"{row['images_per_second']:.0f}",
         f"{row['peak_memory_mb']:.0f}",
-        "–" if row["gflop_per_step"] is None else f"{row['gflop_per_step']:.0f}",
+        gflop,
         peak,
         own,
     ]
-    pipeline = f"{row['pipeline_ratio']:.0f}" if "pipeline_ratio" in row else "–"
+    return [*cells, *_public_cells(report, row, public), pipeline]
+
+
+def _public_cells(report, row, public):
+    """Returns (public time, ratios to it by matmul and by convolution)."""
+    # Other settings than the precision make another step than the public one.
+    settings = row["settings"].replace("train.precision=bfloat16", "")
     known = _public_row(public, row)
-    if (
-        known is None
-        or row["preset"] != "paper"
-        or row["settings"].replace("train.precision=bfloat16", "")
-    ):
-        return [*cells, "–", "–", "–", pipeline]
+    if known is None or row["preset"] != "paper" or settings:
+        return ["–", "–", "–"]
+
     ratios = [row["ms_per_step"] / ms for ms in _carried_over(known["ms"], report, row, public)]
-    return [
-        *cells,
-        f"{known['ms']:,} ({known['source']})",
-        *(f"{ratio:.2f}" for ratio in ratios),
-        pipeline,
-    ]
+    return [f"{known['ms']:,} ({known['source']})", *(f"{ratio:.2f}" for ratio in ratios)]
 
 
 def _public_row(public, row, model=None):
-    """Returns the public time of the row's configuration, or that of another model on the same data, or None."""
-    wanted = {
-        **{name: row[name] for name in ("dataset", "batch_size")},
-        "model": model or row["model"],
-    }
-    return next(
-        (p for p in public["rows"] if all(p[name] == value for name, value in wanted.items())), None
-    )
+    """Returns the public time of the row's configuration, or None.
+
+    It may be that of another model on the same data.
+    """
+    wanted = (row["dataset"], row["batch_size"], model or row["model"])
+    for known in public["rows"]:
+        if (known["dataset"], known["batch_size"], known["model"]) == wanted:
+            return known
+    return None
 
 
 def _carried_over(ms, report, row, public):
-    """Returns what a public time would be on the machine of `report`: by the rates of a matrix product, and of a convolution."""
+    """Returns estimates of a public time on the machine of `report`.
+
+    One is by the rates of a matrix product, the other by those of a convolution.
+    """
     size = _convolution_size(row)
-    here = report["calibration"]["matmul_gflops"], _convolution_rate(report["calibration"], size)
-    there = public["matmul_gflops"], public["convolution_gflops"][str(size)]
-    return [ms * t / h for h, t in zip(here, there, strict=True)]
+    calibration = report["calibration"]
+    by_matmul = ms * public["matmul_gflops"] / calibration["matmul_gflops"]
+    rate = _convolution_rate(calibration, size)
+    by_convolution = ms * public["convolution_gflops"][str(size)] / rate
+    return [by_matmul, by_convolution]
 
 
 def _convolution_size(row):
-    """Height of the measured convolution that is nearest to the row's pictures; of two equally near the larger."""
+    """Returns the height of the measured convolution that is nearest to the row's images.
+
+    Of two equally near ones it is the larger.
+    """
     height = row["image_size"][0] if "image_size" in row else PICTURE_SIZE[row["dataset"]]
     return max(CONVOLUTION_SIZES, key=lambda size: (-abs(size - height), size))
 
 
 def refinement_table(reports, public):
-    """Returns Markdown: how many times faster than IODINE a row is, ours in the same minutes, and the public one.
+    """Returns Markdown: how many times faster than IODINE a row is.
+
+    It is compared with ours in the same minutes, and with the public one.
 
     Args:
       reports: of `benchmark.run`, each with IODINE's rows for every measurement in it.
       public: content of results/public_times.json; it has training steps alone.
     """
-    lines = [
-        "| dataset | image | batch | model | settings | what | ms | GFLOP | times faster than our IODINE | than public IODINE, by matmul | by convolution |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+    header = (
+        "dataset",
+        "image",
+        "batch",
+        "model",
+        "settings",
+        "what",
+        "ms",
+        "GFLOP",
+        "times faster than our IODINE",
+        "than public IODINE, by matmul",
+        "by convolution",
+    )
+    rows = [_refinement_cells(report, row, public) for report in reports for row in report["rows"]]
+    return _table(header, rows, reports)
+
+
+def _refinement_cells(report, row, public):
+    ours = next(
+        other
+        for other in report["rows"]
+        if other["model"] == "iodine" and other["what"] == row["what"]
+    )
+    known = _public_row(public, row, "iodine") if row["what"] == "train" else None
+    faster = ["–", "–"]
+    if known:
+        times = _carried_over(known["ms"], report, row, public)
+        faster = [f"{ms / row['ms_per_step']:.1f}" for ms in times]
+
+    return [
+        row["dataset"],
+        "x".join(map(str, row["image_size"])),
+        str(row["batch_size"]),
+        f"`{row['model']}`",
+        row["settings"] or "as in the preset",
+        row["what"],
+        f"{row['ms_per_step']:.0f}",
+        f"{row['gflop_per_step']:.0f}",
+        f"{ours['ms_per_step'] / row['ms_per_step']:.1f}",
+        *faster,
     ]
-    for report in reports:
-        for row in report["rows"]:
-            ours = next(
-                r for r in report["rows"] if r["model"] == "iodine" and r["what"] == row["what"]
-            )
-            known = _public_row(public, row, "iodine") if row["what"] == "train" else None
-            faster = (
-                [
-                    f"{ms / row['ms_per_step']:.1f}"
-                    for ms in _carried_over(known["ms"], report, row, public)
-                ]
-                if known
-                else ["–", "–"]
-            )
-            lines.append(
-                "| "
-                + " | ".join(
-                    [
-                        row["dataset"],
-                        "x".join(map(str, row["image_size"])),
-                        str(row["batch_size"]),
-                        f"`{row['model']}`",
-                        row["settings"] or "as in the preset",
-                        row["what"],
-                        f"{row['ms_per_step']:.0f}",
-                        f"{row['gflop_per_step']:.0f}",
-                        f"{ours['ms_per_step'] / row['ms_per_step']:.1f}",
-                        *faster,
-                    ]
-                )
-                + " |"
-            )
-    return "\n".join([*lines, "", _where(reports)])
 
 
 def _convolution_rate(calibration, size, precision="float32"):
-    """Best rate of the convolution whose pictures have that size, over the rounds, GFLOP/s."""
+    """Returns the best rate of the convolution on images of that size over the rounds, GFLOP/s."""
     return max(
         rate
         for peak in calibration["convolution_gflops_per_round"]
@@ -187,60 +245,101 @@ def _convolution_rate(calibration, size, precision="float32"):
 
 
 def dials_table(reports):
-    """Returns Markdown: memory and time under the settings that trade one for the other, against the first row of each report."""
-    lines = [
-        "| model | dataset | batch | settings | peak MB | ms per step | against the first: memory above start | time |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    """Returns Markdown: memory and time under the settings that trade one for the other.
+
+    Rows are compared with the first one of each report.
+    """
+    header = (
+        "model",
+        "dataset",
+        "batch",
+        "settings",
+        "peak MB",
+        "ms per step",
+        "against the first: memory above start",
+        "time",
+    )
+    rows = []
     for report in reports:
         first = report["rows"][0]
-        for row in report["rows"]:
-            memory = _memory_ratio(row, first)
-            lines.append(
-                f"| `{row['model']}` | {row['dataset']} | {row['batch_size']} | {row['settings'] or 'as in the preset'} | {row['peak_memory_mb']:.0f} | "
-                f"{row['ms_per_step']:.0f} | {memory:.2f} | {row['ms_per_step'] / first['ms_per_step']:.2f} |"
-            )
-    return "\n".join([*lines, "", _where(reports)])
+        rows += [_dial_cells(row, first) for row in report["rows"]]
+    return _table(header, rows, reports)
+
+
+def _dial_cells(row, first):
+    return [
+        f"`{row['model']}`",
+        row["dataset"],
+        str(row["batch_size"]),
+        row["settings"] or "as in the preset",
+        f"{row['peak_memory_mb']:.0f}",
+        f"{row['ms_per_step']:.0f}",
+        f"{_memory_ratio(row, first):.2f}",
+        f"{row['ms_per_step'] / first['ms_per_step']:.2f}",
+    ]
 
 
 def clips_table(reports):
-    """Returns Markdown: memory and time of training steps on clips, kept against rematerialised, by length and batch.
+    """Returns Markdown: memory and time of training steps on clips, by length and batch.
+
+    Steps that keep what the gradient needs are compared with steps that rematerialise it.
 
     Args:
-      reports: of `benchmark.run`; of every kind of step in them there are two rows, which differ in `train.rematerialise`.
+      reports: of `benchmark.run`; of every kind of step in them there are two rows, which differ in
+        `train.rematerialise`.
     """
-    lines = [
-        "| model | frames of | clips per step | frames each | peak MB, kept | rematerialised | memory above start | s per step, kept | rematerialised | time |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+    header = (
+        "model",
+        "frames of",
+        "clips per step",
+        "frames each",
+        "peak MB, kept",
+        "rematerialised",
+        "memory above start",
+        "s per step, kept",
+        "rematerialised",
+        "time",
+    )
+    rows = [
+        _clip_cells(key, pair) for report in reports for key, pair in sorted(_pairs(report).items())
     ]
-    for report in reports:
-        pairs = {}
-        for row in report["rows"]:
-            pairs.setdefault(
-                (
-                    row["model"],
-                    "x".join(map(str, row["image_size"])),
-                    row["batch_size"],
-                    row["num_frames"],
-                ),
-                {},
-            )[row["rematerialise"]] = row
-        for (model, size, batch, frames), pair in sorted(pairs.items()):
-            kept, recomputed = pair[False], pair[True]
-            memory = _memory_ratio(recomputed, kept)
-            lines.append(
-                f"| `{model}` | {size} | {batch} | {frames} | {kept['peak_memory_mb']:,.0f} | {recomputed['peak_memory_mb']:,.0f} | {memory:.2f} | "
-                f"{kept['ms_per_step'] / 1000:.1f} | {recomputed['ms_per_step'] / 1000:.1f} | {recomputed['ms_per_step'] / kept['ms_per_step']:.2f} |"
-            )
-    return "\n".join([*lines, "", _where(reports)])
+    return _table(header, rows, reports)
+
+
+def _pairs(report):
+    """Returns kind of step -> {whether it rematerialises: row}."""
+    pairs = {}
+    for row in report["rows"]:
+        size = "x".join(map(str, row["image_size"]))
+        key = (row["model"], size, row["batch_size"], row["num_frames"])
+        pairs.setdefault(key, {})[row["rematerialise"]] = row
+    return pairs
+
+
+def _clip_cells(key, pair):
+    model, size, batch, frames = key
+    kept = pair[False]
+    recomputed = pair[True]
+    return [
+        f"`{model}`",
+        size,
+        str(batch),
+        str(frames),
+        f"{kept['peak_memory_mb']:,.0f}",
+        f"{recomputed['peak_memory_mb']:,.0f}",
+        f"{_memory_ratio(recomputed, kept):.2f}",
+        f"{kept['ms_per_step'] / 1000:.1f}",
+        f"{recomputed['ms_per_step'] / 1000:.1f}",
+        f"{recomputed['ms_per_step'] / kept['ms_per_step']:.2f}",
+    ]
 
 
 def _memory_ratio(row, other):
-    """Peak memory of a row over that of another one, both above what TensorFlow takes."""
+    """Returns the ratio of two rows' peak memories, both above what TensorFlow takes."""
     return (row["peak_memory_mb"] - START_MB) / (other["peak_memory_mb"] - START_MB)
 
 
-def _where(reports):
+def _machines(reports):
     machines = sorted({f"{r['machine']['hardware']}; {r['machine']['software']}" for r in reports})
     rates = [r["calibration"]["matmul_gflops"] for r in reports]
     return f"{'; '.join(machines)}. Matrix product: {min(rates):.0f} to {max(rates):.0f} GFLOP/s."

@@ -1,12 +1,13 @@
-"""The folder in which a run travels, and how arrays lie in it. NumPy alone.
+"""The folder in which a run travels, and how arrays are stored in it. It needs NumPy alone.
 
-    manifest.json                what it is: settings, programs with their parameters and outputs, names of the files
-    step_000000.stablehlo        the training step from step 0 on; a curriculum has one file per stage
-    forward_000000.stablehlo     images -> masks and reconstructions, for scoring; one per stage as well
-    state/                       weights and optimizer at the first step
-    data/                        scenes, if they travel with the run
+    manifest.json               settings, programs with their parameters and outputs, file names
+    step_000000.stablehlo       the training step from step 0 on; a curriculum has one per stage
+    forward_000000.stablehlo    images -> masks and reconstructions, for scoring; one per stage too
+    state/                      weights and optimizer at the first step
+    data/                       scenes, if they travel with the run
 
-Arrays lie in numbered .npz files below `PART_BYTES`, since many ways into a closed host limit the size of a file.
+Arrays are stored in numbered .npz files below `PART_BYTES`, since many ways into a closed host
+limit the size of a file.
 """
 
 import hashlib
@@ -25,11 +26,16 @@ FORMAT = 1
 """Version of the manifest and of the files beside it; another version is refused."""
 
 PROGRAM = ".stablehlo"
-MANIFEST, STATE, DATA = "manifest.json", "state", "data"
+MANIFEST = "manifest.json"
+STATE = "state"
+DATA = "data"
 _SUMMARY = "state.json"
 
 PART_BYTES = 15_000_000
-"""Most bytes of arrays in a file; compression never adds the million that is left to 16 MB."""
+"""Bytes of arrays in a file, at most.
+
+Compression never adds the million that is left to 16 MB.
+"""
 
 _KEYS = (
     "format",
@@ -66,7 +72,7 @@ def read_manifest(folder):
     """Reads and checks `manifest.json`.
 
     Raises:
-      UserError: there is none, it is damaged, it is of another format, or a file that it names is missing.
+      UserError: there is none, it is damaged, or it is of another format.
     """
     path = pathlib.Path(folder) / MANIFEST
     try:
@@ -77,33 +83,48 @@ def read_manifest(folder):
         ) from e
     except (json.JSONDecodeError, UnicodeDecodeError) as e:
         raise UserError(f"`{path}` is damaged ({e}). Copy it again.") from e
+
     if not isinstance(manifest, dict) or "format" not in manifest:
         raise UserError(f"`{path}` is damaged (no format). Copy it again.")
     if manifest["format"] != FORMAT:
         raise UserError(
-            f"`{path}` must be of format {FORMAT}, which this tfobj reads. Received: format {manifest['format']!r}, written by "
-            f"tfobj {manifest.get('tfobj', '?')}. Use one version of tfobj on both hosts."
+            f"`{path}` must be of format {FORMAT}, which this tfobj reads. "
+            f"Received: format {manifest['format']!r}, written by tfobj "
+            f"{manifest.get('tfobj', '?')}. Use one version of tfobj on both hosts."
         )
-    missing = [key for key in _KEYS if key not in manifest] or [
-        key for entry in manifest["steps"] for key in _STEP_KEYS if key not in entry
-    ]
-    if missing or not manifest["steps"]:
-        raise UserError(
-            f"`{path}` is damaged (without {', '.join(missing) or 'steps'}). Copy it again."
-        )
+    missing = _missing_keys(manifest)
+    if missing:
+        raise UserError(f"`{path}` is damaged (without {', '.join(missing)}). Copy it again.")
     return manifest
 
 
+def _missing_keys(manifest):
+    missing = [key for key in _KEYS if key not in manifest]
+    if missing:
+        return missing
+    if not manifest["steps"]:
+        return ["steps"]
+    return [key for entry in manifest["steps"] for key in _STEP_KEYS if key not in entry]
+
+
 def program_at(manifest, step):
-    """Returns (entry, end): the entry of `manifest["steps"]` in force after `step` updates, and the step at which the next takes over, or None."""
+    """Finds the program in force after `step` updates.
+
+    Returns:
+      (entry, end): an entry of `manifest["steps"]`, and the step at which the next takes over, or
+      None.
+    """
+    begun = [entry for entry in manifest["steps"] if entry["from_step"] <= step]
     later = [entry["from_step"] for entry in manifest["steps"] if entry["from_step"] > step]
-    return [entry for entry in manifest["steps"] if entry["from_step"] <= step][-1], min(
-        later, default=None
-    )
+    return begun[-1], min(later, default=None)
 
 
 def read_program(folder, entry):
-    """Returns the bytes of the program that an entry of the manifest names; a `UserError` if it is missing or damaged."""
+    """Returns the bytes of the program that an entry of the manifest names.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
     path = pathlib.Path(folder) / entry["file"]
     try:
         data = path.read_bytes()
@@ -115,25 +136,37 @@ def read_program(folder, entry):
 
 
 def write_arrays(folder, stem, arrays):
-    """Writes named arrays to `<stem>_000.npz`, `<stem>_001.npz`, ... in an existing folder; returns the number of parts.
+    """Writes named arrays to `<stem>_000.npz`, `<stem>_001.npz`, ... in an existing folder.
 
     An array too large for one part is cut into pieces of its flat form, "name#0", "name#1", ...
+
+    Returns:
+      The number of parts.
     """
-    parts, size = [{}], 0
+    parts = [{}]
+    size = 0
+
     for name, array in arrays.items():
-        flat, most = array.reshape(-1), PART_BYTES // array.itemsize
-        pieces = [flat[i : i + most] for i in range(0, max(flat.size, 1), most)]
-        for i, piece in enumerate(pieces):
+        for key, piece in _pieces(name, array):
             if parts[-1] and size + piece.nbytes > PART_BYTES:
                 parts.append({})
                 size = 0
-            parts[-1][name if len(pieces) == 1 else f"{name}#{i}"] = (
-                piece if len(pieces) > 1 else array
-            )
+            parts[-1][key] = piece
             size += piece.nbytes
+
     for number, part in enumerate(parts):
         write_npz(pathlib.Path(folder) / f"{stem}_{number:03d}.npz", part)
     return len(parts)
+
+
+def _pieces(name, array):
+    """Returns [(name, array)], or the array in pieces that fit a part."""
+    most = PART_BYTES // array.itemsize
+    if array.size <= most:
+        return [(name, array)]
+    flat = array.reshape(-1)
+    starts = range(0, flat.size, most)
+    return [(f"{name}#{i}", flat[start : start + most]) for i, start in enumerate(starts)]
 
 
 def read_arrays(folder, stem, num_parts, shapes):
@@ -145,26 +178,30 @@ def read_arrays(folder, stem, num_parts, shapes):
     pieces = {}
     for number in range(num_parts):
         pieces |= read_npz(pathlib.Path(folder) / f"{stem}_{number:03d}.npz")
+
     arrays = {}
     for name, expected in shapes.items():
-        if name in pieces:
-            array = pieces[name]
-        else:
-            cut = [pieces[f"{name}#{i}"] for i in range(len(pieces)) if f"{name}#{i}" in pieces]
-            if not cut:
-                raise UserError(
-                    f"`{folder}` has no array {name!r}; its files do not belong together."
-                )
-            array = np.concatenate(cut)
-        if (
-            array.size != np.prod(expected["shape"], dtype=np.int64)
-            or str(array.dtype) != expected["dtype"]
-        ):
+        array = _join(pieces, name)
+        if array is None:
+            raise UserError(f"`{folder}` has no array {name!r}; its files do not belong together.")
+
+        size = np.prod(expected["shape"], dtype=np.int64)
+        if array.size != size or str(array.dtype) != expected["dtype"]:
             raise UserError(
-                f"`{folder}`: {name!r} must be {expected['dtype']} {expected['shape']}. Received: {array.dtype} {list(array.shape)}."
+                f"`{folder}`: {name!r} must be {expected['dtype']} {expected['shape']}. "
+                f"Received: {array.dtype} {list(array.shape)}."
             )
         arrays[name] = array.reshape(expected["shape"])
     return arrays
+
+
+def _join(pieces, name):
+    """Returns the array, put together from its pieces; None if there is none."""
+    if name in pieces:
+        return pieces[name]
+    keys = [f"{name}#{i}" for i in range(len(pieces))]
+    found = [pieces[key] for key in keys if key in pieces]
+    return np.concatenate(found) if found else None
 
 
 def write_npz(path, arrays):
@@ -174,14 +211,19 @@ def write_npz(path, arrays):
 
 
 def read_npz(path):
-    """Returns the arrays of an .npz file as a dict; a `UserError` names a missing or damaged one."""
+    """Returns the arrays of an .npz file as a dict.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
     try:
         with pathlib.Path(path).open("rb") as file:
+            # Checksums come first, before NumPy parses what may be anything.
             with zipfile.ZipFile(file) as members:
-                if (
-                    bad := members.testzip()
-                ) is not None:  # before NumPy parses what may be anything
+                bad = members.testzip()
+                if bad is not None:
                     raise zipfile.BadZipFile(f"bad checksum of {bad}")
+
             file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:
                 return dict(arrays)
@@ -200,7 +242,10 @@ def describe_variables(state):
 
 
 def write_state(folder, step, state, **facts):
-    """Writes a state, whole or not at all: arrays in parts, and `state.json` with step, shapes and `facts`."""
+    """Writes a state, whole or not at all.
+
+    It is arrays in parts, and `state.json` with step, shapes and `facts`.
+    """
     with files.whole_folder(folder) as partial:
         num_parts = write_arrays(partial, "part", state)
         summary = {
@@ -211,6 +256,8 @@ def write_state(folder, step, state, **facts):
             "variables": describe_variables(state),
         }
         files.write_text(partial / _SUMMARY, json.dumps(summary, indent=1) + "\n")
+
+        # The new folder takes the place of the old one when the block is left.
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -225,7 +272,8 @@ def read_state(folder):
         summary = json.loads(path.read_text(encoding="utf-8"))
         if summary["format"] != FORMAT:
             raise UserError(
-                f"`{path}` must be of format {FORMAT}. Received: format {summary['format']!r}; use one version of tfobj on both hosts."
+                f"`{path}` must be of format {FORMAT}. Received: format {summary['format']!r}; "
+                "use one version of tfobj on both hosts."
             )
         return summary, read_arrays(folder, "part", summary["num_parts"], summary["variables"])
     except FileNotFoundError as e:
@@ -235,12 +283,17 @@ def read_state(folder):
 
 
 def check_same_variables(expected, received, where):
-    """Raises a `UserError` that names the first difference between two results of `describe_variables`."""
+    """Compares two results of `describe_variables`.
+
+    Raises:
+      UserError: names the first difference.
+    """
     for name in sorted({*expected, *received}):
         if name not in received:
             raise UserError(f"{where} has no variable {name!r}, which the model has.")
         if name not in expected:
             raise UserError(f"{where} has a variable {name!r}, which the model does not have.")
         if expected[name] != received[name]:
-            a, b = ("{dtype} {shape}".format(**table[name]) for table in (expected, received))
-            raise UserError(f"{where}: {name!r} must be {a}. Received: {b}.")
+            wanted = "{dtype} {shape}".format(**expected[name])
+            found = "{dtype} {shape}".format(**received[name])
+            raise UserError(f"{where}: {name!r} must be {wanted}. Received: {found}.")

@@ -12,16 +12,19 @@ from tfobj.training.experiment import open_scenes
 
 _README = """# {model} on {protocol}, to be trained with JAX
 
-The training step of tfobj {version} with its state: {num_variables} variables after {step:,} updates, batches of {batch_size}
-images of {shape}, products in {precision} precision. The host needs Python 3.11, JAX {jax} or later and NumPy, and a checkout of
-tfobj {version} that need not be installed. TensorFlow is not needed.
+The training step of tfobj {version} with its state: {num_variables} variables after {step:,}
+updates, batches of {batch_size} images of {shape}, products in {precision} precision. The host
+needs Python 3.11, JAX {jax} or later and NumPy, and a checkout of tfobj {version} that need not be
+installed. TensorFlow is not needed.
 
-First twenty steps, whose losses can be held against those of `launch/train.py` with the same settings; then the run itself:
+First twenty steps, whose losses can be compared with those of `launch/train.py` with the same
+settings; then the run itself:
 
     python launch/run_step.py --artifact=FOLDER --workdir=check --steps=20 --log_every=1
     python launch/run_step.py --artifact=FOLDER --workdir=run
 
-The same command continues a run that was stopped. Scenes: {scenes}. Back on a host with TensorFlow:
+Rerun the same command to resume a run that was stopped. Scenes: {scenes}. Back on a host with
+TensorFlow:
 
     python launch/import_state.py --state=run --workdir=runs/imported
 
@@ -35,8 +38,10 @@ def export(experiment, to, workdir=None, precision="default", num_scenes=None, d
     Args:
       experiment: `ExperimentConfig`.
       to: folder, which must not exist or be empty. It appears whole or not at all.
-      workdir: folder of a run whose newest checkpoint is the state; None starts from the seed's initial weights.
-      precision: "default" leaves the precision of products to the device (TF32 on NVIDIA GPUs); "highest" asks for float32.
+      workdir: folder of a run whose newest checkpoint is the state; None starts from the seed's
+        initial weights.
+      precision: "default" leaves the precision of products to the device (TF32 on NVIDIA GPUs);
+        "highest" asks for float32.
       num_scenes: training scenes to write beside it, with the test scenes; None writes none.
       data_dir: TFDS data folder, for scenes that are not drawn from a seed.
 
@@ -44,34 +49,24 @@ def export(experiment, to, workdir=None, precision="default", num_scenes=None, d
       The manifest.
 
     Raises:
-      UserError: the folder is in use, the step cannot run elsewhere, JAX is missing, or there are too few scenes.
+      UserError: the folder is in use, the step cannot run elsewhere, JAX is missing, or there are
+        too few scenes.
     """
-    if experiment.model.is_video:
-        raise UserError(
-            f"`model` must be a model of pictures: scenes of an exported run are pictures. Received: {experiment.model_name}."
-        )
     to = pathlib.Path(to)
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise UserError(
-            f"`--to` must be a new folder. Received: {to}, which is not empty; --append adds a stage to an exported run."
-        )
+    _check_exportable(experiment, to)
+    split_scenes = {}
     if num_scenes is not None:
-        train, evaluation = _open(experiment, num_scenes, data_dir)
-        if (
-            experiment.data.has_splits
-        ):  # the run's config says which scenes were used, here and on its return
+        split_scenes = _open(experiment, num_scenes, data_dir)
+
+        # The run's config says which scenes were used, here and on its return.
+        if experiment.data.has_splits:
             experiment = experiment.override({"data.num_train": num_scenes})
+
     with files.whole_folder(to) as partial:
         step = lowering.lower_step(experiment, workdir)
         entries = _write_stages(experiment, step, partial, 0, precision)
+        names = _write_scenes(partial / artifact.DATA, split_scenes)
         entry = entries[0]
-        names = {"train": [], "evaluation": []}
-        if num_scenes is not None:
-            (partial / artifact.DATA).mkdir()
-            names = {
-                "train": scenes.write(partial / artifact.DATA, "train", train),
-                "evaluation": scenes.write(partial / artifact.DATA, "evaluation", evaluation),
-            }
         count = int(step.state[entry["counter"]])
         artifact.write_state(partial / artifact.STATE, count, step.state)
         manifest = {
@@ -92,45 +87,87 @@ def export(experiment, to, workdir=None, precision="default", num_scenes=None, d
     return manifest
 
 
+def _check_exportable(experiment, to):
+    if experiment.model.is_video:
+        raise UserError(
+            "`model` must be an image model: scenes of an exported run are images. "
+            f"Received: {experiment.model_name}."
+        )
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise UserError(
+            f"`--to` must be a new folder. Received: {to}, which is not empty; --append adds a "
+            "stage to an exported run."
+        )
+
+
+def _write_scenes(folder, split_scenes):
+    """Writes scenes by split; returns the names of their files by split."""
+    names = {"train": [], "evaluation": []}
+    if split_scenes:
+        folder.mkdir()
+    for split, arrays in split_scenes.items():
+        names[split] = scenes.write(folder, split, arrays)
+    return names
+
+
 def append(experiment, to, from_step):
-    """Adds a stage to an exported run: from `from_step` on, the step of `experiment` advances the same state.
+    """Adds a stage to an exported run.
+
+    From `from_step` on, the step of `experiment` advances the same state.
+
+    Args:
+      experiment: `ExperimentConfig` of the stage.
+      to: folder of the exported run.
+      from_step: number of updates before the stage.
+
+    Returns:
+      The manifest.
 
     Raises:
-      UserError: the state, the batch size, the seed or the data differ, or `from_step` is not after the last stage.
+      UserError: the state, the batch size, the seed or the data differ, or `from_step` is not after
+        the last stage.
     """
     manifest = artifact.read_manifest(to)
     last = manifest["steps"][-1]["from_step"]
     if from_step <= last:
         raise UserError(
-            f"`--from_step` must be after the last stage, which begins at step {last}. Received: {from_step}."
+            f"`--from_step` must be after the last stage, which begins at step {last}. "
+            f"Received: {from_step}."
         )
     if manifest["data"]["train"]:
-        experiment = experiment.override(
-            {"data.num_train": manifest["steps"][0]["config"]["data"]["num_train"]}
-        )
-    for name, value in {
+        num_train = manifest["steps"][0]["config"]["data"]["num_train"]
+        experiment = experiment.override({"data.num_train": num_train})
+
+    shared = {
         "batch_size": experiment.train.batch_size,
         "seed": experiment.seed,
         "protocol": experiment.data.protocol,
-    }.items():
+    }
+    for name, value in shared.items():
         if manifest[name] != value:
             raise UserError(
-                f"All stages must have one {name.replace('_', ' ')}, {manifest[name]!r}. Received: {value!r}."
+                f"All stages must have one {name.replace('_', ' ')}, {manifest[name]!r}. "
+                f"Received: {value!r}."
             )
+
     step = lowering.lower_step(experiment, from_step=from_step)
-    artifact.check_same_variables(
-        manifest["variables"], artifact.describe_variables(step.state), "The new stage"
-    )
-    manifest["steps"] += _write_stages(
-        experiment, step, pathlib.Path(to), from_step, manifest["precision"]
-    )
+    variables = artifact.describe_variables(step.state)
+    artifact.check_same_variables(manifest["variables"], variables, "The new stage")
+    precision = manifest["precision"]
+    manifest["steps"] += _write_stages(experiment, step, pathlib.Path(to), from_step, precision)
     artifact.write_manifest(to, manifest)
     return manifest
 
 
 def _write_stages(experiment, step, folder, from_step, precision):
-    """Writes a stage, and those after it if the number of refinement steps changes while training; returns their entries."""
+    """Writes a stage, and those after it if the number of refinement steps changes while training.
+
+    Returns:
+      Their entries of the manifest.
+    """
     entries = [_write_stage(experiment, step, folder, from_step, precision)]
+
+    # A stage after the last step is never trained.
     until_step = step.manifest["until_step"]
     while until_step is not None and until_step < experiment.train.steps:
         step = lowering.lower_step(experiment, from_step=until_step)
@@ -140,19 +177,18 @@ def _write_stages(experiment, step, folder, from_step, precision):
 
 
 def _write_stage(experiment, step, folder, from_step, precision):
-    """Writes the programs of a stage, its `LoweredStep` and the forward pass; returns its entry of the manifest."""
-    forward = lowering.lower_forward(
-        experiment, min(experiment.eval.batch_size, scenes.NUM_EVALUATION)
-    )
-    written = _write_program(
-        folder / f"forward_{from_step:06d}{artifact.PROGRAM}", forward, precision
-    )
+    """Writes the step and the forward pass of a stage; returns its entry of the manifest."""
+    batch_size = min(experiment.eval.batch_size, scenes.NUM_EVALUATION)
+    forward = lowering.lower_forward(experiment, batch_size)
+    path = folder / f"forward_{from_step:06d}{artifact.PROGRAM}"
     scored = {
         "seed": EVALUATION_SEED,
-        **written,
+        **_write_program(path, forward, precision),
         **{name: forward.manifest[name] for name in ("batch_size", "params", "outputs")},
     }
-    written = _write_program(folder / f"step_{from_step:06d}{artifact.PROGRAM}", step, precision)
+
+    path = folder / f"step_{from_step:06d}{artifact.PROGRAM}"
+    written = _write_program(path, step, precision)
     return {"from_step": from_step, **written, **step.manifest, "forward": scored}
 
 
@@ -161,15 +197,18 @@ def _write_program(path, lowered, precision):
     for param in lowered.manifest["params"]:
         if param["kind"] == "const":
             raise UserError(
-                f"A step can be exported if all its arrays are weights. Received: an array {param['shape']} that the model holds as a "
-                "constant; make it a weight with trainable=False."
+                "A step can be exported if all its arrays are weights. Received: an array "
+                f"{param['shape']} that the model holds as a constant; make it a weight with "
+                "trainable=False."
             )
+
     program = stablehlo.to_portable(lowered.hlo)
     if precision != "default":
         program = stablehlo.force_precision(program, precision.upper())
     with files.atomic_path(path) as partial:
         partial.write_bytes(program)
-    import jax  # there is one, since the conversion worked
+
+    import jax  # There is one, since the conversion worked.
 
     return {
         "file": path.name,
@@ -179,32 +218,26 @@ def _write_program(path, lowered, precision):
 
 
 def _open(experiment, num_scenes, data_dir):
-    """Returns (the first training scenes without masks, the test scenes)."""
+    """Returns {"train": the first scenes without masks, "evaluation": the test scenes}."""
     protocol = scenes.protocol_of(experiment.data.to_dict())
-    if scenes.can_generate(protocol):  # the builder's scenes, without building it
-        train, evaluation = (
-            scenes.generate(protocol, "train", num_scenes, with_masks=False),
-            scenes.generate(protocol, "test", scenes.NUM_EVALUATION),
-        )
+    if scenes.can_generate(protocol):
+        # The builder's scenes, without building it.
+        train = scenes.generate(protocol, "train", num_scenes, with_masks=False)
+        evaluation = scenes.generate(protocol, "test", scenes.NUM_EVALUATION)
     else:
-        train, evaluation = (
-            open_scenes(experiment, split, data_dir)[0] for split in ("train", "test")
-        )
+        train, _ = open_scenes(experiment, "train", data_dir)
         train = scenes.without_masks(train.take(num_scenes))
+        evaluation, _ = open_scenes(experiment, "test", data_dir)
         evaluation = evaluation.take(min(scenes.NUM_EVALUATION, len(evaluation)))
-    return train.take(num_scenes), evaluation
+    return {"train": train.take(num_scenes), "evaluation": evaluation}
 
 
 def _readme(manifest, step):
     entry = manifest["steps"][0]
     count = entry["config"]["data"]["num_train"]
-    described = (
-        f"{count:,} of them, in data/"
-        if manifest["data"]["train"] and count
-        else "in data/"
-        if manifest["data"]["train"]
-        else "drawn from the seed when the run starts"
-    )
+    described = "drawn from the seed when the run starts"
+    if manifest["data"]["train"]:
+        described = f"{count:,} of them, in data/" if count else "in data/"
     return _README.format(
         model=entry["model"],
         protocol=manifest["protocol"],

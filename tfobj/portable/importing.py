@@ -15,7 +15,7 @@ from tfobj.training.workdir import MACHINE, METRICS
 
 
 class Imported(NamedTuple):
-    """What was imported."""
+    """The run that was imported."""
 
     experiment: ExperimentConfig
     step: int
@@ -24,8 +24,9 @@ class Imported(NamedTuple):
 def import_state(state, workdir):
     """Writes a run folder from what `launch/run_step.py` left behind.
 
-    The folder has the settings of the stage in force, one checkpoint with weights, optimizer and step, the metrics so
-    far and the hardware they came from; evaluating, exporting and continuing work as in any other run.
+    The folder has the settings of the stage in force, one checkpoint with weights, optimizer and
+    step, the metrics so far and the hardware they came from; evaluating, exporting and resuming
+    work as in any other run.
 
     Args:
       state: folder of the run on the JAX host (its newest readable state is taken).
@@ -37,32 +38,35 @@ def import_state(state, workdir):
     Raises:
       UserError: no readable state, one that does not fit the model, or a `workdir` in use.
     """
-    state, workdir = pathlib.Path(state), pathlib.Path(workdir)
+    state = pathlib.Path(state)
+    workdir = pathlib.Path(workdir)
     if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise UserError(
-            f"`--workdir` must be a new folder. Received: {workdir}, which is not empty; its files stay as they are."
+            f"`--workdir` must be a new folder. Received: {workdir}, which is not empty; its files "
+            "stay as they are."
         )
     manifest = artifact.read_manifest(state)
     found = records.newest_state(state)
     if found is None:
         raise UserError(
-            f"`--state` must be the folder of a run of launch/run_step.py. Received: {state}, which holds no state."
+            f"`--state` must be the folder of a run of launch/run_step.py. Received: {state}, "
+            "which holds no state."
         )
+
+    # The program that made the last update is in force until the next one is made.
     summary, arrays = found
-    entry, _ = artifact.program_at(manifest, max(summary["step"] - 1, 0))
+    step = summary["step"]
+    entry, _ = artifact.program_at(manifest, max(step - 1, 0))
     experiment = ExperimentConfig.from_dict(entry["config"])
-    model, optimizer = build_model(experiment), make_optimizer(experiment.train)
+    model = build_model(experiment)
+    optimizer = make_optimizer(experiment.train)
     optimizer.build(model.trainable_variables)
-    variables = by_path([*model.weights, *optimizer.variables])
-    expected = artifact.describe_variables(
-        {name: variable.numpy() for name, variable in variables.items()}
-    )
-    artifact.check_same_variables(expected, summary["variables"], f"The state of `{state}`")
-    for name, variable in variables.items():
-        variable.assign(arrays[name])
-    if int(optimizer.iterations.numpy()) != summary["step"]:
+    _assign(by_path([*model.weights, *optimizer.variables]), arrays, summary, state)
+    counted = int(optimizer.iterations.numpy())
+    if counted != step:
         raise UserError(
-            f"The state of `{state}` is damaged: step {summary['step']} in its summary, {int(optimizer.iterations.numpy())} in the optimizer."
+            f"The state of `{state}` is damaged: step {step} in its summary, {counted} in the "
+            "optimizer."
         )
 
     with files.whole_folder(workdir) as partial:
@@ -71,4 +75,14 @@ def import_state(state, workdir):
             if (state / name).exists():
                 shutil.copyfile(state / name, partial / name)
         RunState(partial, model, optimizer, experiment.train.keep_checkpoints).save()
-    return Imported(experiment, summary["step"])
+    return Imported(experiment, step)
+
+
+def _assign(variables, arrays, summary, state):
+    """Gives variables by path the values of a state."""
+    expected = artifact.describe_variables(
+        {name: variable.numpy() for name, variable in variables.items()}
+    )
+    artifact.check_same_variables(expected, summary["variables"], f"The state of `{state}`")
+    for name, variable in variables.items():
+        variable.assign(arrays[name])

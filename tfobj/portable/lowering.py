@@ -1,11 +1,12 @@
-"""From an experiment to programs that need no TensorFlow: the training step and the scored forward pass as XLA's HLO.
+"""Lowers the training step and the scored forward pass to XLA's HLO, which needs no TensorFlow.
 
-TensorFlow lowers a compiled function to one program whose parameters are its inputs and the variables that it
-reads, and whose results are its outputs and the variables that it writes. What is lowered is the step of
-`tfobj.training.step`, not a second one: gradients, clipping and Adam are those of `launch/train.py`.
+TensorFlow lowers a compiled function to one program whose parameters are its inputs and the
+variables that it reads, and whose results are its outputs and the variables that it writes. The
+step that is lowered is that of `tfobj.training.step`, not a second one: gradients, clipping and
+Adam are those of `launch/train.py`.
 
-The learning rate is an input. Its schedule is plain arithmetic (`tfobj.training.schedule`), so the host that
-runs the program computes it, and one program serves all steps.
+The learning rate is an input. Its schedule is plain arithmetic (`tfobj.training.schedule`), so the
+host that runs the program computes it, and one program serves all steps.
 """
 
 import re
@@ -29,13 +30,14 @@ _FORBIDDEN = ("custom-call", "rng", "rng-get-and-update-state", "infeed", "outfe
 
 
 class LoweredStep(NamedTuple):
-    """A program, what it takes and gives, and the values that it starts from.
+    """A program, its parameters and outputs, and the values that it starts from.
 
     Attributes:
-      manifest: facts of the run, and of the program `params` and `outputs`, lists of dicts in the program's order. A
-        parameter has `kind` ("input", "state" or "const"), `name`, `shape`, `dtype`, and `key` if it is not an input:
-        its entry in `state`. An output has `kind` ("metric" or "state"), `shape`, `dtype`, and either `name`, or
-        `param`, the number of the parameter whose new value it is.
+      manifest: facts of the run, and of the program `params` and `outputs`, lists of dicts in the
+        program's order. A parameter has `kind` ("input", "state" or "const"), `name`, `shape`,
+        `dtype`, and `key` if it is not an input: its entry in `state`. An output has `kind`
+        ("metric" or "state"), `shape`, `dtype`, and either `name`, or `param`, the number of the
+        parameter whose new value it is.
       state: key -> value of every variable of model and optimizer, by path, and of every "const".
       hlo: the program, a serialized HloModuleProto.
     """
@@ -60,27 +62,31 @@ class _FedRate(keras.optimizers.schedules.LearningRateSchedule):
 def lower_step(experiment, workdir=None, from_step=0):
     """Lowers the training step of an experiment.
 
-    Its inputs are `image` uint8 [B, H, W, C], `seed` int32 [3] of `tfobj.random.make_seed`, `step` int64 (updates
-    finished) and `learning_rate` float32; its metrics are the loss and its terms before the update, as in training.
+    Its inputs are `image` uint8 [B, H, W, C], `seed` int32 [3] of `tfobj.random.make_seed`, `step`
+    int64 (updates finished) and `learning_rate` float32; its metrics are the loss and its terms
+    before the update, as in training.
 
     Args:
       experiment: `ExperimentConfig`; B is `train.batch_size`.
-      workdir: folder of a run whose newest checkpoint is the state; None starts from the seed's initial weights.
-      from_step: what is lowered is the step after that many updates, where stages of training follow each other.
+      workdir: folder of a run whose newest checkpoint is the state; None starts from the seed's
+        initial weights.
+      from_step: number of updates before the step, where stages of training follow each other.
 
     Returns:
-      `LoweredStep`; its manifest has the updates after which another program is needed as `until_step`, or None there.
+      `LoweredStep`; `until_step` of its manifest is the number of updates after which another
+      program is needed, or None.
 
     Raises:
-      UserError: the step holds an operation that does not run everywhere, or the run has no readable checkpoint.
+      UserError: the step holds an operation that does not run everywhere, or the run has no
+        readable checkpoint.
     """
     with tf.device(_CPU):
         model, optimizer, rate = _build(experiment, workdir)
         train_step = make_train_step(
             tf.distribute.get_strategy(), model, optimizer, experiment, xla=True
         )
-        names = []
         stage, until_step = stage_at(model.stages(), from_step)
+        names = []  # Known after tracing: a stage may have terms of its own.
 
         def step(image, seed, step, learning_rate):
             rate.tensor = learning_rate
@@ -95,21 +101,22 @@ def lower_step(experiment, workdir=None, from_step=0):
             tf.TensorSpec([], tf.float32, "learning_rate"),
         )
         lowered = _lower(experiment, step, inputs, names, model.weights, optimizer.variables)
-        return lowered._replace(
-            manifest={
-                **lowered.manifest,
-                "counter": optimizer.iterations.path,
-                "until_step": until_step,
-            }
-        )
+        facts = {"counter": optimizer.iterations.path, "until_step": until_step}
+        return lowered._replace(manifest={**lowered.manifest, **facts})
 
 
 def lower_forward(experiment, batch_size):
-    """Lowers the forward pass that evaluations score: `image` float32 [B, H, W, C] in [0, 1], `seed` int32 [3] -> `masks`, `recon`.
+    """Lowers the forward pass that evaluations score.
+
+    Its inputs are `image` float32 [B, H, W, C], values in [0, 1], and `seed` int32 [3].
+
+    Args:
+      experiment: `ExperimentConfig`; `eval.num_steps` is the number of refinement steps.
+      batch_size: B.
 
     Returns:
-      `LoweredStep` without optimizer variables; `eval.num_steps` is the number of refinement steps. Its outputs of kind
-      "metric" are `masks` [B, K, H, W, 1] and `recon` [B, H, W, C].
+      `LoweredStep` without optimizer variables. Its outputs of kind "metric" are `masks`
+      [B, K, H, W, 1] and `recon` [B, H, W, C].
     """
     with tf.device(_CPU):
         model = build_model(experiment)
@@ -126,7 +133,7 @@ def lower_forward(experiment, batch_size):
 
 
 def check_runs_everywhere(hlo_text):
-    """Holds a program against the contract of exported steps: no custom calls, and no random numbers but Philox.
+    """Checks that a program makes no custom calls and draws no random numbers but Philox.
 
     Args:
       hlo_text: the program as TensorFlow prints it at stage "hlo".
@@ -137,30 +144,34 @@ def check_runs_everywhere(hlo_text):
     for line in hlo_text.splitlines():
         found = _OPERATION.search(line)
         operation = found and found[1]
-        if operation in _FORBIDDEN or (
-            operation == "rng-bit-generator" and "algorithm=rng_philox" not in line
-        ):
-            what = (
-                "random numbers of another algorithm than Philox"
-                if operation.startswith("rng")
-                else "an operation of one device or host"
-            )
-            raise UserError(
-                f"A step can be exported if every device computes the same from it. Received: `{operation}`, {what}, "
-                f"in: {line.strip()[:200]}"
-            )
+        is_other_rng = operation == "rng-bit-generator" and "algorithm=rng_philox" not in line
+        if operation not in _FORBIDDEN and not is_other_rng:
+            continue
+
+        what = "an operation of one device or host"
+        if operation.startswith("rng"):
+            what = "random numbers of another algorithm than Philox"
+        raise UserError(
+            "A step can be exported if every device computes the same from it. "
+            f"Received: `{operation}`, {what}, in: {line.strip()[:200]}"
+        )
 
 
 def _build(experiment, workdir):
-    """Returns (model, optimizer, rate): the run's objects with its state, but with a learning rate that is fed."""
-    model, optimizer = build_model(experiment), make_optimizer(experiment.train)
+    """Returns (model, optimizer, rate).
+
+    They are the run's objects with its state, but the learning rate is fed.
+    """
+    model = build_model(experiment)
+    optimizer = make_optimizer(experiment.train)
     optimizer.build(model.trainable_variables)
-    if (
-        workdir is not None
-        and RunState(workdir, model, optimizer, experiment.train.keep_checkpoints).restore() == 0
-    ):
-        raise UserError(f"`{workdir}` has no checkpoint to start from.")
-    # An object like the schedule that it replaces: the optimizer has no variable for the rate, in training and here.
+    if workdir is not None:
+        state = RunState(workdir, model, optimizer, experiment.train.keep_checkpoints)
+        if state.restore() == 0:
+            raise UserError(f"`{workdir}` has no checkpoint to start from.")
+
+    # An object like the schedule that it replaces: the optimizer has no variable for the rate, in
+    # training and here.
     rate = _FedRate()
     optimizer.learning_rate = rate
     return model, optimizer, rate
@@ -172,9 +183,8 @@ def _as_float(image):
 
 
 def _image_spec(experiment, batch_size, dtype):
-    return tf.TensorSpec(
-        [batch_size, *experiment.model.image_size, experiment.model.channels], dtype, "image"
-    )
+    shape = [batch_size, *experiment.model.image_size, experiment.model.channels]
+    return tf.TensorSpec(shape, dtype, "image")
 
 
 def _lower(experiment, function, inputs, names, weights, optimizer_variables):
@@ -188,26 +198,19 @@ def _lower(experiment, function, inputs, names, weights, optimizer_variables):
     text = stages(stage="hlo")
     check_runs_everywhere(text)
 
-    params = [
-        {
-            "kind": "input",
-            "name": spec.name,
-            "shape": spec.shape.as_list(),
-            "dtype": spec.dtype.name,
-        }
-        for spec in inputs
-    ]
+    params = [_describe_spec("input", spec.name, spec) for spec in inputs]
     for number, captured in enumerate(traced.captured_inputs):
+        kind = "state"
         if captured.dtype == tf.resource:
-            kind, name = "state", paths[id(captured)]
-            key = name
+            key = paths[id(captured)]
         else:
-            kind, name, key = "const", f"constant_{number}", f"constant_{number}"
+            kind = "const"
+            key = f"constant_{number}"
             state[key] = captured.numpy()
         params.append(
             {
                 "kind": kind,
-                "name": name,
+                "name": key,
                 "key": key,
                 "shape": list(state[key].shape),
                 "dtype": str(state[key].dtype),
@@ -216,28 +219,9 @@ def _lower(experiment, function, inputs, names, weights, optimizer_variables):
 
     results = tf.nest.flatten(traced.structured_outputs)
     outputs = [
-        {
-            "kind": "metric",
-            "name": name,
-            "shape": result.shape.as_list(),
-            "dtype": result.dtype.name,
-        }
-        for name, result in zip(names, results, strict=True)
+        _describe_spec("metric", name, result) for name, result in zip(names, results, strict=True)
     ]
-    updates = _updates(text.split("\n", 1)[0])
-    if sorted(updates) != list(range(len(results), len(results) + len(updates))):
-        raise ValueError(
-            f"The written variables must be the last outputs. Received: {sorted(updates)} after {len(results)} outputs."
-        )
-    for _, number in sorted(updates.items()):
-        outputs.append(
-            {
-                "kind": "state",
-                "param": number,
-                "shape": params[number]["shape"],
-                "dtype": params[number]["dtype"],
-            }
-        )
+    outputs += _written_variables(text, params, len(results))
     manifest = {
         "model": experiment.model_name,
         "num_slots": experiment.model.num_slots,
@@ -252,6 +236,34 @@ def _lower(experiment, function, inputs, names, weights, optimizer_variables):
         "outputs": outputs,
     }
     return LoweredStep(manifest, state, stages(stage="hlo_serialized"))
+
+
+def _describe_spec(kind, name, spec):
+    return {
+        "kind": kind,
+        "name": name,
+        "shape": spec.shape.as_list(),
+        "dtype": spec.dtype.name,
+    }
+
+
+def _written_variables(text, params, num_results):
+    """Returns the outputs of a program that are new values of variables."""
+    updates = _updates(text.split("\n", 1)[0])
+    if sorted(updates) != list(range(num_results, num_results + len(updates))):
+        raise ValueError(
+            f"The written variables must be the last outputs. Received: {sorted(updates)} after "
+            f"{num_results} outputs."
+        )
+    return [
+        {
+            "kind": "state",
+            "param": number,
+            "shape": params[number]["shape"],
+            "dtype": params[number]["dtype"],
+        }
+        for _, number in sorted(updates.items())
+    ]
 
 
 def _updates(head):

@@ -1,4 +1,4 @@
-"""Exported programs under JAX's public interface, and what JAX there is. JAX and NumPy alone."""
+"""Runs exported programs under JAX's public interface. It needs JAX and NumPy alone."""
 
 import collections
 import os
@@ -16,11 +16,16 @@ MINIMUM_JAX = (0, 10, 2)
 PLATFORMS = ("cpu", "cuda")
 
 MAX_IN_FLIGHT = 8
-"""Steps handed to the device before the host waits for one: enough to hide the host, few enough to stop soon."""
+"""Steps handed to the device before the host waits for one.
+
+These are enough to hide the host, and few enough to stop soon.
+"""
 
 
 def start_jax(platform_name=None):
-    """Imports JAX with 64-bit integers, which the counter of the steps is; call it before anything else imports JAX.
+    """Imports JAX with 64-bit integers, which the counter of the steps needs.
+
+    Call it before anything else imports JAX.
 
     Args:
       platform_name: one of `PLATFORMS`; None takes what JAX takes.
@@ -41,52 +46,53 @@ def start_jax(platform_name=None):
         raise UserError(
             f"This command needs JAX: pip install jax (for NVIDIA GPUs: jax[cuda13]). ({e})"
         ) from e
+
     check_version(jax.__version__)
     if not jax.config.jax_enable_x64:
         raise UserError(
-            "JAX was imported before with 32-bit integers. Set JAX_ENABLE_X64=1, or call `start_jax` first."
+            "JAX was imported before with 32-bit integers. Set JAX_ENABLE_X64=1, or call "
+            "`start_jax` first."
         )
+
+    # A platform that is not there is only noticed when devices are asked for.
     try:
         jax.devices()
     except RuntimeError as e:
-        raise UserError(
-            f"JAX finds no device for `--platform={platform_name or os.environ.get('JAX_PLATFORMS')}` "
-            f"({first_line(e)})."
-        ) from e
+        wanted = platform_name or os.environ.get("JAX_PLATFORMS")
+        raise UserError(f"JAX finds no device for `--platform={wanted}` ({first_line(e)}).") from e
     return jax
 
 
 def check_version(version):
-    """Raises a `UserError` if JAX is older than `MINIMUM_JAX`; `version` is text such as "0.10.2"."""
-    numbers = tuple(
-        int("".join(c for c in part if c.isdigit()) or 0) for part in version.split(".")[:3]
-    )
-    if numbers < MINIMUM_JAX:
+    """Raises a `UserError` if `version`, such as "0.10.2", is older than `MINIMUM_JAX`."""
+    parts = ["".join(filter(str.isdigit, part)) for part in version.split(".")[:3]]
+    if tuple(int(part or 0) for part in parts) < MINIMUM_JAX:
+        minimum = ".".join(map(str, MINIMUM_JAX))
         raise UserError(
-            f"JAX must be at least {'.'.join(map(str, MINIMUM_JAX))} to read exported steps. Received: JAX {version}."
+            f"JAX must be at least {minimum} to read exported steps. Received: JAX {version}."
         )
 
 
 def describe_host(jax):
-    """Returns {"hardware", "software"} as `training.machine.describe` does; no host names or paths."""
+    """Returns {"hardware", "software"} as `training.machine.describe` does."""
     used = jax.devices()[0]
-    return machine.report(
-        [] if used.platform == "cpu" else [used.device_kind],
-        JAX=jax.__version__,
-        NumPy=np.__version__,
-    )
+    accelerators = [] if used.platform == "cpu" else [used.device_kind]
+    return machine.report(accelerators, JAX=jax.__version__, NumPy=np.__version__)
 
 
 def load(jax, folder, entry):
-    """Returns a function of one argument per parameter of an entry of the manifest, which JAX can compile.
+    """Returns the program of an entry of the manifest as a function that JAX can compile.
+
+    It has one argument per parameter.
 
     Raises:
       UserError: the file is missing or damaged.
     """
-    # By JAX's constructor of exported programs and not by its file format, whose reader is not part of every installation.
-    return stablehlo.to_exported(
-        entry, artifact.read_program(folder, entry), (jax.export.default_export_platform(),)
-    ).call
+    # By JAX's constructor of exported programs and not by its file format, whose reader is not part
+    # of every installation.
+    program = artifact.read_program(folder, entry)
+    platforms = (jax.export.default_export_platform(),)
+    return stablehlo.to_exported(entry, program, platforms).call
 
 
 class Trainer:
@@ -103,49 +109,58 @@ class Trainer:
     """
 
     def __init__(self, jax, folder, entry, seed, state):
-        self._jax, self._seed, self._counter = jax, seed, entry["counter"]
+        self._jax = jax
+        self._seed = seed
+        self._counter = entry["counter"]
         self.step = int(state[self._counter])
-        self.metrics, self.schedule = entry["metrics"], WarmupDecaySchedule(**entry["schedule"])
-        call, params = load(jax, folder, entry), entry["params"]
-        num_inputs = sum(p["kind"] == "input" for p in params)
-        written = [params[o["param"]]["name"] for o in entry["outputs"] if o["kind"] == "state"]
-        order = [p["name"] for p in params[num_inputs:]]
-        self._written = {name: jax.device_put(state[name]) for name in written}
-        self._read = {
-            name: jax.device_put(state[name]) for name in order if name not in self._written
-        }
-        self._rest = {
-            name: value
-            for name, value in state.items()
-            if name not in self._written and name not in self._read
-        }
-        num_metrics = len(self.metrics)
-
-        def update(written_state, read_state, *inputs):
-            results = call(
-                *inputs, *[written_state[n] if n in written_state else read_state[n] for n in order]
-            )
-            return dict(zip(written, results[num_metrics:], strict=True)), jax.numpy.stack(
-                results[:num_metrics]
-            )
-
-        inputs = [jax.ShapeDtypeStruct(p["shape"], p["dtype"]) for p in params[:num_inputs]]
-        try:
-            # New values take the memory of the old ones. Compiled now, so that steps can be timed.
-            self._update = (
-                jax.jit(update, donate_argnums=0)
-                .lower(self._written, self._read, *inputs)
-                .compile()
-            )
-        except (RuntimeError, ValueError) as e:
-            raise UserError(
-                f"`{entry['file']}` cannot be compiled by JAX {jax.__version__}; it was made with JAX {entry['jax']}, and that or a newer "
-                f"one is needed. ({first_line(e)})"
-            ) from e
+        self.metrics = entry["metrics"]
+        self.schedule = WarmupDecaySchedule(**entry["schedule"])
         self._in_flight = collections.deque()
 
+        # Variables that the step writes, those that it only reads, and the rest.
+        params = entry["params"]
+        inputs = [p for p in params if p["kind"] == "input"]
+        order = [p["name"] for p in params[len(inputs) :]]
+        written = [params[o["param"]]["name"] for o in entry["outputs"] if o["kind"] == "state"]
+        read = [name for name in order if name not in written]
+        self._written = {name: jax.device_put(state[name]) for name in written}
+        self._read = {name: jax.device_put(state[name]) for name in read}
+        on_device = {*written, *read}
+        self._rest = {name: value for name, value in state.items() if name not in on_device}
+        self._update = self._compile(folder, entry, inputs, order, written)
+
+    def _compile(self, folder, entry, inputs, order, written):
+        """Returns the step as a function of (written variables, read variables, *inputs)."""
+        jax = self._jax
+        call = load(jax, folder, entry)
+        num_metrics = len(self.metrics)
+
+        def update(written_state, read_state, *values):
+            variables = {**read_state, **written_state}
+            results = call(*values, *[variables[name] for name in order])
+            new_state = dict(zip(written, results[num_metrics:], strict=True))
+            return new_state, jax.numpy.stack(results[:num_metrics])
+
+        shapes = [jax.ShapeDtypeStruct(p["shape"], p["dtype"]) for p in inputs]
+        try:
+            # New values take the memory of the old ones. Compiled now, so that steps can be timed.
+            step = jax.jit(update, donate_argnums=0)
+            return step.lower(self._written, self._read, *shapes).compile()
+        except (RuntimeError, ValueError) as e:
+            raise UserError(
+                f"`{entry['file']}` cannot be compiled by JAX {jax.__version__}; it was made with "
+                f"JAX {entry['jax']}, and that or a newer one is needed. ({first_line(e)})"
+            ) from e
+
     def advance(self, image):
-        """Makes one update; returns its metrics, a float32 vector on the device in the order of `metrics`. Does not wait for the result."""
+        """Makes one update; does not wait for the result.
+
+        Args:
+          image: uint8 [B, H, W, C].
+
+        Returns:
+          Its metrics, a float32 vector on the device in the order of `metrics`.
+        """
         inputs = (
             image,
             np.array([self._seed, self.step, 0], np.int32),
@@ -154,6 +169,7 @@ class Trainer:
         )
         self._written, metrics = self._update(self._written, self._read, *inputs)
         self.step += 1
+
         self._in_flight.append(metrics)
         if len(self._in_flight) > MAX_IN_FLIGHT:
             self._in_flight.popleft().block_until_ready()
@@ -171,13 +187,15 @@ class Trainer:
 
     def state(self):
         """Returns name -> NumPy array of all variables; waits for the device."""
-        return {
-            name: np.asarray(value) for name, value in self._jax.device_get(self.variables).items()
-        }
+        variables = self._jax.device_get(self.variables)
+        return {name: np.asarray(value) for name, value in variables.items()}
 
 
 class Forward:
-    """The forward pass that is scored: call it with (variables, image float32 [B, H, W, C], seed int32 [3]) -> (masks, recon)."""
+    """The forward pass that is scored.
+
+    Call it with (variables, image float32 [B, H, W, C], seed int32 [3]) for (masks, recon).
+    """
 
     def __init__(self, jax, folder, entry):
         self._order = [p["name"] for p in entry["params"] if p["kind"] != "input"]

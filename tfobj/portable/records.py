@@ -1,4 +1,7 @@
-"""What a run without TensorFlow writes down: states, and a line on the console. The standard library and NumPy alone."""
+"""What a run without TensorFlow writes: states, and a line on the console.
+
+It needs the standard library and NumPy alone.
+"""
 
 import pathlib
 import shutil
@@ -13,7 +16,7 @@ STATES = "state"
 
 
 def save_state(workdir, step, state, **facts):
-    """Writes the state of a step to `<workdir>/state/step_<number>`; the last `KEPT_STATES` stay."""
+    """Writes the state of a step to `<workdir>/state/step_<n>`; the last `KEPT_STATES` stay."""
     folder = pathlib.Path(workdir) / STATES
     artifact.write_state(folder / f"step_{step:08d}", step, state, **facts)
     for old in sorted(folder.glob("step_*"))[:-KEPT_STATES]:
@@ -39,11 +42,16 @@ def newest_state(workdir):
 
 
 class Progress:
-    """A line with step, rate and time left: rewritten in place on a terminal, at every log elsewhere."""
+    """A line with step, rate and time left.
+
+    It is rewritten in place on a terminal, and printed at every log elsewhere.
+    """
 
     def __init__(self, first_step, last_step):
-        self._first, self._last = first_step, last_step
-        self._start = self._shown = time.monotonic()
+        self._first = first_step
+        self._last = last_step
+        self._start = time.monotonic()
+        self._shown = self._start
         self._terminal = sys.stderr.isatty()
 
     def restart(self):
@@ -60,15 +68,16 @@ class Progress:
 
     def say(self, text):
         """Prints a line above."""
-        sys.stderr.write(("\r\033[K" if self._terminal else "") + text + "\n")
+        clear = "\r\033[K" if self._terminal else ""
+        sys.stderr.write(f"{clear}{text}\n")
         sys.stderr.flush()
 
     def log(self, step, numbers, steps_per_second):
         """Prints what a log says."""
-        shown = "  ".join(
-            f"{name} {numbers[name]:.5g}" for name in ("loss", "grad_norm") if name in numbers
-        )
-        self.say(f"step {step:>8,}  {shown}  {steps_per_second:.2f} steps/s  {self._left(step)}")
+        names = ("loss", "grad_norm")
+        shown = [f"{name} {numbers[name]:.5g}" for name in names if name in numbers]
+        rate = f"{steps_per_second:.2f} steps/s"
+        self.say("  ".join([f"step {step:>8,}", *shown, rate, self._left(step)]))
 
     def _left(self, step):
         done = step - self._first
@@ -76,10 +85,8 @@ class Progress:
             return "time left unknown"
         seconds = (time.monotonic() - self._start) / done * (self._last - step)
         hours, minutes = divmod(round(seconds / 60), 60)
-        return (
-            f"{hours} h {minutes:02d} min left"
-            if hours
-            else f"{minutes} min left"
-            if minutes
-            else f"{seconds:.0f} s left"
-        )
+        if hours:
+            return f"{hours} h {minutes:02d} min left"
+        if minutes:
+            return f"{minutes} min left"
+        return f"{seconds:.0f} s left"

@@ -1,4 +1,6 @@
-"""Training from an exported folder, on a host with JAX and NumPy: the loop of `tfobj.training.loop` without TensorFlow.
+"""Trains from an exported folder on a host with JAX and NumPy.
+
+It is the loop of `tfobj.training.loop` without TensorFlow.
 
     <workdir>/manifest.json    of the folder that was run
     <workdir>/state/           the last two states, as `launch/import_state.py` reads them
@@ -6,15 +8,13 @@
     <workdir>/evaluation.json  scores of the last evaluation
     <workdir>/machine.json     hardware, software and command
 
-A run can be killed at any time and continued by the same command: batches, noise and learning rate are functions of the
-step, so the step is their state.
+A run can be killed at any time; rerun the same command to resume it. Batches, noise and learning
+rate are functions of the step, so the step is their state.
 """
 
 import dataclasses
 import math
 import pathlib
-import queue
-import threading
 import time
 import zlib
 
@@ -24,15 +24,13 @@ from tfobj.config import differences
 from tfobj.data.pipeline import BatchStream
 from tfobj.errors import UserError
 from tfobj.portable import artifact, program, records, scenes, scoring
+from tfobj.portable.prefetching import Batches
 from tfobj.training.workdir import Rows, Signals, locked, write_evaluation, write_machine
-
-PREFETCHED = 4
-"""Batches on the device before they are needed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What `launch/run_step.py` can be told; None takes the experiment's own setting."""
+    """The options of `launch/run_step.py`; None takes the experiment's own setting."""
 
     steps: int | None = None
     save_every: int | None = None
@@ -41,7 +39,7 @@ class Options:
     minutes: float | None = None
     """Save and stop in time to end within so many minutes."""
     data: str | None = None
-    """`scenes.GENERATE`, or an .npz file or folder; None: the folder's own data, else drawn anew."""
+    """`scenes.GENERATE`, or an .npz file or folder; None: the folder's own data, or drawn anew."""
     platform: str | None = None
     command: str = ""
 
@@ -52,14 +50,23 @@ class Options:
                 raise UserError(f"`--{name}` must be positive. Received: {value}.")
 
 
-def run(folder, workdir, options=Options()):
-    """Trains from `folder` until the last step, from the beginning or from the newest state in `workdir`.
+DEFAULT_OPTIONS = Options()
+
+
+def run(folder, workdir, options=DEFAULT_OPTIONS):
+    """Trains until the last step, from the beginning or from the newest state in `workdir`.
+
+    Args:
+      folder: folder of the exported run.
+      workdir: folder of this run.
+      options: `Options`.
 
     Returns:
       (step, finished): updates made, and whether that is all of them.
 
     Raises:
-      UserError: a damaged or unfitting folder, state or data; no usable JAX; a loss that is not finite.
+      UserError: a damaged or unfitting folder, state or data; no usable JAX; a loss that is not
+        finite.
     """
     started = time.monotonic()
     manifest = artifact.read_manifest(folder)
@@ -67,20 +74,23 @@ def run(folder, workdir, options=Options()):
         _check_same_run(workdir, manifest)
         resumed = records.newest_state(workdir)
         summary, state = resumed or artifact.read_state(pathlib.Path(folder) / artifact.STATE)
-        artifact.check_same_variables(
-            manifest["variables"], summary["variables"], f"`{workdir if resumed else folder}`"
-        )
+        where = f"`{workdir if resumed else folder}`"
+        artifact.check_same_variables(manifest["variables"], summary["variables"], where)
+
+        # JAX starts after the folder has been checked: it takes seconds, and the GPU.
         jax = program.start_jax(options.platform)
         train, evaluation = open_data(folder, manifest, options.data)
         data = {"num_train": len(train), "checksum": zlib.crc32(np.ascontiguousarray(train.image))}
         if resumed and summary["data"] != data:
             raise UserError(
-                f"`{workdir}` was trained on other scenes: {summary['data']}. Received: {data}. Repeat the old --data to continue it."
+                f"`{workdir}` was trained on other scenes: {summary['data']}. Received: {data}. "
+                "Repeat the old --data to resume it."
             )
+
         artifact.write_manifest(workdir, manifest)
         host = {**program.describe_host(jax), "command": options.command}
         write_machine(workdir, host)
-        return _Loop(
+        loop = _Loop(
             jax,
             folder,
             workdir,
@@ -93,46 +103,93 @@ def run(folder, workdir, options=Options()):
             data,
             host,
             started,
-        ).until_done(signals)
+        )
+        return loop.until_done(signals)
 
 
 def open_data(folder, manifest, data=None):
-    """Returns (training scenes, evaluation scenes or None) of a folder.
+    """Opens the scenes of an exported folder.
+
+    Args:
+      folder: folder of the exported run.
+      manifest: its manifest.
+      data: as in `Options`.
+
+    Returns:
+      (training scenes, evaluation scenes or None).
 
     Raises:
       UserError: there are none, they are of another size, or fewer than a batch.
     """
-    own = pathlib.Path(folder) / artifact.DATA
-    config = manifest["steps"][0]["config"]["data"]
-    train = evaluation = None
-    if data != scenes.GENERATE and (data is not None or own.is_dir()):
-        chosen = own if data is None else pathlib.Path(data).expanduser()
-        train = scenes.read(chosen)
-        evaluation = scenes.read(chosen, "evaluation") if chosen.is_dir() else None
-        if train is None and data is not None:
-            raise UserError(
-                f"`--data` must be {scenes.GENERATE}, an .npz file, or a folder with train_000.npz. Received: {data}."
-            )
+    train, evaluation = _read_data(folder, data)
+    protocol = scenes.protocol_of(manifest["steps"][0]["config"]["data"])
     if train is None:
-        train = scenes.generate(scenes.protocol_of(config), "train", with_masks=False)
-    if (
-        evaluation is None
-        and (protocol := scenes.protocol_of(config))
-        and scenes.can_generate(protocol)
-    ):
+        train = scenes.generate(protocol, "train", with_masks=False)
+    if evaluation is None and scenes.can_generate(protocol):
         evaluation = scenes.generate(protocol, "test", scenes.NUM_EVALUATION)
-    for split, name in ((train, "Training scenes"), (evaluation, "Evaluation scenes")):
-        if split is not None:
-            scenes.check(split, manifest, name)
+
+    scenes.check(train, manifest, "Training scenes")
+    if evaluation is not None:
+        scenes.check(evaluation, manifest, "Evaluation scenes")
     if manifest["batch_size"] > len(train):
         raise UserError(
-            f"Training scenes must be at least the batch of {manifest['batch_size']} for which the step was exported. Received: {len(train)}."
+            f"Training scenes must be at least the batch of {manifest['batch_size']} for which the "
+            f"step was exported. Received: {len(train)}."
         )
     return train, evaluation
 
 
+def _read_data(folder, data):
+    """Returns (training scenes, evaluation scenes) from files, None for each that is not there."""
+    own = pathlib.Path(folder) / artifact.DATA
+    if data == scenes.GENERATE or (data is None and not own.is_dir()):
+        return None, None
+
+    chosen = own if data is None else pathlib.Path(data).expanduser()
+    train = scenes.read(chosen)
+    evaluation = scenes.read(chosen, "evaluation") if chosen.is_dir() else None
+    if train is None and data is not None:
+        raise UserError(
+            f"`--data` must be {scenes.GENERATE}, an .npz file, or a folder with train_000.npz. "
+            f"Received: {data}."
+        )
+    return train, evaluation
+
+
+class _Time:
+    """The seconds that a run has, and those that its parts take.
+
+    Args:
+      deadline: of the monotonic clock.
+    """
+
+    def __init__(self, deadline):
+        self._deadline = deadline
+        self.step = 0.0
+        self.save = 1.0
+        self.evaluate = 0.0
+
+    def is_left(self, extra=0.0):
+        """Whether another step, what is in flight and a save end before the deadline."""
+        steps = (program.MAX_IN_FLIGHT + 1) * self.step
+        return time.monotonic() + extra + steps + 2.0 * self.save < self._deadline
+
+
 class _Loop:
-    """One process's share of a run."""
+    """One process's share of a run.
+
+    Args:
+      jax: the module, from `program.start_jax`.
+      folder, manifest: the exported run.
+      workdir: folder of this run.
+      options: `Options`.
+      state: name -> array, all variables.
+      resumed: whether the state is one of this run.
+      train, evaluation: `SceneArrays`; no evaluation is None.
+      data: facts of the scenes, for the saved states.
+      host: facts of the machine.
+      started: when the program started, by the monotonic clock.
+    """
 
     def __init__(
         self,
@@ -149,79 +206,98 @@ class _Loop:
         host,
         started,
     ):
+        self.jax = jax
+        self.folder = folder
+        self.workdir = workdir
+        self.manifest = manifest
+        self.evaluation = evaluation
+        self.data = data
+        self.host = host
+
         config = manifest["steps"][-1]["config"]["train"]
-        self.jax, self.folder, self.workdir, self.manifest = jax, folder, workdir, manifest
-        self.evaluation, self.data, self.host = evaluation, data, host
         self.last_step = options.steps or config["steps"]
         self.every = {
             "log": options.log_every or config["log_every"],
             "evaluate": options.eval_every or config["eval_every"],
             "save": options.save_every or config["checkpoint_every"],
         }
-        self.deadline = started + 60.0 * options.minutes if options.minutes else math.inf
+        self.time = _Time(started + 60.0 * options.minutes if options.minutes else math.inf)
         self.stream = BatchStream(train, manifest["batch_size"], seed=manifest["seed"])
         first = int(state[manifest["counter"]])
-        self.saved_at, self.save_seconds, self.step_seconds, self.evaluate_seconds = (
-            first if resumed else None,
-            1.0,
-            0.0,
-            0.0,
-        )
+        self.saved_at = first if resumed else None
         self.rows = Rows(workdir, first)
+
         self.progress = records.Progress(first, self.last_step)
         self.progress.say(
-            f"{manifest['steps'][0]['model']}: {len(train):,} scenes, batches of {manifest['batch_size']}; {host['hardware']}; "
-            f"{host['software']}"
+            f"{manifest['steps'][0]['model']}: {len(train):,} scenes, batches of "
+            f"{manifest['batch_size']}; {host['hardware']}; {host['software']}"
         )
         if resumed:
-            self.progress.say(f"Continuing at step {first:,} of {self.last_step:,}.")
+            self.progress.say(f"Resuming at step {first:,} of {self.last_step:,}.")
         self._load_program(state)
         self.progress.restart()
 
     def until_done(self, signals):
         """Runs to the last step, to a signal or to the end of its time; saves in all cases."""
-        waiting, metrics, seconds = [], [], 0.0  # of the steps since the last log
+        waiting = []  # Metrics of steps that the device may not have finished.
+        metrics = []  # Those of finished steps since the last log.
+        seconds = 0.0
         mark = time.monotonic()
-        with _Batches(self.jax, self.stream, self.trainer.step, self.last_step) as batches:
-            while self.trainer.step < self.last_step and not signals.received and self._has_time():
+        with Batches(self.jax, self.stream, self.trainer.step, self.last_step) as batches:
+            while self.trainer.step < self.last_step and not signals.received:
+                if not self.time.is_left():
+                    break
                 waiting.append(self.trainer.advance(batches.next()))
                 step = self.trainer.step
                 self.progress.show(step)
-                self.step_seconds = max(
-                    self.step_seconds, (time.monotonic() - mark) / len(waiting)
-                )  # until the next event measures it
-                due = {
-                    event
-                    for event, every in self.every.items()
-                    if step % every == 0 or step == self.last_step
-                }
-                if due or step == self.end:
-                    metrics += self._finite(self.jax.device_get(waiting))
-                    waiting, seconds = [], seconds + time.monotonic() - mark
-                    self.step_seconds = seconds / len(metrics)
+
+                # An estimate until the next event, where the host waits for the device.
+                estimate = (time.monotonic() - mark) / len(waiting)
+                self.time.step = max(self.time.step, estimate)
+                due = self._due(step)
+                if not due and step != self.end:
+                    continue
+
+                metrics += self._finite(self.jax.device_get(waiting))
+                waiting = []
+                seconds += time.monotonic() - mark
+                self.time.step = seconds / len(metrics)
                 if "log" in due:
                     self._log(np.mean(metrics, axis=0, dtype=np.float64))
-                    metrics, seconds = [], 0.0
+                    metrics = []
+                    seconds = 0.0
                 if "save" in due:
                     self._save()
-                if "evaluate" in due and self._has_time(self.evaluate_seconds):
+                if "evaluate" in due and self.time.is_left(self.time.evaluate):
                     self._evaluate()
                 if step == self.end and step < self.last_step:
                     self._load_program(self.trainer.state())
-                if due:
-                    mark = time.monotonic()
+                mark = time.monotonic()
+
             self._finite(self.jax.device_get(waiting))
             self._save()
-        if self.trainer.step < self.last_step:
+
+        step = self.trainer.step
+        if step < self.last_step:
             why = f"by {signals.received}" if signals.received else "before its time was over"
             self.progress.say(
-                f"Stopped {why} at step {self.trainer.step:,}; saved. The same command continues."
+                f"Stopped {why} at step {step:,}; saved. Rerun the same command to resume."
             )
-        return self.trainer.step, self.trainer.step >= self.last_step
+        return step, step >= self.last_step
+
+    def _due(self, step):
+        """Returns the names of the events that follow the step."""
+        if step == self.last_step:
+            return set(self.every)
+        return {event for event, every in self.every.items() if step % every == 0}
 
     def _load_program(self, state):
-        """Makes the programs in force at the state's step those that run; `end` is the step of their last update, or None."""
-        step, start = int(state[self.manifest["counter"]]), time.monotonic()
+        """Makes the programs in force at the state's step those that run.
+
+        `end` is the step of their last update, or None.
+        """
+        start = time.monotonic()
+        step = int(state[self.manifest["counter"]])
         self.entry, self.end = artifact.program_at(self.manifest, step)
         self.progress.say(f"Compiling {self.entry['file']} ...")
         self.trainer = program.Trainer(
@@ -230,63 +306,57 @@ class _Loop:
         self.forward = program.Forward(self.jax, self.folder, self.entry["forward"])
         self.progress.say(f"Compiled in {time.monotonic() - start:.0f} s.")
 
-    def _has_time(self, extra=0.0):
-        """Whether another step, what is in flight and a save end before the deadline."""
-        return (
-            time.monotonic()
-            + extra
-            + (program.MAX_IN_FLIGHT + 1) * self.step_seconds
-            + 2.0 * self.save_seconds
-            < self.deadline
-        )
-
     def _finite(self, metrics):
-        """Returns the metrics of the last steps, or raises a `UserError` that names the first step whose loss is not finite."""
+        """Returns the metrics of the last steps.
+
+        Raises:
+          UserError: names the first step whose loss is not finite.
+        """
+        names = self.trainer.metrics
+        loss = names.index("loss")
         for number, values in enumerate(metrics):
-            if not math.isfinite(values[self.trainer.metrics.index("loss")]):
-                step = self.trainer.step - len(metrics) + number
-                broken = ", ".join(
-                    name
-                    for name, value in zip(self.trainer.metrics, values, strict=True)
-                    if not math.isfinite(value)
-                )
-                raise UserError(
-                    f"The loss is not finite since step {step:,} (not finite in this step: {broken}). The last saved state, from "
-                    "before, is intact. Look for NaN in the data; else export with a lower train.learning_rate or train.clip_norm=1."
-                )
+            if math.isfinite(values[loss]):
+                continue
+
+            step = self.trainer.step - len(metrics) + number
+            broken = [n for n, v in zip(names, values, strict=True) if not math.isfinite(v)]
+            raise UserError(
+                f"The loss is not finite since step {step:,} (not finite in this step: "
+                f"{', '.join(broken)}). The last saved state, from before, is intact. Look for NaN "
+                "in the data; otherwise export with a lower train.learning_rate or "
+                "train.clip_norm=1."
+            )
         return metrics
 
     def _log(self, means):
         step = self.trainer.step
-        rate = 1.0 / self.step_seconds
+        rate = 1.0 / self.time.step
         numbers = dict(zip(self.trainer.metrics, map(float, means), strict=True))
-        self.rows.write(
-            step,
-            "train",
-            {
-                **numbers,
-                "learning_rate": self.trainer.learning_rate,
-                "steps_per_second": rate,
-                "images_per_second": rate * self.manifest["batch_size"],
-            },
-        )
+        rates = {
+            "learning_rate": self.trainer.learning_rate,
+            "steps_per_second": rate,
+            "images_per_second": rate * self.manifest["batch_size"],
+        }
+        self.rows.write(step, "train", {**numbers, **rates})
         self.progress.log(step, numbers, rate)
 
     def _save(self):
-        if self.saved_at == self.trainer.step:
+        step = self.trainer.step
+        if self.saved_at == step:
             return
         start = time.monotonic()
-        records.save_state(self.workdir, self.trainer.step, self.trainer.state(), data=self.data)
-        self.saved_at, self.save_seconds = self.trainer.step, time.monotonic() - start
+        records.save_state(self.workdir, step, self.trainer.state(), data=self.data)
+        self.saved_at = step
+        self.time.save = time.monotonic() - start
 
     def _evaluate(self):
         if self.evaluation is None:
             return
-        start, step, forward = time.monotonic(), self.trainer.step, self.entry["forward"]
-        variables, protocol = (
-            self.trainer.variables,
-            scenes.protocol_of(self.entry["config"]["data"]),
-        )
+
+        start = time.monotonic()
+        step = self.trainer.step
+        forward = self.entry["forward"]
+        variables = self.trainer.variables
         summary = scoring.score(
             lambda image, seed: self.forward(variables, image, seed),
             self.evaluation,
@@ -294,6 +364,8 @@ class _Loop:
             forward["seed"],
         )
         self.rows.write(step, "test", summary)
+
+        protocol = scenes.protocol_of(self.entry["config"]["data"])
         write_evaluation(
             self.workdir / "evaluation.json",
             summary,
@@ -309,65 +381,28 @@ class _Loop:
             config_fingerprint=self.entry["fingerprint"],
             **self.host,
         )
-        scores = "  ".join(
-            f"{name} {summary[name]:.4f}" for name in ("fg_ari", "ari", "mse") if name in summary
-        )
+        names = [name for name in ("fg_ari", "ari", "mse") if name in summary]
+        scores = "  ".join(f"{name} {summary[name]:.4f}" for name in names)
         self.progress.say(f"step {step:>8,}  test  {scores}")
-        self.evaluate_seconds = time.monotonic() - start
-
-
-class _Batches:
-    """Batches on the device, put together by a thread ahead of their use."""
-
-    def __init__(self, jax, stream, first, last):
-        self._jax, self._stream, self._first, self._last = jax, stream, first, last
-        self._ready, self._stopped = queue.Queue(PREFETCHED), threading.Event()
-        self._thread = threading.Thread(target=self._prepare, daemon=True)
-
-    def next(self):
-        """Returns the images of the next batch; raises what the thread met."""
-        image = self._ready.get()
-        if isinstance(image, Exception):
-            raise image
-        return image
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception):
-        self._stopped.set()
-        self._thread.join()
-
-    def _prepare(self):
-        try:
-            for step in range(self._first, self._last):
-                if not self._put(self._jax.device_put(self._stream.batch(step)["image"])):
-                    return
-        except Exception as e:  # handed over to the thread that waits
-            self._put(e)
-
-    def _put(self, item):
-        while not self._stopped.is_set():
-            try:
-                self._ready.put(item, timeout=0.2)
-                return True
-            except queue.Full:
-                continue
-        return False
+        self.time.evaluate = time.monotonic() - start
 
 
 def _check_same_run(workdir, manifest):
-    """Raises a `UserError` if `workdir` holds a run of another experiment; stages may have been appended."""
+    """Checks that `workdir` holds no run of another experiment; stages may have been appended.
+
+    Raises:
+      UserError: it does; lists the settings that differ.
+    """
     if not (workdir / artifact.MANIFEST).exists():
         return
-    old, new = artifact.read_manifest(workdir)["steps"], manifest["steps"]
+    old = artifact.read_manifest(workdir)["steps"]
     changed = [
         line
-        for a, b in zip(old, new, strict=False)
-        for line in differences(a["config"], b["config"])
+        for before, now in zip(old, manifest["steps"], strict=False)
+        for line in differences(before["config"], now["config"])
     ]
     if changed:
         raise UserError(
-            f"`{workdir}` holds a run with other settings: {'; '.join(changed)}. Choose another --workdir."
+            f"`{workdir}` holds a run with other settings: {'; '.join(changed)}. "
+            "Choose another --workdir."
         )

@@ -1,7 +1,7 @@
-"""Scenes on a host without TensorFlow: drawn anew from the seed, or read from packed files. NumPy alone.
+"""Scenes on a host without TensorFlow: drawn anew from the seed, or read from packed files.
 
-Drawn scenes are those that the dataset's builder writes, bit for bit, since both call `datasets/generators` with the
-same numbers.
+Drawn scenes are those that the dataset's builder writes, bit for bit, since both call
+`datasets/generators` with the same numbers. It needs NumPy alone.
 """
 
 import pathlib
@@ -56,23 +56,25 @@ def generate(protocol, split, num_scenes=None, with_masks=True):
       UserError: the protocol reads published files or pictures, which cannot be drawn.
     """
     if not can_generate(protocol):
+        name = protocol.name if protocol else "a folder of pictures"
         raise UserError(
-            f"`--data={GENERATE}` draws scenes from a seed, and {protocol.name if protocol else 'a folder of pictures'} is not made so. "
-            "Export with --with_data=N, and the scenes travel in the folder."
+            f"`--data={GENERATE}` draws scenes from a seed, and {name} is not made so. Export with "
+            "--with_data=N, and the scenes travel in the folder."
         )
-    chosen, variant = (
-        protocol.split(split),
-        (protocol.base_config or protocol.config).partition("_")[2],
-    )
-    start = chosen.start + (protocol.test_start if chosen.source == "test" else 0)
+    chosen = protocol.split(split)
+    variant = (protocol.base_config or protocol.config).partition("_")[2]
+    start = chosen.start
+    if chosen.source == "test":
+        start += protocol.test_start
     count = chosen.stop - chosen.start
-    count = count if num_scenes is None else min(num_scenes, count)
+    if num_scenes is not None:
+        count = min(num_scenes, count)
+
     image = np.empty((count, *protocol.image_size), np.uint8)
     mask = np.empty(image.shape[:3], np.uint8) if with_masks else None
     for first in range(0, count, _CHUNK):
-        scenes = _DRAWN[protocol.dataset](
-            np.arange(start + first, start + min(first + _CHUNK, count)), variant
-        )
+        indices = np.arange(start + first, start + min(first + _CHUNK, count))
+        scenes = _DRAWN[protocol.dataset](indices, variant)
         image[first : first + _CHUNK] = scenes["image"]
         if with_masks:
             mask[first : first + _CHUNK] = scenes["mask"]
@@ -80,22 +82,29 @@ def generate(protocol, split, num_scenes=None, with_masks=True):
 
 
 def write(folder, stem, scenes):
-    """Writes `SceneArrays` as `<stem>_000.npz`, ...: `image`, `mask` if there is one, `first` and `total`; returns the file names."""
+    """Writes `SceneArrays` as `<stem>_000.npz`, ...
+
+    A file has `image`, `mask` if there is one, and the numbers `first` and `total` of scenes.
+
+    Returns:
+      The names of the files.
+    """
     per_scene = sum(getattr(scenes, name)[0].nbytes for name in scenes.fields)
     most = max(1, artifact.PART_BYTES // per_scene)
     names = []
     for number, first in enumerate(range(0, len(scenes), most)):
         part = scenes.gather(np.arange(first, min(first + most, len(scenes))))
+        place = {"first": np.int64(first), "total": np.int64(len(scenes))}
         names.append(f"{stem}_{number:03d}.npz")
-        artifact.write_npz(
-            pathlib.Path(folder) / names[-1],
-            {**part, "first": np.int64(first), "total": np.int64(len(scenes))},
-        )
+        artifact.write_npz(pathlib.Path(folder) / names[-1], {**part, **place})
     return names
 
 
 def read(path, stem="train"):
-    """Reads `SceneArrays` from one .npz file, or from the files `<stem>_*.npz` of a folder; None if a folder has none.
+    """Reads `SceneArrays` from one .npz file, or from the files `<stem>_*.npz` of a folder.
+
+    Returns:
+      `SceneArrays`, or None if a folder has none.
 
     Raises:
       UserError: no such path, a part is missing or damaged, or an array is not what it should be.
@@ -104,37 +113,44 @@ def read(path, stem="train"):
     paths = sorted(path.glob(f"{stem}_*.npz")) if path.is_dir() else [path]
     if not paths:
         return None
+
     parts = [artifact.read_npz(p) for p in paths]
-    for p, part in zip(paths, parts, strict=True):
-        image, mask = part.get("image"), part.get("mask")
-        if image is None or image.dtype != np.uint8 or image.ndim != 4:
-            raise UserError(
-                f"`{p}` must hold `image`, uint8 [n, H, W, C]. Received: {'nothing' if image is None else f'{image.dtype} {image.shape}'}."
-            )
-        if mask is not None and (mask.dtype != np.uint8 or mask.shape != image.shape[:3]):
-            raise UserError(
-                f"`{p}`: `mask` must be uint8 {image.shape[:3]}. Received: {mask.dtype} {mask.shape}."
-            )
+    for part_path, part in zip(paths, parts, strict=True):
+        _check_part(part_path, part)
     image = np.concatenate([part["image"] for part in parts])
     total = int(parts[0].get("total", len(image)))
     if total != len(image):
         raise UserError(
-            f"`{path}` must hold all parts of {total} scenes. Received: {len(image)} scenes in {len(paths)} files; copy the folder again."
+            f"`{path}` must hold all parts of {total} scenes. Received: {len(image)} scenes in "
+            f"{len(paths)} files; copy the folder again."
         )
-    return SceneArrays(
-        image,
-        np.concatenate([part["mask"] for part in parts])
-        if all("mask" in part for part in parts)
-        else None,
-    )
+
+    mask = None
+    if all("mask" in part for part in parts):
+        mask = np.concatenate([part["mask"] for part in parts])
+    return SceneArrays(image, mask)
+
+
+def _check_part(path, part):
+    image = part.get("image")
+    if image is None or image.dtype != np.uint8 or image.ndim != 4:
+        received = "nothing" if image is None else f"{image.dtype} {image.shape}"
+        raise UserError(f"`{path}` must hold `image`, uint8 [n, H, W, C]. Received: {received}.")
+
+    mask = part.get("mask")
+    if mask is not None and (mask.dtype != np.uint8 or mask.shape != image.shape[:3]):
+        raise UserError(
+            f"`{path}`: `mask` must be uint8 {image.shape[:3]}. "
+            f"Received: {mask.dtype} {mask.shape}."
+        )
 
 
 def check(scenes, manifest, what):
     """Raises a `UserError` unless the scenes have the size for which the programs were made."""
     if list(scenes.image.shape[1:]) != manifest["image_shape"]:
         raise UserError(
-            f"{what} must be images of shape {manifest['image_shape']}, for which the step was exported. "
-            f"Received: {list(scenes.image.shape[1:])}."
+            f"{what} must be images of shape {manifest['image_shape']}, for which the step was "
+            f"exported. Received: {list(scenes.image.shape[1:])}."
         )
 
 

@@ -1,10 +1,11 @@
-"""From the HLO that TensorFlow makes of a step to a program that JAX runs and compiles, on any platform.
+"""Converts the HLO that TensorFlow makes of a step to a program that JAX runs and compiles.
 
-    artifact = to_portable(lowered.hlo)                                  # versioned StableHLO, readable by later versions
-    exported = to_exported(lowered.manifest, artifact, ("cpu", "cuda"))  # jax.export.Exported: .call, .serialize()
+    artifact = to_portable(lowered.hlo)                   # versioned StableHLO for later versions
+    exported = to_exported(lowered.manifest, artifact, ("cpu", "cuda"))
+    exported.call, exported.serialize()                   # a jax.export.Exported, for any platform
 
-This is the only module of the package that touches private parts of JAX; a program that was made here runs with JAX's
-public interface alone. TensorFlow is not needed.
+This is the only module of the package that touches private parts of JAX; a program that was made
+here runs with JAX's public interface alone. TensorFlow is not needed.
 """
 
 import contextlib
@@ -19,14 +20,20 @@ TESTED_VERSIONS = ("0.10.2", "0.12.0.1")
 
 PRECISIONS = ("DEFAULT", "HIGH", "HIGHEST")
 
+_CONVERTERS = (
+    "hlo_to_stablehlo",
+    "serialize_portable_artifact",
+    "deserialize_portable_artifact",
+)
 _PRODUCTS = ("stablehlo.convolution", "stablehlo.dot_general", "stablehlo.dot")
 
 
 def to_portable(hlo):
     """Converts a step to a versioned StableHLO artifact; the same bytes for the same step.
 
-    TensorFlow writes one `mhlo.copy` per updated variable, which the TPU compiler refuses, and notes in `mhlo`
-    attributes that JAX does not read (which result may reuse which argument, among others): both go.
+    TensorFlow writes one `mhlo.copy` per updated variable, which the TPU compiler refuses, and
+    notes in `mhlo` attributes that JAX does not read (which result may reuse which argument, among
+    others): both go.
 
     Args:
       hlo: serialized HloModuleProto, `LoweredStep.hlo`.
@@ -47,19 +54,19 @@ def to_portable(hlo):
             if op.name == "mhlo.copy":
                 op.results[0].replace_all_uses_with(op.operands[0])
                 op.erase()
+
         for function in module.body:
-            name = function.attributes["sym_name"].value
-            function.attributes["sym_visibility"] = jax.ir.StringAttr.get(
-                "public" if name == "main" else "private"
-            )
+            is_main = function.attributes["sym_name"].value == "main"
+            visibility = jax.ir.StringAttr.get("public" if is_main else "private")
+            function.attributes["sym_visibility"] = visibility
         return jax.mlir.serialize_portable_artifact(module, jax.stablehlo.get_current_version())
 
 
 def force_precision(artifact, level="HIGHEST"):
     """Sets the precision of all convolutions and matrix products of an artifact.
 
-    TensorFlow leaves it at DEFAULT, where a TPU multiplies in bfloat16 and a GPU may in TF32; JAX's own setting does not
-    reach into a program that exists already.
+    TensorFlow leaves it at DEFAULT, where a TPU multiplies in bfloat16 and a GPU may in TF32; JAX's
+    own setting does not reach into a program that exists already.
 
     Args:
       artifact: bytes of `to_portable`.
@@ -81,7 +88,7 @@ def force_precision(artifact, level="HIGHEST"):
 
 
 def to_text(artifact):
-    """Returns the program of an artifact as text, constants shortened; for reading and for tests."""
+    """Returns the program of an artifact as text, constants shortened."""
     jax = _jax_parts()
     with jax.context() as context:
         module = jax.mlir.deserialize_portable_artifact(artifact, context)
@@ -91,14 +98,16 @@ def to_text(artifact):
 def to_exported(manifest, artifact, platforms):
     """Wraps an artifact as a public `jax.export.Exported`.
 
-    Call it with one argument per entry of `manifest["params"]`, in their order; it returns one array per entry of
-    `manifest["outputs"]`. Some arguments are int64: call it under `wide_integers()` or with JAX_ENABLE_X64=1.
+    Call it with one argument per entry of `manifest["params"]`, in their order; it returns one
+    array per entry of `manifest["outputs"]`. Some arguments are int64: call it under
+    `wide_integers()` or with JAX_ENABLE_X64=1.
 
     Args:
       manifest: `LoweredStep.manifest`.
       artifact: bytes of `to_portable` or `force_precision`.
-      platforms: names in JAX's spelling, e.g. ("cuda",). The first becomes the label of the artifact and no more: nothing in a
-        step belongs to one platform, JAX's check of the platform is switched off, and the artifact runs on all.
+      platforms: names in JAX's spelling, e.g. ("cuda",). The first becomes the label of the
+        artifact and no more: nothing in a step belongs to one platform, JAX's check of the platform
+        is switched off, and the artifact runs on all.
 
     Raises:
       UserError: JAX is missing.
@@ -113,8 +122,9 @@ def to_exported(manifest, artifact, platforms):
         arguments = [
             jax.ShapeDtypeStruct(tuple(p["shape"]), p["dtype"]) for p in manifest["params"]
         ]
-        # Everything about the signature comes from a stub that has it; only the program is exchanged. The stub is made for
-        # one platform, because JAX hands a program for several the platform's number as its first argument.
+        # Everything about the signature comes from a stub that has it; only the program is
+        # exchanged. The stub is made for one platform, because JAX hands a program for several the
+        # platform's number as its first argument.
         shell = export.export(jax.jit(stub, keep_unused=True), platforms=platforms[:1])(*arguments)
     return dataclasses.replace(
         shell,
@@ -126,21 +136,21 @@ def to_exported(manifest, artifact, platforms):
 
 
 def wide_integers():
-    """Returns a context in which JAX keeps int64 (the counter of the steps) instead of making it int32."""
+    """Returns a context in which JAX keeps int64 (the counter of the steps), not int32."""
     import jax
 
     return jax.enable_x64(True)
 
 
 class _JaxParts(NamedTuple):
-    """What is not public in JAX."""
+    """Private parts of JAX."""
 
     ir: Any
     """jaxlib.mlir.ir."""
     stablehlo: Any
     """jaxlib.mlir.dialects.stablehlo."""
     mlir: Any
-    """The converters `hlo_to_stablehlo`, `serialize_portable_artifact`, `deserialize_portable_artifact`."""
+    """Module with `_CONVERTERS`."""
     context: Any
     """Makes an MLIR context that knows the dialects."""
 
@@ -150,8 +160,8 @@ def _import_jax():
         import jax
     except ImportError as e:
         raise UserError(
-            "Converting a step needs JAX: pip install 'tfobj[jax]', or in an environment of its own, with the compiler for TPUs, "
-            "pip install 'tfobj[tpu-aot]'."
+            "Converting a step needs JAX: pip install 'tfobj[jax]', or in an environment of its "
+            "own, with the compiler for TPUs, pip install 'tfobj[tpu-aot]'."
         ) from e
     return jax
 
@@ -160,14 +170,7 @@ def _jax_parts():
     jax = _import_jax()
     with contextlib.suppress(ImportError, AttributeError):
         mlir = importlib.import_module("jax._src.lib").xla_client._xla.mlir
-        if all(
-            hasattr(mlir, name)
-            for name in (
-                "hlo_to_stablehlo",
-                "serialize_portable_artifact",
-                "deserialize_portable_artifact",
-            )
-        ):
+        if all(hasattr(mlir, name) for name in _CONVERTERS):
             return _JaxParts(
                 importlib.import_module("jaxlib.mlir.ir"),
                 importlib.import_module("jaxlib.mlir.dialects.stablehlo"),
@@ -175,8 +178,9 @@ def _jax_parts():
                 importlib.import_module("jax._src.interpreters.mlir").make_ir_context,
             )
     raise UserError(
-        f"Converting a step uses private parts of JAX that JAX {jax.__version__} does not have where they were. "
-        f"Tested: JAX {TESTED_VERSIONS[0]} to {TESTED_VERSIONS[1]}; pip install 'jax=={TESTED_VERSIONS[0]}' works."
+        f"Converting a step uses private parts of JAX that JAX {jax.__version__} does not have "
+        f"where they were. Tested: JAX {TESTED_VERSIONS[0]} to {TESTED_VERSIONS[1]}; "
+        f"pip install 'jax=={TESTED_VERSIONS[0]}' works."
     )
 
 

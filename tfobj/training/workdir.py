@@ -34,7 +34,7 @@ def locked(workdir):
     workdir = pathlib.Path(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        lock = open(workdir / ".lock", "a+")
+        lock = open(workdir / ".lock", "a+")  # noqa: SIM115 (the block below closes it)
     except OSError as e:
         raise UserError(
             f"`--workdir` must be a folder that can be written. Received: {workdir} ({e.strerror})."
