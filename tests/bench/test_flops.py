@@ -6,8 +6,14 @@ import tensorflow as tf
 
 from tfobj.bench.flops import count_flops
 
-B, H, W, C, D, K = 2, 6, 5, 3, 4, 3
-FIRST, SECOND = 2 * B * H * W * C * D * K**2, 2 * B * H * W * D * D * K**2
+B = 2
+H = 6
+W = 5
+C = 3
+D = 4
+K = 3
+FIRST = 2 * B * H * W * C * D * K**2
+SECOND = 2 * B * H * W * D * D * K**2
 """Two convolutions, one pass of each."""
 
 
@@ -35,7 +41,10 @@ def test_forward():
 @pytest.mark.parametrize("inside", [False, True], ids=["one graph", "calls"])
 @pytest.mark.parametrize("xla", [None, True], ids=["graph", "xla"])
 def test_training_step(inside, xla):
-    """Forward, the gradient of all weights, and the gradient of what the second layer reads: the picture needs none."""
+    """Forward, and the gradients of all weights and of the second layer's input.
+
+    The image needs no gradient.
+    """
     first, second = weights()
     net = tf.function(network, jit_compile=xla, autograph=False) if inside else network
 
@@ -156,10 +165,11 @@ def test_unknown_shape_is_not_guessed():
 
 
 def test_iodine_makes_23_decoder_passes():
-    """R = 5 refinements: 6 forward, 5 inner gradients of the latents, 12 outer gradients of 6 decodes (inputs and weights).
+    """R = 5 refinements: 6 forward, 5 inner gradients, 12 outer gradients of 6 decodes.
 
-    The first decoder layer is a matrix product and the refinement network small, hence the tolerance. A coordinate map
-    is no latent, so its input gradient exists nowhere.
+    Inner gradients are those of the latents, outer ones those of inputs and weights. The first
+    decoder layer is a matrix product and the refinement network small, hence the tolerance. A
+    coordinate map is no latent, so its input gradient exists nowhere.
     """
     from tfobj.training.experiment import build_model, resolve
 

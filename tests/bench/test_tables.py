@@ -61,18 +61,17 @@ def cells(table, line):
 
 def test_public_times_are_carried_over_by_two_yardsticks():
     table = tables.speed_table([report(row(pipeline_ratio=12.3), row(what="data"))], PUBLIC)
-    names, values = cells(table, 0), cells(table, 2)
+    names = cells(table, 0)
+    values = cells(table, 2)
     got = dict(zip(names, values, strict=True))
     assert got["ratio by matmul"] == "0.60"  # 300 ms on a machine twice as fast, against 1,000
     assert (
         got["ratio by convolution"] == "0.60"
     )  # 500 / 250: the convolution of 35 pixels, best round
     assert got["of conv of its size"] == "100%"  # 150 GFLOP in 0.3 s
-    assert (
-        got["public, ms there"] == "1,000 (someone/IODINE)"
-        and got["pipeline / step"] == "12"
-        and got["of conv peak"] == "75%"
-    )
+    assert got["public, ms there"] == "1,000 (someone/IODINE)"
+    assert got["pipeline / step"] == "12"
+    assert got["of conv peak"] == "75%"
     assert len(table.splitlines()) == 5  # the pipeline's row has no line of its own
 
 
@@ -125,7 +124,8 @@ def test_dials_are_set_against_the_first_row():
             )
         ]
     )
-    assert cells(table, 2)[-2:] == ["1.00", "1.00"] and cells(table, 3)[3:] == [
+    assert cells(table, 2)[-2:] == ["1.00", "1.00"]
+    assert cells(table, 3)[3:] == [
         "train.rematerialise=True",
         "1000",
         "400",

@@ -27,7 +27,8 @@ needs_libtpu = pytest.mark.skipif(not LIBTPU, reason="needs jax and libtpu")
 )
 def test_topologies(text, chip, shape, devices):
     topology = tpu.parse_topology(text)
-    assert (topology.chip, topology.shape) == (chip, shape) and topology.name == text.lower()
+    assert (topology.chip, topology.shape) == (chip, shape)
+    assert topology.name == text.lower()
     assert topology.num_devices(topology.num_chips) == devices
 
 
@@ -177,18 +178,16 @@ def lowered_small(**changes):
 @pytest.mark.parametrize("chips", [1, 4])
 def test_tiny_step_compiles(chips):
     result = tpu.compile_step(lowered_small(), tpu.parse_topology("v5e:2x2"), chips)
-    assert (
-        result["error"] is None
-        and result["fits"]
-        and result["kind"] == "TPU v5 lite"
-        and result["devices"] == chips
-    )
+    assert result["error"] is None
+    assert result["fits"]
+    assert result["kind"] == "TPU v5 lite"
+    assert result["devices"] == chips
     assert result["hbm_bytes"] == int(15.75 * 2**30)
-    assert (
-        0 < result["alias_bytes"] <= result["output_bytes"] and 0 < result["needed_bytes"] < 2**28
-    )
+    assert 0 < result["alias_bytes"] <= result["output_bytes"]
+    assert 0 < result["needed_bytes"] < 2**28
     assert (result["all_reduces"] > 0) == (chips > 1)
-    assert result["flops"] > 0 and result["accessed_bytes"] > 0
+    assert result["flops"] > 0
+    assert result["accessed_bytes"] > 0
 
 
 @pytest.mark.slow
@@ -198,5 +197,6 @@ def test_step_that_is_too_large_is_told_so():
     result = tpu.compile_step(
         lowered_small(**{"train.batch_size": 2**22}), tpu.parse_topology("v2:2x2"), chips=1
     )
-    assert result["fits"] is False and result["error"] is None
+    assert result["fits"] is False
+    assert result["error"] is None
     assert result["needed_bytes"] > result["hbm_bytes"] == int(7.48 * 2**30)

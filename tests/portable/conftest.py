@@ -6,7 +6,10 @@ from portable_host import run_step, small
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory):
-    """Returns a function from a model's name to the folder of its small experiment, exported with the initial weights."""
+    """Returns a function from a model's name to the folder of its small experiment.
+
+    It is exported with the initial weights.
+    """
     pytest.importorskip(
         "jax", reason="exporting and running a step need JAX: pip install 'tfobj[jax]'"
     )
@@ -25,7 +28,7 @@ def exported(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def finished(exported, tmp_path_factory):
-    """Returns a function from a model's name to the folder of its 20 steps on the JAX host, run once."""
+    """Returns a function from a model's name to the folder of its 20 steps on the JAX host."""
     folders = {}
 
     def run(model):

@@ -48,7 +48,10 @@ TRAIN = {
 
 _HIDE = """
 import runpy, sys
-HIDDEN = {"tensorflow", "keras", "tf_keras", "tensorflow_probability", "tensorflow_datasets", "absl", "tqdm", "matplotlib", "scipy", "PIL", "etils", "flatbuffers"}
+HIDDEN = {
+    "tensorflow", "keras", "tf_keras", "tensorflow_probability", "tensorflow_datasets",
+    "absl", "tqdm", "matplotlib", "scipy", "PIL", "etils", "flatbuffers",
+}
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
@@ -78,7 +81,10 @@ _ENVIRONMENT = {
 
 
 def small(model, **changes):
-    """Returns a small `ExperimentConfig` on Tetris, with warm-up, cool-down and clipping that bind within its 20 steps."""
+    """Returns a small `ExperimentConfig` on Tetris.
+
+    Warm-up, cool-down and clipping bind within its 20 steps.
+    """
     from tfobj.training.experiment import resolve
 
     return resolve(

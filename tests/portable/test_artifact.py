@@ -28,10 +28,12 @@ def test_state_survives_any_size_of_part(tmp_path, state, monkeypatch, part_byte
     assert len(parts) == {1_000: 19, 5_000: 4, 15_000_000: 1}[part_bytes]
     assert all(sum(a.nbytes for a in np.load(p).values()) <= part_bytes for p in parts)
     summary, arrays = artifact.read_state(tmp_path / "state")
-    assert summary["step"] == 7 and summary["data"] == {"num_train": 3}
+    assert summary["step"] == 7
+    assert summary["data"] == {"num_train": 3}
     assert arrays.keys() == state.keys()
     for name, value in state.items():
-        assert arrays[name].dtype == value.dtype and arrays[name].shape == value.shape
+        assert arrays[name].dtype == value.dtype
+        assert arrays[name].shape == value.shape
         np.testing.assert_array_equal(arrays[name], value)
 
 

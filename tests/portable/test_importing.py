@@ -1,4 +1,4 @@
-"""From the JAX host back to an ordinary run: the checkpoint is the state, and nothing is overwritten."""
+"""From the JAX host back to an ordinary run: its checkpoint is the state; nothing is replaced."""
 
 import json
 import shutil
@@ -18,18 +18,21 @@ from tfobj.training.optimizer import make_optimizer
 def checkpoint(workdir):
     """Returns (step, name -> array) of a run's newest checkpoint, weights and optimizer."""
     experiment = read_config(workdir)
-    model, optimizer = build_model(experiment), make_optimizer(experiment.train)
+    model = build_model(experiment)
+    optimizer = make_optimizer(experiment.train)
     optimizer.build(model.trainable_variables)
     step = RunState(workdir, model, optimizer, 3).restore()
     return step, {v.path: v.numpy() for v in [*model.weights, *optimizer.variables]}
 
 
 def test_the_checkpoint_is_the_state(finished, tmp_path):
-    folder, workdir = finished("slot_attention"), tmp_path / "run"
+    folder = finished("slot_attention")
+    workdir = tmp_path / "run"
     imported = importing.import_state(folder, workdir)
     _, state = records.newest_state(folder)
     step, values = checkpoint(workdir)
-    assert step == imported.step == 20 and values.keys() == state.keys()
+    assert step == imported.step == 20
+    assert values.keys() == state.keys()
     for name, value in state.items():
         np.testing.assert_array_equal(values[name], value, err_msg=name)
     assert read_config(workdir) == small("slot_attention")
@@ -57,7 +60,8 @@ def test_an_imported_run_continues(finished, tmp_path, monkeypatch):
     done = loop.train(
         read_config(tmp_path / "run"), tmp_path / "run", tf.distribute.OneDeviceStrategy("/cpu:0")
     )
-    assert done.step == 23 and [row["step"] for row in rows(tmp_path / "run")] == list(range(1, 24))
+    assert done.step == 23
+    assert [row["step"] for row in rows(tmp_path / "run")] == list(range(1, 24))
     losses = [row["loss"] for row in rows(tmp_path / "run")]
     assert max(losses[20:]) < 1.2 * max(losses[15:20])  # no jump where TensorFlow took over
 
@@ -66,7 +70,8 @@ def test_a_used_folder_is_left_alone(finished, tmp_path):
     (tmp_path / "config.json").write_text("mine")
     with pytest.raises(UserError, match="must be a new folder.*its files stay as they are"):
         importing.import_state(finished("slot_attention"), tmp_path)
-    assert (tmp_path / "config.json").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+    assert (tmp_path / "config.json").read_text() == "mine"
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.fixture
@@ -139,10 +144,10 @@ def test_a_curriculum_and_a_second_journey(exported, finished, tmp_path):
     exporting.append(small("iodine", model__num_steps=3), folder, 10)
     status, errors = run_step(f"--artifact={folder}", f"--workdir={tmp_path / 'run'}")
     assert status == 0, errors
-    one, two = rows(finished("iodine")), rows(tmp_path / "run")
-    assert [r["loss"] for r in one[:10]] == [r["loss"] for r in two[:10]] and one[10][
-        "loss"
-    ] != two[10]["loss"]
+    one = rows(finished("iodine"))
+    two = rows(tmp_path / "run")
+    assert [r["loss"] for r in one[:10]] == [r["loss"] for r in two[:10]]
+    assert one[10]["loss"] != two[10]["loss"]
     imported = importing.import_state(tmp_path / "run", tmp_path / "imported")
     assert imported.experiment.model.num_steps == 3
     exporting.export(
@@ -153,6 +158,5 @@ def test_a_curriculum_and_a_second_journey(exported, finished, tmp_path):
     )
     assert artifact.read_state(tmp_path / "again" / "state")[0]["step"] == 20
     status, errors = run_step(f"--artifact={tmp_path / 'again'}", f"--workdir={tmp_path / 'run2'}")
-    assert status == 0 and [row["step"] for row in rows(tmp_path / "run2")] == [21, 22, 23, 24], (
-        errors
-    )
+    assert status == 0, errors
+    assert [row["step"] for row in rows(tmp_path / "run2")] == [21, 22, 23, 24], errors

@@ -1,4 +1,4 @@
-"""Steps as programs: every model lowers, its arrays are parameters, and only Philox draws numbers."""
+"""Steps as programs: every model lowers, arrays are parameters, and only Philox draws numbers."""
 
 import conformance
 import numpy as np
@@ -13,7 +13,10 @@ from tfobj.training.schedule import WarmupDecaySchedule
 
 
 def resting(model, stage):
-    """Returns the predicate of names of weights, and of the optimizer's state for them, that a stage leaves alone."""
+    """Returns the predicate of names that a stage leaves alone.
+
+    They are names of weights, and of the optimizer's state for them.
+    """
     paths = {v.path for v in model.trainable_variables} - {
         v.path for v in model.trained_variables(stage)
     }
@@ -33,7 +36,8 @@ def test_every_model_is_lowered(case):
     )
     step = lowering.lower_step(experiment)  # raises where an operation does not run everywhere
     model = build_model(experiment)
-    params, outputs = step.manifest["params"], step.manifest["outputs"]
+    params = step.manifest["params"]
+    outputs = step.manifest["outputs"]
 
     assert [(p["name"], p["dtype"]) for p in params if p["kind"] == "input"] == [
         ("image", "uint8"),
@@ -45,10 +49,8 @@ def test_every_model_is_lowered(case):
     assert not [p for p in params if p["kind"] == "const"]
     names = {p["name"] for p in params if p["kind"] == "state"}
     rests = resting(model, model.stages()[0][1])
-    assert (
-        names == {name for name in step.state if not rests(name)}
-        and {v.path for v in model.weights if not rests(v.path)} <= names
-    )
+    assert names == {name for name in step.state if not rests(name)}
+    assert {v.path for v in model.weights if not rests(v.path)} <= names
     assert all(
         list(step.state[p["key"]].shape) == p["shape"]
         and str(step.state[p["key"]].dtype) == p["dtype"]
@@ -61,7 +63,8 @@ def test_every_model_is_lowered(case):
         v.path for v in model.weights if v.path.endswith("/grid")
     }  # everything else changes, state that no gradient trains as well
     assert grids or case.model == "factored_scenes"
-    assert written == names - grids and step.manifest["counter"] in written
+    assert written == names - grids
+    assert step.manifest["counter"] in written
     assert (
         {"loss", "grad_norm"}
         <= set(step.manifest["metrics"])
@@ -75,9 +78,11 @@ def test_a_curriculum_has_a_program_for_each_number_of_refinements():
     experiment = ExperimentConfig(
         model_name=case.model, model=config, train=TrainConfig(batch_size=2, steps=20)
     )
-    first, later = lowering.lower_step(experiment), lowering.lower_step(experiment, from_step=10)
+    first = lowering.lower_step(experiment)
+    later = lowering.lower_step(experiment, from_step=10)
     assert (first.manifest["until_step"], later.manifest["until_step"]) == (10, None)
-    assert first.state.keys() == later.state.keys() and len(later.hlo) < len(first.hlo)
+    assert first.state.keys() == later.state.keys()
+    assert len(later.hlo) < len(first.hlo)
 
 
 @pytest.mark.slow
@@ -88,19 +93,20 @@ def test_the_scene_phase_is_a_program_of_its_own():
         model=case.config.override({"scene_from_step": 10}),
         train=TrainConfig(batch_size=2, steps=20),
     )
-    first, later = lowering.lower_step(experiment), lowering.lower_step(experiment, from_step=10)
+    first = lowering.lower_step(experiment)
+    later = lowering.lower_step(experiment, from_step=10)
     assert (first.manifest["until_step"], later.manifest["until_step"]) == (
         10,
         None,
-    ) and first.state.keys() == later.state.keys()
+    )
+    assert first.state.keys() == later.state.keys()
     written = {
         later.manifest["params"][o["param"]]["name"]
         for o in later.manifest["outputs"]
         if o["kind"] == "state"
     }
-    assert written - {later.manifest["counter"]} and all(
-        "scene_prior" in name for name in written - {later.manifest["counter"]}
-    )
+    assert written - {later.manifest["counter"]}
+    assert all("scene_prior" in name for name in written - {later.manifest["counter"]})
 
 
 def lowered_text(function):
@@ -134,7 +140,10 @@ def test_philox_is_accepted():
 
 
 def test_custom_calls_are_refused():
-    line = '  %custom-call.3 = f32[4,4]{1,0} custom-call(f32[4,4]{1,0} %p), custom_call_target="lapack"'
+    line = (
+        "  %custom-call.3 = f32[4,4]{1,0} custom-call(f32[4,4]{1,0} %p), "
+        'custom_call_target="lapack"'
+    )
     with pytest.raises(
         UserError,
         match="Received: `custom-call`, an operation of one device or host, in: %custom-call.3",
@@ -153,7 +162,8 @@ def test_custom_calls_are_refused():
     ],
 )
 def test_the_host_computes_the_rate_of_the_graph(settings):
-    host, graph = WarmupDecaySchedule(*settings), WarmupDecay(*settings)
+    host = WarmupDecaySchedule(*settings)
+    graph = WarmupDecay(*settings)
     for step in (0, 1, 7, 19, 20, 999, 12_345, 24_000, 500_000):
         np.testing.assert_allclose(
             host.at(step), graph(tf.constant(step, tf.int64)), rtol=1e-5, atol=1e-12

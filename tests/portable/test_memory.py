@@ -22,7 +22,8 @@ params = lowered.manifest["params"]
 with stablehlo.wide_integers():
     arguments = [jax.ShapeDtypeStruct(tuple(p["shape"]), p["dtype"]) for p in params]
     donated = tuple(i for i, p in enumerate(params) if p["kind"] == "state")
-    print(jax.jit(exported.call, donate_argnums=donated).lower(*arguments).compile().memory_analysis().temp_size_in_bytes)
+    step = jax.jit(exported.call, donate_argnums=donated)
+    print(step.lower(*arguments).compile().memory_analysis().temp_size_in_bytes)
 """
 
 

@@ -21,10 +21,8 @@ from tfobj.portable import artifact, scenes
 def test_drawn_scenes_are_those_of_the_builder(name, tmp_path):
     protocol = protocols.get(name).with_sizes(13, 6)
     for split, count in (("train", 13), ("validation", 13), ("test", 6)):
-        built, drawn = (
-            packed.open_split(protocol, split, tmp_path),
-            scenes.generate(protocol, split),
-        )
+        built = packed.open_split(protocol, split, tmp_path)
+        drawn = scenes.generate(protocol, split)
         assert len(drawn) == count
         np.testing.assert_array_equal(drawn.image, built.image)
         np.testing.assert_array_equal(drawn.mask, built.mask)
@@ -69,7 +67,8 @@ def test_files_give_back_the_scenes(tmp_path, arrays, monkeypatch):
 def test_a_users_own_file(tmp_path, arrays):
     np.savez(tmp_path / "mine.npz", image=arrays.image)
     back = scenes.read(tmp_path / "mine.npz")
-    assert back.mask is None and len(back) == 9
+    assert back.mask is None
+    assert len(back) == 9
     np.savez(tmp_path / "floats.npz", image=arrays.image / 255.0)
     with pytest.raises(
         UserError, match=r"must hold `image`, uint8 \[n, H, W, C\]. Received: float64"

@@ -1,4 +1,7 @@
-"""The loop without TensorFlow: the losses and weights of TensorFlow, the same after a kill, and mistakes in one line."""
+"""The loop without TensorFlow.
+
+It makes TensorFlow's losses and weights, the same after a kill, and tells mistakes in one line.
+"""
 
 import json
 import pathlib
@@ -15,7 +18,7 @@ from tfobj.training.workdir import locked
 
 
 def tensorflow_run(model, steps):
-    """Returns (rows of terms, name -> array) of the same run by the package's own step, compiled by XLA."""
+    """Returns (rows of terms, name -> array) of the same run by TensorFlow, compiled by XLA."""
     import tensorflow as tf
 
     from tfobj.data.pipeline import BatchStream
@@ -25,7 +28,8 @@ def tensorflow_run(model, steps):
     from tfobj.training.step import make_train_step
 
     experiment = small(model)
-    network, optimizer = build_model(experiment), make_optimizer(experiment.train)
+    network = build_model(experiment)
+    optimizer = make_optimizer(experiment.train)
     step = make_train_step(tf.distribute.get_strategy(), network, optimizer, experiment, xla=True)
     train = scenes.generate(scenes.protocol_of(experiment.data.to_dict()), "train")
     iterator = iter(BatchStream(train, experiment.train.batch_size, seed=experiment.seed).dataset())
@@ -51,19 +55,19 @@ def test_twenty_steps_equal_tensorflow(model, finished):
                 err_msg=f"{name} of step {row['step']}",
             )
     summary, state = records.newest_state(folder)
-    assert summary["step"] == 20 and state.keys() == weights.keys()
+    assert summary["step"] == 20
+    assert state.keys() == weights.keys()
     for name, value in weights.items():
-        # Adam divides by the root of tiny second moments, which magnifies rounding to a part of the learning rate, 1e-3.
+        # Adam divides by the root of tiny second moments, which magnifies rounding to a part of the
+        # learning rate, 1e-3.
         np.testing.assert_allclose(state[name], value, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
 def test_scores_are_written(finished):
     evaluation = json.loads((finished("slot_attention") / "evaluation.json").read_text())
-    assert (
-        evaluation["num_scenes"] == 12
-        and evaluation["step"] == 20
-        and evaluation["split"] == "test"
-    )
+    assert evaluation["num_scenes"] == 12
+    assert evaluation["step"] == 20
+    assert evaluation["split"] == "test"
     assert {
         "mse",
         "mse_std",
@@ -71,7 +75,8 @@ def test_scores_are_written(finished):
         "fg_ari_std",
         "ari",
         "ari_std",
-    } < evaluation.keys() and "JAX" in evaluation["software"]
+    } < evaluation.keys()
+    assert "JAX" in evaluation["software"]
     (row,) = rows(finished("slot_attention"), "test")
     assert {name: row[name] for name in ("mse", "fg_ari", "ari")} == {
         name: evaluation[name] for name in ("mse", "fg_ari", "ari")
@@ -92,21 +97,24 @@ def test_stopped_and_continued_equals_uninterrupted(number, saved, exported, fin
         if line.startswith("step       12"):
             process.send_signal(number)
             break
-    said, _ = process.stderr.read(), process.stdout.read()
+    said = process.stderr.read()
+    _ = process.stdout.read()
     assert process.wait() == (-number if number == signal.SIGKILL else 0)
     assert number == signal.SIGKILL or "Stopped by SIGTERM at step" in said
     process.stderr.close(), process.stdout.close()
     assert records.newest_state(tmp_path / "run")[0]["step"] in saved
 
     status, errors = run_step(*arguments)
-    assert status == 0 and "Resuming at step" in errors, errors
+    assert status == 0, errors
+    assert "Resuming at step" in errors, errors
     (_, once), (_, twice) = (
         records.newest_state(finished("slot_attention")),
         records.newest_state(tmp_path / "run"),
     )
     for name, value in once.items():
         np.testing.assert_array_equal(twice[name], value, err_msg=name)
-    ones, twos = rows(finished("slot_attention")), rows(tmp_path / "run")
+    ones = rows(finished("slot_attention"))
+    twos = rows(tmp_path / "run")
     assert [(r["step"], r["loss"], r["learning_rate"]) for r in ones] == [
         (r["step"], r["loss"], r["learning_rate"]) for r in twos
     ]
@@ -205,9 +213,9 @@ def test_loss_that_is_not_finite_stops_with_its_step(folder, tmp_path):
     status, errors = run_step(
         f"--artifact={folder}", f"--workdir={tmp_path / 'run'}", "--log_every=5"
     )
+    assert status == 2
     assert (
-        status == 2
-        and "error: The loss is not finite since step 0 (not finite in this step: grad_norm, loss, mse)"
+        "error: The loss is not finite since step 0 (not finite in this step: grad_norm, loss, mse)"
         in errors
     )
     assert not pathlib.Path(tmp_path / "run" / "state").exists()
@@ -222,5 +230,6 @@ def test_minutes_stop_in_time(exported, tmp_path):
         "--minutes=0.4",
         "--log_every=100",
     )
-    assert status == 0 and "before its time was over" in errors, errors
+    assert status == 0, errors
+    assert "before its time was over" in errors, errors
     assert records.newest_state(tmp_path / "run")[0]["step"] > 0

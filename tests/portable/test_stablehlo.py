@@ -39,14 +39,21 @@ from tfobj.portable import stablehlo
 assert "tensorflow" not in sys.modules
 
 folder = pathlib.Path(sys.argv[1])
-manifest, hlo = json.loads((folder / "manifest.json").read_text()), (folder / "step.hlo").read_bytes()
+manifest = json.loads((folder / "manifest.json").read_text())
+hlo = (folder / "step.hlo").read_bytes()
 artifact = stablehlo.to_portable(hlo)
 exact = stablehlo.force_precision(artifact)
 import jax
 results = {}
-for name, program, platforms in (("plain", artifact, ("cpu",)), ("cuda", artifact, ("cuda", "cpu")), ("exact", exact, ("cpu",))):
-    exported = jax.export.deserialize(bytearray(stablehlo.to_exported(manifest, program, platforms).serialize()))
-    assert exported.platforms == platforms[:1] and len(exported.out_avals) == len(manifest["outputs"])
+for name, program, platforms in (
+    ("plain", artifact, ("cpu",)),
+    ("cuda", artifact, ("cuda", "cpu")),
+    ("exact", exact, ("cpu",)),
+):
+    written = stablehlo.to_exported(manifest, program, platforms).serialize()
+    exported = jax.export.deserialize(bytearray(written))
+    assert exported.platforms == platforms[:1]
+    assert len(exported.out_avals) == len(manifest["outputs"])
     arguments = [value for _, value in sorted(np.load(folder / "arguments.npz").items())]
     with stablehlo.wide_integers():
         for number, value in enumerate(jax.jit(exported.call)(*arguments)):
@@ -54,14 +61,23 @@ for name, program, platforms in (("plain", artifact, ("cpu",)), ("cuda", artifac
 np.savez(folder / "results.npz", **results)
 text, exact_text = stablehlo.to_text(artifact), stablehlo.to_text(exact)
 (folder / "facts.json").write_text(json.dumps({
-    "deterministic": artifact == stablehlo.to_portable(hlo), "foreign": "mhlo." in text, "precise_before": text.count("HIGHEST"),
-    "precise": exact_text.count("HIGHEST"), "products": sum(text.count(f"stablehlo.{name}") for name in ("convolution", "dot ", "dot_general"))}))
+    "deterministic": artifact == stablehlo.to_portable(hlo),
+    "foreign": "mhlo." in text,
+    "precise_before": text.count("HIGHEST"),
+    "precise": exact_text.count("HIGHEST"),
+    "products": sum(
+        text.count(f"stablehlo.{name}") for name in ("convolution", "dot ", "dot_general")
+    ),
+}))
 """
 
 
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory):
-    """Converts and runs one step in a process without TensorFlow; returns (lowered, arguments, results by name, facts)."""
+    """Converts and runs one step in a process without TensorFlow.
+
+    Returns (lowered, arguments, results by name, facts).
+    """
     from tfobj.portable.lowering import lower_step
 
     folder = tmp_path_factory.mktemp("converted")
@@ -118,7 +134,8 @@ def step_in_tensorflow(image, seed, step):
     from tfobj.training.optimizer import make_optimizer
     from tfobj.training.step import make_train_step
 
-    model, optimizer = build_model(small()), make_optimizer(small().train)
+    model = build_model(small())
+    optimizer = make_optimizer(small().train)
     train_step = make_train_step(tf.distribute.get_strategy(), model, optimizer, small(), xla=False)
     terms = train_step.update(
         {"image": tf.constant(image, tf.float32) / 255.0},
@@ -134,13 +151,15 @@ def step_in_tensorflow(image, seed, step):
 @needs_jax
 def test_conversion(converted):
     *_, facts = converted
-    assert facts["deterministic"] and not facts["foreign"]
+    assert facts["deterministic"]
+    assert not facts["foreign"]
 
 
 @needs_jax
 def test_precision_is_set_on_every_product(converted):
     *_, facts = converted
-    assert facts["precise_before"] == 0 and facts["precise"] == 2 * facts["products"] > 0
+    assert facts["precise_before"] == 0
+    assert facts["precise"] == 2 * facts["products"] > 0
 
 
 @needs_jax
@@ -157,7 +176,8 @@ def test_one_step_equals_tensorflow(converted):
     for name in ("plain", "cuda", "exact"):
         for number, out in enumerate(lowered.manifest["outputs"]):
             value = results[f"{name}_{number:04d}"]
-            assert value.shape == tuple(out["shape"]) and value.dtype == out["dtype"]
+            assert value.shape == tuple(out["shape"])
+            assert value.dtype == out["dtype"]
             if out["kind"] == "metric":
                 np.testing.assert_allclose(
                     value, terms[out["name"]], rtol=1e-5, err_msg=out["name"]

@@ -58,7 +58,10 @@ def scenes():
 
 @pytest.fixture
 def train_tiny(tiny, scenes, monkeypatch):
-    """Returns a function that trains the small experiment in a folder: train_tiny(workdir, arrays=None, actions=(), **changes)."""
+    """Returns a function that trains the small experiment in a folder.
+
+    train_tiny(workdir, arrays=None, actions=(), **changes)
+    """
     import tensorflow as tf
 
     from tfobj.training import loop

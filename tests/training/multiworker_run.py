@@ -1,4 +1,7 @@
-"""One worker of the small experiment, for test_multiworker.py: multiworker_run.py <workdir> <overrides as JSON> [<seconds to sleep per call>]."""
+"""One worker of the small experiment, for test_multiworker.py.
+
+multiworker_run.py <workdir> <overrides as JSON> [<seconds to sleep per call>]
+"""
 
 import json
 import os

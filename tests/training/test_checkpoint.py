@@ -128,7 +128,8 @@ def test_best_is_the_highest_score_so_far_and_survives_a_restart(tmp_path):
     assert [path.stem for path in (tmp_path / "best").glob("*.index")] == ["step-2"]
     again, _, _ = make_state(tmp_path)
     again.restore()
-    assert not again.save_best(0.6) and float(again.best_score.numpy()) == 0.7
+    assert not again.save_best(0.6)
+    assert float(again.best_score.numpy()) == 0.7
 
 
 def test_atomic_writing_leaves_no_partial_file(tmp_path):
@@ -142,7 +143,8 @@ def test_changed_setting_is_refused_with_the_difference(tmp_path, tiny):
     before = (tmp_path / "config.json").read_text()
     with pytest.raises(
         UserError,
-        match=r"train.learning_rate: 0.001 -> 0.002; train.precision: 'float32' -> 'bfloat16'. Repeat the old",
+        match=r"train.learning_rate: 0.001 -> 0.002; train.precision: 'float32' -> 'bfloat16'. "
+        "Repeat the old",
     ):
         write_or_check_config(
             tmp_path,

@@ -40,7 +40,8 @@ def test_a_run_that_continues_sees_what_it_would_have_seen(cut):
 def test_sizes_and_what_is_left():
     run = batches()
     shapes = [np.shape(batch) for batch in seen(run, range(5))]
-    assert shapes == [(4, 2)] * 2 + [(2, 4)] * 3 and run.batch_size == 2
+    assert shapes == [(4, 2)] * 2 + [(2, 4)] * 3
+    assert run.batch_size == 2
     assert [run.steps_left(step) for step in (0, 1, 2, 4, 9)] == [(2,), (1,), (2,), (), ()]
 
 

@@ -74,7 +74,8 @@ def test_a_chief_comes_first_and_workers_after_it():
 def test_mistakes_are_one_line(text, message):
     with pytest.raises(UserError, match=message) as e:
         read_cluster(text)
-    assert VARIABLE in str(e.value) and "\n" not in str(e.value)
+    assert VARIABLE in str(e.value)
+    assert "\n" not in str(e.value)
 
 
 def test_without_the_variable_there_is_an_example(monkeypatch):
@@ -83,7 +84,8 @@ def test_without_the_variable_there_is_an_example(monkeypatch):
         UserError, match="--strategy=multiworker. needs the environment variable TF_CONFIG"
     ) as e:
         read_cluster()
-    assert EXAMPLE in str(e.value) and read_cluster(EXAMPLE).size == 2
+    assert EXAMPLE in str(e.value)
+    assert read_cluster(EXAMPLE).size == 2
 
 
 @pytest.mark.parametrize(

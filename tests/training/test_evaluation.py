@@ -19,7 +19,10 @@ def model(tiny):
 
 
 def test_scores_do_not_depend_on_the_batch_size(model, scenes):
-    """A scene draws the noise of its place in the split, and a last batch that is not full is filled with scenes that do not count."""
+    """A scene draws the noise of its place in the split.
+
+    A last batch that is not full is filled with scenes that do not count.
+    """
     tables = [Evaluator(model, size).score(scenes).summary() for size in (8, 3)]
     assert tables[0]["num_scenes"] == tables[1]["num_scenes"] == 8
     for name, value in tables[0].items():
@@ -39,9 +42,8 @@ def test_slots_and_steps_at_test_time(model, scenes):
 
 def test_health_is_plain_numbers(model, scenes):
     health = Evaluator(model, 4).health(scenes.image[:4].astype(np.float32) / 255)
-    assert 0 <= health["active_slots"] <= 2 and all(
-        isinstance(value, float) for value in health.values()
-    )
+    assert 0 <= health["active_slots"] <= 2
+    assert all(isinstance(value, float) for value in health.values())
 
 
 def test_graph_of_the_forward_pass(model, scenes):
@@ -50,7 +52,7 @@ def test_graph_of_the_forward_pass(model, scenes):
 
 
 def polygon_scenes(num=5):
-    """Scenes of overlapping polygons with full extents and depths, and what a perfect model with depth would say of them."""
+    """Scenes of polygons with full extents and depths, and a perfect model's answers."""
     drawn = polygons.scenes(np.arange(num))
     arrays = SceneArrays(
         drawn["image"],
@@ -89,16 +91,13 @@ def test_extents_and_depths_are_scored_where_model_and_data_have_them(
     monkeypatch.setattr(evaluator, "forward", forward)
     summary = evaluator.score(arrays).summary()
     visible = sum(len(np.unique(mask)) - 1 for mask in arrays.mask)
-    assert (
-        summary["object_miou_micro"] == summary["aiou_micro"] == 1.0
-        and summary["aiou_objects"] == 10
-    )
-    assert (
-        summary["dpa_0_visible"] == 1.0
-        and summary["dpa_0_pairs"] == 5
-        and summary["dpa_0_hidden_pairs"] == 10 - visible
-    )
-    assert summary["position_error_objects"] == visible and 0 < summary["position_error"] < 8
+    assert summary["object_miou_micro"] == summary["aiou_micro"] == 1.0
+    assert summary["aiou_objects"] == 10
+    assert summary["dpa_0_visible"] == 1.0
+    assert summary["dpa_0_pairs"] == 5
+    assert summary["dpa_0_hidden_pairs"] == 10 - visible
+    assert summary["position_error_objects"] == visible
+    assert 0 < summary["position_error"] < 8
     columns = {"object_miou", "aiou", "dpa_0", "dpa_30", "dpa_90", "position_error"}
     plain = dataclasses.replace(arrays, amodal_masks=None, factors={})
     assert columns & set(evaluator.score(plain).table()) == {"object_miou"}

@@ -43,7 +43,8 @@ def test_dataset_stands_for_its_default_protocol_and_protocols_can_be_named():
 
 def test_folder_of_pictures():
     experiment = resolve("slot_attention", "folder:some/pictures")
-    assert experiment.data.protocol == "folder:some/pictures" and experiment.model.image_size == (
+    assert experiment.data.protocol == "folder:some/pictures"
+    assert experiment.model.image_size == (
         64,
         64,
     )
@@ -70,7 +71,8 @@ def test_round_trip_through_plain_values():
 def test_unknown_names(arguments, message):
     with pytest.raises(UserError) as e:
         resolve(*arguments)
-    assert str(e.value).startswith(message) and "\n" not in str(e.value)
+    assert str(e.value).startswith(message)
+    assert "\n" not in str(e.value)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +113,8 @@ def test_unknown_names(arguments, message):
 def test_settings_out_of_range(overrides, message):
     with pytest.raises(UserError) as e:
         resolve("slot_attention", "tetris", overrides=overrides)
-    assert str(e.value).startswith(message) and "\n" not in str(e.value)
+    assert str(e.value).startswith(message)
+    assert "\n" not in str(e.value)
 
 
 def test_seed_decides_the_weights(tiny):
@@ -139,7 +142,8 @@ def test_first_scenes_of_a_dataset(tmp_path):
         "slot_attention", "tetris", overrides={"data.num_train": 12, "data.num_test": 4}
     )
     scenes, description = open_scenes(experiment, "train", tmp_path)
-    assert len(scenes) == 12 and description.startswith(
+    assert len(scenes) == 12
+    assert description.startswith(
         "tetris_12_4/train: scenes 0-11 of tetris/generated_12_4 split train"
     )
 

@@ -1,4 +1,4 @@
-"""A target for GECO: the NLL of the end of a short run, what it means, and what speaks against it."""
+"""A target for GECO: the NLL at the end of a short run, its meaning, and doubts about it."""
 
 import math
 
@@ -27,7 +27,10 @@ def rows(values, every=100, fg_ari=0.9):
 
 
 def test_numbers_of_efficient_morl():
-    """Scale 0.3 without the constant: floor ln 0.3 = -1.20397; an NLL of -1.1 means a squared error of 2 * 0.09 * 0.10397."""
+    """Scale 0.3 without the constant: floor ln 0.3 = -1.20397.
+
+    An NLL of -1.1 means a squared error of 2 * 0.09 * 0.10397.
+    """
     values = [0.0] * 24 + [-1.098, -1.102] * 3
     found = geco_target.propose(
         experiment(model__likelihood_scale=0.3), rows(values), planned_steps=20_000
@@ -39,7 +42,8 @@ def test_numbers_of_efficient_morl():
         6,
         0.9,
     )
-    assert found.reached == pytest.approx(-1.1) and found.floor == pytest.approx(math.log(0.3))
+    assert found.reached == pytest.approx(-1.1)
+    assert found.floor == pytest.approx(math.log(0.3))
     assert found.earlier == pytest.approx(0.0)
     assert (
         found.reached <= found.target <= found.reached + (found.reached - found.floor) / 50 + 1e-9
@@ -48,14 +52,17 @@ def test_numbers_of_efficient_morl():
 
 
 def test_numbers_of_genesis():
-    """Scale 0.7 with the constant: floor 0.56226; the published goal 0.5655 means a squared error of 3.2e-3."""
+    """Scale 0.7 with the constant: floor 0.56226.
+
+    The published goal 0.5655 means a squared error of 3.2e-3.
+    """
     found = geco_target.propose(
         experiment("genesis", model__likelihood_scale=0.7), rows([0.5655] * 10), planned_steps=1_000
     )
-    assert found.setting == "geco_goal" and found.floor == pytest.approx(
-        HALF_LOG_2_PI + math.log(0.7), abs=1e-6
-    )
-    assert found.target == pytest.approx(0.5655, abs=0.0033 / 50) and found.target >= 0.5655 - 1e-9
+    assert found.setting == "geco_goal"
+    assert found.floor == pytest.approx(HALF_LOG_2_PI + math.log(0.7), abs=1e-6)
+    assert found.target == pytest.approx(0.5655, abs=0.0033 / 50)
+    assert found.target >= 0.5655 - 1e-9
     assert found.mean_squared_error == pytest.approx(3.2e-3, rel=0.04)
 
 
@@ -93,7 +100,8 @@ def test_a_fast_fall_is_noticed(values, falling):
 def test_what_makes_a_target_doubtful(planned_steps, fg_ari, every, sentences):
     found = geco_target.propose(experiment(), rows([-1.0] * 20, every, fg_ari), planned_steps)
     remarks = geco_target.remarks(found)
-    assert len(remarks) == len(sentences) and all(map(str.startswith, remarks, sentences))
+    assert len(remarks) == len(sentences)
+    assert all(map(str.startswith, remarks, sentences))
 
 
 def test_report_ends_with_the_line_to_copy():
@@ -101,7 +109,8 @@ def test_report_ends_with_the_line_to_copy():
         experiment(model__likelihood_scale=0.3), rows([-1.1] * 20), planned_steps=13_000
     )
     lines = geco_target.format_report(found, ["something else."]).splitlines()
-    assert lines[-1] == "--set model.geco_target=-1.1" and "warning: something else." in lines
+    assert lines[-1] == "--set model.geco_target=-1.1"
+    assert "warning: something else." in lines
     assert any(line.startswith("MSE at the target") and " 0.0187 " in line for line in lines)
     assert (
         experiment(model__geco_target=lines[-1].partition("=")[2]).model.geco_target == found.target
@@ -131,7 +140,8 @@ def test_short_run():
         (
             "slot_attention",
             rows([0.1] * 9),
-            "`model` must be one with GECO, .* model.geco_target or model.geco_goal. Received: slot_attention",
+            "`model` must be one with GECO, .* model.geco_target or model.geco_goal. "
+            "Received: slot_attention",
         ),
         (
             "efficient_morl",

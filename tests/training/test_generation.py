@@ -1,4 +1,4 @@
-"""Samples against held-out images: batches do not matter, equal N, single objects of every generator, and errors."""
+"""Samples against held-out images: batches do not matter, equal N, single objects, errors."""
 
 import functools
 import itertools
@@ -21,12 +21,17 @@ GRAY = 0.25
 
 
 class Dots:
-    """A model of scenes of bright dots on gray. A slot is [brightness, row, column]; `background_slot` is where the gray one is."""
+    """A model of scenes of bright dots on gray.
+
+    A slot is [brightness, row, column]; `background_slot` is where the gray one is.
+    """
 
     has_prior = True
 
     def __init__(self, num_objects=3, background_slot=-1, share=0.9):
-        self.num_objects, self.background_slot, self.share = num_objects, background_slot, share
+        self.num_objects = num_objects
+        self.background_slot = background_slot
+        self.share = share
 
     def sample_slots(self, num, seed):
         objects = random.uniform(seed, "dots", [num, self.num_objects, 3])
@@ -73,9 +78,11 @@ def first(batches, num):
 @pytest.mark.parametrize("draw", [generation.sampled_scenes, generation.sampled_objects])
 def test_samples_do_not_depend_on_the_batch_size(draw):
     model = Dots(share=0.3)
-    one, other = first(draw(model, 8), 21), first(draw(model, 5), 21)
+    one = first(draw(model, 8), 21)
+    other = first(draw(model, 5), 21)
     np.testing.assert_array_equal(one, other)
-    assert one.dtype == np.uint8 and one.shape == (21, 4, 4, 1)
+    assert one.dtype == np.uint8
+    assert one.shape == (21, 4, 4, 1)
     assert (first(draw(model, 8, seed=1), 21) != one).any()
 
 
@@ -106,7 +113,8 @@ def test_slots_that_show_nothing_are_passed_over():
 
 
 def test_comparison_is_that_of_all_features_at_once():
-    samples, images = noise(30, 1), noise(70, 2)
+    samples = noise(30, 1)
+    images = noise(70, 2)
     features = pixel_features(1, grid=4)
     batches = (samples[i : i + 7] for i in itertools.count(0, 7))
     result = generation.compare_with_samples(
@@ -135,7 +143,8 @@ def test_both_sets_are_equally_large_and_the_floor_needs_more():
     result = generation.compare_with_samples(
         batches, pictures(noise(25)), pixel_features(1), 100, extrapolate=True
     )
-    assert result.num_samples == 25 and result.samples is None
+    assert result.num_samples == 25
+    assert result.samples is None
     assert set(result.summary) == {
         "frechet_pixels",
         "frechet_pixels_extrapolated",
@@ -148,7 +157,7 @@ def test_both_sets_are_equally_large_and_the_floor_needs_more():
 
 
 def drawn(dataset, indices):
-    """(image, mask, ...) of scenes of the generator behind a protocol, as the split on disk holds them."""
+    """Returns the scenes of a protocol's generator as the split on disk holds them."""
     make = {
         "overlapping_polygons": polygons.scenes,
         "tetris": tetris.scenes,
@@ -182,11 +191,13 @@ def test_objects_of_generated_scenes_are_drawn_alone(dataset, test_start):
     alone = generation.held_out_objects(
         DataConfig(protocol=dataset, num_train=10, num_test=num), "test_large", arrays
     )
-    assert alone.count == num and alone.description.startswith(
+    assert alone.count == num
+    assert alone.description.startswith(
         f"single objects of {dataset}_10_{num}/test_large: scenes 0-{num - 1}"
     )
     images = alone.get(0, num)
-    assert images.shape == scenes["image"].shape and images.dtype == np.uint8
+    assert images.shape == scenes["image"].shape
+    assert images.dtype == np.uint8
     np.testing.assert_array_equal(alone.get(2, num), images[2:])
     for i in range(num):
         exists = scenes["visibility"][i, 1:] > 0
@@ -200,9 +211,8 @@ def test_objects_of_generated_scenes_are_drawn_alone(dataset, test_start):
         elif dataset == "overlapping_polygons":  # edges are antialiased
             inside = scenes["amodal_masks"][i, chosen] > 0
             colour = np.rint(255 * scenes["color"][i, chosen])
-            assert (images[i] == colour).all(-1)[inside].mean() > 0.5 and (
-                images[i][~inside].max(initial=0) <= colour.max()
-            )
+            assert (images[i] == colour).all(-1)[inside].mean() > 0.5
+            assert images[i][~inside].max(initial=0) <= colour.max()
             assert (
                 (images[i] > 0).any(-1) & ~inside
             ).sum() < 80  # an outline of half-covered pixels
@@ -256,13 +266,15 @@ def test_public_scenes_and_folders_are_cut_into_regions():
         alone = generation.held_out_objects(
             DataConfig(protocol=protocol), "test", SceneArrays(scenes["image"]), limit=12
         )
-        assert alone.count == 12 and "regions of one colour" in alone.description
+        assert alone.count == 12
+        assert "regions of one colour" in alone.description
         shown = alone.get(0, 12)
         assert all(len(np.unique(image[image.any(-1)], axis=0)) == 1 for image in shown)
     gray = np.maximum(scenes["image"], 60)
     with pytest.raises(
         UserError,
-        match="regions of one colour on black. Received: folder:somewhere, where 0 regions were found",
+        match="regions of one colour on black. Received: folder:somewhere, where 0 regions were "
+        "found",
     ):
         generation.held_out_objects(
             DataConfig(protocol="folder:somewhere"), "test", SceneArrays(gray)

@@ -1,4 +1,4 @@
-"""What a model says about its health reaches the reader of a run: KL per layer, and a GECO constraint that stays unmet."""
+"""A model's health reaches the reader of a run: KL per layer, and an unmet GECO constraint."""
 
 import functools
 
@@ -53,8 +53,8 @@ def test_an_unmet_constraint_is_said_once(tmp_path, train_tiny, monkeypatch, cap
         for line in capsys.readouterr().err.splitlines()
         if "warning: GECO target not met" in line
     ]
-    assert (
-        len(said) == 1 and "for 33.3 % of the run: 70 nats are missing" in said[0]
-    )  # met at step 2 of 6, logged every 2
+    # met at step 2 of 6, logged every 2
+    assert len(said) == 1
+    assert "for 33.3 % of the run: 70 nats are missing" in said[0]
     rows = [row for row in read_metrics(tmp_path) if row["split"] == "train"]
     assert [row["geco_constraint"] for row in rows] == [5.0, -70.0, -70.0]

@@ -1,4 +1,4 @@
-"""A checkpoint holds every weight of every model: once, layers held in lists were left out without a word."""
+"""A checkpoint holds every weight of every model: once, layers in lists were left out silently."""
 
 import json
 
@@ -24,7 +24,8 @@ def test_every_weight_and_the_optimizer_come_back(case, tmp_path):
         overrides={f"model.{name}": value for name, value in case.overrides.items()},
     )
     (tmp_path / "config.json").write_text(json.dumps(experiment.to_dict()))
-    model, optimizer = build_model(experiment), make_optimizer(experiment.train)
+    model = build_model(experiment)
+    optimizer = make_optimizer(experiment.train)
     optimizer.build(model.trainable_variables)
     rng = np.random.default_rng(0)
     expected = {}
@@ -41,7 +42,8 @@ def test_every_weight_and_the_optimizer_come_back(case, tmp_path):
         np.testing.assert_array_equal(
             variable.numpy(), expected[variable.path], err_msg=variable.path
         )
-    again, fresh = build_model(experiment), make_optimizer(experiment.train)
+    again = build_model(experiment)
+    fresh = make_optimizer(experiment.train)
     fresh.build(again.trainable_variables)
     assert RunState(tmp_path, again, fresh, keep=2).restore() == 7
     for variable in [*again.weights, *fresh.variables]:

@@ -18,7 +18,7 @@ def steps_on_disk(workdir, folder="checkpoints"):
 
 
 def with_pixels(scenes, value):
-    """Scenes as floats (the pipeline divides by 255), the last one with a pixel of another value."""
+    """Scenes as floats (the pipeline divides by 255), the last one with a pixel of `value`."""
     image = scenes.image.astype(np.float32)
     image[-1, 0, 0, 0] = value
     return dataclasses.replace(scenes, image=image)
@@ -30,7 +30,8 @@ def test_run_writes_on_time(tmp_path, train_tiny):
     rows = read_metrics(tmp_path)
     assert [row["step"] for row in rows if row["split"] == "train"] == [2, 4, 6]
     assert [row["step"] for row in rows if row["split"] == "validation"] == [3, 6]
-    assert steps_on_disk(tmp_path) == {2, 4, 6} and len(steps_on_disk(tmp_path, "best")) == 1
+    assert steps_on_disk(tmp_path) == {2, 4, 6}
+    assert len(steps_on_disk(tmp_path, "best")) == 1
     train_row = next(row for row in rows if row["split"] == "train")
     assert {
         "loss",
@@ -74,7 +75,8 @@ def test_steps_per_call_do_not_change_the_weights(tmp_path, train_tiny, weights)
             "train.checkpoint_every": 6,
         },
     )
-    one, many = weights(tmp_path / "one"), weights(tmp_path / "many")
+    one = weights(tmp_path / "one")
+    many = weights(tmp_path / "many")
     for name in one:
         np.testing.assert_array_equal(one[name], many[name], err_msg=name)
 
@@ -83,7 +85,8 @@ def test_more_steps_go_on_from_the_last_one(tmp_path, train_tiny, weights):
     train_tiny(tmp_path / "whole", **{"train.steps": 8})
     train_tiny(tmp_path / "parts", **{"train.steps": 4})
     train_tiny(tmp_path / "parts", **{"train.steps": 8})
-    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    whole = weights(tmp_path / "whole")
+    parts = weights(tmp_path / "parts")
     for name in whole:
         np.testing.assert_array_equal(whole[name], parts[name], err_msg=name)
 
@@ -143,12 +146,16 @@ def test_broken_pixels_stop_the_run_and_leave_the_checkpoint(
     before = weights(tmp_path)
     with pytest.raises(
         TrainingDiverged,
-        match=r"not finite since step [23] \(.*loss.*\). The last checkpoint, from before, is intact",
+        match=r"not finite since step [23] \(.*loss.*\). "
+        "The last checkpoint, from before, is intact",
     ) as e:
         train_tiny(tmp_path, with_pixels(scenes, value), **settings, **{"train.steps": 6})
-    assert "\n" not in str(e.value) and "grad_norm" in str(e.value)
-    after, step = weights(tmp_path), load_run(tmp_path).step
-    assert step in (2, 3) and all(np.isfinite(array).all() for array in after.values())
+    assert "\n" not in str(e.value)
+    assert "grad_norm" in str(e.value)
+    after = weights(tmp_path)
+    step = load_run(tmp_path).step
+    assert step in (2, 3)
+    assert all(np.isfinite(array).all() for array in after.values())
     assert step == 3 or all((before[name] == array).all() for name, array in after.items())
 
 
@@ -160,11 +167,14 @@ def test_sigterm_saves_and_the_same_command_continues(tmp_path, train_tiny, weig
         actions=[lambda evaluation: os.kill(os.getpid(), signal.SIGTERM)],
         **settings,
     )
-    assert finished.interrupted and finished.step == 2 and steps_on_disk(tmp_path / "parts") == {2}
+    assert finished.interrupted
+    assert finished.step == 2
+    assert steps_on_disk(tmp_path / "parts") == {2}
     assert signal.getsignal(signal.SIGTERM) is before
     assert train_tiny(tmp_path / "parts", **settings).step == 6
     train_tiny(tmp_path / "whole", **settings)
-    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    whole = weights(tmp_path / "whole")
+    parts = weights(tmp_path / "parts")
     for name in whole:
         np.testing.assert_array_equal(whole[name], parts[name], err_msg=name)
 
@@ -182,11 +192,14 @@ def test_actions_get_the_evaluation(tmp_path, train_tiny):
     seen = []
     train_tiny(tmp_path, actions=[seen.append])
     assert [evaluation.step for evaluation in seen] == [3, 6]
-    assert "fg_ari" in seen[0].summary and len(seen[0].scenes) == 4 and seen[0].workdir == tmp_path
+    assert "fg_ari" in seen[0].summary
+    assert len(seen[0].scenes) == 4
+    assert seen[0].workdir == tmp_path
 
 
 def test_run_without_labels(tmp_path, train_tiny, scenes):
     train_tiny(tmp_path, dataclasses.replace(scenes, mask=None))
     row = [row for row in read_metrics(tmp_path) if row["split"] == "validation"][-1]
-    assert row["mse"] > 0 and row.get("fg_ari") is None
+    assert row["mse"] > 0
+    assert row.get("fg_ari") is None
     assert len(steps_on_disk(tmp_path, "best")) == 1

@@ -1,4 +1,4 @@
-"""Two processes that train together: the run of one device; differences refused; deaths and signals."""
+"""Two processes that train together: the run of one device; refusals, deaths and signals."""
 
 import contextlib
 import json
@@ -32,7 +32,10 @@ TOLERANCE = 1e-5
 
 @pytest.fixture
 def start(tmp_path):
-    """Returns a function that starts both workers: start(workdir, overrides of worker 0, other overrides of worker 1, pause) -> processes."""
+    """Returns a function that starts both workers.
+
+    start(workdir, overrides of worker 0, other overrides of worker 1, pause) -> processes
+    """
     with contextlib.ExitStack() as stack:
 
         def run(workdir, overrides, others=None, pause=0.0):
@@ -79,7 +82,8 @@ def wait_for_checkpoint(workdir, processes):
 
 def largest_difference(workdir, expected):
     """Largest difference between a run's weights and `expected`, another run's folder."""
-    a, b = load_run(workdir), load_run(expected)
+    a = load_run(workdir)
+    b = load_run(expected)
     assert a.step == b.step
     return max(
         np.abs(x.numpy() - y.numpy()).max()
@@ -94,9 +98,10 @@ def test_two_workers_make_the_run_of_one_device(tmp_path, start, train_tiny):
     (status, out, errors), (other_status, other_out, other_errors) = ends(processes)
     assert status == other_status == 0, errors + other_errors
     assert out == other_out == "finished at step 6, interrupted: False\n"
-    assert (
-        "2 workers with 1 device each" in errors and "loss" in errors and "loss" not in other_errors
-    )  # the chief reports
+    # the chief reports
+    assert "2 workers with 1 device each" in errors
+    assert "loss" in errors
+    assert "loss" not in other_errors
     assert largest_difference(tmp_path / "two", tmp_path / "one") < TOLERANCE
     rows = [read_metrics(tmp_path / name) for name in ("one", "two")]
     assert [(row["step"], row["split"]) for row in rows[0]] == [
@@ -113,11 +118,11 @@ def test_two_workers_make_the_run_of_one_device(tmp_path, start, train_tiny):
 def test_other_settings_are_refused_on_both(tmp_path, start):
     results = ends(start(tmp_path / "run", {}, {"train.batch_size": 8}))
     for status, _, errors in results:
-        assert status == 2 and errors.count("error:") == 1 and "Traceback" not in errors, errors
-        assert (
-            "The workers differ (worker 0 -> worker 1: train.batch_size: 4 -> 8)" in errors
-            and "--print_config" in errors
-        )
+        assert status == 2, errors
+        assert errors.count("error:") == 1, errors
+        assert "Traceback" not in errors, errors
+        assert "The workers differ (worker 0 -> worker 1: train.batch_size: 4 -> 8)" in errors
+        assert "--print_config" in errors
     assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
 
 
@@ -129,17 +134,18 @@ def test_killed_worker_ends_all_and_a_restart_continues(tmp_path, start, train_t
     processes[victim].kill()
     killed = time.monotonic()
     status, out, errors = ends(processes)[1 - victim]
-    assert time.monotonic() - killed < 60 and status == 2 and out == ""
-    assert (
-        errors.count("error:") == 1
-        and f"worker {victim}" in errors.lower()
-        and "is gone" in errors
-        and "Traceback" not in errors
-    ), errors
+    assert time.monotonic() - killed < 60
+    assert status == 2
+    assert out == ""
+    assert errors.count("error:") == 1, errors
+    assert f"worker {victim}" in errors.lower(), errors
+    assert "is gone" in errors, errors
+    assert "Traceback" not in errors, errors
     assert load_run(tmp_path / "killed").step < LONG["train.steps"]
 
     again = ends(start(tmp_path / "killed", LONG))
-    assert [status for status, *_ in again] == [0, 0] and "Resuming at step" in again[0][2]
+    assert [status for status, *_ in again] == [0, 0]
+    assert "Resuming at step" in again[0][2]
     assert [status for status, *_ in ends(start(tmp_path / "whole", LONG))] == [0, 0]
     assert largest_difference(tmp_path / "killed", tmp_path / "whole") == 0.0
     train_tiny(tmp_path / "one", **LONG)
@@ -154,5 +160,6 @@ def test_signal_at_one_stops_all_at_the_same_step(tmp_path, start):
     (status, out, errors), (other_status, other_out, _) = ends(processes)
     assert status == other_status == 0, errors
     step = load_run(tmp_path / "run").step
-    assert out == other_out == f"finished at step {step}, interrupted: True\n" and 4 <= step < 4000
+    assert out == other_out == f"finished at step {step}, interrupted: True\n"
+    assert 4 <= step < 4000
     assert f"Stopped by SIGTERM at worker 1 at step {step}; saved." in errors

@@ -14,7 +14,10 @@ from tfobj.training.optimizer import GlobalAdam, WarmupDecay, make_optimizer
     [(0, 0.0), (5_000, 1.932e-4), (10_000, 3.732e-4), (100_000, 2.0e-4), (500_000, 1.25e-5)],
 )
 def test_rate_of_slot_attention(step, rate):
-    """Locatello 2020, official training code: linear warm-up over 10,000 steps times continuous halving per 100,000."""
+    """Locatello 2020, official training code.
+
+    Linear warm-up over 10,000 steps times continuous halving per 100,000.
+    """
     schedule = make_optimizer(resolve("slot_attention", "tetris").train)._learning_rate
     np.testing.assert_allclose(schedule(tf.constant(step, tf.int64)), rate, rtol=2e-4)
 
@@ -100,7 +103,10 @@ def test_one_device_equals_keras_adam_bit_for_bit(clip_norm):
 
 
 def test_clipping_is_active_in_this_test():
-    """Adam hides a constant factor, so the claim above would hold without clipping if every step were scaled alike."""
+    """Adam hides a constant factor.
+
+    So the claim above would hold without clipping if every step were scaled alike.
+    """
     clipped, free = (
         make_optimizer(TrainConfig(learning_rate=1e-2, clip_norm=c)) for c in (0.1, None)
     )
@@ -108,7 +114,10 @@ def test_clipping_is_active_in_this_test():
 
 
 def test_two_replicas_clip_the_sum():
-    """Keras would clip each replica's share: (0.6, 0) and (0, 0.8) would pass a bound of 1 unclipped, as does their sum of norm 1."""
+    """Keras would clip each replica's share.
+
+    (0.6, 0) and (0, 0.8) would pass a bound of 1 unclipped, as does their sum of norm 1.
+    """
     strategy = tf.distribute.MirroredStrategy(["cpu:0", "cpu:1"])
     with strategy.scope():
         variable = keras.Variable(np.zeros((2,), np.float32))

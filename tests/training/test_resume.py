@@ -1,4 +1,4 @@
-"""A run that is killed at random moments and continued has, bit for bit, the weights of one that was not."""
+"""A run that is killed at random moments and resumed has, bit for bit, the same weights."""
 
 import os
 import pathlib
@@ -72,12 +72,14 @@ def data_dir(tmp_path_factory):
 @pytest.mark.parametrize("model", ["slot_attention"])
 def test_killed_and_continued_equals_uninterrupted(model, tmp_path, data_dir):
     subprocess.run(command(model, tmp_path / "whole", data_dir), check=True, capture_output=True)
-    kills, rng = 0, random.Random()
+    kills = 0
+    rng = random.Random()
     while kills < 20:
         process = subprocess.Popen(
             command(model, tmp_path / "killed", data_dir), stderr=subprocess.DEVNULL
         )
-        # Wait for the first checkpoint that this process wrote, then for a random moment, often within the next write.
+        # Wait for the first checkpoint that this process wrote, then for a random moment, often
+        # within the next write.
         before = set((tmp_path / "killed" / "checkpoints").glob("step-*.index"))
         while (
             process.poll() is None
@@ -91,8 +93,10 @@ def test_killed_and_continued_equals_uninterrupted(model, tmp_path, data_dir):
         process.wait()
         kills += 1
     process.wait()
-    assert process.returncode == 0 and kills >= 1
-    whole, killed = load_run(tmp_path / "whole"), load_run(tmp_path / "killed")
+    assert process.returncode == 0
+    assert kills >= 1
+    whole = load_run(tmp_path / "whole")
+    killed = load_run(tmp_path / "killed")
     assert whole.step == killed.step == 60
     for a, b in zip(whole.model.variables, killed.model.variables, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)

@@ -14,10 +14,11 @@ from tfobj.training.step import TrainStep
 
 
 def trained(experiment, scenes, calls, strategy=None, seed=0):
-    """Returns (weights, terms of the last call, first bad step) after `calls`, a list of step counts."""
+    """Returns (weights, terms of the last call, first bad step) after `calls`, step counts."""
     strategy = strategy or tf.distribute.OneDeviceStrategy("/cpu:0")
     with strategy.scope():
-        model, optimizer = build_model(experiment), make_optimizer(experiment.train)
+        model = build_model(experiment)
+        optimizer = make_optimizer(experiment.train)
     step = TrainStep(strategy, model, optimizer, seed)
     iterator = iter(
         strategy.experimental_distribute_dataset(
@@ -85,7 +86,8 @@ class FailsAtStepThree(keras.Model):
 def test_first_step_that_is_not_finite(tiny, scenes, calls, expected):
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
     with strategy.scope():
-        model, optimizer = FailsAtStepThree(), make_optimizer(tiny().train)
+        model = FailsAtStepThree()
+        optimizer = make_optimizer(tiny().train)
     step = TrainStep(strategy, model, optimizer, 0)
     iterator = iter(strategy.experimental_distribute_dataset(BatchStream(scenes, 4).dataset()))
     assert [step.run(iterator, count)[1] for count in calls][-1] == expected
@@ -108,7 +110,8 @@ def test_fit_gives_the_weights_of_the_loop(tiny, scenes):
 def test_the_graph_can_be_looked_at(tiny, scenes):
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
     with strategy.scope():
-        model, optimizer = build_model(tiny()), make_optimizer(tiny().train)
+        model = build_model(tiny())
+        optimizer = make_optimizer(tiny().train)
     step = TrainStep(strategy, model, optimizer, 0)
     iterator = iter(strategy.experimental_distribute_dataset(BatchStream(scenes, 4).dataset()))
     assert any(op.type == "IteratorGetNext" for op in step.trace(iterator).graph.get_operations())
@@ -116,13 +119,18 @@ def test_the_graph_can_be_looked_at(tiny, scenes):
 
 
 class Recorder(keras.Model):
-    """Remembers what it was trained with: refinement steps per trace, and as state the sum of (term, statistic, step) over updates."""
+    """Remembers what it was trained with.
+
+    These are refinement steps per trace, and as state the sum of (term, statistic, step) over
+    updates.
+    """
 
     has_state = True
 
     def __init__(self, stages):
         super().__init__()
-        self.given_stages, self.traced = stages, []
+        self.given_stages = stages
+        self.traced = []
         self.weight = self.add_weight(shape=(), initializer="ones")
         self.resting = self.add_weight(shape=(), initializer="ones")
         self.seen = self.add_weight(
@@ -162,7 +170,8 @@ def recorded(images, calls, stages=((0, Stage(1)),), strategy=None, micro_batche
     """Returns (model, results of `run`) after `calls` updates on `images` [steps, B, ...]."""
     strategy = strategy or tf.distribute.OneDeviceStrategy("/cpu:0")
     with strategy.scope():
-        model, optimizer = Recorder(stages), make_optimizer(TrainConfig())
+        model = Recorder(stages)
+        optimizer = make_optimizer(TrainConfig())
     step = TrainStep(strategy, model, optimizer, 0, micro_batches=micro_batches)
     iterator = iter(
         strategy.experimental_distribute_dataset(
@@ -184,17 +193,19 @@ def test_refinement_steps_follow_the_schedule_with_one_trace_each():
 
 
 def test_stages_train_their_own_weights():
-    """Weights that rest do not move, not even by Adam's momentum; terms of one stage are means over its own updates."""
+    """Weights that rest do not move, not even by Adam's momentum.
+
+    Terms of one stage are means over its own updates.
+    """
     images = np.random.default_rng(0).random((8, 4, 2, 2, 1)).astype(np.float32)
     model, results = recorded(images, [2, 4], ((0, Stage(1)), (3, Stage(1, "resting"))))
-    assert (
-        model.weight.numpy() < 1.0
-        and model.resting.numpy() < 1.0
-        and "part" not in results[0][0]
-        and results[1][0]["part"] == 1.0
-    )
+    assert model.weight.numpy() < 1.0
+    assert model.resting.numpy() < 1.0
+    assert "part" not in results[0][0]
+    assert results[1][0]["part"] == 1.0
     only_first, _ = recorded(images, [3])
-    assert model.weight.numpy() == only_first.weight.numpy() and only_first.resting.numpy() == 1.0
+    assert model.weight.numpy() == only_first.weight.numpy()
+    assert only_first.resting.numpy() == 1.0
 
 
 @pytest.mark.parametrize("engine", ["one", "two_replicas", "micro_batches"])

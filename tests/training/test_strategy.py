@@ -38,9 +38,9 @@ def test_mirrored_uses_logical_cpus_without_gpus():
 def test_no_gpu_is_one_line_with_what_works():
     with pytest.raises(UserError) as e:
         make_strategy("gpu")
-    assert (
-        str(e.value)
-        == "`--strategy=gpu` needs a GPU that TensorFlow can see; there is none. Strategies that work here: auto, cpu."
+    assert str(e.value) == (
+        "`--strategy=gpu` needs a GPU that TensorFlow can see; there is none. "
+        "Strategies that work here: auto, cpu."
     )
 
 
@@ -66,7 +66,8 @@ def test_no_tpu_is_one_line_with_the_reason_and_what_works(monkeypatch, name, re
     monkeypatch.setenv("TPU_NAME", name)
     with pytest.raises(
         UserError,
-        match=f"`--strategy=tpu` needs a Cloud TPU VM .*; ({reason}).*. Strategies that work here: auto, cpu",
+        match=f"`--strategy=tpu` needs a Cloud TPU VM .*; ({reason}).*. "
+        "Strategies that work here: auto, cpu",
     ) as e:
         make_strategy("tpu")
     assert "\n" not in str(e.value)
@@ -82,7 +83,8 @@ def test_no_tpu_is_one_line_with_the_reason_and_what_works(monkeypatch, name, re
 )
 def test_errors_of_the_resolver_in_words(monkeypatch, error, reason):
     text = {
-        tf.errors.NotFoundError: "No OpKernel was registered to support Op 'ConfigureDistributedTPU'",
+        tf.errors.NotFoundError: "No OpKernel was registered to support Op "
+        "'ConfigureDistributedTPU'",
         tf.errors.InternalError: "RET_CHECK failure (x.cc:1) *platform",
     }.get(error, "<urlopen error>")
 
@@ -99,7 +101,8 @@ def test_several_workers_without_tf_config_is_said_with_an_example(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     with pytest.raises(
         UserError,
-        match=r"`--strategy=multiworker` needs the environment variable TF_CONFIG .* Example for the first of two: TF_CONFIG=",
+        match=r"`--strategy=multiworker` needs the environment variable TF_CONFIG .* "
+        "Example for the first of two: TF_CONFIG=",
     ):
         make_strategy("multiworker")
 
@@ -118,7 +121,8 @@ def test_commands_of_one_process_refuse_workers(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     with pytest.raises(
         UserError,
-        match="`launch/benchmark.py` runs in one process.* Received: --strategy=multiworker. .*work here: auto, cpu",
+        match="`launch/benchmark.py` runs in one process.* "
+        "Received: --strategy=multiworker. .*work here: auto, cpu",
     ):
         refuse_multiworker("multiworker", "launch/benchmark.py")
     refuse_multiworker("auto", "launch/benchmark.py")
@@ -148,10 +152,8 @@ def test_batch_size_names_workers(monkeypatch):
 
 def test_native_precision_of_the_tpu_is_recommended(monkeypatch):
     monkeypatch.setattr(tf.distribute, "TPUStrategy", tf.distribute.OneDeviceStrategy)
-    assert (
-        "bfloat16" in advice(make_strategy("cpu"), "float32")[0]
-        and advice(make_strategy("cpu"), "bfloat16") == []
-    )
+    assert "bfloat16" in advice(make_strategy("cpu"), "float32")[0]
+    assert advice(make_strategy("cpu"), "bfloat16") == []
 
 
 def test_replicas_get_their_rows_in_order(two_replicas):
@@ -167,7 +169,8 @@ def test_replicas_get_their_rows_in_order(two_replicas):
 def test_unknown_name_gets_the_nearest():
     with pytest.raises(
         UserError,
-        match=f"Unknown strategy 'miror'. Did you mean 'mirrored'. Valid: {', '.join(sorted(STRATEGIES))}.",
+        match="Unknown strategy 'miror'. Did you mean 'mirrored'. "
+        f"Valid: {', '.join(sorted(STRATEGIES))}.",
     ):
         make_strategy("miror")
 
@@ -193,6 +196,5 @@ def test_xla_by_device(option, device, expected):
 
 
 def test_xla_of_real_strategies():
-    assert not uses_xla(make_strategy("cpu"), "auto") and not uses_xla(
-        make_strategy("mirrored"), "auto"
-    )
+    assert not uses_xla(make_strategy("cpu"), "auto")
+    assert not uses_xla(make_strategy("mirrored"), "auto")

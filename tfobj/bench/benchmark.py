@@ -130,6 +130,8 @@ def run(rows, strategy="auto", seconds=2.0, blocks=5, data_dir=None):
         calibration, machine = _start(
             stack, "calibration", Calibration, precisions, experiments, strategy, data_dir
         )
+
+        # One after the other: a row that compiles would disturb another that warms up.
         children = []
         facts = []
         for row in rows:
@@ -154,6 +156,7 @@ def run(rows, strategy="auto", seconds=2.0, blocks=5, data_dir=None):
             for child, result in zip(children, results, strict=True):
                 result.append(child.call())
 
+    # The best of all rounds: only that is a property of the machine.
     convolution = {
         precision: max(rate for peak in peaks for rate in peak[precision].values())
         for precision in precisions
@@ -218,9 +221,10 @@ def _summary(row, facts, blocks, convolution_gflops):
         "batch_size": train.batch_size,
         "precision": train.precision,
     }
-    num_frames = model.num_frames if model.is_video else None
-    if num_frames is not None:
-        summary["num_frames"] = num_frames
+    images = train.batch_size
+    if model.is_video and model.num_frames is not None:
+        summary["num_frames"] = model.num_frames
+        images *= model.num_frames or 1
 
     return {
         **summary,
@@ -229,7 +233,7 @@ def _summary(row, facts, blocks, convolution_gflops):
         "ms_per_step_min": min(times),
         "ms_per_step_spread": (max(times) - min(times)) / median,
         "ms_per_step_per_block": times,
-        "images_per_second": 1000.0 * train.batch_size * (num_frames or 1) / median,
+        "images_per_second": 1000.0 * images / median,
         "peak_memory_mb": max(block["peak_memory_mb"] for block in blocks),
         "gflop_per_step": gflop,
         "fraction_of_conv_peak": gflop and gflop / min(times) * 1000.0 / convolution_gflops,
@@ -256,6 +260,7 @@ def format_report(report):
     names = [" ".join(filter(None, [line["model"], line["settings"]])) for line in report["rows"]]
     width = max(map(len, [*names, "model"]))
     calibration = report["calibration"]
+
     peaks = ", ".join(
         f"{value:.0f} in {name}" for name, value in calibration["convolution_gflops"].items()
     )

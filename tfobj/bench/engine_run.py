@@ -43,6 +43,7 @@ def run_task(task):
         digests = [digest for worker in peers.gather(digests) for digest in worker]
         is_chief = peers.is_chief
 
+    # Weights are mirrored: those of the chief are those of all, as the digests tell.
     if not is_chief:
         return None
     facts = {

@@ -47,7 +47,8 @@ class Engine:
     xla: bool = False
 
     def __str__(self):
-        return f"{self.name}, {'XLA' if self.xla else 'graph'}"
+        compiler = "XLA" if self.xla else "graph"
+        return f"{self.name}, {compiler}"
 
 
 ENGINES = (
@@ -67,6 +68,7 @@ def make_experiment(model, dataset, preset="paper", overrides=None, seed=0):
     experiment = resolve(model, dataset, preset, {**FEW_SCENES, **(overrides or {})}, seed)
     changes = {}
     remarks = []
+
     if experiment.train.warmup_steps:
         changes["train.warmup_steps"] = 0
         remarks.append(
@@ -123,7 +125,7 @@ def compare(experiment, steps=10, also_xla=False, tolerance=TOLERANCE, data_dir=
             # The tests of the models compare compilers; here each is compared with itself.
             first = firsts.setdefault(engine.xla, weights)
             difference = largest_difference(weights, first)
-            moved = rows[0]["moved"] if rows else facts["moved"]
+            moved = (rows or [facts])[0]["moved"]
             rows.append(
                 {
                     "engine": engine.name,
@@ -199,11 +201,11 @@ def _format_row(row):
     replicas = "identical" if row["replicas_identical"] else "DIFFER"
     if row["num_replicas"] == 1:
         replicas = "one"
-    verdict = "" if row["equal"] else "  NOT EQUAL"
-    return (
+    text = (
         f"{name:<20} {row['steps_per_second']:>8.2f} {row['loss']:>12.7g} "
-        f"{row['difference']:>10.1e} {replicas:>9} {row['clipped']:>7.0%}{verdict}"
+        f"{row['difference']:>10.1e} {replicas:>9} {row['clipped']:>7.0%}"
     )
+    return text if row["equal"] else f"{text}  NOT EQUAL"
 
 
 def _train(engine, task):
@@ -211,7 +213,9 @@ def _train(engine, task):
     with contextlib.ExitStack() as stack:
         children = []
         for number, environment in enumerate(_environments(engine, task["gpus"])):
-            name = str(engine) if engine.processes == 1 else f"{engine}, process {number}"
+            name = str(engine)
+            if engine.processes > 1:
+                name += f", process {number}"
             children.append(stack.enter_context(Child(name, environment)))
 
         # All have started before the first is waited for: workers wait for each other.
@@ -230,6 +234,7 @@ def _environments(engine, gpus):
     else:
         devices = [str(number) for number in range(engine.processes)]
 
+    # TF_CONFIG of a run around this one must not reach the processes.
     base = {"TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"), VARIABLE: None}
     environments = [{**base, "CUDA_VISIBLE_DEVICES": numbers} for numbers in devices]
     if engine.processes > 1:

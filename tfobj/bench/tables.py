@@ -100,6 +100,7 @@ def speed_table(reports, public):
         "ratio by convolution",
         "pipeline / step",
     )
+
     rows = [
         _speed_cells(report, row, public)
         for report in reports
@@ -119,7 +120,9 @@ def _speed_cells(report, row, public):
         gflop = f"{row['gflop_per_step']:.0f}"
         rate = _convolution_rate(report["calibration"], _convolution_size(row), row["precision"])
         own = f"{1000.0 * row['gflop_per_step'] / row['ms_per_step_min'] / rate:.0%}"
-    pipeline = f"{row['pipeline_ratio']:.0f}" if "pipeline_ratio" in row else "–"
+    pipeline = "–"
+    if "pipeline_ratio" in row:
+        pipeline = f"{row['pipeline_ratio']:.0f}"
 
     cells = [
         f"`{row['model']}`",
@@ -178,7 +181,8 @@ def _convolution_size(row):
 
     Of two equally near ones it is the larger.
     """
-    height = row["image_size"][0] if "image_size" in row else PICTURE_SIZE[row["dataset"]]
+    size = row.get("image_size") or [PICTURE_SIZE[row["dataset"]]]
+    height = size[0]
     return max(CONVOLUTION_SIZES, key=lambda size: (-abs(size - height), size))
 
 
@@ -204,6 +208,7 @@ def refinement_table(reports, public):
         "than public IODINE, by matmul",
         "by convolution",
     )
+
     rows = [_refinement_cells(report, row, public) for report in reports for row in report["rows"]]
     return _table(header, rows, reports)
 
@@ -214,8 +219,12 @@ def _refinement_cells(report, row, public):
         for other in report["rows"]
         if other["model"] == "iodine" and other["what"] == row["what"]
     )
-    known = _public_row(public, row, "iodine") if row["what"] == "train" else None
+
+    # Public times are those of training steps.
+    known = None
     faster = ["–", "–"]
+    if row["what"] == "train":
+        known = _public_row(public, row, "iodine")
     if known:
         times = _carried_over(known["ms"], report, row, public)
         faster = [f"{ms / row['ms_per_step']:.1f}" for ms in times]
@@ -259,6 +268,7 @@ def dials_table(reports):
         "against the first: memory above start",
         "time",
     )
+
     rows = []
     for report in reports:
         first = report["rows"][0]
@@ -300,6 +310,7 @@ def clips_table(reports):
         "rematerialised",
         "time",
     )
+
     rows = [
         _clip_cells(key, pair) for report in reports for key, pair in sorted(_pairs(report).items())
     ]
@@ -320,6 +331,7 @@ def _clip_cells(key, pair):
     model, size, batch, frames = key
     kept = pair[False]
     recomputed = pair[True]
+
     return [
         f"`{model}`",
         size,

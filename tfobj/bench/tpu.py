@@ -83,6 +83,7 @@ def parse_topology(text):
             f"Received: {text!r}."
         )
 
+    # The compiler wants whole hosts, whose chips form a square, or a single chip.
     shape = tuple(map(int, mesh.split("x")))
     if math.prod(shape) > 1 and (shape[0] % 2 or shape[1] % 2):
         raise UserError(
@@ -99,9 +100,10 @@ def check_chips(topology, chips, batch_size):
             f"`--chips` must be in 1 ... {topology.num_chips}, the chips of {topology.name}. "
             f"Received: {chips}."
         )
+
     devices = topology.num_devices(chips)
     if batch_size % devices:
-        cores = " (two cores on each chip)" if CHIPS[topology.chip].devices == 2 else ""
+        cores = " (two cores on each chip)" * (CHIPS[topology.chip].devices == 2)
         raise UserError(
             f"`train.batch_size` must be a multiple of the {devices} devices{cores} that share it. "
             f"Received: {batch_size}."

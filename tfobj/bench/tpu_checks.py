@@ -66,7 +66,7 @@ def check_all(folder, overrides, topology, chips, search=False, limits=DEFAULT_L
         experiment = make_experiment(model, dataset, "paper", settings)
         path = folder / file_name(experiment, dataset, settings, mesh, num_chips)
         kept = is_current(path, experiment, search)
-        _say(f"[{number}/{len(rows)}] {path.name}{': kept' if kept else ''}")
+        _say(f"[{number}/{len(rows)}] {path.name}{': kept' * kept}")
         if not kept:
             report = check(model, dataset, "paper", settings, mesh, num_chips, search, limits)
             files.write_text(path, json.dumps(report, indent=1) + "\n")
@@ -80,6 +80,7 @@ def _all_rows(overrides, topology, chips):
         for preset, dataset in registry.model_presets(model)
         if preset == "paper"
     ]
+
     rows += [
         (model, dataset, tpu.parse_topology(name), more_chips, settings)
         for model, dataset, name, more_chips, settings in MORE_CHECKS
@@ -216,7 +217,8 @@ def verdict(report):
     else:
         # The compiler stops counting where it gives up.
         needs = f"needs at least {report['needed_bytes'] / GIB:.2f} GiB {available}"
-    return f"{'fits' if report['fits'] else 'does not fit'}: {needs}"
+    fits = "fits" if report["fits"] else "does not fit"
+    return f"{fits}: {needs}"
 
 
 def describe(report):
@@ -227,10 +229,10 @@ def describe(report):
         f"{report['model']} on {report['dataset']}, preset {report['preset']}: "
         f"batch {report['batch_size']} of {'x'.join(map(str, report['image_shape']))}"
     )
-    plural = "s" if report["chips"] > 1 else ""
     where = (
-        f"{report.get('kind', 'TPU')} ({report['topology']}), {report['chips']} chip{plural}"
-        f"{' of two cores' if unit == 'core' else ''}, HBM per {unit}"
+        f"{report.get('kind', 'TPU')} ({report['topology']}), "
+        f"{report['chips']} chip{'s' * (report['chips'] > 1)}"
+        f"{' of two cores' * (unit == 'core')}, HBM per {unit}"
     )
 
     lines = [
@@ -349,12 +351,16 @@ def _cells(report):
     if report["fits"] is None:
         return [*cells, f"not compiled: {report['error']}", *["–"] * 5, seconds]
 
-    needed = f"{report['needed_bytes'] / GIB:.2f}" if report["needed_bytes"] else "more"
+    needed = "more"
+    if report["needed_bytes"]:
+        needed = f"{report['needed_bytes'] / GIB:.2f}"
     available = f"of {report['hbm_bytes'] / GIB:.2f}"
     largest = _largest_cell(report.get("largest_batch"))
     if not report["fits"]:
-        sign = "≥ " if report["needed_bytes"] else ""
-        fit = f"{sign}{needed} {available}: **does not fit**"
+        # The compiler stops counting where it gives up.
+        if report["needed_bytes"]:
+            needed = f"≥ {needed}"
+        fit = f"{needed} {available}: **does not fit**"
         return [*cells, fit, *["–"] * 4, largest, seconds]
 
     return [

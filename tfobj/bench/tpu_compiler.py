@@ -114,6 +114,7 @@ def _costs(compiled):
     memory = compiled.memory_analysis()
     text = compiled.as_text()
 
+    # Outputs in the place of arguments take no memory of their own.
     needed = (
         memory.argument_size_in_bytes
         + memory.output_size_in_bytes
@@ -141,6 +142,7 @@ def _available_bytes(device):
     """
     import jax
 
+    # A terabyte of float32 in one array.
     absurd = jax.ShapeDtypeStruct(
         (2**19, 2**19), "float32", sharding=jax.sharding.SingleDeviceSharding(device)
     )
@@ -177,4 +179,6 @@ def read_failure(message):
 def _bytes(text):
     """Reads the compiler's "15.75G"."""
     factor = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}.get(text[-1])
-    return int(float(text[:-1]) * factor) if factor else int(float(text))
+    if factor is None:
+        return int(float(text))
+    return int(float(text[:-1]) * factor)

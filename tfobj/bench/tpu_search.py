@@ -31,10 +31,14 @@ def largest_batch(measure, known, multiple, max_batch, seconds, clock=time.monot
     reports = dict(known)
     deadline = clock() + seconds
     top = max_batch // multiple * multiple
-    num_outside = 0  # Guesses in a row that the line put outside of the bracket.
+    num_outside = 0
+
+    # `num_outside` counts guesses in a row that the line put outside of what is open.
     while True:
         good, bad = _bracket(reports)
-        limit = top if bad is None else min(top, bad - multiple)
+        limit = top
+        if bad is not None:
+            limit = min(top, bad - multiple)
         predicted = _predict(reports)
         if good >= limit or clock() >= deadline:
             break
@@ -59,7 +63,9 @@ def largest_batch(measure, known, multiple, max_batch, seconds, clock=time.monot
 def _next_batch(good, bad, limit, multiple, predicted, num_outside):
     """Returns (the batch to compile next, whether it is where the straight line says)."""
     middle = max(good + multiple, (good + limit) // 2 // multiple * multiple)
-    guess = middle if predicted is None else predicted // multiple * multiple
+    guess = middle
+    if predicted is not None:
+        guess = predicted // multiple * multiple
     is_inside = good < guess <= limit
 
     if guess <= good:
@@ -98,6 +104,7 @@ def _predict(reports):
     if not points:
         return None
 
+    # Through zero unless there is a second point.
     batch, report = points[-1]
     needed = report["needed_bytes"]
     other = 0

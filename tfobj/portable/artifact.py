@@ -179,6 +179,7 @@ def read_arrays(folder, stem, num_parts, shapes):
     for number in range(num_parts):
         pieces |= read_npz(pathlib.Path(folder) / f"{stem}_{number:03d}.npz")
 
+    # What was copied by hand may be incomplete or mixed up.
     arrays = {}
     for name, expected in shapes.items():
         array = _join(pieces, name)
@@ -201,7 +202,9 @@ def _join(pieces, name):
         return pieces[name]
     keys = [f"{name}#{i}" for i in range(len(pieces))]
     found = [pieces[key] for key in keys if key in pieces]
-    return np.concatenate(found) if found else None
+    if not found:
+        return None
+    return np.concatenate(found)
 
 
 def write_npz(path, arrays):
@@ -275,6 +278,7 @@ def read_state(folder):
                 f"`{path}` must be of format {FORMAT}. Received: format {summary['format']!r}; "
                 "use one version of tfobj on both hosts."
             )
+
         return summary, read_arrays(folder, "part", summary["num_parts"], summary["variables"])
     except FileNotFoundError as e:
         raise UserError(f"`{path}` is missing; copy the folder again, all of it.") from e

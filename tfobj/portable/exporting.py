@@ -237,7 +237,10 @@ def _readme(manifest, step):
     count = entry["config"]["data"]["num_train"]
     described = "drawn from the seed when the run starts"
     if manifest["data"]["train"]:
-        described = f"{count:,} of them, in data/" if count else "in data/"
+        described = "in data/"
+    if manifest["data"]["train"] and count:
+        described = f"{count:,} of them, in data/"
+
     return _README.format(
         model=entry["model"],
         protocol=manifest["protocol"],

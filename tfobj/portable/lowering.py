@@ -198,6 +198,7 @@ def _lower(experiment, function, inputs, names, weights, optimizer_variables):
     text = stages(stage="hlo")
     check_runs_everywhere(text)
 
+    # Parameters are the inputs, and then what the trace has captured: variables and constants.
     params = [_describe_spec("input", spec.name, spec) for spec in inputs]
     for number, captured in enumerate(traced.captured_inputs):
         kind = "state"
@@ -250,6 +251,7 @@ def _describe_spec(kind, name, spec):
 def _written_variables(text, params, num_results):
     """Returns the outputs of a program that are new values of variables."""
     updates = _updates(text.split("\n", 1)[0])
+
     if sorted(updates) != list(range(num_results, num_results + len(updates))):
         raise ValueError(
             f"The written variables must be the last outputs. Received: {sorted(updates)} after "

@@ -76,7 +76,9 @@ def check_version(version):
 def describe_host(jax):
     """Returns {"hardware", "software"} as `training.machine.describe` does."""
     used = jax.devices()[0]
-    accelerators = [] if used.platform == "cpu" else [used.device_kind]
+    accelerators = []
+    if used.platform != "cpu":
+        accelerators.append(used.device_kind)
     return machine.report(accelerators, JAX=jax.__version__, NumPy=np.__version__)
 
 
@@ -170,6 +172,7 @@ class Trainer:
         self._written, metrics = self._update(self._written, self._read, *inputs)
         self.step += 1
 
+        # The host runs ahead, but not so far that a signal would stop the run late.
         self._in_flight.append(metrics)
         if len(self._in_flight) > MAX_IN_FLIGHT:
             self._in_flight.popleft().block_until_ready()

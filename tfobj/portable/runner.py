@@ -145,9 +145,13 @@ def _read_data(folder, data):
     if data == scenes.GENERATE or (data is None and not own.is_dir()):
         return None, None
 
-    chosen = own if data is None else pathlib.Path(data).expanduser()
+    chosen = own
+    evaluation = None
+    if data is not None:
+        chosen = pathlib.Path(data).expanduser()
     train = scenes.read(chosen)
-    evaluation = scenes.read(chosen, "evaluation") if chosen.is_dir() else None
+    if chosen.is_dir():
+        evaluation = scenes.read(chosen, "evaluation")
     if train is None and data is not None:
         raise UserError(
             f"`--data` must be {scenes.GENERATE}, an .npz file, or a folder with train_000.npz. "
@@ -221,10 +225,13 @@ class _Loop:
             "evaluate": options.eval_every or config["eval_every"],
             "save": options.save_every or config["checkpoint_every"],
         }
-        self.time = _Time(started + 60.0 * options.minutes if options.minutes else math.inf)
+        minutes = options.minutes or math.inf
+        self.time = _Time(started + 60.0 * minutes)
         self.stream = BatchStream(train, manifest["batch_size"], seed=manifest["seed"])
         first = int(state[manifest["counter"]])
-        self.saved_at = first if resumed else None
+        self.saved_at = None
+        if resumed:
+            self.saved_at = first
         self.rows = Rows(workdir, first)
 
         self.progress = records.Progress(first, self.last_step)
@@ -279,7 +286,9 @@ class _Loop:
 
         step = self.trainer.step
         if step < self.last_step:
-            why = f"by {signals.received}" if signals.received else "before its time was over"
+            why = "before its time was over"
+            if signals.received:
+                why = f"by {signals.received}"
             self.progress.say(
                 f"Stopped {why} at step {step:,}; saved. Rerun the same command to resume."
             )
@@ -365,6 +374,7 @@ class _Loop:
         )
         self.rows.write(step, "test", summary)
 
+        # A folder of pictures has no protocol.
         protocol = scenes.protocol_of(self.entry["config"]["data"])
         write_evaluation(
             self.workdir / "evaluation.json",
@@ -396,6 +406,7 @@ def _check_same_run(workdir, manifest):
     if not (workdir / artifact.MANIFEST).exists():
         return
     old = artifact.read_manifest(workdir)["steps"]
+
     changed = [
         line
         for before, now in zip(old, manifest["steps"], strict=False)

@@ -70,8 +70,12 @@ def generate(protocol, split, num_scenes=None, with_masks=True):
     if num_scenes is not None:
         count = min(num_scenes, count)
 
+    # Filled in place: a list of chunks and their concatenation would take twice the memory.
     image = np.empty((count, *protocol.image_size), np.uint8)
-    mask = np.empty(image.shape[:3], np.uint8) if with_masks else None
+    mask = None
+    if with_masks:
+        mask = np.empty(image.shape[:3], np.uint8)
+
     for first in range(0, count, _CHUNK):
         indices = np.arange(start + first, start + min(first + _CHUNK, count))
         scenes = _DRAWN[protocol.dataset](indices, variant)
@@ -110,7 +114,9 @@ def read(path, stem="train"):
       UserError: no such path, a part is missing or damaged, or an array is not what it should be.
     """
     path = pathlib.Path(path).expanduser()
-    paths = sorted(path.glob(f"{stem}_*.npz")) if path.is_dir() else [path]
+    paths = [path]
+    if path.is_dir():
+        paths = sorted(path.glob(f"{stem}_*.npz"))
     if not paths:
         return None
 
@@ -118,6 +124,8 @@ def read(path, stem="train"):
     for part_path, part in zip(paths, parts, strict=True):
         _check_part(part_path, part)
     image = np.concatenate([part["image"] for part in parts])
+
+    # A part that was not copied would otherwise be missed only by its scenes.
     total = int(parts[0].get("total", len(image)))
     if total != len(image):
         raise UserError(

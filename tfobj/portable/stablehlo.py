@@ -168,6 +168,8 @@ def _import_jax():
 
 def _jax_parts():
     jax = _import_jax()
+
+    # Private parts move between versions.
     with contextlib.suppress(ImportError, AttributeError):
         mlir = importlib.import_module("jax._src.lib").xla_client._xla.mlir
         if all(hasattr(mlir, name) for name in _CONVERTERS):

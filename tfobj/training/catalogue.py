@@ -74,6 +74,7 @@ def _written_presets(tree):
         for node in tree.body
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PRESETS"
     ]
+    # A table that is computed is told by importing it, not by reading it.
     if not isinstance(tables[-1], ast.Dict):
         raise ValueError("a computed table")
 
@@ -127,7 +128,9 @@ def _kind(hint):
     if origin is typing.Annotated:
         kind = _kind(args[0])
         bounds = " ".join(map(str, args[1:]))
-        return f"{bounds} {kind}" if bounds == "positive" else f"{kind} {bounds}"
+        if bounds == "positive":
+            return f"{bounds} {kind}"
+        return f"{kind} {bounds}"
     return _WORDS.get(hint, ("anything", "entries"))[0]
 
 

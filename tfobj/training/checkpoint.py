@@ -50,6 +50,7 @@ def write_or_check_config(workdir, experiment):
     path = pathlib.Path(workdir) / "config.json"
     if path.exists():
         old = read_config(workdir)
+
         changed = [
             line
             for line in differences(old.to_dict(), experiment.to_dict())
@@ -65,8 +66,9 @@ def write_or_check_config(workdir, experiment):
 
 def _is_harmless(difference, experiment):
     # More steps just go on, unless the learning rate is timed by the end of the run.
-    harmless = HARMLESS if experiment.train.cooldown_steps else (*HARMLESS, "train.steps:")
-    return difference.startswith(harmless)
+    if experiment.train.cooldown_steps == 0 and difference.startswith("train.steps:"):
+        return True
+    return difference.startswith(HARMLESS)
 
 
 def read_config(workdir):
@@ -146,6 +148,7 @@ class RunState:
             folder = self.workdir / "checkpoints"
             paths = [os.fspath(folder / f"step-{step}")] if step else []
 
+        # The newest one may have been cut short; then the one before serves.
         for path in reversed(paths):
             try:
                 self._checkpoint.restore(path).assert_existing_objects_matched()

@@ -74,6 +74,8 @@ def read_cluster(text=None):
 
     jobs, task = _read_entries(text)
     _check_jobs(jobs)
+
+    # TensorFlow's order: it decides which worker is the chief.
     tasks = [(job, index) for job in ("chief", "worker") for index in range(len(jobs.get(job, ())))]
     addresses = tuple(jobs[job][index] for job, index in tasks)
     twice = [address for address, count in collections.Counter(addresses).items() if count > 1]

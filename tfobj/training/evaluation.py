@@ -110,6 +110,7 @@ class Evaluator:
         for first, batch in self._batches(arrays, description):
             outputs = self.forward(batch["image"], first)
             masks = outputs.masks.numpy()
+            # The scorer computes the MSE itself, and a weighted loss serves training alone.
             extra = {
                 name: value.numpy()
                 for name, value in outputs.loss_terms.items()
@@ -140,6 +141,7 @@ class Evaluator:
         """
         columns = {}
         num_predicted = arrays.num_frames - num_observed
+
         for first, batch in self._batches(arrays, description):
             outputs = self.forecast(batch["image"][:, :num_observed], num_predicted, first)
             scores = prediction_scores(

@@ -160,6 +160,7 @@ def resolve(model, dataset, preset=DEFAULT_PRESET, overrides=None, seed=0, needs
 
     config = registry.model_class(name).config_class()
     config = config.override(chosen.model, prefix="model.")
+    # The data decides the format; overrides come last, and may change all of it.
     if image_size is not None:
         scene_format = {"image_size": image_size[:2], "channels": image_size[2]}
         config = config.override(scene_format, prefix="model.")
@@ -242,7 +243,9 @@ def _preset_dataset(dataset):
     if dataset not in protocols.PROTOCOLS and dataset not in known:
         valid = {*known, *protocols.PROTOCOLS, folder.PREFIX + "PATH"}
         raise unknown_name("dataset", dataset, valid)
-    return dataset if dataset in known else protocols.get(dataset).dataset
+    if dataset in known:
+        return dataset
+    return protocols.get(dataset).dataset
 
 
 def _scene_format(dataset, preset):

@@ -135,6 +135,7 @@ def propose(experiment, rows, planned_steps):
             f"train longer, or with a smaller train.log_every. Received: {len(train)}."
         )
 
+    # Rows hold nats per image, settings nats per pixel and channel.
     size = math.prod(config.image_size) * config.channels
     num_rows = max(2, round(PART * len(train)))
     mean = lambda part: sum(row["nll"] for row in part) / (len(part) * size)

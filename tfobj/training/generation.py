@@ -93,7 +93,8 @@ def compare_with_samples(
         return (pictures.get(i, min(i + batch_size, stop)) for i in range(start, stop, batch_size))
 
     def features_of(batches, num_shown, description):
-        description = description if progress else None
+        if not progress:
+            description = None
         return _features_of(batches, features, num, num_shown, description)
 
     drawn, shown_samples = features_of(samples, num_shown, "Sampling")
@@ -112,6 +113,7 @@ def _features_of(batches, features, num, num_shown, description):
     found = np.zeros((num, features.num_features), np.float32)
     shown = []
     filled = 0
+
     with tqdm.tqdm(
         total=num, desc=description, unit=" images", disable=description is None, leave=False
     ) as bar:
@@ -123,7 +125,9 @@ def _features_of(batches, features, num, num_shown, description):
             found[filled:stop] = features(images.astype(np.float32) / np.float32(255.0))
             filled = stop
             bar.update(len(images))
-    return found, np.concatenate(shown) if shown else None
+    if not shown:
+        return found, None
+    return found, np.concatenate(shown)
 
 
 def check_prior(model, name):
@@ -189,6 +193,8 @@ def sampled_objects(model, batch_size, seed=SAMPLING_SEED):
             recon, visible = sample(random.make_seed(seed, 0, first), tf.constant(first))
             first += batch_size
             found += int(np.sum(visible))
+
+            # A prior that shows nothing would sample for ever.
             if first > _MAX_DRAWS * max(found, 20):
                 raise UserError(
                     f"Only {found} of {first} sampled slots show an object (a share of "
@@ -311,6 +317,7 @@ def _rendered_objects(protocol, config, split, arrays):
         factors[generator.absent] = np.where(kept, factors[generator.absent], 0)
         return generator.render(factors, config.variant, size)
 
+    # The first scene is rendered and compared, so that scenes of another version are noticed.
     if not np.array_equal(generator.render(scenes(0, 1), config.variant, size)[0], arrays.image[0]):
         raise UserError(
             f"The scenes of {protocol.name} on disk must be those of this version's generator. "

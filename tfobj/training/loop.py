@@ -79,6 +79,7 @@ def train(experiment, workdir, strategy, data_dir=None, actions=()):
     with contextlib.ExitStack() as stack:
         peers = stack.enter_context(peers_of(strategy))
         signals = stack.enter_context(Signals())
+
         try:
             folder = pathlib.Path(workdir)
             if peers.is_chief:
@@ -86,6 +87,7 @@ def train(experiment, workdir, strategy, data_dir=None, actions=()):
             run = _start(experiment, folder, strategy, peers, data_dir, actions)
             return run.until_done(signals)
         except tf.errors.OpError as e:
+            # A sum that failed may be the end of another worker.
             mistake = peers.explain(e)
             if mistake is None:
                 raise
@@ -197,8 +199,10 @@ def _validation_clips(clips, experiment):
 
 def _restore(state, peers):
     """Restores on all workers the checkpoint that the chief can read; returns its step."""
-    chosen = peers.gather(state.restore() if peers.is_chief else None)[0]
-    if not peers.is_chief:
+    if peers.is_chief:
+        chosen = peers.gather(state.restore())[0]
+    else:
+        chosen = peers.gather(None)[0]
         state.restore(chosen)
     agree(peers, {"step of the checkpoint": state.step}, SAME_FOLDER)
     return chosen
@@ -277,7 +281,8 @@ class _Run:
                 self.observer.evaluate(step)
             if self.observer and (step % config.checkpoint_every == 0 or last):
                 self.state.save()
-            stopped_by = None if last else self._signal_anywhere(signals)
+            if not last:
+                stopped_by = self._signal_anywhere(signals)
         return step, stopped_by
 
     def _signal_anywhere(self, signals):
@@ -287,7 +292,8 @@ class _Run:
         """
         for index, received in enumerate(self.peers.gather(signals.received)):
             if received:
-                return f"{received} at worker {index}" if self.peers.size > 1 else received
+                where = f" at worker {index}" if self.peers.size > 1 else ""
+                return received + where
         return None
 
     def _steps_to_next_event(self, step):

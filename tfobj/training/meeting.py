@@ -144,6 +144,7 @@ def _mistake(cluster, index, addresses, connections):
             f"{', '.join(cluster.addresses)}; a process that calls itself worker {index} has "
             f"{', '.join(addresses)}."
         )
+
     # A worker that was started again may take the place of its dead predecessor.
     if index in connections and connections[index].is_open():
         return (
@@ -267,6 +268,7 @@ def _own_address(cluster):
     """
     port = int(cluster.addresses[cluster.index].rpartition(":")[2])
     both = socket.has_dualstack_ipv6()
+
     try:
         return socket.create_server(
             ("", port),

@@ -64,6 +64,8 @@ class Observer:
         self.console = console
         self.validation = validation
         self.actions = actions
+
+        # Health is always measured on the same scenes, so that it can be compared over a run.
         self.probe = next(evaluation_batches(validation, evaluator.batch_size))["image"]
         self._best_step = state.step
         self._met_step = state.step

@@ -122,6 +122,8 @@ class Peers:
         self._lost = threading.Event()
         self._closed = threading.Event()
         self._lock = threading.Lock()
+
+        # Daemons: a listener waits for the other side, which may outlive this one.
         for index in connections:
             threading.Thread(target=self._listen, args=[index], daemon=True).start()
 
@@ -143,7 +145,9 @@ class Peers:
     def explain(self, error):
         """Returns the `UserError` behind an `error` of TensorFlow; None if no worker is gone."""
         # The connections of TensorFlow and of this class break within moments, in any order.
-        return UserError(self._lost_reason) if self._lost.wait(_LAG) else None
+        if self._lost.wait(_LAG):
+            return UserError(self._lost_reason)
+        return None
 
     def __enter__(self):
         return self

@@ -50,7 +50,9 @@ class StageBatches:
     def steps_left(self, step):
         """Returns (updates until the next stage,), or nothing after the last one."""
         _, change = stage_at(self._stages, step)
-        return () if change is None else (change - step,)
+        if change is None:
+            return ()
+        return (change - step,)
 
     def _size(self, stage):
         if stage.num_frames is None:

@@ -99,13 +99,12 @@ def check_batch_size(strategy, batch_size, micro_batches=1):
     workers = peers_of(strategy).size
 
     if batch_size % (replicas * micro_batches):
-        plural = "s" if replicas > 1 else ""
-        where = f" ({workers} workers with {replicas // workers} each)" if workers > 1 else ""
-        parts = f", times `train.micro_batches`={micro_batches}" if micro_batches > 1 else ""
-        raise UserError(
-            f"`train.batch_size` must be a multiple of the {replicas} replica{plural}{where}"
-            f"{parts}. Received: {batch_size}."
-        )
+        unit = f"the {replicas} replica{'s' * (replicas > 1)}"
+        if workers > 1:
+            unit += f" ({workers} workers with {replicas // workers} each)"
+        if micro_batches > 1:
+            unit += f", times `train.micro_batches`={micro_batches}"
+        raise UserError(f"`train.batch_size` must be a multiple of {unit}. Received: {batch_size}.")
 
 
 def distribute(strategy, dataset):
@@ -159,6 +158,7 @@ def _multiworker_strategy(patience):
             f"({first_line(e)})."
         ) from e
 
+    # From now on; before, there is no sum to wait for, and the context must not be made.
     peers.on_loss = _abort_sums
     _peers[strategy] = peers
     return strategy
@@ -171,6 +171,7 @@ def _abort_sums(reason):
 
 def _tpu_strategy():
     name = os.environ.get("TPU_NAME") or "local"
+
     try:
         if name.startswith("grpc://"):
             host, _, port = name.removeprefix("grpc://").rpartition(":")
