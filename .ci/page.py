@@ -25,6 +25,7 @@ AT_LEAST = {"long bodies with a comment, %"}
 
 
 def percent(part, whole):
+    """Returns `part` in percent of `whole`."""
     return 100 * part / max(whole, 1)
 
 
@@ -65,6 +66,7 @@ def count(source):
 
 
 def total(counts):
+    """Returns the sums over files."""
     return {key: sum(c[key] for c in counts) for key in counts[0]}
 
 
@@ -80,6 +82,7 @@ def worst(files):
 
 
 def main(arguments):
+    """Prints the table; returns 1 if an aim is missed."""
     chosen = [a for a in arguments if not a.startswith("--")]
     folders = chosen or [*LIBRARY, "tests"]
     files = {

@@ -1,4 +1,4 @@
-"""The exported folder: TensorFlow alone serves it, it is written completely, it describes itself."""
+"""The exported folder: TensorFlow alone serves it, and it is complete and describes itself."""
 
 import json
 import os
@@ -323,7 +323,7 @@ def test_index_keeps_other_models_and_describes_the_new_one(exported_iodine, tmp
 
 
 def read_varint(content, position):
-    """Returns (value, position behind it) of a protobuf integer: 7 bits a byte, the last below 128."""
+    """Returns (value, position behind it) of a protobuf integer: 7 bits a byte, the last < 128."""
     value = 0
     shift = 0
     while True:

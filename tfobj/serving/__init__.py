@@ -1,4 +1,4 @@
-"""Trained models as SavedModels that need TensorFlow alone, and the use of such a folder from NumPy.
+"""Trained models as SavedModels that need TensorFlow alone, and their use from NumPy.
 
     from tfobj.serving import export, zoo
 
@@ -17,6 +17,6 @@
 | `pictures` | a user's files at their own size, for the loaded model |
 | `tracking` | tables and figures of objects followed through a clip |
 | `slot_layout`, `editing` | the meaning of the numbers of a slot, and edits of objects |
-| `edit_syntax`, `scene_edits`, `edit_tour` | edits on the command line: grammar, application, tour |
+| `edit_syntax`, `scene_edits`, `edit_tour` | edits as text: grammar, application, tour |
 | `edit_session` | a model and the scenes that are edited |
 """

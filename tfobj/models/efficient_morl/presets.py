@@ -122,7 +122,8 @@ PRESETS = {
         eval={"num_steps": 1},
     ),
     ("paper", "clevr_with_masks"): Preset(
-        "Emami 2021 on CLEVR6, 96x96: published fg-ARI 0.962 +- 0.016; trained on eight RTX 2080 Ti.",
+        "Emami 2021 on CLEVR6, 96x96: published fg-ARI 0.962 +- 0.016; trained on eight "
+        "RTX 2080 Ti.",
         model=CLEVR6,
         train=paper_train(300_000),
         eval={"num_steps": 1},

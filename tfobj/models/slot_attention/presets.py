@@ -68,12 +68,14 @@ PRESETS = {
         train=PAPER_TRAIN,
     ),
     ("paper", "multi_dsprites"): Preset(
-        "Locatello 2020 on Multi-dSprites, 64x64: published fg-ARI 0.913 +- 0.003; days on one GPU.",
+        "Locatello 2020 on Multi-dSprites, 64x64: published fg-ARI 0.913 +- 0.003; days on "
+        "one GPU.",
         model={"num_slots": 6},
         train=PAPER_TRAIN,
     ),
     ("paper", "clevr_with_masks"): Preset(
-        "Locatello 2020 on CLEVR6, 128x128: published fg-ARI 0.988 +- 0.003; a day on one 16 GB GPU.",
+        "Locatello 2020 on CLEVR6, 128x128: published fg-ARI 0.988 +- 0.003; a day on "
+        "one 16 GB GPU.",
         model=CLEVR6,
         train=PAPER_TRAIN,
     ),
