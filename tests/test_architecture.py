@@ -1,8 +1,8 @@
 """The layers of the package, read from its imports, which point only to the left of
 
-structs, config, errors, execution, files, processes, random, registry -> data -> nn -> distributions
-    -> inference -> models -> metrics -> training -> portable -> serving -> bench -> viz
-    -> commands -> launch
+structs, config, errors, execution, files, processes, random, registry
+-> data -> nn -> distributions -> inference -> models -> metrics -> training -> portable
+-> serving -> bench -> viz -> commands -> launch
 """
 
 import ast
