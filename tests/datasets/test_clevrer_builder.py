@@ -1,11 +1,13 @@
-"""The CLEVRER builder: stored clips, published files from a folder, what is left out, configs, errors."""
+"""The CLEVRER builder: stored clips, published files, videos left out, configs, errors."""
 
+import functools
 import json
 import os
 import pathlib
 import subprocess
 import sys
 
+import built_datasets
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -18,30 +20,24 @@ Builder = clevrer_dataset_builder.Builder
 Config = clevrer_dataset_builder.ClevrerConfig
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-
-def build(data_dir, **options):
-    builder = Builder(data_dir=data_dir, config=Config(name="small", **options))
-    builder.download_and_prepare()
-    return builder
-
-
-def contents(builder, split):
-    return tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
+build = functools.partial(built_datasets.build, Builder, Config)
 
 
 def test_stored_clips_are_the_generators(tmp_path):
     builder = build(
         tmp_path, num_train=1, num_test=2, num_frames=3, stride=7, image_size=20, seed=4
     )
-    stored = contents(builder, "test")
+    stored = built_datasets.contents(builder, "test")
     rules = clevrer_clips.Variant(stride=7)
     expected = clevrer_clips.clips(
         np.array([10_000, 10_001]), seed=4, variant=rules, num_frames=3, size=20
     )
+
     for name in ("video", "mask"):
         np.testing.assert_array_equal(stored[name], expected[name])
     for name, values in {**stored["factors"], **stored["tracks"], **stored["scene"]}.items():
         np.testing.assert_array_equal(values, expected[name])
+
     assert set(stored["factors"]) == {"color", "shape", "material", "rgb", "visibility"}
     assert set(stored["tracks"]) == {
         "position",
@@ -60,11 +56,11 @@ def test_stored_clips_are_the_generators(tmp_path):
     }
 
 
-def test_validation_clips(tmp_path):
+def test_validation_clips_begin_at_9_000(tmp_path):
     builder = build(
         tmp_path, num_train=1, num_test=1, num_validation=1, num_frames=1, image_size=16
     )
-    assert contents(builder, "validation")["index"].tolist() == [9_000]
+    assert built_datasets.contents(builder, "validation")["index"].tolist() == [9_000]
 
 
 @pytest.mark.slow
@@ -72,12 +68,11 @@ def test_several_processes_build_the_same(tmp_path, monkeypatch):
     stored = []
     for number in (1, 2):
         monkeypatch.setenv("TFOBJ_PROCESSES", str(number))
-        stored.append(
-            contents(
-                build(tmp_path / str(number), num_train=9, num_test=1, num_frames=2, image_size=16),
-                "train",
-            )
+        builder = build(
+            tmp_path / str(number), num_train=9, num_test=1, num_frames=2, image_size=16
         )
+        stored.append(built_datasets.contents(builder, "train"))
+
     for name in ("video", "mask", "index"):
         np.testing.assert_array_equal(stored[0][name], stored[1][name])
 
@@ -101,16 +96,15 @@ def test_command_line_builds_a_config_of_ones_own(tmp_path):
         "datasets/clevrer",
         "--config",
         options,
+        "--data_dir",
+        str(tmp_path),
     ]
-    result = subprocess.run(
-        [*command, "--data_dir", str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "TFOBJ_PROCESSES": "2"},
-    )
+    environment = {**os.environ, "TFOBJ_PROCESSES": "2"}
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
-    stored = contents(tfds.builder_from_directory(tmp_path / "clevrer" / "mine" / "1.0.0"), "train")
+
+    folder = tmp_path / "clevrer" / "mine" / "1.0.0"
+    stored = built_datasets.contents(tfds.builder_from_directory(folder), "train")
     expected = clevrer_clips.clips(
         np.arange(3), variant=clevrer_clips.Variant(stride=2), num_frames=2, size=16
     )
@@ -119,64 +113,62 @@ def test_command_line_builds_a_config_of_ones_own(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Videos 0-2 for training, one of them broken; 10000-10002 for tests, with 3 and 6 objects, and one that is never all in view."""
+    """Six published videos: 0-2 for training, 10,000-10,002 for the test.
+
+    Video 1 has a broken annotation. Video 10,000 has three objects, all in view for 60 frames;
+    10,001 has six, all in view from frame 20 on; 10,002 has three, never all in view for 40 frames.
+    """
     pytest.importorskip("av")
     folder = tmp_path / "files"
     folder.mkdir()
-    hidden, later = np.ones((128, 3), bool), np.ones((128, 6), bool)
-    hidden[60] = later[:20] = False
     video = sample_files.video()
-    sample_files.write_split(
-        folder,
-        "train",
-        {
-            0: (sample_files.annotation(), video),
-            1: ("{}", video),
-            2: (sample_files.annotation(), video),
-        },
-    )
-    sample_files.write_split(
-        folder,
-        "validation",
-        {
-            10_000: (sample_files.annotation(in_view=hidden[:, :3]), video),
-            10_001: (sample_files.annotation(sample_files.SIX, in_view=later), video),
-            10_002: (
-                sample_files.annotation(in_view=np.arange(128)[:, None] % 30 < 29 * np.ones(3)),
-                video,
-            ),
-        },
-    )
-    sample_files.write_proposals(
-        folder,
-        {
-            number: sample_files.proposals(
-                sample_files.SIX if number == 10_001 else sample_files.THREE
-            )
-            for number in (0, 1, 2, 10_000, 10_001, 10_002)
-        },
-    )
+    plain = sample_files.annotation()
+    train = {0: (plain, video), 1: ("{}", video), 2: (plain, video)}
+    sample_files.write_split(folder, "train", train)
+
+    hidden = np.ones((128, 3), bool)
+    hidden[60] = False
+    later = np.ones((128, 6), bool)
+    later[:20] = False
+    often_hidden = np.arange(128)[:, None] % 30 < 29 * np.ones(3)
+    test = {
+        10_000: (sample_files.annotation(in_view=hidden), video),
+        10_001: (sample_files.annotation(sample_files.SIX, in_view=later), video),
+        10_002: (sample_files.annotation(in_view=often_hidden), video),
+    }
+    sample_files.write_split(folder, "validation", test)
+
+    proposals = dict.fromkeys((*train, *test), sample_files.proposals())
+    proposals[10_001] = sample_files.proposals(sample_files.SIX)
+    sample_files.write_proposals(folder, proposals)
     return folder
 
 
-def test_published_pieces_and_trimmed_clips(tmp_path, folder, capsys, monkeypatch):
+def test_published_videos_are_cut_for_training_and_trimmed_for_the_test(
+    tmp_path, folder, capsys, monkeypatch
+):
     monkeypatch.setenv("TFOBJ_PROCESSES", "1")
-    options = dict(public=True, path=str(folder), num_train=3, num_test=3, image_size=16)
+    options = {
+        "public": True,
+        "path": str(folder),
+        "num_train": 3,
+        "num_test": 3,
+        "image_size": 16,
+    }
     builder = build(tmp_path, variant="clevrer6", **options)
-    train, test = contents(builder, "train"), contents(builder, "test")
-    assert (
-        "clevrer, train: left out 1 of 3 videos: 1 broken annotation (1)."
-        in capsys.readouterr().out
-    )
+    printed = capsys.readouterr().out
+    assert "clevrer, train: left out 1 of 3 videos: 1 broken annotation (1)." in printed
+
+    train = built_datasets.contents(builder, "train")
     assert train["video"].shape == (6, 40, 16, 16, 3)
-    assert (
-        train["index"].tolist() == [0, 0, 0, 2, 2, 2]
-        and train["scene"]["first_frame"].tolist() == [0, 40, 80] * 2
-    )
-    assert test["index"].tolist() == [10_001] and test["scene"]["first_frame"].tolist() == [20]
-    assert test["factors"]["visibility"].tolist() == [[1] * 7] and set(
-        np.unique(test["mask"])
-    ) <= set(range(7))
+    assert train["index"].tolist() == [0, 0, 0, 2, 2, 2]
+    assert train["scene"]["first_frame"].tolist() == [0, 40, 80] * 2
+
+    test = built_datasets.contents(builder, "test")
+    assert test["index"].tolist() == [10_001]
+    assert test["scene"]["first_frame"].tolist() == [20]
+    assert test["factors"]["visibility"].tolist() == [[1] * 7]
+    assert set(np.unique(test["mask"])) <= set(range(7))
     assert set(test["tracks"]) == {
         "position",
         "velocity",
@@ -187,13 +179,12 @@ def test_published_pieces_and_trimmed_clips(tmp_path, folder, capsys, monkeypatc
         "partner",
     }
     assert dict(builder.info.metadata) == {"variant": "clevrer6", "stride": 1}
+
     fewer = build(tmp_path / "345", variant="clevrer345", **options)
-    assert contents(fewer, "test")["index"].tolist() == [
-        10_000
-    ]  # video 10002 is out of view every 30 frames
+    assert built_datasets.contents(fewer, "test")["index"].tolist() == [10_000]
 
 
-def test_whole_published_videos_without_masks(tmp_path, folder, monkeypatch):
+def test_published_videos_are_read_whole_and_without_masks(tmp_path, folder, monkeypatch):
     monkeypatch.setenv("TFOBJ_PROCESSES", "1")
     (folder / "derender_proposals.zip").unlink()
     builder = build(
@@ -207,40 +198,47 @@ def test_whole_published_videos_without_masks(tmp_path, folder, monkeypatch):
         stride=2,
         segmentation=False,
     )
-    stored = contents(builder, "test")
-    assert stored["video"].shape == (2, 4, 16, 16, 3) and (stored["mask"] == 255).all()
+
+    stored = built_datasets.contents(builder, "test")
+    assert stored["video"].shape == (2, 4, 16, 16, 3)
+    assert (stored["mask"] == 255).all()
     np.testing.assert_array_equal(stored["tracks"]["position"][0, :, 1, 1], [0, 2, 4, 6])
-    with pytest.raises(
-        UserError,
-        match=r"`path` must be a folder with video_train.zip, .*derender_proposals.zip. .* without derender_proposals.zip\.",
-    ):
+
+    message = (
+        r"`path` must be a folder with video_train.zip, .*derender_proposals.zip. "
+        r".* without derender_proposals.zip\."
+    )
+    with pytest.raises(UserError, match=message):
         build(tmp_path / "masks", public=True, path=str(folder), num_train=1, num_test=1)
 
 
 def test_nothing_is_left_of_a_build_that_fails(tmp_path, folder, monkeypatch):
     monkeypatch.setenv("TFOBJ_PROCESSES", "1")
-    options = dict(public=True, path=str(folder), num_frames=2, image_size=16, segmentation=False)
+    options = {
+        "public": True,
+        "path": str(folder),
+        "num_frames": 2,
+        "image_size": 16,
+        "segmentation": False,
+    }
     with pytest.raises(UserError, match="annotation_train.zip` must hold annotation_00003.json"):
         build(tmp_path, num_train=5, num_test=1, **options)
-    with pytest.raises(
-        UserError, match=r"must hold clips for split 'test'. Received: none of 1 videos fits\."
-    ) as error:
+
+    message = r"must hold clips for split 'test'. Received: none of 1 videos fits\."
+    with pytest.raises(UserError, match=message) as error:
         build(tmp_path, num_train=1, num_test=1, variant="clevrer6", **options)
     assert "\n" not in str(error.value)
+
     sample_files.write_split(folder, "train", {0: ("{}", b""), 1: ("{}", b"")})
     with pytest.raises(UserError, match=r"none of 2 videos fits; 2 broken annotation \(0, 1\)\."):
         build(tmp_path, num_train=2, num_test=1, **{**options, "image_size": 17})
-    assert not [
-        path for path in tmp_path.rglob("*") if "incomplete" in path.name or "tfrecord" in path.name
-    ]
+    assert built_datasets.unfinished(tmp_path / "clevrer") == []
 
 
-def test_configs():
-    configs = Builder.builder_configs
-    assert [config.name for config in Builder.BUILDER_CONFIGS] == [
-        "raycast_clevrer"
-    ] and not Builder.BUILDER_CONFIGS[0].public
-    assert set(configs) == {
+def test_every_variant_has_a_generated_and_a_public_config():
+    assert [config.name for config in Builder.BUILDER_CONFIGS] == ["raycast_clevrer"]
+    assert not Builder.BUILDER_CONFIGS[0].public
+    assert set(Builder.builder_configs) == {
         "raycast_clevrer",
         "raycast_clevrer345",
         "raycast_clevrer6",
@@ -248,31 +246,29 @@ def test_configs():
         "public_clevrer345",
         "public_clevrer6",
     }
+
+
+def test_configs_state_shapes_and_splits():
     assert Builder(config="raycast_clevrer").clip_shape() == (40, 64, 64, 3, 7)
     assert Builder(config="raycast_clevrer345").clip_shape() == (40, 64, 64, 3, 6)
     assert Builder(config="public").clip_shape() == (128, 64, 64, 3, 7)
     assert Builder(config="public_clevrer345").clip_shape() == (40, 64, 64, 3, 7)
-    assert Builder(config="public_clevrer6").split_ranges() == {
-        "train": (0, 30_000),
-        "test": (10_000, 15_000),
-    }
-    assert Builder(config="public").split_ranges() == {
-        "train": (0, 10_000),
-        "test": (10_000, 15_000),
-    }
+
+    test = (10_000, 15_000)
+    pieces = Builder(config="public_clevrer6")
+    assert pieces.split_ranges() == {"train": (0, 30_000), "test": test}
+    assert Builder(config="public").split_ranges() == {"train": (0, 10_000), "test": test}
     short = Builder(
         config=Config(name="short", public=True, variant="clevrer345", num_train=100, num_frames=4)
     )
     assert short.split_ranges()["train"] == (0, 3_200)
 
 
-def test_documents():
+def test_page_names_test_split_and_citation():
     metadata = Builder.get_metadata()
-    assert (
-        "papers test on" in metadata.description
-        and "yi2020clevrer" in metadata.citation
-        and metadata.tags
-    )
+    assert "papers test on" in metadata.description
+    assert "yi2020clevrer" in metadata.citation
+    assert metadata.tags
 
 
 @pytest.mark.parametrize(
@@ -283,11 +279,11 @@ def test_documents():
         (dict(stride=0), "`stride` must be in 1 ... 127. Received: stride=0"),
         (
             dict(num_frames=44),
-            "`num_frames` must be in 1 ... 43 for variant 'clevrer' and a stride of 3. Received: num_frames=44",
+            "`num_frames` must be in 1 ... 43 for variant 'clevrer' and a stride of 3. "
+            "Received: num_frames=44",
         ),
         (dict(num_frames=41, variant="clevrer6"), "`num_frames` must be in 1 ... 40"),
         (dict(num_frames=65, stride=2, public=True), "`num_frames` must be in 1 ... 64"),
-        (dict(num_train=10_001, test_start=20_000), None),
         (
             dict(num_train=10_001, test_start=10_001, public=True),
             "`num_train` must be at most 10000 and test clips in 10000 ... 14999",
@@ -300,10 +296,11 @@ def test_documents():
         (dict(num_train=20_000), "`test_start` must be at least `num_train`, so that no test clip"),
     ],
 )
-def test_config_errors(options, message):
-    if message is None:
-        Config(name="right", **options)
-        return
+def test_wrong_configs_are_refused_in_one_line(options, message):
     with pytest.raises(UserError, match=message) as error:
         Config(name="wrong", **options)
     assert "\n" not in str(error.value)
+
+
+def test_generated_splits_may_be_larger_than_the_published_ones():
+    Config(name="right", num_train=10_001, test_start=20_000)
