@@ -1,6 +1,8 @@
-"""The published CLEVRER: run-length masks, annotations, pieces of videos, damaged files."""
+"""Published CLEVRER files: run-length masks, annotations, pieces of videos, damage."""
 
+import dataclasses
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -12,35 +14,44 @@ from tfobj.errors import UserError
 pytest.importorskip("av")
 
 WHOLE = published.Selection((0,), 128, 1, 64)
+SHORT = published.Selection((0,), 4, 1, 16)
 
 
 def parsed(**options):
     return annotations.parse(json.dumps(sample_files.annotation(**options)))
 
 
-@pytest.fixture
-def source(tmp_path):
-    """Videos 3, 4 and 5: whole; one object never in view; trimmed to 10 ... 79."""
+def source_of(folder):
+    names = ("video_train", "annotation_train", "derender_proposals")
+    return published.Source(*(str(folder / f"{name}.zip") for name in names))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Three videos whose objects are in view differently.
+
+    In video 3 all objects are in view all the time; in 4 one object never is; in 5 all are in view
+    in frames 10 ... 79.
+    """
     in_view = np.ones((128, 3), bool)
-    hidden, part = in_view.copy(), in_view.copy()
+    hidden = in_view.copy()
     hidden[:, 1] = False
-    part[:10, 0] = part[80:, 2] = False
+    part = in_view.copy()
+    part[:10, 0] = False
+    part[80:, 2] = False
     clips = {
         number: (sample_files.annotation(in_view=visible), sample_files.video())
         for number, visible in ((3, in_view), (4, hidden), (5, part))
     }
-    sample_files.write_split(tmp_path, "train", clips)
-    sample_files.write_proposals(tmp_path, dict.fromkeys(clips, sample_files.proposals()))
-    return published.Source(
-        *(
-            str(tmp_path / f"{name}.zip")
-            for name in ("video_train", "annotation_train", "derender_proposals")
-        )
-    )
+
+    folder = tmp_path_factory.mktemp("published")
+    sample_files.write_split(folder, "train", clips)
+    sample_files.write_proposals(folder, dict.fromkeys(clips, sample_files.proposals()))
+    return source_of(folder)
 
 
-def test_rle_example():
-    """The example of COCO's description: runs 5, 2, 2, 2, 9, column by column."""
+def test_rle_decodes_the_example_of_cocos_description():
+    """Its runs are 5, 2, 2, 2, 9, column by column."""
     mask = rle.decode((4, 5), "52207")
     np.testing.assert_array_equal(
         mask.astype(int), [[0, 0, 0, 0, 0], [0, 1, 1, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0]]
@@ -51,7 +62,7 @@ def test_rle_example():
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.98, 1.0])
 @pytest.mark.parametrize("shape", [(7, 11), (320, 480), (1, 1)])
-def test_rle_round_trip(shape, share):
+def test_rle_decodes_what_was_encoded(shape, share):
     mask = np.random.default_rng(0).random(shape) < share
     mask[: shape[0] // 3] = False
     np.testing.assert_array_equal(rle.decode(shape, sample_files.encode(mask)), mask)
@@ -74,19 +85,21 @@ def test_rle_with_runs_longer_than_a_number_of_three_characters():
         ((4, 5), [30, -10], "must hold runs"),
     ],
 )
-def test_rle_that_does_not_fit(size, counts, message):
+def test_rle_that_does_not_fit_is_refused(size, counts, message):
     with pytest.raises(ValueError, match=message):
         rle.decode(size, counts)
 
 
-def test_annotation():
+def test_annotation_has_codes_tracks_and_collisions():
     annotation = parsed(objects=sample_files.SIX, collisions=((20, 0, 2), (127, 5, 1)))
-    assert annotation.num_objects == 6 and annotation.collisions == [(20, 0, 2), (127, 5, 1)]
+    assert annotation.num_objects == 6
+    assert annotation.collisions == [(20, 0, 2), (127, 5, 1)]
     np.testing.assert_array_equal(annotation.factors["color"], [1, 4, 8, 6, 3, 2])
     np.testing.assert_array_equal(annotation.factors["material"], [2, 1, 1, 2, 2, 1])
     np.testing.assert_array_equal(annotation.factors["shape"], [3, 1, 2, 1, 3, 3])
     np.testing.assert_array_equal(annotation.tracks["position"][7, 4], [4, 7, 0.2])
-    assert annotation.tracks["angular_velocity"].shape == (128, 6, 3) and annotation.in_view.all()
+    assert annotation.tracks["angular_velocity"].shape == (128, 6, 3)
+    assert annotation.in_view.all()
 
 
 def test_objects_stand_in_the_order_of_their_ids_however_the_file_lists_them():
@@ -95,6 +108,7 @@ def test_objects_stand_in_the_order_of_their_ids_however_the_file_lists_them():
     content["motion_trajectory"].reverse()
     for frame in content["motion_trajectory"]:
         frame["objects"].reverse()
+
     annotation = annotations.parse(json.dumps(content))
     np.testing.assert_array_equal(annotation.factors["color"], parsed().factors["color"])
     np.testing.assert_array_equal(annotation.tracks["position"], parsed().tracks["position"])
@@ -105,6 +119,7 @@ def test_frames_may_be_counted_from_one():
     for frame in content["motion_trajectory"]:
         frame["frame_id"] += 1
     content["collision"][0]["frame_id"] += 1
+
     annotation = annotations.parse(json.dumps(content))
     assert annotation.collisions == [(20, 0, 2)]
     np.testing.assert_array_equal(annotation.tracks["position"], parsed().tracks["position"])
@@ -139,7 +154,7 @@ def broken(change):
         (json.dumps(sample_files.annotation(objects=(), collisions=())), "annotation of 0 objects"),
     ],
 )
-def test_broken_annotations(text, message):
+def test_broken_annotations_say_what_is_wrong(text, message):
     with pytest.raises(annotations.Broken, match=message):
         annotations.parse(text)
 
@@ -155,64 +170,68 @@ def test_broken_annotations(text, message):
         ),
     ],
 )
-def test_broken_proposals(content, message):
+def test_broken_proposals_say_what_is_wrong(content, message):
     with pytest.raises(annotations.Broken, match=message):
         annotations.parse_proposals(json.dumps(content))
 
 
 def labels(frames):
-    """Label maps of lists of (mask, kind, score), for the objects of `sample_files.THREE`."""
-    return annotations.label_maps(
-        [[sample_files.proposal(*item) for item in frame] for frame in frames], parsed().factors
-    )
+    """Returns the label maps of frames, lists of (mask, kind, score).
+
+    The objects are those of `sample_files.THREE`.
+    """
+    proposals = [[sample_files.proposal(*item) for item in frame] for frame in frames]
+    return annotations.label_maps(proposals, parsed().factors)
 
 
 def test_masks_belong_to_objects_of_their_kind():
-    masks, kinds = sample_files.squares(), sample_files.THREE
-    (result,) = labels(
-        [[(masks[2], kinds[2], 0.9), (masks[0], kinds[0], 0.8)]]
-    )  # one object is missed
+    masks = sample_files.squares()
+    kinds = sample_files.THREE
+
+    # The detector missed object 1.
+    (result,) = labels([[(masks[2], kinds[2], 0.9), (masks[0], kinds[0], 0.8)]])
     np.testing.assert_array_equal(result, masks[0] * 1 + masks[2] * 3)
 
 
 def test_of_two_masks_of_a_kind_the_better_one_counts_and_the_other_is_unknown():
-    masks, kinds = sample_files.squares(), sample_files.THREE
+    masks = sample_files.squares()
+    kinds = sample_files.THREE
     (result,) = labels([[(masks[0], kinds[0], 0.6), (masks[1], kinds[0], 0.9)]])
     np.testing.assert_array_equal(result, masks[1] * 1 + masks[0] * annotations.UNKNOWN)
 
 
 def test_of_two_equal_scores_the_one_that_was_there_before_counts():
-    masks, kinds = sample_files.squares(), sample_files.THREE
+    masks = sample_files.squares()
     later = sample_files.squares(frame=8)
-    result = labels(
-        [[(masks[1], kinds[0], 0.9)], [(later[0], kinds[0], 0.9), (later[1], kinds[0], 0.9)]]
-    )
+    kind = sample_files.THREE[0]
+    result = labels([[(masks[1], kind, 0.9)], [(later[0], kind, 0.9), (later[1], kind, 0.9)]])
     np.testing.assert_array_equal(result[1], later[1] * 1 + later[0] * annotations.UNKNOWN)
 
 
 def test_a_mask_of_another_kind_belongs_to_the_object_that_was_there_before():
-    masks, kinds = sample_files.squares(), sample_files.THREE
-    later, strange = sample_files.squares(frame=8), ("brown", "metal", "cube")
+    masks = sample_files.squares()
+    later = sample_files.squares(frame=8)
+    kinds = sample_files.THREE
+    strange = ("brown", "metal", "cube")
     result = labels(
         [
             [(masks[0], kinds[0], 0.9), (masks[1], kinds[1], 0.9)],
             [(later[0], strange, 0.9), (later[1], kinds[1], 0.9), (later[2], strange, 0.9)],
         ]
     )
-    np.testing.assert_array_equal(
-        result[1], later[0] * 1 + later[1] * 2 + later[2] * annotations.UNKNOWN
-    )
+    expected = later[0] * 1 + later[1] * 2 + later[2] * annotations.UNKNOWN
+    np.testing.assert_array_equal(result[1], expected)
 
 
 def test_where_masks_overlap_the_first_one_counts():
-    masks, kinds = sample_files.squares(), sample_files.THREE
+    masks = sample_files.squares()
+    kinds = sample_files.THREE
     both = masks[0] | masks[1]
-    np.testing.assert_array_equal(
-        labels([[(masks[1], kinds[1], 0.9), (both, kinds[0], 0.9)]])[0], masks[0] * 1 + masks[1] * 2
-    )
-    np.testing.assert_array_equal(
-        labels([[(both, kinds[0], 0.9), (masks[1], kinds[1], 0.9)]])[0], both * 1
-    )
+
+    (result,) = labels([[(masks[1], kinds[1], 0.9), (both, kinds[0], 0.9)]])
+    np.testing.assert_array_equal(result, masks[0] * 1 + masks[1] * 2)
+    (result,) = labels([[(both, kinds[0], 0.9), (masks[1], kinds[1], 0.9)]])
+    np.testing.assert_array_equal(result, both * 1)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +244,7 @@ def test_where_masks_overlap_the_first_one_counts():
         (lambda item: item.pop("color"), "broken mask"),
     ],
 )
-def test_masks_that_do_not_fit(change, message):
+def test_masks_that_do_not_fit_are_refused(change, message):
     item = sample_files.proposal(sample_files.squares()[0], sample_files.THREE[0])
     change(item)
     with pytest.raises(annotations.Broken, match=message):
@@ -238,131 +257,123 @@ def test_crop_takes_columns_80_to_399():
 
 
 def test_resizing_is_antialiased():
-    """Stripes of one pixel become gray; a gradient stays one."""
+    """Stripes of one pixel become gray; a gradient stays a gradient."""
     stripes = np.zeros((320, 480, 3), np.uint8)
     stripes[:, ::2] = 200
     assert np.abs(published.resize(stripes, 64)[:, 1:-1].astype(int) - 100).max() <= 3
+
     ramp = np.broadcast_to((np.arange(480) // 2).astype(np.uint8)[None, :, None], (320, 480, 3))
     expected = ramp[:, 80:400].reshape(64, 5, 64, 5, 3).mean(axis=(1, 3))
     assert np.abs(published.resize(ramp, 64)[:, 2:-2].astype(float) - expected[:, 2:-2]).max() <= 1
 
 
-def test_windows():
+def test_windows_are_consecutive_and_whole():
     assert published.windows(40) == (0, 40, 80)
-    assert len(published.windows(4)) == 32 and published.windows(128) == (0,)
+    assert len(published.windows(4)) == 32
+    assert published.windows(128) == (0,)
     assert published.windows(10, stride=4) == (0, 40, 80)
     assert published.windows(129) == ()
 
 
-def test_split_ids():
+def test_split_ids_leave_out_damaged_videos():
     train, validation, test = (published.video_ids(split) for split in published.SPLITS)
     assert (len(train), len(validation), len(test)) == (10_000 - 3, 5_000 - 1, 5_000 - 1)
-    assert (
-        len({*train, *validation, *test}) == 20_000 - 5
-        and 10_800 not in validation
-        and 9_777 not in train
-    )
+    assert len({*train, *validation, *test}) == 20_000 - 5
+    assert 10_800 not in validation
+    assert 9_777 not in train
     assert len(published.video_ids("train", segmentation=False)) == 10_000
 
 
-def test_whole_videos(source):
-    clips = published.read([3, 4], source, WHOLE)
-    assert (
-        clips["video"].shape == (2, 128, 64, 64, 3)
-        and clips["left_out"] == []
-        and clips["index"].tolist() == [3, 4]
-    )
-    gray = clips["video"][..., 0, 0, 0].astype(int)
-    assert np.abs(gray - 50 - np.arange(128)).max() <= 2  # every frame is in its place
-    expected = sum(
-        mask * (number + 1) for number, mask in enumerate(sample_files.squares(frame=64))
-    )
-    np.testing.assert_array_equal(
-        clips["mask"][0, 64], transforms.resize_labels(expected[:, 80:400], (64, 64))
-    )
-    np.testing.assert_array_equal(clips["color"][0], [0, 1, 4, 8, 0, 0, 0])
-    np.testing.assert_array_equal(clips["visibility"][0], [1, 1, 1, 1, 0, 0, 0])
-    np.testing.assert_array_equal(clips["position"][0, 9, 2], np.float32([1, 9, 0.2]))
-    np.testing.assert_array_equal(clips["in_view"][1, 5], [0, 1, 0, 1, 0, 0, 0])
-    np.testing.assert_array_equal(np.argwhere(clips["collision"][0]), [[20, 1], [20, 3]])
-    assert (
-        clips["partner"][0, 20, 1] == 3
-        and clips["partner"][0, 20, 3] == 1
-        and clips["collision"].max() == 1
-    )
-    for name, values in clips.items():
-        assert name == "left_out" or values.dtype == {
-            "video": np.uint8,
-            "mask": np.uint8,
-            "index": np.int64,
-        }.get(name, np.float32)
+@pytest.fixture(scope="module")
+def whole(source):
+    return published.read([3, 4], source, WHOLE)
+
+
+def test_whole_videos_have_frames_and_masks_in_their_place(whole):
+    assert whole["video"].shape == (2, 128, 64, 64, 3)
+    assert whole["left_out"] == []
+    assert whole["index"].tolist() == [3, 4]
+    gray = whole["video"][..., 0, 0, 0].astype(int)
+    assert np.abs(gray - 50 - np.arange(128)).max() <= 2
+
+    squares = sample_files.squares(frame=64)
+    labels = sum(mask * (number + 1) for number, mask in enumerate(squares))
+    expected = transforms.resize_labels(labels[:, 80:400], (64, 64))
+    np.testing.assert_array_equal(whole["mask"][0, 64], expected)
+
+
+def test_whole_videos_have_factors_and_tracks_of_their_annotation(whole):
+    np.testing.assert_array_equal(whole["color"][0], [0, 1, 4, 8, 0, 0, 0])
+    np.testing.assert_array_equal(whole["visibility"][0], [1, 1, 1, 1, 0, 0, 0])
+    np.testing.assert_array_equal(whole["position"][0, 9, 2], np.float32([1, 9, 0.2]))
+    np.testing.assert_array_equal(whole["in_view"][1, 5], [0, 1, 0, 1, 0, 0, 0])
+    np.testing.assert_array_equal(np.argwhere(whole["collision"][0]), [[20, 1], [20, 3]])
+    assert whole["partner"][0, 20, 1] == 3
+    assert whole["partner"][0, 20, 3] == 1
+    assert whole["collision"].max() == 1
+
+
+def test_types_of_clips(whole):
+    types = {"video": np.uint8, "mask": np.uint8, "index": np.int64}
+    for name in whole.keys() - {"left_out"}:
+        assert whole[name].dtype == types.get(name, np.float32)
 
 
 def test_without_proposals_masks_are_unknown(source):
-    clips = published.read(
-        [3],
-        published.Source(source.videos, source.annotations, None),
-        published.Selection((0,), 2, 1, 16),
-    )
-    assert (clips["mask"] == 255).all() and clips["mask"].shape == (1, 2, 16, 16)
+    unmasked = dataclasses.replace(source, proposals=None)
+    clips = published.read([3], unmasked, published.Selection((0,), 2, 1, 16))
+    assert clips["mask"].shape == (1, 2, 16, 16)
+    assert (clips["mask"] == 255).all()
 
 
-def test_consecutive_pieces_for_training(source):
+def test_training_videos_are_cut_into_consecutive_pieces(source):
     clips = published.read([3, 4], source, published.Selection(published.windows(40), 40, 1, 16))
-    assert (
-        clips["index"].tolist() == [3, 3, 3, 4, 4, 4]
-        and clips["first_frame"].tolist() == [0, 40, 80] * 2
-    )
+    assert clips["index"].tolist() == [3, 3, 3, 4, 4, 4]
+    assert clips["first_frame"].tolist() == [0, 40, 80] * 2
     np.testing.assert_array_equal(clips["position"][:3, 0, 1, 1], [0, 40, 80])
     assert np.abs(clips["video"][2, :, 0, 0, 0].astype(int) - 130 - np.arange(40)).max() <= 2
 
 
-def test_trimmed_clips(source):
+def test_trimmed_clips_begin_when_all_objects_are_in_view(source):
     selection = published.Selection(None, 40, 1, 16, (3, 5))
     clips = published.read([3, 4, 5], source, selection)
-    assert (
-        clips["index"].tolist() == [3, 5] and clips["left_out"] == []
-    )  # in video 4 one object is never seen
-    assert clips["first_frame"].tolist() == [0, 10] and (clips["in_view"][:, :, 1:4] == 1).all()
+    assert clips["index"].tolist() == [3, 5]
+    assert clips["left_out"] == []
+    assert clips["first_frame"].tolist() == [0, 10]
+    assert (clips["in_view"][:, :, 1:4] == 1).all()
     assert np.abs(clips["video"][1, :, 0, 0, 0].astype(int) - 60 - np.arange(40)).max() <= 2
-    assert (
-        len(published.read([3, 4, 5], source, published.Selection(None, 40, 1, 16, (6, 6)))["mask"])
-        == 0
-    )
+
+    six = dataclasses.replace(selection, objects=(6, 6))
+    assert len(published.read([3, 4, 5], source, six)["mask"]) == 0
     strided = published.read([5], source, published.Selection(None, 10, 4, 16, (3, 5)))
     np.testing.assert_array_equal(strided["position"][0, :, 1, 1], 10 + 4 * np.arange(10))
 
 
 def test_broken_videos_are_left_out_and_named(tmp_path):
     good = sample_files.annotation()
+    video = sample_files.video()
     clips = {
-        0: (good, sample_files.video()),
-        1: ("not json", sample_files.video()),
+        0: (good, video),
+        1: ("not json", video),
         2: (good, b"no video"),
         3: (good, sample_files.video(num_frames=104)),
-        4: (good, sample_files.video()),
-        5: (good, sample_files.video()),
+        4: (good, video),
+        5: (good, video),
     }
     sample_files.write_split(tmp_path, "train", clips)
-    proposals = {
-        **dict.fromkeys(clips, sample_files.proposals()),
-        4: sample_files.proposals(num_frames=104),
-    }
+
     small = {
         "mask": {"size": [2, 2], "counts": "4"},
         "color": "red",
         "material": "metal",
         "shape": "cube",
     }
+    proposals = dict.fromkeys(clips, sample_files.proposals())
+    proposals[4] = sample_files.proposals(num_frames=104)
     proposals[5] = {"frames": [{"frame_index": frame, "objects": [small]} for frame in range(128)]}
     sample_files.write_proposals(tmp_path, proposals)
-    source = published.Source(
-        *(
-            str(tmp_path / f"{name}.zip")
-            for name in ("video_train", "annotation_train", "derender_proposals")
-        )
-    )
-    clips = published.read([0, 1, 2, 3, 4, 5, 7_648], source, published.Selection((0,), 4, 1, 16))
+
+    clips = published.read([0, 1, 2, 3, 4, 5, 7_648], source_of(tmp_path), SHORT)
     assert clips["index"].tolist() == [0]
     assert dict(clips["left_out"]) == {
         1: "broken annotation",
@@ -374,42 +385,43 @@ def test_broken_videos_are_left_out_and_named(tmp_path):
     }
 
 
-def test_zip_files_that_are_none_or_damaged_or_others(tmp_path, source):
-    selection = published.Selection((0,), 4, 1, 16)
-    content = (tmp_path / "video_train.zip").read_bytes()
-    for name, damaged in (("cut.zip", content[: len(content) // 2]), ("page.zip", b"<html>")):
-        (tmp_path / name).write_bytes(damaged)
-        with pytest.raises(
-            UserError, match=f"{name}` is not a ZIP file, damaged, or was not downloaded completely"
-        ) as error:
-            published.read(
-                [3], published.Source(str(tmp_path / name), source.annotations, None), selection
-            )
-        assert "\n" not in str(error.value)
-    spoiled = bytearray(content)
-    spoiled[500:600] = bytes(100)
-    (tmp_path / "spoiled.zip").write_bytes(spoiled)
+@pytest.mark.parametrize("damage", ["cut", "page"])
+def test_a_file_that_is_not_a_zip_file_gives_one_line(tmp_path, source, damage):
+    content = pathlib.Path(source.videos).read_bytes()
+    damaged = {"cut": content[: len(content) // 2], "page": b"<html>"}
+    path = tmp_path / f"{damage}.zip"
+    path.write_bytes(damaged[damage])
+
+    message = f"{damage}.zip` is not a ZIP file, damaged, or was not downloaded completely"
+    with pytest.raises(UserError, match=message) as error:
+        published.read([3], published.Source(str(path), source.annotations, None), SHORT)
+    assert "\n" not in str(error.value)
+
+
+def test_damage_inside_a_zip_file_names_the_video(tmp_path, source):
+    content = bytearray(pathlib.Path(source.videos).read_bytes())
+    content[500:600] = bytes(100)
+    path = tmp_path / "spoiled.zip"
+    path.write_bytes(content)
+
     with pytest.raises(UserError, match="spoiled.zip` is damaged at video_00003.mp4"):
-        published.read(
-            [3],
-            published.Source(str(tmp_path / "spoiled.zip"), source.annotations, None),
-            selection,
-        )
-    with pytest.raises(
-        UserError,
-        match="annotation_train.zip` must hold annotation_00009.json. Received: a ZIP file of 3 other files",
-    ):
-        published.read([9], source, selection)
-    sample_files.write_split(
-        tmp_path, "train", {8: (sample_files.annotation(), sample_files.video(height=64, width=96))}
+        published.read([3], published.Source(str(path), source.annotations, None), SHORT)
+
+
+def test_a_missing_video_is_named(source):
+    message = (
+        "annotation_train.zip` must hold annotation_00009.json. "
+        "Received: a ZIP file of 3 other files"
     )
-    with pytest.raises(
-        UserError, match="must hold videos of 480x320 pixels. Received: video_00008.mp4 of 96x64"
-    ):
-        published.read(
-            [8],
-            published.Source(
-                str(tmp_path / "video_train.zip"), str(tmp_path / "annotation_train.zip"), None
-            ),
-            selection,
-        )
+    with pytest.raises(UserError, match=message):
+        published.read([9], source, SHORT)
+
+
+def test_videos_of_another_size_are_refused(tmp_path):
+    clip = (sample_files.annotation(), sample_files.video(height=64, width=96))
+    sample_files.write_split(tmp_path, "train", {8: clip})
+    unmasked = dataclasses.replace(source_of(tmp_path), proposals=None)
+
+    message = "must hold videos of 480x320 pixels. Received: video_00008.mp4 of 96x64"
+    with pytest.raises(UserError, match=message):
+        published.read([8], unmasked, SHORT)

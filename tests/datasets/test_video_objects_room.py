@@ -1,4 +1,4 @@
-"""Video Objects Room: the stored flights, configs, and the published files with all that can be wrong with them."""
+"""Video Objects Room: stored flights, configs, and published files, intact and damaged."""
 
 import functools
 import json
@@ -16,6 +16,7 @@ from tfobj.errors import UserError
 Builder = video_objects_room_dataset_builder.Builder
 Config = video_objects_room_dataset_builder.VideoRoomConfig
 SIZES = {"train": 5, "val": 2, "test": 3}
+"""Data set -> number of clips in the files that these tests write."""
 
 
 @pytest.fixture(autouse=True)
@@ -27,8 +28,9 @@ build = functools.partial(built_datasets.build, Builder, Config)
 
 
 def runs(mask):
-    """The runs of a mask [64, 64] as the published files write them, by a loop over its pixels."""
-    text, start = [], None
+    """Returns the runs of a mask [64, 64] as in the published files, by a loop over its pixels."""
+    text = []
+    start = None
     for i, on in enumerate([*mask.ravel(), 0], start=1):
         if on and start is None:
             start = i
@@ -39,11 +41,15 @@ def runs(mask):
 
 
 def annotation(parts, first_id):
-    """A clip's frames: objects seen, then the background's parts, each with an id that no other clip has."""
+    """Returns the annotated frames of a clip, with ids that no other clip has.
+
+    Objects come first, then the parts of the background.
+    """
     frames = []
     for frame in parts:
         seen = np.unique(frame)
         order = [*seen[seen >= 4], *seen[seen < 4]]
+
         frames.append(
             {
                 "ids": [first_id + int(part) for part in order],
@@ -66,27 +72,37 @@ def annotations(clips):
 
 @pytest.fixture
 def write(tmp_path, clips, annotations):
-    """Writes `vor.hdf5` and JSON files of some sets, after `change` to the JSON's clips; returns the path."""
+    """Returns a function that writes `vor.hdf5` and returns its path.
+
+    It also writes the JSON files of `sets`, after `change` to their clips.
+    """
 
     def written(sets=("test",), channels_last=False, change=None):
-        path, start = tmp_path / "vor.hdf5", 0
+        path = tmp_path / "vor.hdf5"
+        start = 0
         with h5py.File(path, "w") as file:
             for name, size in SIZES.items():
-                video = clips["video"][start : start + size]
-                file[name] = video if channels_last else np.moveaxis(video, -1, 2)
-                if name in sets:
-                    frames = json.loads(json.dumps(annotations[start : start + size]))
-                    frames = frames if change is None else change(frames)
-                    (tmp_path / f"vor_{name}.json").write_text(json.dumps(frames))
+                chosen = slice(start, start + size)
                 start += size
+                video = clips["video"][chosen]
+                file[name] = video if channels_last else np.moveaxis(video, -1, 2)
+                if name not in sets:
+                    continue
+
+                # A copy, because `change` changes it in place.
+                frames = json.loads(json.dumps(annotations[chosen]))
+                if change is not None:
+                    frames = change(frames)
+                (tmp_path / f"vor_{name}.json").write_text(json.dumps(frames))
         return path
 
     return written
 
 
 def expected_mask(clip):
-    """Objects of a clip [T, 64, 64] in the order in which they first appear."""
-    numbers, result = {}, np.zeros_like(clip)
+    """Returns a clip [T, 64, 64] with objects numbered in the order in which they appear."""
+    numbers = {}
+    result = np.zeros_like(clip)
     for frame, own in zip(clip, result, strict=True):
         for k in np.unique(frame[frame > 0]):
             own[frame == k] = numbers.setdefault(k, len(numbers) + 1)
@@ -104,33 +120,20 @@ def test_stored_clips_are_the_generators(tmp_path):
         seed=4,
         variant="identical_color",
     )
+
     for split, first, size in (("train", 0, 3), ("validation", 9_000, 1), ("test", 10_000, 2)):
-        stored = built_datasets.contents(builder, split)
-        expected = rooms.clips(
-            np.arange(first, first + size), seed=4, variant="identical_color", num_frames=3, size=20
-        )
+        indices = np.arange(first, first + size)
+        expected = rooms.clips(indices, seed=4, variant="identical_color", num_frames=3, size=20)
         del expected["parts"]
-        found = {
-            "video": stored["video"],
-            "mask": stored["mask"],
-            **stored["factors"],
-            **stored["tracks"],
-            **stored["scene"],
-        }
-        assert found.keys() == expected.keys()
-        for name, values in expected.items():
-            assert found[name].dtype == values.dtype
-            np.testing.assert_array_equal(found[name], values)
-        np.testing.assert_array_equal(stored["index"], np.arange(first, first + size))
+        numbers, found = built_datasets.flat_contents(builder, split)
+        np.testing.assert_array_equal(numbers, indices)
+        built_datasets.assert_arrays_equal(found, expected)
     assert dict(builder.info.metadata) == {"variant": "identical_color", "seed": 4}
 
 
-def test_configs():
-    assert (
-        [config.name for config in Builder.BUILDER_CONFIGS]
-        == ["generated"]
-        == [Builder.DEFAULT_BUILDER_CONFIG_NAME]
-    )
+def test_configs_state_shapes_and_splits():
+    assert [config.name for config in Builder.BUILDER_CONFIGS] == ["generated"]
+    assert Builder.DEFAULT_BUILDER_CONFIG_NAME == "generated"
     assert set(Builder.builder_configs) == {"generated", "generated_10000", "published"}
     assert Builder(config="generated").clip_shape() == (16, 64, 64, 3, 4)
     assert Builder(config="published").clip_shape() == (10, 64, 64, 3, 11)
@@ -138,25 +141,24 @@ def test_configs():
         "train": (0, 10_000),
         "test": (11_000, 12_000),
     }
+
+
+def test_command_line_json_makes_a_config():
     options = json.loads(
         '{"name": "mine", "variant": "six_objects", "num_train": 4, "num_test": 2, "num_frames": 9}'
     )
     features = Builder(config=Builder.builder_config_cls(**options)).info.features
-    assert features["tracks"]["depth"].shape == (9, 7) and features["scene"]["pitch"].shape == (9,)
+    assert features["tracks"]["depth"].shape == (9, 7)
+    assert features["scene"]["pitch"].shape == (9,)
 
 
-def test_documents():
+def test_page_names_citation_configs_and_files():
     metadata = Builder.get_metadata()
-    assert "weis2021benchmarking" in metadata.citation and metadata.tags
-    assert all(
-        name in metadata.description
-        for name in (
-            *Builder.builder_configs,
-            published_file.NAME,
-            published_file.LINK,
-            "vor_test.json",
-        )
-    )
+    assert "weis2021benchmarking" in metadata.citation
+    assert metadata.tags
+    files = (published_file.NAME, published_file.LINK, "vor_test.json")
+    for name in (*Builder.builder_configs, *files):
+        assert name in metadata.description
 
 
 @pytest.mark.parametrize(
@@ -174,15 +176,15 @@ def test_documents():
         ),
     ],
 )
-def test_config_errors(options, message):
+def test_wrong_configs_are_refused_in_one_line(options, message):
     with pytest.raises(UserError, match=message) as error:
         Config(name="wrong", **options)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_published_clips(tmp_path, write, clips, channels_last):
-    """Splits are the first clips of the file's sets, as many as there are; of the masks, objects are numbered as they come."""
+def test_published_clips_are_stored(tmp_path, write, clips, channels_last):
+    """Splits are the first clips of the file's data sets, as many as there are."""
     write(channels_last=channels_last)
     builder = build(
         tmp_path / "data",
@@ -195,61 +197,50 @@ def test_published_clips(tmp_path, write, clips, channels_last):
         validation_start=10,
         test_start=20,
     )
-    for split, chosen, number in (
-        ("train", slice(0, 4), 0),
-        ("validation", slice(5, 7), 10),
-        ("test", slice(7, 10), 20),
-    ):
+    splits = {
+        "train": (slice(0, 4), 0),
+        "validation": (slice(5, 7), 10),
+        "test": (slice(7, 10), 20),
+    }
+
+    for split, (chosen, number) in splits.items():
         stored = built_datasets.contents(builder, split)
-        np.testing.assert_array_equal(stored["video"], clips["video"][chosen, :3])
-        np.testing.assert_array_equal(
-            stored["index"], np.arange(number, number + len(stored["video"]))
-        )
-        assert (
-            not stored["tracks"]
-            and set(stored["factors"]) == {"visibility"}
-            and "scene" not in stored
-        )
+        expected = clips["video"][chosen, :3]
+        np.testing.assert_array_equal(stored["video"], expected)
+        np.testing.assert_array_equal(stored["index"], np.arange(number, number + len(expected)))
+        assert not stored["tracks"]
+        assert set(stored["factors"]) == {"visibility"}
+        assert "scene" not in stored
+
+        # Only the test clips have a JSON file.
+        num_visible = stored["factors"]["visibility"].sum(axis=1)
         if split == "test":
             masks = [expected_mask(clip) for clip in clips["mask"][chosen, :3]]
             np.testing.assert_array_equal(stored["mask"], masks)
-            np.testing.assert_array_equal(
-                stored["factors"]["visibility"].sum(axis=1), [1 + mask.max() for mask in masks]
-            )
+            np.testing.assert_array_equal(num_visible, [1 + mask.max() for mask in masks])
         else:
-            assert (stored["mask"] == 255).all() and (
-                stored["factors"]["visibility"].sum(axis=1) == 1
-            ).all()
+            assert (stored["mask"] == 255).all()
+            assert (num_visible == 1).all()
     assert dict(builder.info.metadata) == {"file": "vor.hdf5"}
 
 
-def test_masks_of_all_sets_or_of_none(tmp_path, write, clips):
+def test_masks_are_read_where_there_is_a_file_and_never_without_segmentation(
+    tmp_path, write, clips
+):
     path = write(sets=("train", "test"))
-    stored = built_datasets.contents(
-        build(
-            tmp_path / "data", public=True, path=str(path), num_train=5, num_test=3, num_frames=4
-        ),
-        "train",
-    )
+    options = {"public": True, "path": str(path), "num_train": 5, "num_test": 3, "num_frames": 4}
+    builder = build(tmp_path / "data", **options)
+    stored = built_datasets.contents(builder, "train")
     np.testing.assert_array_equal(stored["mask"] > 0, clips["mask"][:5] > 0)
+
     (tmp_path / "vor_test.json").unlink()
-    builder = build(
-        tmp_path / "more",
-        public=True,
-        path=str(path),
-        num_train=5,
-        num_test=3,
-        num_frames=4,
-        segmentation=False,
-    )
-    assert all(
-        (built_datasets.contents(builder, split)["mask"] == 255).all()
-        for split in ("train", "test")
-    )
+    builder = build(tmp_path / "more", segmentation=False, **options)
+    for split in ("train", "test"):
+        assert (built_datasets.contents(builder, split)["mask"] == 255).all()
 
 
-def test_runs_by_hand(tmp_path, write, annotations):
-    """Pixel 1 is the first, rows one after the other; an object keeps its number when another one comes before it."""
+def test_runs_count_pixels_from_1_and_objects_keep_their_number(write):
+    """Rows follow each other; another object's mask may come first in a later frame."""
     blank = [{"ids": [], "masks": [], "num_bg": 0}] * 4
     frames = [
         {"ids": [7, 1], "masks": ["1 2 65 1", "3 4094"], "num_bg": 1},
@@ -257,8 +248,8 @@ def test_runs_by_hand(tmp_path, write, annotations):
         *blank[2:],
     ]
     path = write(change=lambda clips: [frames, blank, blank])
-    parts = list(published_file.read(tfds.core.Path(path), "test", 3, 4))
-    mask = parts[0]["mask"]
+    part = next(published_file.read(tfds.core.Path(path), "test", 3, 4))
+    mask = part["mask"]
     assert np.argwhere(mask).tolist() == [
         [0, 0, 0, 0],
         [0, 0, 0, 1],
@@ -267,7 +258,7 @@ def test_runs_by_hand(tmp_path, write, annotations):
         [0, 1, 63, 63],
     ]
     assert mask[mask > 0].tolist() == [1, 1, 1, 2, 1]
-    np.testing.assert_array_equal(parts[0]["visibility"][0], [1, 1, 1, *[0] * 8])
+    np.testing.assert_array_equal(part["visibility"][0], [1, 1, 1, *[0] * 8])
 
 
 def assert_refused(tmp_path, message, **options):
@@ -275,30 +266,34 @@ def assert_refused(tmp_path, message, **options):
     with pytest.raises(UserError, match=message) as error:
         build(tmp_path / "data", tmp_path, **options)
     assert "\n" not in str(error.value)
-    files = [
-        path
-        for path in (tmp_path / "data").rglob("*")
-        if path.is_file() or "incomplete" in path.name
-    ]
-    assert [path.name for path in files if path.parent.name != ".config"] == []
+    assert built_datasets.unfinished(tmp_path / "data") == []
     return str(error.value)
 
 
-def test_missing_files(tmp_path, write):
+def test_missing_files_are_named_with_their_link(tmp_path, write):
     message = assert_refused(
         tmp_path, "Config 'small' reads vor.hdf5, which is not in the manual directory"
     )
-    assert published_file.LINK in message and "'generated', which needs no file" in message
+    assert published_file.LINK in message
+    assert "'generated', which needs no file" in message
+
     assert_refused(
         tmp_path,
         "`path` must be an existing file. Received: path='/nowhere/file'",
         path="/nowhere/file",
     )
+
     write(sets=())
     assert_refused(
         tmp_path,
-        "vor_test.json`, the masks of the test clips, must lie beside vor.hdf5, or `segmentation` be False",
+        "vor_test.json`, the masks of the test clips, must lie beside vor.hdf5, "
+        "or `segmentation` be False",
     )
+
+
+def replace(file, name, values):
+    del file[name]
+    file.create_dataset(name, data=values)
 
 
 @pytest.mark.parametrize(
@@ -306,31 +301,25 @@ def test_missing_files(tmp_path, write):
     [
         (lambda f: f.pop("val"), "must have the data sets train, val, test. Received: test, train"),
         (
-            lambda f: (
-                f.pop("train"),
-                f.create_dataset("train", data=np.zeros((5, 3, 3, 64, 64), np.uint8)),
-            ),
+            lambda f: replace(f, "train", np.zeros((5, 3, 3, 64, 64), np.uint8)),
             r"train of .* with at least 4 frames. Received: uint8 of shape \(5, 3,",
         ),
         (
-            lambda f: (
-                f.pop("test"),
-                f.create_dataset("test", data=np.zeros((3, 4, 3, 32, 32), np.uint8)),
-            ),
+            lambda f: replace(f, "test", np.zeros((3, 4, 3, 32, 32), np.uint8)),
             r"Received: uint8 of shape \(3, 4, 3, 32, 32\)",
         ),
         (
-            lambda f: (f.pop("test"), f.create_dataset("test", data=np.zeros((3, 4, 3, 64, 64)))),
+            lambda f: replace(f, "test", np.zeros((3, 4, 3, 64, 64))),
             r"must be integers .* Received: float64",
         ),
         (
-            lambda f: (f.pop("test"), f.create_dataset("test", data=np.zeros(3, np.uint8))),
+            lambda f: replace(f, "test", np.zeros(3, np.uint8)),
             r"Received: uint8 of shape \(3,\)",
         ),
     ],
     ids=["set", "frames", "size", "kind", "axes"],
 )
-def test_wrong_clips(tmp_path, write, change, message):
+def test_wrong_clips_are_refused(tmp_path, write, change, message):
     with h5py.File(write(), "r+") as file:
         change(file)
     assert_refused(tmp_path, message, num_validation=1, validation_start=10, test_start=20)
@@ -371,15 +360,16 @@ def set_first(name, value):
         ),
     ],
 )
-def test_wrong_masks(tmp_path, write, change, message):
+def test_wrong_masks_are_refused(tmp_path, write, change, message):
     write(change=change)
     assert_refused(tmp_path, message)
 
 
-def test_damaged_files(tmp_path, write):
+def test_damaged_files_are_refused(tmp_path, write):
     path = write()
     (tmp_path / "vor_test.json").write_text("[[")
     assert_refused(tmp_path, "vor_test.json` must be a JSON file: Expecting value")
+
     path.write_bytes(path.read_bytes()[:5000])
     assert_refused(
         tmp_path, "vor.hdf5` is damaged or was not downloaded completely: .*truncated file"
