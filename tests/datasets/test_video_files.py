@@ -1,4 +1,4 @@
-"""Video files: round trips, times and rates, damaged and missing files, PyAV that is not there."""
+"""Video files: round trips, times and rates, damaged and missing files, missing PyAV."""
 
 import builtins
 import io
@@ -17,11 +17,17 @@ pytest.importorskip("av")
 
 
 def moving_square(num_frames=12, height=64, width=96, channels=3):
-    """A red square on gray that moves 6 columns per frame."""
+    """Returns a red square on gray that moves 6 columns per frame."""
+    color = (200, 40, 60) if channels == 3 else 200
     frames = np.full((num_frames, height, width, channels), 90, np.uint8)
     for frame in range(num_frames):
-        frames[frame, 16:48, 6 * frame : 6 * frame + 20] = (200, 40, 60) if channels == 3 else 200
+        left = 6 * frame
+        frames[frame, 16:48, left : left + 20] = color
     return frames
+
+
+def difference(frames, expected):
+    return np.abs(frames.astype(int) - expected).mean()
 
 
 @pytest.fixture(scope="module")
@@ -32,54 +38,58 @@ def clip(tmp_path_factory):
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
-def test_round_trip(tmp_path, suffix):
+def test_what_is_written_is_read(tmp_path, suffix):
+    """Not exactly: colour is stored at half the resolution."""
     path = tmp_path / f"clip{suffix}"
     write_video(path, moving_square(), 25.6)
     video = read_video(path)
-    assert video.frames.shape == (12, 64, 96, 3) and video.frames.dtype == np.uint8
-    assert (
-        np.abs(video.frames.astype(int) - moving_square()).mean() < 3
-    )  # colour at half the resolution
+
+    assert video.frames.shape == (12, 64, 96, 3)
+    assert video.frames.dtype == np.uint8
+    assert difference(video.frames, moving_square()) < 3
     np.testing.assert_allclose(video.times, np.arange(12) / 25.6, atol=1e-3)
-    assert video.frame_rate == pytest.approx(25.6, rel=1e-3) and not video.has_variable_rate
+    assert video.frame_rate == pytest.approx(25.6, rel=1e-3)
+    assert not video.has_variable_rate
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-def test_gray_and_odd_frames_from_an_iterator(tmp_path):
+def test_gray_frames_of_odd_sides_from_an_iterator_are_padded(tmp_path):
     frames = moving_square(3, 33, 47, channels=1)
     write_video(tmp_path / "gray.mp4", iter(frames), 10)
     video = read_video(tmp_path / "gray.mp4")
     assert video.frames.shape == (3, 34, 48, 3)
-    assert np.abs(video.frames[:, :33, :47].astype(int) - frames).mean() < 3
-    assert np.abs(video.frames[:, 33].astype(int) - video.frames[:, 32]).mean() < 3
+    assert difference(video.frames[:, :33, :47], frames) < 3
+    assert difference(video.frames[:, 33], video.frames[:, 32].astype(int)) < 3
 
 
-def test_mpeg4_where_h264_is_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr(video_files, "_CODECS", {"none": {}, "mpeg4": video_files._CODECS["mpeg4"]})
+def test_mpeg4_is_written_where_h264_is_missing(tmp_path, monkeypatch):
+    codecs = {"none": {}, "mpeg4": video_files._CODECS["mpeg4"]}
+    monkeypatch.setattr(video_files, "_CODECS", codecs)
     write_video(tmp_path / "clip.mp4", moving_square(), 10)
-    assert np.abs(read_video(tmp_path / "clip.mp4").frames.astype(int) - moving_square()).mean() < 3
+    assert difference(read_video(tmp_path / "clip.mp4").frames, moving_square()) < 3
 
 
-def test_first_frames_and_one_frame(clip):
+def test_first_frames_and_a_single_frame_can_be_read(clip):
     assert read_video(clip, max_frames=5).frames.shape[0] == 5
+
     single = read_video(clip, max_frames=1)
-    assert (
-        single.frames.shape[0] == 1
-        and single.times.tolist() == [0.0]
-        and not single.has_variable_rate
-    )
+    assert single.frames.shape[0] == 1
+    assert single.times.tolist() == [0.0]
+    assert not single.has_variable_rate
     assert single.resampled(10).frames.shape[0] == 1
 
 
 def test_frames_come_one_by_one_and_the_file_is_closed(clip):
     frames = video_files.iterate_frames(clip)
     time, frame = next(frames)
-    assert time == 0.0 and frame.shape == (64, 96, 3)
+    assert time == 0.0
+    assert frame.shape == (64, 96, 3)
+
     frames.close()
     assert len(list(video_files.iterate_frames(clip))) == 12
 
 
-def test_file_objects(clip):
+def test_file_objects_are_read(clip):
     buffer = io.BytesIO(clip.read_bytes())
     np.testing.assert_array_equal(read_video(buffer).frames, read_video(clip).frames)
 
@@ -89,40 +99,46 @@ def write_gif(path, durations):
     first.save(path, save_all=True, append_images=others, duration=durations)
 
 
-def test_gif_with_frames_of_different_durations(tmp_path):
+def test_gif_with_frames_of_different_durations_has_a_variable_rate(tmp_path):
+    """Few colours are stored exactly."""
     write_gif(tmp_path / "a.gif", [100, 50, 200, 100])
     video = read_video(tmp_path / "a.gif")
     np.testing.assert_allclose(video.times, [0, 0.1, 0.15, 0.35])
-    np.testing.assert_array_equal(video.frames, moving_square(4))  # few colours: exact
-    assert video.has_variable_rate and video.frame_rate == pytest.approx(3 / 0.35)
+    np.testing.assert_array_equal(video.frames, moving_square(4))
+    assert video.has_variable_rate
+    assert video.frame_rate == pytest.approx(3 / 0.35)
+
     even = read_video(tmp_path / "a.gif", frame_rate=20)
     np.testing.assert_array_equal(even.frames, moving_square(4)[[0, 0, 1, 2, 2, 2, 2, 3]])
     np.testing.assert_allclose(even.times, np.arange(8) / 20)
-    assert even.frame_rate == 20 and not even.has_variable_rate
+    assert even.frame_rate == 20
+    assert not even.has_variable_rate
 
 
-def test_gif_of_constant_rate(tmp_path):
+def test_gif_with_frames_of_one_duration_has_a_constant_rate(tmp_path):
     write_gif(tmp_path / "a.gif", [40] * 4)
     video = read_video(tmp_path / "a.gif")
-    assert not video.has_variable_rate and video.frame_rate == pytest.approx(25)
+    assert not video.has_variable_rate
+    assert video.frame_rate == pytest.approx(25)
 
 
 def video_at(times):
-    return Video(
-        np.arange(len(times), dtype=np.uint8)[:, None, None, None]
-        * np.ones((1, 1, 1, 3), np.uint8),
-        np.array(times),
-        30.0,
-    )
+    """Returns a video of single pixels, whose gray levels are the numbers of the frames."""
+    numbers = np.arange(len(times), dtype=np.uint8)
+    frames = numbers[:, None, None, None] * np.ones((1, 1, 1, 3), np.uint8)
+    return Video(frames, np.array(times), 30.0)
 
 
 def test_rounded_clocks_are_no_variable_rate():
-    """30 frames per second in milliseconds: 0, 33, 67, 100 ..."""
+    """At 30 frames per second, milliseconds are 0, 33, 67, 100 ..."""
     video = video_at(np.round(np.arange(60) / 30, 3))
     assert not video.has_variable_rate
     np.testing.assert_array_equal(video.resampled().frames, video.frames)
     np.testing.assert_array_equal(video.resampled(15).frames, video.frames[::2])
     assert video.resampled(60).frames.shape[0] == 119
+
+
+def test_a_gap_is_filled_with_the_frame_before_it():
     uneven = video_at([0, 1 / 30, 2 / 30, 5 / 30])
     assert uneven.has_variable_rate
     np.testing.assert_array_equal(uneven.resampled(30).frames[:, 0, 0, 0], [0, 1, 2, 2, 2, 3])
@@ -138,33 +154,14 @@ def test_a_stream_at_constant_rate_has_the_frames_of_the_clip(rate):
     np.testing.assert_allclose([time for time, _ in stream], expected.times)
 
 
-def test_times_of_frames_without_decoding(clip, tmp_path):
-    """Also with frames that are stored in another order than they are shown in."""
-    write_uneven(tmp_path / "uneven.mkv", moving_square(5), [0, 40, 80, 200, 240])
-    for path in (clip, tmp_path / "uneven.mkv"):
-        np.testing.assert_allclose(video_files.frame_times(path), read_video(path).times, atol=1e-9)
-    assert video_files.is_uneven(video_files.frame_times(tmp_path / "uneven.mkv"))
-
-
-def test_pictures_for_a_model_of_clips_have_a_constant_rate(tmp_path):
-    write_uneven(
-        tmp_path / "uneven.mkv", moving_square(5), [0, 40, 80, 200, 240]
-    )  # mean rate: 4 in 0.24 s, one in 60 ms
-    shown = {
-        even: [image for _, image in pictures.read(tmp_path / "uneven.mkv", (64, 96), even=even)]
-        for even in (False, True)
-    }
-    assert len(shown[False]) == 5
-    np.testing.assert_array_equal(shown[True], [shown[False][i] for i in (0, 1, 2, 2, 4)])
-
-
 def write_uneven(path, frames, milliseconds):
     """Writes a video whose frames appear at given times."""
     import av
 
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=1000)
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
         for frame, time in zip(frames, milliseconds, strict=True):
             picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
             picture.pts = time
@@ -172,46 +169,68 @@ def write_uneven(path, frames, milliseconds):
         container.mux(stream.encode())
 
 
+@pytest.fixture(scope="module")
+def uneven_clip(tmp_path_factory):
+    """A clip whose mean rate is four frames in 0.24 s, one in 60 ms."""
+    path = tmp_path_factory.mktemp("uneven") / "uneven.mkv"
+    write_uneven(path, moving_square(5), [0, 40, 80, 200, 240])
+    return path
+
+
+def test_times_of_frames_are_known_without_decoding(clip, uneven_clip):
+    """This includes frames that are stored in another order than they are shown."""
+    for path in (clip, uneven_clip):
+        np.testing.assert_allclose(video_files.frame_times(path), read_video(path).times, atol=1e-9)
+    assert video_files.is_uneven(video_files.frame_times(uneven_clip))
+
+
+def test_frames_for_a_video_model_have_a_constant_rate(uneven_clip):
+    plain = [image for _, image in pictures.read(uneven_clip, (64, 96), even=False)]
+    even = [image for _, image in pictures.read(uneven_clip, (64, 96), even=True)]
+    assert len(plain) == 5
+    np.testing.assert_array_equal(even, [plain[i] for i in (0, 1, 2, 2, 4)])
+
+
 @pytest.mark.parametrize(
     "matrix, turned", [((0, 1, -1, 0), -1), ((0, -1, 1, 0), 1), ((-1, 0, 0, -1), 2)]
 )
-def test_pictures_of_a_camera_held_upright_are_turned(clip, tmp_path, matrix, turned):
-    """The rotation stands in the track header of the file, as phones write it."""
+def test_frames_of_a_camera_held_upright_are_turned(clip, tmp_path, matrix, turned):
+    """The rotation is in the track header of the file, as phones write it."""
     content = bytearray(clip.read_bytes())
     place = content.index(b"tkhd") + 4 + 4 + 20 + 16
     a, b, c, d = (value << 16 for value in matrix)
     content[place : place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     (tmp_path / "upright.mp4").write_bytes(content)
+
     frames = read_video(tmp_path / "upright.mp4").frames
     np.testing.assert_array_equal(frames, np.rot90(read_video(clip).frames, turned, axes=(1, 2)))
 
 
-def test_unreadable_files_are_one_line(clip, tmp_path):
+@pytest.mark.parametrize("name", ["text.mp4", "empty.mp4", "cut.mp4", "nowhere.mp4"])
+def test_unreadable_files_give_one_line(clip, tmp_path, name):
     content = clip.read_bytes()
-    files = {"text.mp4": b"no video", "empty.mp4": b"", "cut.mp4": content[: len(content) // 2]}
-    for name, damaged in files.items():
-        (tmp_path / name).write_bytes(damaged)
-    for name in [*files, "nowhere.mp4"]:
-        with pytest.raises(
-            video_files.Unreadable, match=rf"{name}` cannot be decoded as a video \("
-        ) as error:
-            read_video(tmp_path / name)
-        assert "\n" not in str(error.value)
+    damaged = {"text.mp4": b"no video", "empty.mp4": b"", "cut.mp4": content[: len(content) // 2]}
+    if name in damaged:
+        (tmp_path / name).write_bytes(damaged[name])
+
+    message = rf"{name}` cannot be decoded as a video \("
+    with pytest.raises(video_files.Unreadable, match=message) as error:
+        read_video(tmp_path / name)
+    assert "\n" not in str(error.value)
 
 
-def test_a_file_that_breaks_off_inside(tmp_path):
-    write_video(
-        tmp_path / "a.mkv", np.random.default_rng(0).integers(0, 255, (40, 64, 96, 3), np.uint8), 25
-    )
-    content = bytearray((tmp_path / "a.mkv").read_bytes())
+def test_a_file_that_breaks_off_gives_its_first_frames_or_an_error(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (40, 64, 96, 3), np.uint8)
+    write_video(tmp_path / "a.mkv", noise, 25)
+    content = (tmp_path / "a.mkv").read_bytes()
     (tmp_path / "b.mkv").write_bytes(content[: len(content) // 2])
-    try:  # what comes before is whole, or the damage is named
+    try:
         assert 0 < len(read_video(tmp_path / "b.mkv").frames) < 40
     except video_files.Unreadable as error:
         assert "b.mkv` cannot be decoded" in str(error)
 
 
-def test_sound_alone_is_no_video(tmp_path):
+def test_sound_alone_is_not_a_video(tmp_path):
     import av
 
     with av.open(str(tmp_path / "sound.mp4"), "w") as container:
@@ -222,30 +241,27 @@ def test_sound_alone_is_no_video(tmp_path):
         frame.sample_rate = 44100
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    with pytest.raises(
-        UserError, match="sound.mp4` must hold a video. Received: a file with other content"
-    ):
+
+    message = "sound.mp4` must hold a video. Received: a file with other content"
+    with pytest.raises(UserError, match=message):
         read_video(tmp_path / "sound.mp4")
 
 
-def test_no_frames_and_changing_sizes(clip, monkeypatch):
-    monkeypatch.setattr(
-        video_files,
-        "iterate_frames",
-        lambda path: iter(
-            [(0.0, np.zeros((4, 6, 3), np.uint8)), (0.1, np.zeros((6, 4, 3), np.uint8))]
-        ),
-    )
+def test_frames_of_changing_size_are_refused(clip, monkeypatch):
+    frames = [(0.0, np.zeros((4, 6, 3), np.uint8)), (0.1, np.zeros((6, 4, 3), np.uint8))]
+    monkeypatch.setattr(video_files, "iterate_frames", lambda path: iter(frames))
     with pytest.raises(UserError, match="must hold frames of one size. Received: 6x4 and 4x6"):
         read_video(clip)
 
 
-def test_a_file_with_no_frames(tmp_path):
+def test_a_file_without_frames_is_refused(tmp_path):
     import av
 
     with av.open(str(tmp_path / "none.mkv"), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        stream.width = 32
+        stream.height = 32
+        stream.pix_fmt = "yuv420p"
         container.mux(stream.encode())
     with pytest.raises(video_files.Unreadable, match="none.mkv` "):
         read_video(tmp_path / "none.mkv")
@@ -270,10 +286,11 @@ def test_a_file_with_no_frames(tmp_path):
 def test_errors_of_writing_leave_nothing(tmp_path, name, frames, rate, message):
     with pytest.raises(UserError, match=message) as error:
         write_video(tmp_path / name, frames, rate)
-    assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
 
 
-def test_errors_of_arguments(clip):
+def test_wrong_arguments_are_refused(clip):
     with pytest.raises(UserError, match="`max_frames` must be at least 1. Received: max_frames=0"):
         read_video(clip, max_frames=0)
     with pytest.raises(UserError, match="`frame_rate` must be positive. Received: frame_rate=-1"):
@@ -289,10 +306,8 @@ def test_missing_pyav_says_what_to_install(clip, monkeypatch):
         return original(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(
-        UserError,
-        match=r"square.mp4` is a video, and .* needs PyAV: pip install tfobj\[video\]",
-    ):
+    message = r"square.mp4` is a video, and .* needs PyAV: pip install tfobj\[video\]"
+    with pytest.raises(UserError, match=message):
         read_video(clip)
     with pytest.raises(UserError, match=r"pip install tfobj\[video\]"):
         write_video(clip.with_name("b.mp4"), moving_square(), 10)
