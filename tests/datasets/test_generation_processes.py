@@ -62,19 +62,6 @@ def test_errors_surface_as_themselves_at_their_item():
     assert "raw_decode" in error.value.__notes__[0]
 
 
-<<<<<<< HEAD
-def test_a_function_that_cannot_be_sent_is_an_error_here():
-    def local(item):
-        return item
-
-    with pytest.raises(AttributeError):
-        list(workers.ordered_map(local, [1, 2], 2))
-=======
-class LocalError(Exception):
-    def __init__(self, first, second):
-        super().__init__(f"no {first} and no {second}")
-
-
 def test_functions_that_cannot_be_pickled_are_refused():
     def double(item):
         return 2 * item
@@ -83,35 +70,14 @@ def test_functions_that_cannot_be_pickled_are_refused():
         list(workers.ordered_map(double, [1, 2], 2))
 
 
-def test_errors_that_cannot_be_pickled_are_described():
-    """`LocalError` can be written, but not read again: its message is not its arguments."""
-    answer = workers._pickled_error(LocalError(1, 2))
-    error = workers.pickle.loads(answer)[1]
-    assert isinstance(error, RuntimeError)
-    assert str(error) == "LocalError: no 1 and no 2"
-
-
-def test_errors_of_local_classes_are_described():
-    class HiddenError(Exception):
-        pass
-
-    answer = workers._pickled_error(HiddenError("no 1"))
-    error = workers.pickle.loads(answer)[1]
-    assert isinstance(error, RuntimeError)
-    assert str(error) == "HiddenError: no 1"
->>>>>>> 9ff47f2 (Tests of video files and generation processes: one statement a line, claims as names)
-
-
 def test_printing_does_not_get_between_the_results(capfd):
     assert list(workers.ordered_map(print, ["one", "two"], 2)) == [None, None]
     captured = capfd.readouterr()
     assert captured.out == ""
-<<<<<<< HEAD
-    assert "one" in captured.err  # The two may print into each other's lines.
+
+    # The two may print into each other's lines.
+    assert "one" in captured.err
     assert "two" in captured.err
-=======
-    assert sorted(captured.err.split()) == ["one", "two"]
->>>>>>> 9ff47f2 (Tests of video files and generation processes: one statement a line, claims as names)
 
 
 def test_a_killed_process_gives_one_line(monkeypatch):
