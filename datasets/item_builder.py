@@ -255,8 +255,8 @@ class ItemBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if not path:
             return _in_manual_directory(dl_manager, name)
 
-        candidate = epath.Path(path).expanduser()
-        if not candidate.exists():
+        candidate = existing(epath.Path(path).expanduser())
+        if candidate is None:
             raise UserError(f"`path` must be an existing file. Received: path={path!r}.")
         return candidate
 
@@ -363,11 +363,12 @@ class ItemBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Yields (key, example) of the items start ... stop - 1; generated ones have no source."""
         if self.builder_config.public:
             chunks = self.read_public(source, split, start, stop)
+        elif self.PARALLEL:
+            chunks = workers.ordered_map(self.generator(), _chunks(start, stop, self.CHUNK))
         else:
-            numbers = _chunks(start, stop, self.CHUNK)
-            num_processes = None if self.PARALLEL else 1
-            chunks = workers.ordered_map(self.generator(), numbers, num_processes)
+            chunks = map(self.generator(), _chunks(start, stop, self.CHUNK))
 
+        # Chunks of a published source with gaps are smaller, so positions are counted.
         record = self.record(start, stop)
         first = start
         for chunk in chunks:
@@ -456,13 +457,18 @@ def visibility(masks, num_entities):
     return visible.astype(np.float32)
 
 
+def existing(path):
+    """Returns a path if something is there, or else None."""
+    return path if path.exists() else None
+
+
 def _in_manual_directory(dl_manager, name):
     """Returns the path of a file in TFDS's manual directory, or None if it is not there."""
     try:
-        candidate = dl_manager.manual_dir / epath.Path(name).name
+        folder = dl_manager.manual_dir
     except AssertionError:  # how TFDS says that there is no manual directory
         return None
-    return candidate if candidate.exists() else None
+    return existing(folder / epath.Path(name).name)
 
 
 def _chunks(start, stop, size):

@@ -1,4 +1,4 @@
-r"""Shared by the builders of still scenes: features, and the files of multi_object_datasets.
+"""Shared by the builders of still scenes: features, and the files of multi_object_datasets.
 
 `item_builder` defines splits, sizes and configs. Generated and public scenes both have an image,
 a mask, factors and a number. Generators may also give amodal masks, a depth map and numbers of the
@@ -6,8 +6,8 @@ whole scene, which no published file has.
 
 Slow generators work in several processes (`workers`), or wherever Apache Beam puts them:
 
-    tfds build datasets/<name> \
-        --beam_pipeline_options=runner=DirectRunner,direct_running_mode=multi_processing,direct_num_workers=8
+    OPTIONS=runner=DirectRunner,direct_running_mode=multi_processing,direct_num_workers=8
+    tfds build datasets/<name> --beam_pipeline_options=$OPTIONS
 
 This changes neither the scenes nor their order. A published file is read from front to back, by
 one process.

@@ -100,7 +100,9 @@ def is_uneven(times):
 def mean_rate(times):
     """Returns the mean number of frames per second; 25 for a single frame."""
     duration = times[-1] - times[0]
-    return (len(times) - 1) / duration if duration > 0 else _DEFAULT_RATE
+    if not duration > 0:
+        return _DEFAULT_RATE
+    return (len(times) - 1) / duration
 
 
 def frame_times(path):
@@ -172,7 +174,9 @@ def iterate_frames(path):
         stream.thread_type = "AUTO"
         try:
             for frame in container.decode(stream):
-                time = count / rate if frame.time is None else frame.time
+                time = frame.time
+                if time is None:
+                    time = count / rate
                 if first is None:
                     first = time
 
@@ -194,8 +198,9 @@ def _opened(path):
     """Yields (name, container, stream) of a video; raises the errors of `iterate_frames`."""
     av = _pyav(path)
     name = _name(path)
+    source = path if hasattr(path, "read") else str(path)
     try:
-        container = av.open(path if hasattr(path, "read") else str(path))
+        container = av.open(source)
     except (av.FFmpegError, OSError) as error:
         raise _undecodable(name, error) from error
 
@@ -240,7 +245,9 @@ def read_video(path, max_frames=None, frame_rate=None):
             break
 
     video = Video(np.stack(frames), np.array(times), mean_rate(times))
-    return video if frame_rate is None else video.resampled(frame_rate)
+    if frame_rate is None:
+        return video
+    return video.resampled(frame_rate)
 
 
 def write_video(path, frames, frame_rate):

@@ -56,7 +56,9 @@ class PublishedFile:
     @property
     def _data_sets(self):
         # Coloured clips are drawn from the groups alone.
-        return ("groups",) if self._facts.num_colors else ("features", "groups")
+        if self._facts.num_colors:
+            return ("groups",)
+        return ("features", "groups")
 
     def check(self, path, sizes):
         """Checks that `read` can read a file, as far as its structure tells.

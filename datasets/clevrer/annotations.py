@@ -193,8 +193,9 @@ def label_maps(proposals, factors):
         owner = _match(masks, described, scores, codes, last)
 
         # The first mask is painted last: it counts where masks overlap.
+        values = {number: 1 + entity for number, entity in owner.items()}
         for number, mask in reversed(list(enumerate(masks))):
-            labels[frame][mask.T] = 1 + owner[number] if number in owner else UNKNOWN
+            labels[frame][mask.T] = values.get(number, UNKNOWN)
         last |= {entity: masks[number] for number, entity in owner.items()}
     return labels.swapaxes(1, 2)
 

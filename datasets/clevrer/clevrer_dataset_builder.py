@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from tfobj.datasets import video_builder, workers
+from tfobj.datasets import item_builder, video_builder, workers
 from tfobj.datasets.clevrer import annotations, published
 from tfobj.datasets.generators import clevrer_clips
 from tfobj.errors import UserError
@@ -94,8 +94,9 @@ class ClevrerConfig(video_builder.VideoConfig):
     def rules(self):
         """The `clevrer_clips.Variant`, with this config's stride."""
         rules = clevrer_clips.get_variant(self.variant)
-        default = 1 if self.public else rules.stride
-        return dataclasses.replace(rules, stride=self.stride or default)
+        if self.public:
+            rules = dataclasses.replace(rules, stride=1)
+        return dataclasses.replace(rules, stride=self.stride or rules.stride)
 
     @property
     def frames(self):
@@ -197,26 +198,23 @@ class Builder(video_builder.VideoBuilder):
             "collision": ((), "1 if the object has met another one since the kept frame before."),
             "partner": ((), "Number of that entity, or 0."),
         }
+
+        # Published flags are about the whole picture, generated ones about the stored square.
         if self.builder_config.public:
-            turns = {
+            own = {
                 "orientation": ((3,), "As published."),
                 "angular_velocity": ((3,), "As published."),
-            }
-            return {
-                **vectors,
-                **turns,
                 "in_view": (
                     (),
                     "1 if the object is in the camera's view of 480x320, as published.",
                 ),
-                **meetings,
             }
-        return {
-            **vectors,
-            "angle": ((), "Azimuth in radians."),
-            "in_view": ((), "1 if the centre lies in the picture, hidden or not."),
-            **meetings,
-        }
+        else:
+            own = {
+                "angle": ((), "Azimuth in radians."),
+                "in_view": ((), "1 if the centre lies in the picture, hidden or not."),
+            }
+        return {**vectors, **own, **meetings}
 
     @property
     def scene_docs(self):
@@ -251,7 +249,9 @@ class Builder(video_builder.VideoBuilder):
 
     def clip_shape(self):
         config = self.builder_config
-        num_entities = published.NUM_ENTITIES if config.public else config.rules.num_entities
+        num_entities = config.rules.num_entities
+        if config.public:
+            num_entities = published.NUM_ENTITIES
         return self.num_frames, self.image_size, self.image_size, 3, num_entities
 
     def split_ranges(self):
@@ -307,8 +307,7 @@ class Builder(video_builder.VideoBuilder):
         if not folder:
             return super().find_on_disk(dl_manager, name)
 
-        candidate = epath.Path(folder).expanduser() / _basename(name)
-        return candidate if candidate.exists() else None
+        return item_builder.existing(epath.Path(folder).expanduser() / _basename(name))
 
     def read_public(self, source, split, start, stop):
         selection = self._selection(split)
@@ -327,17 +326,19 @@ class Builder(video_builder.VideoBuilder):
             if len(chunk["mask"]):
                 yield chunk
 
-        # Named at the end, so that the progress bar does not hide it.
         reasons = _reasons(left_out)
         if left_out:
             print(
                 f"clevrer, {split}: left out {len(left_out)} of {len(numbers)} videos: {reasons}."
             )
+
         if not count:
-            reasons = f"; {reasons}" if left_out else ""
+            received = f"none of {len(numbers)} videos fits"
+            if left_out:
+                received += f"; {reasons}"
             raise UserError(
                 f"`{source[split].videos}` must hold clips for split {split!r}. "
-                f"Received: none of {len(numbers)} videos fits{reasons}."
+                f"Received: {received}."
             )
 
 

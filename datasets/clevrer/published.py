@@ -167,8 +167,11 @@ def _starts(annotation, selection):
         return ()
     if selection.starts is not None:
         return selection.starts
+
     window = clevrer_clips.trimmed(annotation.in_view)
-    return () if window is None else window[:1]
+    if window is None:
+        return ()
+    return window[:1]
 
 
 def _truth(annotation, kept):
@@ -264,6 +267,7 @@ def _member(path, name):
             f"`{path}` is not a ZIP file, damaged, or was not downloaded completely ({error}). "
             "Download it again."
         ) from error
+
     if name not in entries:
         raise UserError(
             f"`{path}` must hold {name}. Received: a ZIP file of {len(entries)} other files; "

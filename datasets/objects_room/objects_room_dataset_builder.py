@@ -161,7 +161,9 @@ class Builder(scene_builder.SceneBuilder):
 
     def public_file(self):
         variant = self.variant
-        name = "train" if variant.name == "train" else f"test_{variant.name}"
+        name = variant.name
+        if name != "train":
+            name = f"test_{name}"
 
         # The file numbers the parts of the background like entities, and has no factors.
         return self.schema(

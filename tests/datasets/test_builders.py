@@ -197,6 +197,7 @@ def test_command_line_json_makes_a_config():
             "`test_start` must be at least `num_train`.*test_start=60000, num_train=70000",
         ),
         (dict(public=True, image_size=40), "`image_size` is an option of generated data"),
+        (dict(image_size=0), "`image_size` must be at least 1. Received: image_size=0"),
     ],
 )
 def test_wrong_configs_name_the_option(options, message):
