@@ -128,6 +128,7 @@ def test_signatures_with_all_results_agree_with_decompose(exported):
         "num_steps": tf.constant(config.num_steps),
         "seed": tf.constant(0),
     }
+
     answers = [
         signatures["serving_default"](image=images),
         signatures["serving_float"](image=unit(images.numpy())),

@@ -1,10 +1,26 @@
 """The README beside an exported model, written from its metadata."""
 
+from typing import NamedTuple
+
 HEADLINE_SCORES = ("fg_ari", "fg_ari_frame", "ari", "msc", "miou", "aiou", "dpa_30", "mse", "psnr")
 """Metric names of `evaluation.json` that cards and the model index show, in this order."""
 
 _CONDITIONS = ("num_frames", "num_slots", "num_steps", "step", "inference_seed")
 """Keys of `evaluation.json` that say how the scores were measured."""
+
+
+class _Words(NamedTuple):
+    """Words that differ between models of images and of videos."""
+
+    kind: str
+    with_article: str
+    unit: str
+    """Plural of what training and evaluation count."""
+    batch: str
+
+
+_IMAGE_WORDS = _Words("image", "an image", "scenes", "B images")
+_VIDEO_WORDS = _Words("video", "a video", "clips", "B video clips of T frames")
 
 _DESCRIPTIONS = {
     "serving_default": "{kind}s -> all results, with the defaults above",
@@ -121,11 +137,12 @@ def render(metadata):
 
 
 def _title(metadata):
+    words = _words(metadata)
     rows = "\n".join(f"| {name} | {text} |" for name, text in _facts(metadata).items())
     return f"""# {metadata["name"]}, version {metadata["version"]}
 
-Takes {_article_and_kind(metadata)} apart into its objects without labels. Every object has a mask,
-an appearance and a latent vector.
+Takes {words.with_article} apart into its objects without labels. Every object has a mask, an
+appearance and a latent vector.
 
 | | |
 |---|---|
@@ -138,22 +155,28 @@ def _facts(metadata):
     model = experiment.get("model_name", metadata["model"])
     height, width = metadata["image_size"]
     colour = "RGB" if metadata["channels"] == 3 else "gray"
+    words = _words(metadata)
+
     facts = {
         "model": f"{model}, {metadata['parameters']:,} parameters",
         "input": (
-            f"{height} x {width} {colour} {_kind(metadata)}s; other sizes are stretched to this "
+            f"{height} x {width} {colour} {words.kind}s; other sizes are stretched to this "
             "one, and results are returned at the size of the input"
         ),
         "defaults": (
             f"{metadata['num_slots']} slots, {metadata['num_steps']} inference steps, seed 0"
         ),
     }
+
+    # Models that were built in Python have no experiment.
     if experiment:
         train = experiment["train"]
+        protocol = experiment["data"]["protocol"]
         facts["trained"] = (
             f"preset {experiment['preset']}, seed {experiment['seed']}, {train['steps']:,} steps "
-            f"of {train['batch_size']} {_unit(metadata)} of `{experiment['data']['protocol']}`"
+            f"of {train['batch_size']} {words.unit} of `{protocol}`"
         )
+
     software = metadata["software"].items()
     facts["made with"] = ", ".join(f"{name} {version}" for name, version in software)
     return facts
@@ -164,13 +187,14 @@ def _scores(metadata):
     if not evaluation:
         return "## Scores\n\nNot evaluated."
 
+    count = f"{evaluation['num_scenes']} {_words(metadata).unit}"
     conditions = ", ".join(
         f"{name.replace('_', ' ')} {evaluation[name]}" for name in _CONDITIONS if name in evaluation
     )
     lines = [
         "## Scores",
         "",
-        f"{evaluation['num_scenes']} {_unit(metadata)}: {evaluation['protocol']}; {conditions}.",
+        f"{count}: {evaluation['protocol']}; {conditions}.",
         "",
         "| metric | mean | std over scenes |",
         "|---|---|---|",
@@ -186,20 +210,19 @@ def _scores(metadata):
 
 
 def _signatures(metadata):
-    batch = "B images"
-    if _is_video(metadata):
-        batch = "B video clips of T frames"
+    words = _words(metadata)
     lines = [
         "## Signatures",
         "",
-        f"{batch} of H x W pixels, K slots, D = {metadata['slot_size']} latents per slot; "
+        f"{words.batch} of H x W pixels, K slots, D = {metadata['slot_size']} latents per slot; "
         "`?` is any size.",
         "",
         "| signature | description | inputs | outputs |",
         "|---|---|---|---|",
     ]
+
     for name, signature in metadata["signatures"].items():
-        description = _DESCRIPTIONS[name].format(kind=_kind(metadata))
+        description = _DESCRIPTIONS[name].format(kind=words.kind)
         inputs = _specs(signature["inputs"])
         outputs = _specs(signature["outputs"])
         lines.append(f"| `{name}` | {description} | {inputs} | {outputs} |")
@@ -234,16 +257,8 @@ def _is_video(metadata):
     return metadata.get("is_video", False)
 
 
-def _kind(metadata):
-    return "video" if _is_video(metadata) else "image"
-
-
-def _article_and_kind(metadata):
-    return "a video" if _is_video(metadata) else "an image"
-
-
-def _unit(metadata):
-    return "clips" if _is_video(metadata) else "scenes"
+def _words(metadata):
+    return _VIDEO_WORDS if _is_video(metadata) else _IMAGE_WORDS
 
 
 def _range(bounds):

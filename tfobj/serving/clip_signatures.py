@@ -35,6 +35,7 @@ def serve(model, num_steps=None):
     """
     if num_steps is None:
         num_steps = model.config.num_steps
+
     root = tf.Module()
     root.weights = [variable.value for variable in model.variables]
     functions = (
@@ -59,6 +60,7 @@ def _clip_function(model, num_steps):
             *check_image(frames, bounds),
             check_range("num_slots", num_slots, bounds.num_slots),
         ]
+        # Nothing runs on invalid numbers, so the error that is raised is that of the check.
         with tf.control_dependencies(checks):
             small = _map_frames(lambda x: _fit(x, config.image_size), video)
             num_slots = tf.identity(num_slots)
@@ -193,7 +195,9 @@ def _at_size(results, size, are_clips=False):
     """Resizes the image-shaped results to `size` and adds the segmentation."""
 
     def apply(function, x):
-        return _map_frames(function, x) if are_clips else function(x)
+        if are_clips:
+            return _map_frames(function, x)
+        return function(x)
 
     resized = {
         name: apply(lambda x: resize(x, size), results[name])

@@ -175,6 +175,7 @@ def warmup_requests(metadata):
         "seed": 0,
         "num": 1,
     }
+
     requests = []
     for name, signature in metadata["signatures"].items():
         inputs = {}
@@ -199,6 +200,7 @@ def _metadata(model, served, name, version, experiment, evaluation):
     config = model.config
     if experiment is not None and not isinstance(experiment, dict):
         experiment = experiment.to_dict()
+
     return {
         "name": name,
         "version": version,

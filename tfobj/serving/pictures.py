@@ -117,6 +117,7 @@ def _open_picture(path, aspect, channels, fit, max_side):
         if orientation in _SIDES_SWAPPED:
             height, width = width, height
         target = fitted_size((height, width), aspect, fit, max_side)
+        # For `stretch`, the target has the picture's aspect, so the crop removes nothing.
         method = "pad" if fit == "pad" else "crop"
         return False, folder.read_picture(path, (*target, channels), method)
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as e:
@@ -129,7 +130,9 @@ def _fit_frame(frame, aspect, channels, fit, max_side):
 
     height, width = fitted_size(frame.size[::-1], aspect, fit, max_side)
     frame = frame.convert("L" if channels == 1 else "RGB")
-    method = ImageOps.pad if fit == "pad" else ImageOps.fit
+    method = ImageOps.fit
+    if fit == "pad":
+        method = ImageOps.pad
     fitted = method(frame, (width, height), method=Image.Resampling.BICUBIC)
     return np.asarray(fitted).reshape(height, width, channels)
 

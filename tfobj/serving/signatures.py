@@ -222,8 +222,10 @@ def latent_functions(model):
         with tf.control_dependencies(checks):
             num = tf.identity(num)
             num_slots = tf.identity(num_slots)
-        free_slots = None if model.slots_are_fixed else num_slots
-        return model.sample(num, random.make_seed(seed), free_slots)._asdict()
+        if model.slots_are_fixed:
+            # The check allows one value only, and the model expects a Python integer.
+            num_slots = None
+        return model.sample(num, random.make_seed(seed), num_slots)._asdict()
 
     if model.has_prior:
         return decode, sample
@@ -249,6 +251,7 @@ def _inference(model):
             seed=random.make_seed(seed),
             training=False,
         )
+
         posterior = outputs.posterior or {}
         return {
             "recon": outputs.recon,

@@ -46,7 +46,9 @@ class SlotLayout:
 
     def background_slot(self, num_slots):
         """Returns the index of the background among `num_slots` slots, or None."""
-        return None if self.background is None else self.background % num_slots
+        if self.background is None:
+            return None
+        return self.background % num_slots
 
     def objects(self, num_slots):
         """Returns the indices of all slots but the background, ascending."""
@@ -57,6 +59,7 @@ class SlotLayout:
         names = ["set", "traverse", "interpolate"]
         if self.num_slots > 1:
             names += ["remove", "insert", "duplicate"]
+            # Whole slots swapped within one scene are the same scene.
             names.append("swap" if len(self.parts) > 1 else "swap between scenes")
         if "position" in self.parts:
             names.append("move")
@@ -91,9 +94,11 @@ class SlotLayout:
 
         They are those of `part`; None is the appearance, or the whole slot in a model without it.
         """
-        if part is None and "appearance" not in self.parts:
-            return 0, max(stop for _, stop in self.parts.values())
-        return self.part(edit, "appearance" if part is None else part)
+        if part is not None:
+            return self.part(edit, part)
+        if "appearance" in self.parts:
+            return self.part(edit, "appearance")
+        return 0, max(stop for _, stop in self.parts.values())
 
     def check_several(self, edit):
         """Raises a `UserError` for a model with one slot."""

@@ -107,15 +107,19 @@ def _file():
         syntax="proto3",
         dependency=[tensor_pb2.DESCRIPTOR.name],
     )
+
     for message_name, fields in _MESSAGES.items():
         message = file.message_type.add(name=message_name)
         for name, (number, kind) in fields.items():
             field = message.field.add(name=name, number=number, label=_FIELD.LABEL_OPTIONAL)
+
             if kind == "string":
                 field.type = _FIELD.TYPE_STRING
             else:
                 field.type = _FIELD.TYPE_MESSAGE
                 field.type_name = kind
+
+            # On the wire, a map is a list of entries.
             if kind.endswith("Entry"):
                 field.label = _FIELD.LABEL_REPEATED
                 _add_map_entry(message)

@@ -113,6 +113,8 @@ class Decomposer:
             self._count("num_steps", num_steps),
             _int32("seed", seed),
         )
+
+        # Which parameters a posterior has depends on the model; the other results are fields.
         posterior = {}
         for name in list(arrays):
             if name.startswith(POSTERIOR):
@@ -176,6 +178,7 @@ class Decomposer:
                 "`sample` needs a model with a prior. "
                 f"Received: {self.metadata['name']} ({self.metadata['model']})."
             )
+
         arrays = self._run(
             self._loaded.sample,
             _int32("num", num),
@@ -192,6 +195,7 @@ class Decomposer:
         """
         arguments = [tf.convert_to_tensor(value) for value in arguments]
         named = {name: tf.convert_to_tensor(value) for name, value in named.items()}
+
         try:
             results = function(*arguments, **named)
         except tf.errors.InvalidArgumentError as e:
@@ -201,6 +205,7 @@ class Decomposer:
                 raise
             line = message.splitlines()[0]
             raise UserError(line.replace("] [", " ").rstrip("] ")) from e
+
         return {name: value.numpy() for name, value in results.items()}
 
     def _images(self, images):
@@ -238,7 +243,9 @@ class Decomposer:
 
     def _count(self, name, value):
         """Returns a number of slots or steps, or its default for None."""
-        return _int32(name, self.metadata[name] if value is None else value)
+        if value is None:
+            value = self.metadata[name]
+        return _int32(name, value)
 
 
 def load(name_or_path):
@@ -258,7 +265,9 @@ def load(name_or_path):
     if not path.is_dir():
         path = _folder_in_index(str(name_or_path))
     found = versions(path)
-    folder = path / str(max(found)) if found else path
+    folder = path
+    if found:
+        folder = path / str(max(found))
     if not (folder / "saved_model.pb").is_file():
         raise UserError(
             "`saved_model` must be the folder of an exported model. "
