@@ -278,4 +278,6 @@ def _specs(specs):
 
 
 def _number(value):
-    return "" if value is None else f"{value:.4g}"
+    if value is None:
+        return ""
+    return f"{value:.4g}"

@@ -85,7 +85,9 @@ class Edit(NamedTuple):
           UserError: the option is missing.
         """
         if key not in self.options:
-            keys = f"`{key}` (or `{alternative}`)" if alternative else f"`{key}`"
+            keys = f"`{key}`"
+            if alternative:
+                keys += f" (or `{alternative}`)"
             raise UserError(
                 f"{keys} of --edit={self.name} is missing, as in {EXAMPLES[self.name]}. "
                 f"Received: {self.text}."

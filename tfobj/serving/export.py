@@ -191,8 +191,11 @@ def warmup_requests(metadata):
 
 def _zero_state(shape, num_slots):
     """Returns zeros of the shape of a state, whose free sides are those of the batch and slots."""
-    free = [1, num_slots]
-    return np.zeros([free[axis] if side is None else side for axis, side in enumerate(shape)])
+    sides = list(shape)
+    for axis, size in enumerate((1, num_slots)[: len(sides)]):
+        if sides[axis] is None:
+            sides[axis] = size
+    return np.zeros(sides)
 
 
 def _metadata(model, served, name, version, experiment, evaluation):

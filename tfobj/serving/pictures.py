@@ -56,8 +56,8 @@ def fitted_size(size, aspect, fit="crop", max_side=MAX_SIDE):
     height, width = size
     if fit != "stretch":
         # The largest box of this aspect inside the picture (crop), or the smallest around it (pad).
-        bound = min if fit == "crop" else max
-        unit = bound(height / aspect[0], width / aspect[1])
+        bounds = {"crop": min, "pad": max}
+        unit = bounds[fit](height / aspect[0], width / aspect[1])
         height = unit * aspect[0]
         width = unit * aspect[1]
 
@@ -118,8 +118,8 @@ def _open_picture(path, aspect, channels, fit, max_side):
             height, width = width, height
         target = fitted_size((height, width), aspect, fit, max_side)
         # For `stretch`, the target has the picture's aspect, so the crop removes nothing.
-        method = "pad" if fit == "pad" else "crop"
-        return False, folder.read_picture(path, (*target, channels), method)
+        methods = {"crop": "crop", "pad": "pad", "stretch": "crop"}
+        return False, folder.read_picture(path, (*target, channels), methods[fit])
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as e:
         raise _unreadable(path, e) from e
 

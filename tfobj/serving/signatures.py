@@ -244,10 +244,15 @@ def _inference(model):
     """
 
     def infer(image, num_slots, num_steps, seed):
+        # A model accepts a tensor only for numbers that it leaves free.
+        if model.slots_are_fixed:
+            num_slots = None
+        if not model.has_steps:
+            num_steps = None
         outputs = model(
             image,
-            num_slots=None if model.slots_are_fixed else num_slots,
-            num_steps=num_steps if model.has_steps else None,
+            num_slots=num_slots,
+            num_steps=num_steps,
             seed=random.make_seed(seed),
             training=False,
         )
