@@ -40,7 +40,7 @@ def test_rows_are_models_times_settings_times_measurements():
     assert {row.experiment.data.num_train for row in rows} == {512}
 
 
-def test_settings_of_one_model():
+def test_settings_may_be_those_of_one_model():
     rows = benchmark.make_rows(
         ["iodine", "slot_attention"], "tetris", also=[{"model": "iodine", "model.num_steps": 1}]
     )
@@ -78,7 +78,7 @@ def test_equal_pipelines_are_measured_once():
         ),
     ],
 )
-def test_unknown_names(arguments, message):
+def test_unknown_names_get_the_nearest(arguments, message):
     with pytest.raises(UserError, match=message):
         benchmark.make_rows(**{"models": ["iodine"], "dataset": "tetris", **arguments})
 
@@ -92,7 +92,7 @@ def test_unknown_names(arguments, message):
         ({"strategy": "gpus"}, "Unknown strategy 'gpus'. Did you mean 'gpu'"),
     ],
 )
-def test_numbers_out_of_range(arguments, message):
+def test_numbers_out_of_range_are_refused(arguments, message):
     with pytest.raises(UserError, match=message):
         benchmark.run(benchmark.make_rows(["iodine"], "tetris"), **arguments)
     with pytest.raises(UserError, match="`rows` must have at least one entry"):

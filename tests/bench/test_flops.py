@@ -33,14 +33,14 @@ def traced(function, *signature, **options):
     return tf.function(function, autograph=False, **options).get_concrete_function(*signature)
 
 
-def test_forward():
+def test_a_forward_pass_counts_its_layers():
     first, second = weights()
     assert count_flops(traced(lambda x: network(x, first, second), image())) == FIRST + SECOND
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["one graph", "calls"])
 @pytest.mark.parametrize("xla", [None, True], ids=["graph", "xla"])
-def test_training_step(inside, xla):
+def test_a_training_step_counts_forward_and_gradients(inside, xla):
     """Forward, and the gradients of all weights and of the second layer's input.
 
     The image needs no gradient.
@@ -122,7 +122,7 @@ def test_transposed_convolution_counts_inputs():
         (lambda a: tf.einsum("ij->ji", a), [(2, 3)], 0),
     ],
 )
-def test_products(function, shapes, macs):
+def test_matrix_products_count(function, shapes, macs):
     assert count_flops(traced(function, *map(tf.TensorSpec, shapes))) == 2 * macs
 
 

@@ -89,7 +89,7 @@ def test_other_configurations_are_not_compared(changes):
     assert dict(zip(cells(table, 0), cells(table, 2), strict=True))["ratio by matmul"] == "–"
 
 
-def test_speed_against_iodine():
+def test_speed_is_compared_with_iodine():
     rows = [
         row(image_size=[35, 35]),
         row(
@@ -111,11 +111,11 @@ def test_speed_against_iodine():
 
 
 @pytest.mark.parametrize("height, size", [(35, 35), (64, 64), (96, 128), (128, 128), (32, 35)])
-def test_convolution_of_the_nearest_size(height, size):
+def test_the_convolution_of_the_nearest_size_is_taken(height, size):
     assert tables._convolution_size({"image_size": [height, height]}) == size
 
 
-def test_dials_are_set_against_the_first_row():
+def test_dials_are_compared_with_the_first_row():
     table = tables.dials_table(
         [
             report(

@@ -25,7 +25,7 @@ needs_libtpu = pytest.mark.skipif(not LIBTPU, reason="needs jax and libtpu")
         ("tpu7x:2x2x1", "tpu7x", (2, 2, 1), 8),
     ],
 )
-def test_topologies(text, chip, shape, devices):
+def test_topologies_are_read(text, chip, shape, devices):
     topology = tpu.parse_topology(text)
     assert (topology.chip, topology.shape) == (chip, shape)
     assert topology.name == text.lower()
@@ -50,7 +50,7 @@ def test_topologies(text, chip, shape, devices):
         ("v5e:3x3", "or be one chip"),
     ],
 )
-def test_topologies_that_do_not_exist(text, message):
+def test_topologies_that_do_not_exist_are_refused(text, message):
     with pytest.raises(UserError, match=message):
         tpu.parse_topology(text)
 

@@ -61,7 +61,7 @@ def found(largest, too_large, complete=True, predicted=12, **trial):
     }
 
 
-def test_lines_of_a_step_that_fits():
+def test_a_step_that_fits_is_described():
     lines = tpu_checks.describe(report())
     assert lines == [
         "iodine on clevr_with_masks, preset paper: batch 32 of 128x128x3, float32",
@@ -74,7 +74,7 @@ def test_lines_of_a_step_that_fits():
     ]
 
 
-def test_lines_of_a_step_that_does_not():
+def test_a_step_that_does_not_fit_is_described():
     lines = tpu_checks.describe(
         report(
             fits=False,
@@ -125,7 +125,7 @@ def test_lines_of_a_step_that_does_not():
         ),
     ],
 )
-def test_line_of_the_largest_batch(search, text):
+def test_the_largest_batch_is_described(search, text):
     assert tpu_checks.describe_largest(search) == text
 
 
@@ -164,7 +164,7 @@ def test_table_has_one_row_per_file(tmp_path):
         (None, "not searched"),
     ],
 )
-def test_cell_of_the_largest_batch(search, cell):
+def test_the_cell_of_the_largest_batch_is_short(search, cell):
     assert tpu_checks._largest_cell(search) == cell
 
 

@@ -50,25 +50,25 @@ def test_search_keeps_to_multiples_of_the_devices():
     assert not [batch for batch in asked if batch % 8]
 
 
-def test_search_from_a_batch_that_does_not_fit():
+def test_search_may_start_from_a_batch_that_does_not_fit():
     result, asked = search(lambda batch: 10 + batch, first=200)
     assert summary(result) == (90, 91, True)
     assert len(asked) <= 3
 
 
-def test_nothing_fits():
+def test_search_ends_where_nothing_fits():
     result, asked = search(lambda batch: 101, first=64)
     assert summary(result) == (0, 1, True)
     assert len(asked) <= 7
 
 
-def test_everything_fits():
+def test_search_ends_at_its_limit_where_everything_fits():
     result, asked = search(lambda batch: 1 + batch / 100, first=32, max_batch=100, multiple=8)
     assert summary(result) == (96, None, True)
     assert asked == [96]
 
 
-def test_compiler_that_recomputes_near_the_limit():
+def test_search_goes_on_where_the_compiler_recomputes_near_the_limit():
     """The line says 45; beyond 40 memory hardly grows."""
     result, asked = search(
         lambda batch: 10 + 2 * batch if batch < 40 else 90 + (batch - 40) * 0.1, first=4
@@ -77,7 +77,7 @@ def test_compiler_that_recomputes_near_the_limit():
     assert len(asked) <= 8
 
 
-def test_memory_in_steps():
+def test_search_survives_memory_in_steps():
     result, asked = search(lambda batch: 10 + -(-batch // 8) * 8, first=3)
     assert summary(result) == (88, 89, True)
     assert len(asked) <= 16

@@ -73,13 +73,13 @@ def test_parts_of_another_state_are_refused(tmp_path, state):
         ('{"format": 1}', "is damaged .without tfobj, seed"),
     ],
 )
-def test_manifests_that_cannot_be_used(tmp_path, text, message):
+def test_manifests_that_cannot_be_used_are_refused(tmp_path, text, message):
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(UserError, match=message):
         artifact.read_manifest(tmp_path)
 
 
-def test_a_folder_without_manifest(tmp_path):
+def test_a_folder_without_manifest_is_refused(tmp_path):
     with pytest.raises(UserError, match="made by launch/export_step.py"):
         artifact.read_manifest(tmp_path / "nothing")
 

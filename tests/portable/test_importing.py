@@ -41,7 +41,7 @@ def test_the_checkpoint_is_the_state(finished, tmp_path):
     assert "launch/run_step.py" in json.loads((workdir / "machine.json").read_text())["command"]
 
 
-def test_an_imported_run_continues(finished, tmp_path, monkeypatch):
+def test_an_imported_run_resumes(finished, tmp_path, monkeypatch):
     from tfobj.portable import scenes
     from tfobj.training import loop
 
@@ -82,7 +82,7 @@ def state(finished, tmp_path):
     return folder
 
 
-def test_states_that_do_not_fit(state, tmp_path):
+def test_states_that_do_not_fit_are_refused(state, tmp_path):
     newest = state / "state" / "step_00000020"
     summary, arrays = artifact.read_state(newest)
     name = next(n for n in arrays if n.endswith("kernel"))
@@ -138,7 +138,7 @@ def test_export_refuses_a_used_folder_and_a_stage_that_does_not_fit(exported, tm
 
 
 @pytest.mark.slow
-def test_a_curriculum_and_a_second_journey(exported, finished, tmp_path):
+def test_a_curriculum_survives_a_second_journey(exported, finished, tmp_path):
     """Three refinement steps from update 10 on; then out again from the imported checkpoint."""
     folder = shutil.copytree(exported("iodine"), tmp_path / "artifact")
     exporting.append(small("iodine", model__num_steps=3), folder, 10)

@@ -64,7 +64,7 @@ def test_files_give_back_the_scenes(tmp_path, arrays, monkeypatch):
         scenes.read(tmp_path)
 
 
-def test_a_users_own_file(tmp_path, arrays):
+def test_a_file_of_the_user_is_read(tmp_path, arrays):
     np.savez(tmp_path / "mine.npz", image=arrays.image)
     back = scenes.read(tmp_path / "mine.npz")
     assert back.mask is None
@@ -78,7 +78,7 @@ def test_a_users_own_file(tmp_path, arrays):
         scenes.read(tmp_path / "none.npz")
 
 
-def test_pictures_of_another_size(arrays):
+def test_images_of_another_size_are_refused(arrays):
     with pytest.raises(
         UserError,
         match=r"Training scenes must be images of shape \[35, 35, 3\].*Received: \[4, 5, 3\]",

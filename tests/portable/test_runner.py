@@ -90,7 +90,7 @@ def test_scores_are_written(finished):
         pytest.param(signal.SIGTERM, set(range(12, 20)), marks=pytest.mark.slow),
     ],
 )
-def test_stopped_and_continued_equals_uninterrupted(number, saved, exported, finished, tmp_path):
+def test_stopped_and_resumed_equals_uninterrupted(number, saved, exported, finished, tmp_path):
     arguments = [f"--artifact={exported('slot_attention')}", f"--workdir={tmp_path / 'run'}"]
     process = jax_only(*arguments)
     for line in process.stderr:  # one line per step
@@ -150,7 +150,7 @@ def test_damaged_folders_are_named(folder, tmp_path, monkeypatch):
     fails(folder, tmp_path / "a", f"'{name}' must be float32 .99.")
 
 
-def test_data_that_does_not_fit(exported, tmp_path):
+def test_data_that_does_not_fit_is_refused(exported, tmp_path):
     manifest = artifact.read_manifest(exported("slot_attention"))
     np.savez(tmp_path / "small.npz", image=np.zeros((50, 20, 20, 3), np.uint8))
     np.savez(tmp_path / "few.npz", image=np.zeros((3, 35, 35, 3), np.uint8))
@@ -163,7 +163,7 @@ def test_data_that_does_not_fit(exported, tmp_path):
             runner.open_data(exported("slot_attention"), manifest, str(tmp_path / name))
 
 
-def test_another_experiment_in_the_folder(folder, tmp_path):
+def test_another_experiment_in_the_folder_is_refused(folder, tmp_path):
     old = json.loads((folder / "manifest.json").read_text())
     (tmp_path / "run").mkdir()
     changed = json.loads(json.dumps(old))
@@ -176,7 +176,7 @@ def test_another_experiment_in_the_folder(folder, tmp_path):
     )
 
 
-def test_other_scenes_than_before(folder, finished, tmp_path, monkeypatch):
+def test_other_scenes_than_before_are_refused(folder, finished, tmp_path, monkeypatch):
     shutil.copytree(finished("slot_attention"), tmp_path / "run")
     np.savez(tmp_path / "other.npz", image=np.zeros((48, 35, 35, 3), np.uint8))
     monkeypatch.setattr(
@@ -185,7 +185,7 @@ def test_other_scenes_than_before(folder, finished, tmp_path, monkeypatch):
     fails(folder, tmp_path / "run", "was trained on other scenes", data=str(tmp_path / "other.npz"))
 
 
-def test_one_process_per_folder(folder, tmp_path):
+def test_a_folder_in_use_is_refused(folder, tmp_path):
     with locked(tmp_path / "run"):
         fails(folder, tmp_path / "run", "in use by another run")
 

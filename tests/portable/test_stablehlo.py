@@ -149,7 +149,7 @@ def step_in_tensorflow(image, seed, step):
 
 
 @needs_jax
-def test_conversion(converted):
+def test_converted_steps_are_deterministic_and_hold_nothing_foreign(converted):
     *_, facts = converted
     assert facts["deterministic"]
     assert not facts["foreign"]
@@ -207,7 +207,7 @@ def test_a_finished_program_needs_no_private_parts(monkeypatch):
 
 
 @needs_jax
-def test_unknown_precision():
+def test_an_unknown_precision_gets_the_nearest():
     with pytest.raises(UserError, match="Unknown precision 'HIGHER'. Did you mean 'HIGH"):
         stablehlo.force_precision(b"", "HIGHER")
 

@@ -1,6 +1,8 @@
 """One worker of the small experiment, for test_multiworker.py.
 
-multiworker_run.py <workdir> <overrides as JSON> [<seconds to sleep per call>]
+multiworker_run.py <workdir> <overrides as JSON> [<seconds to sleep per call> [<who fails>]]
+
+The worker that fails raises an error at its third call, and its process lingers for a minute.
 """
 
 import json
@@ -15,15 +17,20 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 from conftest import TINY, noise_scenes  # noqa: E402  (this folder's)
 
 from tfobj.errors import UserError  # noqa: E402
-from tfobj.training import loop, peers, step, strategy  # noqa: E402
+from tfobj.training import cluster, loop, peers, step, strategy  # noqa: E402
 from tfobj.training.experiment import resolve  # noqa: E402
 
 
-def main(workdir, overrides, pause="0"):
+def main(workdir, overrides, pause="0", failing=""):
     fast_run = step.TrainStep.run
+    index = str(cluster.read_cluster().index)
+    calls = []
 
     def run(self, iterator, num_steps):
         time.sleep(float(pause))
+        calls.append(num_steps)
+        if index == failing and len(calls) == 3:
+            raise UserError("The disk is full.")
         return fast_run(self, iterator, num_steps)
 
     step.TrainStep.run = run
@@ -34,7 +41,9 @@ def main(workdir, overrides, pause="0"):
     try:
         finished = loop.train(experiment, workdir, engine)
     except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
+        print(f"error: {e}", file=sys.stderr, flush=True)
+        if index == failing:
+            time.sleep(60.0)
         peers.leave(workers, 2)
     print(f"finished at step {finished.step}, interrupted: {finished.interrupted}")
     peers.leave(workers, 0)

@@ -52,7 +52,7 @@ def test_restores_the_newest_and_keeps_the_last_few(tmp_path):
     }
 
 
-def test_empty_folder_is_step_zero(tmp_path):
+def test_an_empty_folder_is_step_zero(tmp_path):
     assert make_state(tmp_path)[0].restore() == 0
 
 
@@ -178,7 +178,7 @@ def test_more_steps_are_refused_where_the_rate_ends_with_them(tmp_path, tiny):
         write_or_check_config(tmp_path, tiny(**{"train.cooldown_steps": 2, "train.steps": 8}))
 
 
-def test_other_model_in_the_folder(tmp_path, tiny):
+def test_another_model_in_the_folder_is_refused(tmp_path, tiny):
     from tfobj.training.experiment import resolve
 
     write_or_check_config(tmp_path, tiny())
@@ -187,7 +187,7 @@ def test_other_model_in_the_folder(tmp_path, tiny):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"model_name": "slot_attention"}', "\xff"])
-def test_damaged_config(tmp_path, text):
+def test_a_damaged_config_is_named(tmp_path, text):
     (tmp_path / "config.json").write_text(text, encoding="latin-1")
     with pytest.raises(UserError, match="config.json` is damaged"):
         read_config(tmp_path)
@@ -201,7 +201,7 @@ def test_config_of_another_version_names_the_setting(tmp_path, tiny):
         read_config(tmp_path)
 
 
-def test_folders_that_hold_no_run(tmp_path, tiny):
+def test_folders_that_hold_no_run_are_refused(tmp_path, tiny):
     with pytest.raises(UserError, match="`--workdir` must be the folder of a run"):
         load_run(tmp_path)
     write_or_check_config(tmp_path, tiny())
@@ -212,7 +212,7 @@ def test_folders_that_hold_no_run(tmp_path, tiny):
         load_run(tmp_path, "bets")
 
 
-def test_checkpoint_that_does_not_fit_the_config(tmp_path, tiny):
+def test_a_checkpoint_that_does_not_fit_the_config_is_refused(tmp_path, tiny):
     write_or_check_config(tmp_path, tiny())
     save_steps(tmp_path, [1])
     with pytest.raises(UserError, match="step-1 cannot be read") as e:

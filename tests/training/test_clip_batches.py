@@ -32,12 +32,12 @@ def seen(run, steps):
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 4, 5])
-def test_a_run_that_continues_sees_what_it_would_have_seen(cut):
+def test_a_resumed_run_sees_the_same_batches(cut):
     """Also from a stage that has the clips of the one before."""
     assert seen(batches(), range(cut, 7)) == seen(batches(), range(7))[cut:]
 
 
-def test_sizes_and_what_is_left():
+def test_longer_clips_come_in_smaller_batches_until_the_next_stage():
     run = batches()
     shapes = [np.shape(batch) for batch in seen(run, range(5))]
     assert shapes == [(4, 2)] * 2 + [(2, 4)] * 3
@@ -45,7 +45,7 @@ def test_sizes_and_what_is_left():
     assert [run.steps_left(step) for step in (0, 1, 2, 4, 9)] == [(2,), (1,), (2,), (), ()]
 
 
-def test_pictures_have_one_stream_for_all_stages():
+def test_images_have_one_stream_for_all_stages():
     stages = ((0, Stage(1)), (2, Stage(1, part="another")))
     assert seen(batches(stages, frames=1), range(4)) == seen(
         batches(stages[:1], frames=1), range(4)

@@ -34,7 +34,7 @@ def test_scores_repeat_and_depend_on_the_seed(model, scenes):
     assert mse[0] == mse[1] != mse[2]
 
 
-def test_slots_and_steps_at_test_time(model, scenes):
+def test_slots_and_steps_may_differ_at_test_time(model, scenes):
     image = scenes.image[:4].astype(np.float32) / 255
     outputs = Evaluator(model, 4, num_slots=5, num_steps=3).forward(image)
     assert outputs.masks.shape == (4, 5, 10, 12, 1)
@@ -46,7 +46,7 @@ def test_health_is_plain_numbers(model, scenes):
     assert all(isinstance(value, float) for value in health.values())
 
 
-def test_graph_of_the_forward_pass(model, scenes):
+def test_the_graph_of_the_forward_pass_can_be_read(model, scenes):
     function = Evaluator(model, 4).trace(scenes.image[:4].astype(np.float32))
     assert function.structured_outputs.masks.shape == (4, 2, 10, 12, 1)
 
@@ -114,5 +114,5 @@ def test_extents_and_depths_are_scored_where_model_and_data_have_them(
         ({"fg_ari": 0.7, "mse": 0.1}, "mse", -0.1),
     ],
 )
-def test_number_that_chooses_the_best(summary, metric, expected):
+def test_the_best_is_chosen_by_the_metric_or_else_by_the_mse(summary, metric, expected):
     assert validation_score(summary, metric) == expected

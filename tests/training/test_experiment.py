@@ -10,7 +10,7 @@ from tfobj.errors import UserError
 from tfobj.training.experiment import ExperimentConfig, build_model, open_scenes, resolve
 
 
-def test_paper_preset_and_overrides():
+def test_overrides_change_the_paper_preset():
     experiment = resolve(
         "iodine", "tetris", overrides={"train.steps": "3000", "model.num_slots": 7}, seed=3
     )
@@ -27,7 +27,7 @@ def test_paper_preset_and_overrides():
     )
 
 
-def test_spellings_of_names():
+def test_names_may_be_spelled_in_several_ways():
     assert resolve("Slot-Attention", "tetris") == resolve("slot_attention", "tetris")
 
 
@@ -41,7 +41,7 @@ def test_dataset_stands_for_its_default_protocol_and_protocols_can_be_named():
     )
 
 
-def test_folder_of_pictures():
+def test_a_folder_of_pictures_is_a_dataset():
     experiment = resolve("slot_attention", "folder:some/pictures")
     assert experiment.data.protocol == "folder:some/pictures"
     assert experiment.model.image_size == (
@@ -50,7 +50,7 @@ def test_folder_of_pictures():
     )
 
 
-def test_round_trip_through_plain_values():
+def test_experiments_survive_plain_values():
     experiment = resolve(
         "iodine", "multi_dsprites", preset="release", overrides={"data.num_train": 10}
     )
@@ -68,7 +68,7 @@ def test_round_trip_through_plain_values():
         ),
     ],
 )
-def test_unknown_names(arguments, message):
+def test_unknown_names_get_the_nearest(arguments, message):
     with pytest.raises(UserError) as e:
         resolve(*arguments)
     assert str(e.value).startswith(message)
@@ -110,7 +110,7 @@ def test_unknown_names(arguments, message):
         ({"seed": -1}, "`seed` must be in 0"),
     ],
 )
-def test_settings_out_of_range(overrides, message):
+def test_settings_out_of_range_are_refused(overrides, message):
     with pytest.raises(UserError) as e:
         resolve("slot_attention", "tetris", overrides=overrides)
     assert str(e.value).startswith(message)
@@ -137,7 +137,7 @@ def test_image_size_must_be_that_of_the_data(tiny, tmp_path):
         open_scenes(tiny(), "train", tmp_path)
 
 
-def test_first_scenes_of_a_dataset(tmp_path):
+def test_the_first_scenes_of_a_dataset_can_be_opened(tmp_path):
     experiment = resolve(
         "slot_attention", "tetris", overrides={"data.num_train": 12, "data.num_test": 4}
     )
@@ -148,7 +148,7 @@ def test_first_scenes_of_a_dataset(tmp_path):
     )
 
 
-def test_folder_that_is_not_there(tmp_path):
+def test_a_folder_that_is_not_there_is_named(tmp_path):
     experiment = resolve("slot_attention", f"folder:{tmp_path / 'nowhere'}")
     with pytest.raises(UserError, match="nowhere"):
         open_scenes(experiment, "train")

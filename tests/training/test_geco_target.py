@@ -26,7 +26,7 @@ def rows(values, every=100, fg_ari=0.9):
     return [*train, {"step": every * len(values), "split": "validation", "fg_ari": fg_ari}]
 
 
-def test_numbers_of_efficient_morl():
+def test_numbers_of_efficient_morl_come_out():
     """Scale 0.3 without the constant: floor ln 0.3 = -1.20397.
 
     An NLL of -1.1 means a squared error of 2 * 0.09 * 0.10397.
@@ -51,7 +51,7 @@ def test_numbers_of_efficient_morl():
     assert found.mean_squared_error == pytest.approx(2 * 0.09 * (found.target - math.log(0.3)))
 
 
-def test_numbers_of_genesis():
+def test_numbers_of_genesis_come_out():
     """Scale 0.7 with the constant: floor 0.56226.
 
     The published goal 0.5655 means a squared error of 3.2e-3.
@@ -97,7 +97,7 @@ def test_a_fast_fall_is_noticed(values, falling):
         (1_000, 0.9, 10, ["The run made 200 of 1,000 planned steps (20 %)"]),
     ],
 )
-def test_what_makes_a_target_doubtful(planned_steps, fg_ari, every, sentences):
+def test_doubts_about_a_target_are_told(planned_steps, fg_ari, every, sentences):
     found = geco_target.propose(experiment(), rows([-1.0] * 20, every, fg_ari), planned_steps)
     remarks = geco_target.remarks(found)
     assert len(remarks) == len(sentences)
@@ -125,7 +125,7 @@ def test_a_target_far_above_nothing_is_rounded_to_three_decimals_and_a_close_one
         assert found.target == pytest.approx(expected, abs=2e-6)
 
 
-def test_short_run():
+def test_a_short_run_is_the_first_part_without_geco():
     planned = experiment(model__geco_target=-1.1, train__steps=20_000, train__log_every=500)
     short = geco_target.short_run(planned)
     assert short.model.geco_target is None
@@ -151,6 +151,6 @@ def test_short_run():
         ("efficient_morl", [], "Received: 0."),
     ],
 )
-def test_mistakes(model, found_rows, message):
+def test_models_without_geco_and_short_metrics_are_refused(model, found_rows, message):
     with pytest.raises(UserError, match=message):
         geco_target.propose(experiment(model), found_rows, planned_steps=100)

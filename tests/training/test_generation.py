@@ -281,7 +281,7 @@ def test_public_scenes_and_folders_are_cut_into_regions():
         )
 
 
-def test_models_that_cannot_be_sampled():
+def test_models_that_cannot_be_sampled_are_refused():
     model = Dots()
     model.has_prior = False
     with pytest.raises(

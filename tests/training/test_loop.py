@@ -114,18 +114,18 @@ def test_changed_setting_leaves_the_run_alone(tmp_path, train_tiny):
     } == before
 
 
-def test_folder_in_use(tmp_path, train_tiny):
+def test_a_folder_in_use_is_refused(tmp_path, train_tiny):
     with locked(tmp_path), pytest.raises(UserError, match="is in use by another run"):
         train_tiny(tmp_path)
 
 
-def test_folder_below_a_file(tmp_path, train_tiny):
+def test_a_folder_below_a_file_is_refused(tmp_path, train_tiny):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="`--workdir` must be a folder that can be written"):
         train_tiny(tmp_path / "file" / "run")
 
 
-def test_batch_that_replicas_cannot_share(tmp_path, tiny):
+def test_a_batch_that_replicas_cannot_share_is_refused(tmp_path, tiny):
     import tensorflow as tf
 
     from tfobj.training.loop import train
@@ -159,7 +159,7 @@ def test_broken_pixels_stop_the_run_and_leave_the_checkpoint(
     assert step == 3 or all((before[name] == array).all() for name, array in after.items())
 
 
-def test_sigterm_saves_and_the_same_command_continues(tmp_path, train_tiny, weights):
+def test_sigterm_saves_and_the_same_command_resumes(tmp_path, train_tiny, weights):
     before = signal.getsignal(signal.SIGTERM)
     settings = {"train.eval_every": 2, "train.checkpoint_every": 100}
     finished = train_tiny(
@@ -197,7 +197,7 @@ def test_actions_get_the_evaluation(tmp_path, train_tiny):
     assert seen[0].workdir == tmp_path
 
 
-def test_run_without_labels(tmp_path, train_tiny, scenes):
+def test_a_run_without_labels_is_scored_by_its_mse(tmp_path, train_tiny, scenes):
     train_tiny(tmp_path, dataclasses.replace(scenes, mask=None))
     row = [row for row in read_metrics(tmp_path) if row["split"] == "validation"][-1]
     assert row["mse"] > 0

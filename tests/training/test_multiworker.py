@@ -34,11 +34,11 @@ TOLERANCE = 1e-5
 def start(tmp_path):
     """Returns a function that starts both workers.
 
-    start(workdir, overrides of worker 0, other overrides of worker 1, pause) -> processes
+    start(workdir, overrides of worker 0, other overrides of worker 1, pause, failing) -> processes
     """
     with contextlib.ExitStack() as stack:
 
-        def run(workdir, overrides, others=None, pause=0.0):
+        def run(workdir, overrides, others=None, pause=0.0, failing=""):
             with contextlib.ExitStack() as free:
                 ports = [
                     free.enter_context(socket.create_server(("", 0))).getsockname()[1]
@@ -50,9 +50,12 @@ def start(tmp_path):
                     "cluster": {"worker": [f"localhost:{port}" for port in ports]},
                     "task": {"type": "worker", "index": index},
                 }
-                settings = {**overrides, **(others or {})} if index else overrides
+                settings = overrides
+                if index == 1:
+                    settings = {**overrides, **(others or {})}
+                arguments = [str(workdir), json.dumps(settings), str(pause), failing]
                 process = subprocess.Popen(
-                    [sys.executable, str(SCRIPT), str(workdir), json.dumps(settings), str(pause)],
+                    [sys.executable, str(SCRIPT), *arguments],
                     text=True,
                     env={**os.environ, "TF_CONFIG": json.dumps(config)},
                     stdout=subprocess.PIPE,
@@ -128,7 +131,7 @@ def test_other_settings_are_refused_on_both(tmp_path, start):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-def test_killed_worker_ends_all_and_a_restart_continues(tmp_path, start, train_tiny, victim):
+def test_a_killed_worker_ends_all_and_a_restart_resumes(tmp_path, start, train_tiny, victim):
     processes = start(tmp_path / "killed", LONG, pause=0.3)
     wait_for_checkpoint(tmp_path / "killed", processes)
     processes[victim].kill()
@@ -150,6 +153,24 @@ def test_killed_worker_ends_all_and_a_restart_continues(tmp_path, start, train_t
     assert largest_difference(tmp_path / "killed", tmp_path / "whole") == 0.0
     train_tiny(tmp_path / "one", **LONG)
     assert largest_difference(tmp_path / "killed", tmp_path / "one") < 10 * TOLERANCE
+
+
+@pytest.mark.slow
+def test_an_error_at_one_frees_the_other_from_its_sum(tmp_path, start):
+    """The process that failed lingers, so that TensorFlow's own connections stay open."""
+    processes = start(tmp_path / "run", LONG, failing="1")
+    error = next(line for line in processes[1].stderr if line.startswith("error:"))
+    failed = time.monotonic()
+    out, errors = processes[0].communicate(timeout=300)
+    assert time.monotonic() - failed < 20
+    assert processes[1].poll() is None
+    assert error == "error: The disk is full.\n"
+    assert processes[0].returncode == 2
+    assert out == ""
+    assert errors.count("error:") == 1, errors
+    assert "Worker 1 at" in errors, errors
+    assert "stopped. The disk is full." in errors, errors
+    assert "Traceback" not in errors, errors
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from tfobj.training.optimizer import GlobalAdam, WarmupDecay, make_optimizer
     "step, rate",
     [(0, 0.0), (5_000, 1.932e-4), (10_000, 3.732e-4), (100_000, 2.0e-4), (500_000, 1.25e-5)],
 )
-def test_rate_of_slot_attention(step, rate):
+def test_the_rate_is_that_of_slot_attention(step, rate):
     """Locatello 2020, official training code.
 
     Linear warm-up over 10,000 steps times continuous halving per 100,000.
@@ -26,7 +26,7 @@ def test_rate_of_slot_attention(step, rate):
     "step, rate",
     [(0, 0.0), (5_000, 2e-4), (10_000, 4e-4), (110_000, 2e-4), (210_000, 1e-4), (300_000, 5.36e-5)],
 )
-def test_rate_that_decays_after_the_warm_up(step, rate):
+def test_the_decay_may_begin_after_the_warm_up(step, rate):
     """Emami 2021, released code."""
     config = TrainConfig(
         learning_rate=4e-4,
@@ -43,7 +43,7 @@ def test_rate_that_decays_after_the_warm_up(step, rate):
     )
 
 
-def test_cooldown_ends_at_zero():
+def test_the_cooldown_ends_at_zero():
     schedule = WarmupDecay(0.5, cooldown_steps=10, total_steps=100)
     np.testing.assert_allclose(
         [float(schedule(s)) for s in (0, 90, 95, 99, 100, 101)],
@@ -52,7 +52,7 @@ def test_cooldown_ends_at_zero():
     )
 
 
-def test_constant_by_default():
+def test_the_rate_is_constant_by_default():
     schedule = make_optimizer(TrainConfig(learning_rate=3e-4))._learning_rate
     assert {float(schedule(s)) for s in (0, 1, 1_000_000)} == {float(np.float32(3e-4))}
 

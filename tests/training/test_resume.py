@@ -70,7 +70,7 @@ def data_dir(tmp_path_factory):
 
 
 @pytest.mark.parametrize("model", ["slot_attention"])
-def test_killed_and_continued_equals_uninterrupted(model, tmp_path, data_dir):
+def test_killed_and_resumed_equals_uninterrupted(model, tmp_path, data_dir):
     subprocess.run(command(model, tmp_path / "whole", data_dir), check=True, capture_output=True)
     kills = 0
     rng = random.Random()

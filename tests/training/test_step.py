@@ -83,7 +83,7 @@ class FailsAtStepThree(keras.Model):
 
 
 @pytest.mark.parametrize("calls, expected", [([3], -1), ([5], 3), ([3, 2], 3), ([4, 1], 4)])
-def test_first_step_that_is_not_finite(tiny, scenes, calls, expected):
+def test_the_first_step_that_is_not_finite_is_told(tiny, scenes, calls, expected):
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
     with strategy.scope():
         model = FailsAtStepThree()
@@ -166,7 +166,10 @@ class Recorder(keras.Model):
         )
 
 
-def recorded(images, calls, stages=((0, Stage(1)),), strategy=None, micro_batches=1):
+ONE_STAGE = ((0, Stage(1)),)
+
+
+def recorded(images, calls, stages=ONE_STAGE, strategy=None, micro_batches=1):
     """Returns (model, results of `run`) after `calls` updates on `images` [steps, B, ...]."""
     strategy = strategy or tf.distribute.OneDeviceStrategy("/cpu:0")
     with strategy.scope():

@@ -21,7 +21,7 @@ needs_no_gpu = pytest.mark.skipif("tf.config.list_physical_devices('GPU')", reas
 
 
 @pytest.mark.parametrize("name", ["auto", "cpu"])
-def test_always_there(name):
+def test_auto_and_cpu_work_everywhere(name):
     assert make_strategy(name).num_replicas_in_sync >= 1
 
 
@@ -81,7 +81,7 @@ def test_no_tpu_is_one_line_with_the_reason_and_what_works(monkeypatch, name, re
         (OSError, "no TPU called TPU_NAME=mine"),
     ],
 )
-def test_errors_of_the_resolver_in_words(monkeypatch, error, reason):
+def test_errors_of_the_resolver_are_put_in_words(monkeypatch, error, reason):
     text = {
         tf.errors.NotFoundError: "No OpKernel was registered to support Op "
         "'ConfigureDistributedTPU'",
@@ -185,7 +185,7 @@ def test_unknown_name_gets_the_nearest():
         ("xla", "/device:CPU:0", True),
     ],
 )
-def test_xla_by_device(option, device, expected):
+def test_xla_follows_the_option_and_the_device(option, device, expected):
     class Extended:
         worker_devices = (device,)
 
@@ -195,6 +195,6 @@ def test_xla_by_device(option, device, expected):
     assert uses_xla(Strategy, option) is expected
 
 
-def test_xla_of_real_strategies():
+def test_auto_does_not_compile_by_xla_on_the_cpu():
     assert not uses_xla(make_strategy("cpu"), "auto")
     assert not uses_xla(make_strategy("mirrored"), "auto")

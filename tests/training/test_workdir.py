@@ -39,7 +39,7 @@ def test_usable_where_there_is_nothing_but_python():
     )
 
 
-def test_two_runs_in_one_folder(tmp_path):
+def test_two_runs_in_one_folder_are_refused(tmp_path):
     with (
         locked(tmp_path),
         pytest.raises(UserError, match=r"`--workdir` .* is in use by another run \(process \d+\)"),
@@ -69,7 +69,7 @@ def test_lock_of_a_killed_process_is_gone(tmp_path):
         pass
 
 
-def test_folder_that_cannot_be_made(tmp_path):
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(
@@ -137,13 +137,13 @@ def test_no_file_is_no_rows(tmp_path):
     assert read_metrics(tmp_path) == []
 
 
-def test_file_that_cannot_be_written(tmp_path):
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         Rows(tmp_path / "file")
 
 
-def test_full_disk_while_running(tmp_path):
+def test_a_full_disk_while_running_is_named(tmp_path):
     rows = Rows(tmp_path)
     rows.path.unlink()
     rows.path.mkdir()  # stands for any refusal of the system
@@ -160,7 +160,7 @@ def test_minutes_count_training_rows_alone():
     assert training_minutes(rows) == 1.0 + 4.0
 
 
-def test_file_of_an_evaluation(tmp_path):
+def test_the_file_of_an_evaluation_has_facts_and_scores(tmp_path):
     write_evaluation(
         tmp_path / "evaluation.json", {"mse": 0.5, "fg_ari": float("nan")}, protocol="p", step=3
     )
