@@ -36,13 +36,13 @@ def test_fill_needs_both_markers_in_order(text, tmp_path):
 
 def test_a_folder_appears_whole_and_replaces_nothing_but_an_empty_one(tmp_path):
     (tmp_path / "new").mkdir()
-    with files.whole_folder(tmp_path / "new") as partial:
+    with files.atomic_folder(tmp_path / "new") as partial:
         (partial / "file").write_text("first")
         assert not list((tmp_path / "new").iterdir())
 
     with (
         pytest.raises(UserError, match="new` cannot be written .Directory not empty"),
-        files.whole_folder(tmp_path / "new") as partial,
+        files.atomic_folder(tmp_path / "new") as partial,
     ):
         (partial / "file").write_text("second")
     assert (tmp_path / "new" / "file").read_text() == "first" and [
@@ -53,7 +53,7 @@ def test_a_folder_appears_whole_and_replaces_nothing_but_an_empty_one(tmp_path):
 def test_a_folder_takes_the_place_of_another_where_it_may(tmp_path):
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "old").touch()
-    with files.whole_folder(tmp_path / "new", replace=True) as partial:
+    with files.atomic_folder(tmp_path / "new", replace=True) as partial:
         (partial / "file").touch()
     assert [str(p.relative_to(tmp_path)) for p in sorted(tmp_path.rglob("*"))] == [
         "new",

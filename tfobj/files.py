@@ -32,7 +32,7 @@ def atomic_path(path):
 
 
 @contextlib.contextmanager
-def whole_folder(folder, replace=False):
+def atomic_folder(folder, replace=False):
     """Yields a temporary folder to fill, beside `folder`, whose place it then takes.
 
     The folders above are made if necessary.

@@ -46,7 +46,7 @@ def stage_at(stages, step):
     return current, min(later, default=None)
 
 
-def stepped(step, value, later_value, from_step):
+def step_function(step, value, later_value, from_step):
     """Returns a value that changes once during training, a float32 scalar tensor.
 
     Args:

@@ -249,7 +249,7 @@ def write_state(folder, step, state, **facts):
 
     It is arrays in parts, and `state.json` with step, shapes and `facts`.
     """
-    with files.whole_folder(folder) as partial:
+    with files.atomic_folder(folder) as partial:
         num_parts = write_arrays(partial, "part", state)
         summary = {
             "format": FORMAT,

@@ -62,7 +62,7 @@ def export(experiment, to, workdir=None, precision="default", num_scenes=None, d
         if experiment.data.has_splits:
             experiment = experiment.override({"data.num_train": num_scenes})
 
-    with files.whole_folder(to) as partial:
+    with files.atomic_folder(to) as partial:
         step = lowering.lower_step(experiment, workdir)
         entries = _write_stages(experiment, step, partial, 0, precision)
         names = _write_scenes(partial / artifact.DATA, split_scenes)

@@ -69,7 +69,7 @@ def import_state(state, workdir):
             "optimizer."
         )
 
-    with files.whole_folder(workdir) as partial:
+    with files.atomic_folder(workdir) as partial:
         files.write_text(partial / "config.json", json.dumps(experiment.to_dict(), indent=2) + "\n")
         for name in (METRICS, MACHINE):
             if (state / name).exists():

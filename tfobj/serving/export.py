@@ -80,7 +80,7 @@ def export_model(
     serve = clip_signatures.serve if model.is_video else signatures.serve
     served = serve(model, num_steps)
     metadata = _metadata(model, served, name, version, experiment, evaluation)
-    with files.whole_folder(folder, replace=True) as partial:
+    with files.atomic_folder(folder, replace=True) as partial:
         tf.saved_model.save(served.root, os.fspath(partial), signatures=served.signatures)
         check_portable(partial)
         (partial / zoo.METADATA).write_text(json.dumps(metadata, indent=2) + "\n")

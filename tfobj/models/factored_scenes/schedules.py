@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfobj.inference.schedules import stepped
+from tfobj.inference.schedules import step_function
 
 
 def position_temperature(config, step):
@@ -29,4 +29,6 @@ def depth_temperature(config, step):
 
 def likelihood_scale(config, step):
     """Returns sigma after `step` updates, a scalar tensor; `step` is a tensor."""
-    return stepped(step, config.likelihood_scale, config.later_scale, config.later_scale_from_step)
+    return step_function(
+        step, config.likelihood_scale, config.later_scale, config.later_scale_from_step
+    )

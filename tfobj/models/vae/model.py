@@ -23,7 +23,7 @@ import tensorflow_probability as tfp
 
 from tfobj import random
 from tfobj.distributions.gaussian import isotropic_nll, log_variance_gaussian
-from tfobj.inference.schedules import stepped
+from tfobj.inference.schedules import step_function
 from tfobj.models.base import DecodedScene, SceneModel
 from tfobj.models.vae import convolutional
 from tfobj.models.vae.config import VAEConfig
@@ -120,7 +120,7 @@ class VAE(SceneModel):
 
         The loss, `nll` and `elbo` are those under the sigma of the step.
         """
-        scale = stepped(
+        scale = step_function(
             step,
             self.config.likelihood_scale,
             self.config.later_scale,
