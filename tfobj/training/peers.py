@@ -19,7 +19,7 @@ processes on one machine, heartbeats timing out after 10 seconds:
     a worker stops to answer          The sum fails after 9.6 s.
     any of these while the chief      It was never told (for 42 s): the call for a key goes on
     waits for a key                   waiting. `get_task_states` says so 9 s after a kill, but in
-                                      three of three trials of 15 to 30 calls it ended in a crash
+                                      three of three trials of 14 to 28 calls it ended in a crash
                                       (a segmentation fault, or an error in unrelated code).
     the chief reports an error        A worker that waits for a key gets "Socket closed" when the
                                       chief's process ends, and no reason.
