@@ -136,9 +136,9 @@ class Iodine(SceneModel):
         history.append(scored)
 
         # Tensors made inside a loop of the graph do not exist outside it.
-        if not static.is_static(num_steps) or execution.current().rematerialise:
-            history = None
-        return self.outputs(image, posterior, scored, weighted_loss, history)
+        in_loop = not static.is_static(num_steps) or execution.current().rematerialise
+        known = None if in_loop else history
+        return self.outputs(image, posterior, scored, weighted_loss, known)
 
     def first_posterior(self, batch, num_slots):
         """Returns lambda_0 [B, K, 2 D]: the same vector for all slots of all images."""
