@@ -168,8 +168,26 @@ def test_grey_pictures_and_another_size(case):
     check_outputs(model(image), image)
 
 
-@each_model_compiled
-@pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
+QUICK_TO_COMPILE = ("slot_attention", "slot_mlp", "iodine", "vae")
+"""XLA takes ten to twenty seconds for the gradients of each other model: slow tests."""
+
+
+def engines():
+    """Returns parameters: every case as graph, and by XLA."""
+    for case in MODELS:
+        yield pytest.param(case, False, marks=[pytest.mark.slow] if case.name else [])
+        slow = case.name or case.model not in QUICK_TO_COMPILE
+        yield pytest.param(case, True, marks=[pytest.mark.slow] if slow else [])
+
+
+def id_of(value):
+    """Returns the name of a case or an engine."""
+    if isinstance(value, bool):
+        return "xla" if value else "graph"
+    return value.id
+
+
+@pytest.mark.parametrize(("case", "xla"), list(engines()), ids=id_of)
 def test_engines_agree(case, xla):
     outputs, terms, grads = training_pass(case)
     got_outputs, got_terms, got_grads = gradients(model_of(case), scenes(case.config), compiled=xla)

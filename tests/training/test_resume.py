@@ -69,14 +69,17 @@ def data_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("data")
 
 
-@pytest.mark.parametrize("model", ["slot_attention"])
-def test_killed_and_resumed_equals_uninterrupted(model, tmp_path, data_dir):
-    subprocess.run(command(model, tmp_path / "whole", data_dir), check=True, capture_output=True)
+@pytest.mark.parametrize("steps", [20, pytest.param(60, marks=pytest.mark.slow)])
+def test_killed_and_resumed_equals_uninterrupted(steps, tmp_path, data_dir):
+    """With a checkpoint every 10 steps: one kill or more by default, many in the slow test."""
+    whole = command("slot_attention", tmp_path / "whole", data_dir, steps)
+    subprocess.run(whole, check=True, capture_output=True)
     kills = 0
     rng = random.Random()
     while kills < 20:
         process = subprocess.Popen(
-            command(model, tmp_path / "killed", data_dir), stderr=subprocess.DEVNULL
+            command("slot_attention", tmp_path / "killed", data_dir, steps),
+            stderr=subprocess.DEVNULL,
         )
         # Wait for the first checkpoint that this process wrote, then for a random moment, often
         # within the next write.
@@ -97,7 +100,7 @@ def test_killed_and_resumed_equals_uninterrupted(model, tmp_path, data_dir):
     assert kills >= 1
     whole = load_run(tmp_path / "whole")
     killed = load_run(tmp_path / "killed")
-    assert whole.step == killed.step == 60
+    assert whole.step == killed.step == steps
     for a, b in zip(whole.model.variables, killed.model.variables, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
     without_rates = [
