@@ -8,6 +8,7 @@ An item is a scene (an image) or a clip. A dataset is either *generated* (from a
 """
 
 import abc
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -147,12 +148,14 @@ class ItemBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if skip_registration:
             return
 
-        # TFDS infers both paths from the name of the module, which does not lead to the files of a
-        # source checkout.
-        cls.code_path = epath.Path(inspect.getfile(cls))
-        cls.pkg_dir_path = cls.code_path.parent
         if cls.BUILDER_CONFIGS:
             cls.DEFAULT_BUILDER_CONFIG_NAME = cls.BUILDER_CONFIGS[0].name
+
+        # TFDS infers both paths from the name of the module, which does not lead to the files of a
+        # source checkout. A class typed into a session has no file, and keeps its base's.
+        with contextlib.suppress(OSError, TypeError):
+            cls.code_path = epath.Path(inspect.getfile(cls))
+            cls.pkg_dir_path = cls.code_path.parent
 
     def __init__(self, *, config=None, **kwargs):
         # TFDS refuses a config object with the name of one of the class's own configs, even if both

@@ -312,7 +312,8 @@ def track_scenes(decomposer, out):
         if number < DRAWN_CLIPS:
             name = f"{_DATASET.value}_{number}"
             title = f"{_DATASET.value}, fresh clip {number}"
-            write_tracked_clip(tracking.collect(video, results), out, name, title)
+            clip = tracking.collect(zip(video, results, strict=True))
+            write_tracked_clip(clip, out, name, title)
 
     summary = scorer.summary()
     num_clips = summary["num_scenes"]

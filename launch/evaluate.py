@@ -111,10 +111,13 @@ def main(argv):
     from tfobj.training.workdir import write_evaluation
 
     run = load_run(_WORKDIR.value, _CHECKPOINT.value)
+    model = run.model
+    if _SEQUENTIAL.value:
+        model = sequential(model, _CLAMP.value)
     scenes, protocol = open_scenes_to_score(run)
-    evaluator = make_evaluator(run, len(scenes))
+    evaluator = make_evaluator(run, model, len(scenes))
     num_observed = None
-    if evaluator.model.is_video and _NUM_OBSERVED.value < scenes.num_frames:
+    if model.is_video and _NUM_OBSERVED.value < scenes.num_frames:
         num_observed = _NUM_OBSERVED.value
     scorer, summary = score(evaluator, scenes, num_observed)
     facts = facts_of(run, scenes, protocol, num_observed)
@@ -153,13 +156,10 @@ def open_scenes_to_score(run):
     return scenes, protocol
 
 
-def make_evaluator(run, num_scenes):
+def make_evaluator(run, model, num_scenes):
     """Returns the `Evaluator` that the command line asks for."""
     from tfobj.training.evaluation import Evaluator
 
-    model = run.model
-    if _SEQUENTIAL.value:
-        model = sequential(model, _CLAMP.value)
     return Evaluator(
         model,
         min(_BATCH_SIZE.value, num_scenes),

@@ -5,8 +5,7 @@ r"""Exports the training step of an experiment for hosts that have only JAX and 
         --with_data=2000 --to=portable/quick
     python launch/export_step.py --workdir=runs/iodine_tetris --to=portable/resumed
     python launch/export_step.py --model=iodine --dataset=tetris --set model.num_steps=3 \
-        --to=portable/iodine_tetris --append --from_step=50000              # a stage of a
-        curriculum
+        --to=portable/iodine_tetris --append --from_step=50000   # a stage of a curriculum
 
 Model, data set, preset, --set and --seed are those of launch/train.py. --to gets the step, the
 forward pass for scoring, the state, and a README with the commands for the other host;

@@ -1,8 +1,10 @@
-r"""Lists models, data sets, presets and shipped models; with --model, the settings of one model.
+"""Lists models, data sets, presets and shipped models; with --model, the settings of one model.
 
-python launch/list.py                  # everything, on a page or two
-python launch/list.py --model=iodine   # what --set takes, with the values of the paper's Tetris run
-python launch/list.py --model=iodine --dataset=multi_dsprites --preset=release
+    python launch/list.py                  # everything, on a page or two
+    python launch/list.py --model=iodine   # what --set takes, and its values in the paper's preset
+    python launch/list.py --model=iodine --dataset=multi_dsprites --preset=release
+
+"Recorded" are the runs in results/, averaged over their seeds.
 """
 
 import json

@@ -4,9 +4,8 @@ r"""Trains an exported step on a host that has only JAX and NumPy. Rerun the com
     python launch/run_step.py --artifact=portable/iodine_tetris --workdir=runs/iodine_tetris \
         --minutes=50 --platform=cuda
 
---artifact is a folder made by launch/export_step.py. Neither TensorFlow nor absl nor an
-installation is
-needed: a checkout is enough. --workdir gets state/ (the last two states), metrics.jsonl,
+--artifact is a folder made by launch/export_step.py. A checkout is enough: neither TensorFlow nor
+absl nor an installation is needed. --workdir gets state/ (the last two states), metrics.jsonl,
 evaluation.json and machine.json. SIGTERM and Ctrl-C save first; --minutes saves and stops in time.
 Afterwards, on a host with TensorFlow:
 

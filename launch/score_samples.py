@@ -10,7 +10,8 @@ Two statistics compare features of N samples and N held-out images (of the run's
 smaller is better:
 
     frechet_<features>    Frechet distance
-    mmd_<features>        squared MMD with a cubic kernel, mean over subsets of 1,000, times 100
+    mmd_<features>        squared MMD with a cubic kernel: mean over subsets of 1,000; also _std
+                          over subsets, and _x100, the mean times 100
     ..._floor             of N other held-out images: the score of a perfect model with this N
     ..._extrapolated      with --extrapolate: for infinitely many samples, from a line over 1 / N
 

@@ -24,7 +24,7 @@ from tfobj.launch import shared_flags
 _DATASET = flags.DEFINE_string(
     "dataset", None, "A data set or protocol of launch/list.py, or folder:PATH.", required=True
 )
-_SPLIT = shared_flags.split("train")
+_SPLIT = shared_flags.split("train", "Split of the protocol: train, validation, test, ...")
 _FIRST = flags.DEFINE_integer("first", 0, "Number of the first scene in the split.", lower_bound=0)
 _NUM_SCENES = flags.DEFINE_integer(
     "num_scenes",

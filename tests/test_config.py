@@ -261,3 +261,20 @@ def test_values_on_the_bounds_are_allowed():
 )
 def test_bounds_in_words(bounds, words):
     assert str(bounds) == words
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"widths": 8}, "`part.widths` must be a list of values. Received: part.widths=8."),
+        ({"size": None}, "`part.size` must be a number. Received: part.size=None."),
+        ({"clip": "5"}, "`part.clip` must be a number, or none. Received: part.clip='5'."),
+    ],
+)
+def test_values_of_another_type_are_named_where_a_config_is_made_directly(changes, message):
+    with pytest.raises(UserError, match=message):
+        Bounded(**changes)
+
+
+def test_integers_have_no_largest_size():
+    assert Bounded(size=10**400).size == 10**400

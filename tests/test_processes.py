@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 
 import pytest
@@ -115,10 +116,27 @@ def test_user_errors_of_a_nameless_child_come_back_as_they_are():
 
 
 def test_other_errors_come_back_with_their_traceback_and_what_was_printed(capsys):
-    with Child("row") as child, pytest.raises(ZeroDivisionError) as error:
+    with Child() as child, pytest.raises(ZeroDivisionError) as error:
         child.make(Counter, "crash")
     assert "in _fail" in error.value.__notes__[0]
     assert "the last words of a library" in capsys.readouterr().err
+
+
+def test_other_errors_of_a_child_with_a_name_are_its_mistake(capsys):
+    """So that a command ends with one line and status 2, and not with a status that means more."""
+    with Child("row") as child, pytest.raises(UserError, match="^row: ZeroDivisionError: "):
+        child.make(Counter, "crash")
+    shown = capsys.readouterr().err
+    assert "the last words of a library" in shown
+    assert "in _fail" in shown
+
+
+def test_a_child_that_prints_before_it_listens_is_ended(tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text("print('a greeting')")
+    monkeypatch.setattr(processes, "_PATIENCE", 0.5)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    with Child() as child, pytest.raises(processes.ChildDied):
+        child.run(abs, -1)
 
 
 def test_an_error_leaves_the_child_ready():

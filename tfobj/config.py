@@ -15,6 +15,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import numbers
 import types
 import typing
 from typing import Annotated
@@ -42,8 +43,11 @@ class Bounds:
 
     def allow(self, value):
         """Returns whether the number `value` is within the limits."""
-        if not (math.isfinite(value) or (math.isinf(value) and not self.finite)):
-            return False
+        # Integers may be too large for `isfinite`.
+        if not isinstance(value, numbers.Integral):
+            allowed = math.isfinite(value) or (math.isinf(value) and not self.finite)
+            if not allowed:
+                return False
         return (
             (self.low is None or value >= self.low)
             and (self.above is None or value > self.above)
@@ -201,28 +205,35 @@ def differences(old, new, prefix=""):
 
 def _check_bounds(value, hint, name):
     """Raises a `UserError` if a number, or an entry of a tuple, is outside its type's bounds."""
+    expectation = _violated(value, hint)
+    require(expectation is None, name, expectation, value)
+
+
+def _violated(value, hint):
+    """Returns in words the bounds in a type that `value` violates, or None."""
     origin = typing.get_origin(hint)
     args = typing.get_args(hint)
 
     if origin is Annotated:
-        for bounds in args[1:]:
-            require(bounds.allow(value), name, str(bounds), value)
+        if not isinstance(value, numbers.Real):
+            return "a number"
+        return next((str(bounds) for bounds in args[1:] if not bounds.allow(value)), None)
 
-    elif origin in (typing.Union, types.UnionType) and value is not None:
-        for alternative in args:
-            for bounds in _bounds_of(alternative):
-                require(bounds.allow(value), name, f"{bounds}, or none", value)
+    if origin in (typing.Union, types.UnionType) and value is not None:
+        inner = _violated(value, next(a for a in args if a is not type(None)))
+        return inner and f"{inner}, or none"
 
-    elif origin is tuple and value:
-        hints = args[:1] * len(value) if args[-1] is Ellipsis else args
-        for entry, entry_hint in zip(value, hints, strict=True):
-            for bounds in _bounds_of(entry_hint):
-                require(bounds.allow(entry), name, f"numbers, each {bounds}", value)
-
-
-def _bounds_of(hint):
-    """Returns the bounds in a type made with `Annotated`, none for other types."""
-    return getattr(hint, "__metadata__", ())
+    if origin is tuple:
+        if not isinstance(value, tuple | list):
+            return "a list of values"
+        hints = args[:1] * len(value)
+        if args[-1] is not Ellipsis:
+            hints = args
+        if len(hints) != len(value):
+            return f"{len(hints)} values"
+        violated = (_violated(v, h) for v, h in zip(value, hints, strict=True))
+        return next((f"numbers, each {v}" for v in violated if v), None)
+    return None
 
 
 def _convert(value, hint, name):

@@ -31,6 +31,9 @@ import traceback
 
 from tfobj.errors import UserError
 
+_PATIENCE = 5.0
+"""Seconds that a child has to end after it closed its output or wrote what is no answer."""
+
 
 class ChildDied(UserError):
     """A child ended before it answered.
@@ -50,8 +53,8 @@ class Child:
     """A process that runs one function after another.
 
     Args:
-      name: how messages call it. It precedes the text of every `UserError` raised there; None
-        leaves such errors as they are.
+      name: how messages call it. It precedes the text of every error raised there; None leaves
+        errors as they are.
       environment: variable -> text, beside the variables of this process; None removes a variable.
       keep_output: keep everything that the child prints aside, because libraries narrate their
         start, and show it on stderr only if the child dies or fails unexpectedly. Otherwise the
@@ -99,8 +102,10 @@ class Child:
         Raises:
           ChildDied: the process ended.
           TimeoutError: it did not answer in time, and was ended.
-          Exception: whatever the function raised; all but a `UserError` have the traceback of the
-            child as a note.
+          UserError: the function raised one; or, in a child with a name, anything else, whose
+            traceback and output are shown on stderr.
+          Exception: what the function raised in a child without a name, with the traceback of the
+            child as a note. One that cannot be pickled becomes a `RuntimeError`.
         """
         expired = threading.Event()
 
@@ -123,8 +128,11 @@ class Child:
             # The mistake is the user's: how the child came upon it is of no interest.
             raise error if self.name is None else UserError(f"{self.name}: {error}")
         self._show_output()
-        error.add_note(where)
-        raise error
+        if self.name is None:
+            error.add_note(where)
+            raise error
+        sys.stderr.write(where)
+        raise UserError(f"{self.name}: {type(error).__name__}: {error}") from error
 
     def make(self, job, *arguments):
         """Makes `job(*arguments)` in the child, for `call`; returns its `facts`, if it has any."""
@@ -145,7 +153,12 @@ class Child:
                     file.close()
 
     def _died(self):
-        status = self._process.wait()
+        try:
+            status = self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            # It lives, but what it wrote is no answer.
+            self._process.kill()
+            status = self._process.wait()
         output = self._show_output()
         name = "A child process" if self.name is None else f"The process of `{self.name}`"
         reason = " (killed; is the memory full?)" if status == -signal.SIGKILL else ""

@@ -78,7 +78,7 @@ class SceneOutputs(NamedTuple):
     statistics: dict = {}
     """In training: name -> tensor, means over the batch for the model's own state.
 
-    These are the moments of batch norms.
+    The moments of batch norms, for example.
     """
 
     def extents(self):

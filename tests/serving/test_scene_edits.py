@@ -196,6 +196,12 @@ def test_options_out_of_range_are_named(scenes, text, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["swap:slot=1", "insert:row=1"])
+def test_a_missing_option_is_named_without_a_second_scene_too(scenes, text):
+    with pytest.raises(UserError, match="`other` of --edit=.* is missing"):
+        scene_edits.apply(edit_syntax.parse(text), scenes[0], LAYOUT)
+
+
 @pytest.mark.parametrize(
     "text", ["swap:slot=1,other=2", "insert:other=1", "interpolate", "interpolate:part=position"]
 )

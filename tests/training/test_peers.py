@@ -80,7 +80,7 @@ def test_a_loss_frees_whoever_waits_elsewhere():
     def job(index, peers):
         if index == 1:
             raise UserError("Stop.")
-        peers.on_loss = reasons.append
+        peers.when_lost(reasons.append)
         return str(peers.explain(RuntimeError("a sum was aborted")))
 
     results = together(job, size=2)

@@ -56,6 +56,16 @@ def test_a_model_without_runs_has_no_facts(tmp_path):
     assert results.of_presets("monet", tmp_path) == {}
 
 
+@pytest.mark.parametrize("missing", ["fg_ari", "training_minutes"])
+def test_runs_without_a_score_or_minutes_are_left_out(tmp_path, missing):
+    record(tmp_path, 0)
+    (path,) = tmp_path.iterdir()
+    row = json.loads(path.read_text())
+    del row[missing]
+    path.write_text(json.dumps(row))
+    assert results.of_presets("iodine", tmp_path) == {}
+
+
 def test_every_recorded_run_of_this_repository_is_found():
     files = list(results.FOLDER.glob("*_seed*.json"))
     groups = results.load()

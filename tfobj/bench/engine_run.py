@@ -24,27 +24,35 @@ def run_task(task):
     Returns:
       (facts, weights by path) of the chief; None of any other worker.
     """
-    experiment = ExperimentConfig.from_dict(task["experiment"])
     strategy = _make_strategy(task["strategy"], task["gpus"])
     with peers_of(strategy) as peers:
-        agree(peers, task["experiment"], "")
-        scenes, _ = open_scenes(experiment, "train", task["data_dir"])
-        with strategy.scope():
-            model = build_model(experiment)
-            optimizer = make_optimizer(experiment.train)
-        step = make_train_step(strategy, model, optimizer, experiment, xla=task["xla"])
-        iterator = iter(distribute(strategy, first_batches(experiment, scenes).dataset()))
+        try:
+            return _train_as_one_of(peers, strategy, task)
+        except tf.errors.OpError as e:
+            # A sum that failed may be the end of another worker.
+            raise peers.explain(e) or e from e
 
-        before = {variable.path: variable.numpy() for variable in model.trainable_variables}
-        terms, steps_per_second = _train(step, iterator, task["steps"])
-        weights = {variable.path: variable.numpy() for variable in model.variables}
 
-        digests = replica_digests(by_path([*model.variables, *optimizer.variables]))
-        digests = [digest for worker in peers.gather(digests) for digest in worker]
-        is_chief = peers.is_chief
+def _train_as_one_of(peers, strategy, task):
+    """Returns what `run_task` does."""
+    experiment = ExperimentConfig.from_dict(task["experiment"])
+    agree(peers, task["experiment"], "")
+    scenes, _ = open_scenes(experiment, "train", task["data_dir"])
+    with strategy.scope():
+        model = build_model(experiment)
+        optimizer = make_optimizer(experiment.train)
+    step = make_train_step(strategy, model, optimizer, experiment, xla=task["xla"])
+    iterator = iter(distribute(strategy, first_batches(experiment, scenes).dataset()))
+
+    before = {variable.path: variable.numpy() for variable in model.trainable_variables}
+    terms, steps_per_second = _train(step, iterator, task["steps"])
+    weights = {variable.path: variable.numpy() for variable in model.variables}
+
+    digests = replica_digests(by_path([*model.variables, *optimizer.variables]))
+    digests = [digest for worker in peers.gather(digests) for digest in worker]
 
     # Weights are mirrored: those of the chief are those of all, as the digests tell.
-    if not is_chief:
+    if not peers.is_chief:
         return None
     facts = {
         "steps_per_second": steps_per_second,

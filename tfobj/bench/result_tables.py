@@ -101,7 +101,11 @@ def summary_table(groups, published):
     """Returns one line per model, in the order of the registry: its best recorded preset."""
     lines = _header("model", "data set", "score", "published", "minutes")
     for model in registry.MODELS:
-        own = {key: recorded.measure(rows) for key, rows in groups.items() if key[0] == model}
+        own = {
+            key: recorded.measure(rows)
+            for key, rows in groups.items()
+            if key[0] == model and recorded.is_complete(rows)
+        }
         if not own:
             continue
         key = max(own, key=lambda k: own[k].score)

@@ -172,7 +172,7 @@ class VideoModel(SceneModel):
         weight_terms = self.weight_terms()
         memory = self.initial_memory(batch_size(image), num_slots, seed)
 
-        # Unrolled loops train fastest but need a static number of cells.
+        # Short unrolled loops train fastest, but need a static number of cells.
         if training and image.shape[1] is not None and static.is_static(num_steps):
             loss, frames = self._unrolled(image, memory, seed, num_steps, weight_terms)
         else:

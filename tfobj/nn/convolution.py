@@ -70,7 +70,7 @@ class ConvStack(keras.layers.Layer):
         kernel_sizes = as_tuple(kernel_sizes, count)
         strides = as_tuple(strides, count)
         activations = [activation] * count
-        if linear_output:
+        if linear_output and activations:
             activations[-1] = None
         # `call` pads zeros by itself if their number is given.
         self.border = padding if isinstance(padding, int) else 0

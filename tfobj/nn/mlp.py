@@ -27,7 +27,7 @@ class MLP(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         activations = [activation] * len(sizes)
-        if linear_output:
+        if linear_output and activations:
             activations[-1] = None
 
         self.stages = [

@@ -24,8 +24,8 @@ from tfobj.nn.mlp import MLP
 def default_blocks(size):
     """Returns the blocks per path for an image of `size` (H, W), at least 2.
 
-    4 for 32 to 63 pixels on the shorter side, 5 from 64 and 6 from 128 on. Burgess 2019 gives 5 for
-    64 x 64 and 6 for 128 x 128, which leaves 4 x 4 pixels at the bottom.
+    4 for 32 to 63 pixels on the shorter side, and one more whenever it doubles. Burgess 2019 gives
+    5 for 64 x 64 and 6 for 128 x 128, which leaves 4 x 4 pixels at the bottom.
     """
     return max(2, min(size).bit_length() - 2)
 

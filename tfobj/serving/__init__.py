@@ -15,7 +15,9 @@
 | `warmup` | requests that TensorFlow Serving replays before it takes traffic |
 | `zoo` | loading by name or folder |
 | `pictures` | a user's files at their own size, for the loaded model |
-| `tracking` | tables and figures of objects followed through a clip |
+| `tracking` | objects followed through a clip, and tables of their tracks |
+| `fresh_scenes` | generated scenes that no model has seen, by name |
+| `output_files` | names and formats of result files |
 | `slot_layout`, `editing` | the meaning of the numbers of a slot, and edits of objects |
 | `edit_syntax`, `scene_edits`, `edit_tour` | edits as text: grammar, application, tour |
 | `edit_session` | a model and the scenes that are edited |

@@ -221,7 +221,7 @@ def apply_edits(session, edits):
 
 
 def tour(session):
-    """Returns the `EditResult` of one edit of each kind that the model allows."""
+    """Returns the `EditResult`s of one edit of each kind that the model allows."""
     scene, other = _scenes(session)
     areas = []
     for slots in session.slots:

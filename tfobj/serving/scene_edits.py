@@ -131,8 +131,10 @@ def _swap(edit, scene, layout, other, examples):
         slots = editing.swap(scene.slots, layout, first, second, part or "position")
         return slots[None], scene.numbers
 
+    # `other` is None without a second scene, which an edit without the option may lack.
     slot = scene.find(edit.require("slot", "slots"), edit)
-    other_slot = other.find(edit.require("other"), edit, "other")
+    number = edit.require("other")
+    other_slot = other.find(number, edit, "other")
     slots, _ = editing.swap_between(scene.slots, other.slots, layout, slot, other_slot, part)
     return slots[None], scene.numbers
 
@@ -152,7 +154,8 @@ def _remove(edit, scene, layout, other, examples):
 def _insert(edit, scene, layout, other, examples):
     row = edit.options.get("row")
     column = edit.options.get("column")
-    source = other.find(edit.require("other"), edit, "other")
+    number = edit.require("other")
+    source = other.find(number, edit, "other")
     layout.check_objects("insert", other.slots, source)
     inserted = other.slots[source]
     if row is not None or column is not None:

@@ -7,7 +7,6 @@ Axes: T frames, K slots.
 """
 
 import csv
-import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -77,21 +76,29 @@ def track_clip(decomposer, frames, num_slots=None, seed=0):
     Returns:
       `TrackedClip`, or None for a clip without frames.
     """
-    seen, tracked = itertools.tee(frames)
-    return collect(seen, decomposer.track(tracked, num_slots, seed))
+    # `track` takes one frame for each result. `itertools.tee` would keep up to 57 frames alive.
+    last = None
+
+    def remembered():
+        nonlocal last
+        for frame in frames:
+            last = frame
+            yield frame
+
+    results = decomposer.track(remembered(), num_slots, seed)
+    return collect((last, result) for result in results)
 
 
-def collect(frames, results):
-    """Returns the `TrackedClip` of frames and their results, or None if there are no frames.
+def collect(frames_and_results):
+    """Returns the `TrackedClip` of a clip, or None if it has no frames.
 
     Args:
-      frames: iterable of uint8 [H, W, C].
-      results: iterable of `zoo.Decomposition`, one per frame; both are read in step.
+      frames_and_results: iterable of pairs, uint8 [H, W, C] and its `zoo.Decomposition`.
     """
     preview = ClipPreview()
     segmentation = []
     slots = []
-    for frame, result in zip(frames, results, strict=True):
+    for frame, result in frames_and_results:
         preview.add(frame, result)
         segmentation.append(result.segmentation[0].astype(np.uint8))
         slots.append(result.slots[0])

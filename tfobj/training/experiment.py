@@ -182,11 +182,11 @@ def build_model(experiment):
 
     Sets Keras' random seed and its global dtype policy for the duration of the construction.
     """
+    model = registry.model_class(experiment.model_name)
     keras.utils.set_random_seed(experiment.seed)
     before = keras.config.dtype_policy()
     policies = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
     keras.config.set_dtype_policy(policies[experiment.train.precision])
-    model = registry.model_class(experiment.model_name)
     try:
         return model(experiment.model, run_seed=experiment.seed)
     except ValueError as e:  # A combination of layer settings that cannot be built.

@@ -81,11 +81,13 @@ def train(experiment, workdir, strategy, data_dir=None, actions=()):
         signals = stack.enter_context(Signals())
 
         try:
-            folder = pathlib.Path(workdir)
-            if peers.is_chief:
-                folder = stack.enter_context(locked(workdir))
-            run = _start(experiment, folder, strategy, peers, data_dir, actions)
-            return run.until_done(signals)
+            # The folder is free again before an error is explained, which takes a while.
+            with contextlib.ExitStack() as held:
+                folder = pathlib.Path(workdir)
+                if peers.is_chief:
+                    folder = held.enter_context(locked(workdir))
+                run = _start(experiment, folder, strategy, peers, data_dir, actions)
+                return run.until_done(signals)
         except tf.errors.OpError as e:
             # A sum that failed may be the end of another worker.
             mistake = peers.explain(e)

@@ -142,6 +142,12 @@ class Peers:
             self._send(index, {"value": values})
         return values
 
+    def when_lost(self, function):
+        """Has `function` called with the reason once a worker is gone; at once if one is."""
+        self.on_loss = function
+        if self._lost_reason is not None:
+            function(self._lost_reason)
+
     def explain(self, error):
         """Returns the `UserError` behind an `error` of TensorFlow; None if no worker is gone."""
         # The connections of TensorFlow and of this class break within moments, in any order.
@@ -219,8 +225,13 @@ class Peers:
         self._lost.set()
         for inbox in self._inbox.values():
             inbox.put(None)
+
+        # First the fallback: what aborts a sum might block or fail itself.
+        threading.Thread(target=self._end_after_grace, args=(reason,), daemon=True).start()
         self.on_loss(reason)
 
+    def _end_after_grace(self, reason):
+        """Ends this process unless it has left by itself in time."""
         if not self._closed.wait(_GRACE):
             print(f"error: {reason}", file=sys.stderr, flush=True)
             os._exit(_LOST)

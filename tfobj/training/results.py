@@ -58,17 +58,25 @@ def protocol_of(row):
 
 
 def measure(rows):
-    """Returns the `Measured` of the runs of one preset."""
+    """Returns the `Measured` of the runs of one preset, which must be complete."""
     name = next(n for n in SCORE_TITLES if n in rows[0])
     return Measured(
-        command=rows[0]["command"],
-        hardware=rows[0]["hardware"],
+        command=rows[0].get("command", "unknown"),
+        hardware=rows[0].get("hardware", "unknown hardware"),
         num_seeds=len(rows),
         steps=rows[0]["step"],
         minutes=statistics.mean(row["training_minutes"] for row in rows),
         score_title=SCORE_TITLES[name],
         score=statistics.mean(row[name] for row in rows),
     )
+
+
+def is_complete(rows):
+    """Returns whether runs say how long they took and have a score to be judged by.
+
+    Runs on data without labels have no score, those of a JAX host no minutes.
+    """
+    return "training_minutes" in rows[0] and any(name in rows[0] for name in SCORE_TITLES)
 
 
 def of_presets(model, folder=FOLDER):
@@ -79,6 +87,6 @@ def of_presets(model, folder=FOLDER):
     found = {}
     for (its_model, _, preset), rows in load(folder).items():
         asked = re.search(r"--dataset=(\S+)", rows[0].get("command", ""))
-        if its_model == model and asked:
+        if its_model == model and asked and is_complete(rows):
             found[preset, asked[1]] = measure(rows)
     return found

@@ -159,7 +159,7 @@ def _multiworker_strategy(patience):
         ) from e
 
     # From now on; before, there is no sum to wait for, and the context must not be made.
-    peers.on_loss = _abort_sums
+    peers.when_lost(_abort_sums)
     _peers[strategy] = peers
     return strategy
 

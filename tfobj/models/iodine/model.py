@@ -76,7 +76,8 @@ class Iodine(SceneModel):
 
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
-        self.decoder = make_decoder(config, name="decoder")
+        # Its name tells checkpoints apart: until 0.1.0 the mask logit was the first output channel.
+        self.decoder = make_decoder(config, name="slot_decoder")
         self.refinement_inputs = RefinementInputs(
             config.inputs,
             (*config.image_size, config.channels),

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tfobj.config import NonNegative, PositiveInt, require
+from tfobj.config import NonNegative, NonNegativeInt, PositiveInt, require
 from tfobj.models.base import SceneConfig
 
 
@@ -23,8 +23,8 @@ class SlotAutoencoderConfig(SceneConfig):
     encoder_kernels: tuple[PositiveInt, ...] = (5,)
     """One entry per layer, or one for all; likewise for strides and the decoder's settings."""
     encoder_strides: tuple[PositiveInt, ...] = (1,)
-    token_hidden: PositiveInt | None = None
-    """Hidden units of the per-token MLP; none: as many as the encoder's last layer has channels."""
+    token_hidden: NonNegativeInt | None = None
+    """Hidden units of the per-token MLP; none or 0: as many as the encoder's last layer has."""
     decoder_channels: tuple[PositiveInt, ...] = (32, 32, 32)
     """Channels of the hidden layers; the output layer (RGB and mask logit) is added."""
     decoder_kernels: tuple[PositiveInt, ...] = (5, 5, 5, 3)

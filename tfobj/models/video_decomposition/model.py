@@ -131,7 +131,7 @@ class VideoDecomposition(VideoModel):
             config.decoder_pixel_shuffle,
             config.initial_mean,
             config.output_gain,
-            name="decoder",
+            name="slot_decoder",
         )
 
         self.prior = None
