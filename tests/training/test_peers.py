@@ -1,5 +1,6 @@
 """Workers as threads of one process: talking and leaving. (Real ones: test_multiworker.py.)"""
 
+import queue
 import time
 
 import pytest
@@ -75,17 +76,18 @@ def test_a_death_is_told_to_all(who):
 
 
 def test_a_loss_frees_whoever_waits_elsewhere():
-    reasons = []
+    reasons = queue.SimpleQueue()
 
     def job(index, peers):
         if index == 1:
             raise UserError("Stop.")
-        peers.when_lost(reasons.append)
+        peers.when_lost(reasons.put)
         return str(peers.explain(RuntimeError("a sum was aborted")))
 
     results = together(job, size=2)
     assert results[0].endswith("stopped. Stop.")
-    assert reasons == [results[0]]
+    assert reasons.get(timeout=10) == results[0]
+    assert reasons.empty()
 
 
 def test_who_hangs_elsewhere_is_ended(monkeypatch, capsys):

@@ -144,9 +144,12 @@ class Peers:
 
     def when_lost(self, function):
         """Has `function` called with the reason once a worker is gone; at once if one is."""
-        self.on_loss = function
-        if self._lost_reason is not None:
-            function(self._lost_reason)
+        # Under the lock of `_lose`, so that one of the two calls it, and only one.
+        with self._lock:
+            self.on_loss = function
+            reason = self._lost_reason
+        if reason is not None:
+            function(reason)
 
     def explain(self, error):
         """Returns the `UserError` behind an `error` of TensorFlow; None if no worker is gone."""
@@ -218,6 +221,7 @@ class Peers:
             if self._lost_reason is not None:
                 return
             self._lost_reason = reason
+            on_loss = self.on_loss
             for index in self._connections:
                 self._send(index, {"left": reason})  # The chief tells the others.
 
@@ -228,7 +232,7 @@ class Peers:
 
         # First the fallback: what aborts a sum might block or fail itself.
         threading.Thread(target=self._end_after_grace, args=(reason,), daemon=True).start()
-        self.on_loss(reason)
+        on_loss(reason)
 
     def _end_after_grace(self, reason):
         """Ends this process unless it has left by itself in time."""
