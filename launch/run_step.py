@@ -35,6 +35,7 @@ def parser():
         "--artifact", required=True, metavar="FOLDER", help="folder made by launch/export_step.py"
     )
     result.add_argument("--workdir", required=True, metavar="OUT", help="folder of the run")
+
     result.add_argument(
         "--steps",
         type=int,
@@ -59,6 +60,7 @@ def parser():
         metavar="N",
         help="steps between rows of metrics.jsonl; default: train.log_every",
     )
+
     result.add_argument(
         "--minutes",
         type=float,

@@ -98,11 +98,14 @@ def test_killed_and_resumed_equals_uninterrupted(steps, tmp_path, data_dir):
     process.wait()
     assert process.returncode == 0
     assert kills >= 1
+
     whole = load_run(tmp_path / "whole")
     killed = load_run(tmp_path / "killed")
     assert whole.step == killed.step == steps
     for a, b in zip(whole.model.variables, killed.model.variables, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
+
+    # Rates are those of the machine, all other numbers those of the run.
     without_rates = [
         [
             {k: v for k, v in row.items() if "per_second" not in k}
