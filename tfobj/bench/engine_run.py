@@ -11,7 +11,12 @@ from tfobj.training.experiment import ExperimentConfig, build_model, first_batch
 from tfobj.training.optimizer import make_optimizer
 from tfobj.training.peers import agree
 from tfobj.training.step import make_train_step
-from tfobj.training.strategy import distribute, make_strategy, peers_of
+from tfobj.training.strategy import (
+    distribute,
+    explained_errors,
+    make_strategy,
+    peers_of,
+)
 
 
 def run_task(task):
@@ -25,12 +30,8 @@ def run_task(task):
       (facts, weights by path) of the chief; None of any other worker.
     """
     strategy = _make_strategy(task["strategy"], task["gpus"])
-    with peers_of(strategy) as peers:
-        try:
-            return _train_as_one_of(peers, strategy, task)
-        except tf.errors.OpError as e:
-            # A sum that failed may be the end of another worker.
-            raise peers.explain(e) or e from e
+    with peers_of(strategy) as peers, explained_errors(peers):
+        return _train_as_one_of(peers, strategy, task)
 
 
 def _train_as_one_of(peers, strategy, task):

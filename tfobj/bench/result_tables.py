@@ -172,9 +172,8 @@ def _sources(groups, published):
         if "num_frames" in row
     }
     hardware = sorted({row.get("hardware", "unknown") for row in rows})
-    papers = {
-        _published_of(key, published)["source"] for key in groups if _published_of(key, published)
-    }
+    found = [_published_of(key, published) for key in groups]
+    papers = {paper["source"] for paper in found if paper}
 
     yield f"Tested on held-out scenes: {', '.join(sorted(tested, reverse=True))}."
     yield "Means over scenes and seeds; in parentheses the smallest and the largest seed."

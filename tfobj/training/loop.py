@@ -28,7 +28,13 @@ from tfobj.training.optimizer import make_optimizer
 from tfobj.training.peers import agree
 from tfobj.training.stage_batches import StageBatches
 from tfobj.training.step import make_train_step
-from tfobj.training.strategy import advice, check_batch_size, peers_of, uses_xla
+from tfobj.training.strategy import (
+    advice,
+    check_batch_size,
+    explained_errors,
+    peers_of,
+    uses_xla,
+)
 from tfobj.training.workdir import Signals, locked, write_machine
 from tfobj.training.writers import Console, MetricsWriter
 
@@ -80,20 +86,13 @@ def train(experiment, workdir, strategy, data_dir=None, actions=()):
         peers = stack.enter_context(peers_of(strategy))
         signals = stack.enter_context(Signals())
 
-        try:
-            # The folder is free again before an error is explained, which takes a while.
-            with contextlib.ExitStack() as held:
-                folder = pathlib.Path(workdir)
-                if peers.is_chief:
-                    folder = held.enter_context(locked(workdir))
-                run = _start(experiment, folder, strategy, peers, data_dir, actions)
-                return run.until_done(signals)
-        except tf.errors.OpError as e:
-            # A sum that failed may be the end of another worker.
-            mistake = peers.explain(e)
-            if mistake is None:
-                raise
-            raise mistake from e
+        # The lock is left first: an explanation takes a while, and the folder is free meanwhile.
+        stack.enter_context(explained_errors(peers))
+        folder = pathlib.Path(workdir)
+        if peers.is_chief:
+            folder = stack.enter_context(locked(workdir))
+        run = _start(experiment, folder, strategy, peers, data_dir, actions)
+        return run.until_done(signals)
 
 
 def _start(experiment, workdir, strategy, peers, data_dir, actions):

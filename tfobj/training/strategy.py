@@ -1,5 +1,6 @@
 """Where a run computes: the `tf.distribute` strategies behind the names of `--strategy`."""
 
+import contextlib
 import os
 import socket
 import weakref
@@ -70,6 +71,19 @@ def _is_multiworker(name):
 def peers_of(strategy):
     """Returns the `Peers` of a strategy of several workers, `SingleWorker` of any other."""
     return _peers.get(strategy) or SingleWorker()
+
+
+@contextlib.contextmanager
+def explained_errors(peers):
+    """Raises the `UserError` of a lost worker in place of the error that it caused here."""
+    try:
+        yield
+    except tf.errors.OpError as e:
+        # A sum that failed may be the end of another worker.
+        mistake = peers.explain(e)
+        if mistake is None:
+            raise
+        raise mistake from e
 
 
 def refuse_multiworker(name, command):
