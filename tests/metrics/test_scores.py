@@ -96,7 +96,7 @@ def test_without_masks_only_the_reconstruction_is_scored():
     data = scenes()
     del data["true_mask"]
     summary = feed(scores.SceneScorer(), data, [7]).summary()
-    assert set(summary) == {"num_scenes", "mse", "mse_std", "psnr", "psnr_std"}
+    assert set(summary) == {"num_scenes", "failed_scenes", "mse", "mse_std", "psnr", "psnr_std"}
     np.testing.assert_allclose(
         summary["mse"], np.square(data["recon"] - data["image"]).mean(), rtol=1e-5
     )
@@ -138,7 +138,7 @@ def test_tensors_of_a_half_precision_model_are_scored():
 
 
 def test_empty_scorer():
-    assert scores.SceneScorer().summary() == {"num_scenes": 0}
+    assert scores.SceneScorer().summary() == {"num_scenes": 0, "failed_scenes": 0}
 
 
 def test_csv_holds_the_table_exactly(tmp_path):

@@ -42,13 +42,14 @@ def amodal_sets(amodal_masks, threshold=ALPHA_THRESHOLD):
       sets: bool [B, K, H, W].
 
     Raises:
-      UserError: if the shape differs; videos have no amodal scores.
+      UserError: if the shape differs (videos have no amodal scores), or an extent is not finite.
     """
     amodal_masks = np.asarray(amodal_masks)
     if amodal_masks.ndim != 5 or amodal_masks.shape[-1] != 1:
         raise UserError(
             f"`amodal_masks` must have shape [B, K, H, W, 1]. Received: {amodal_masks.shape}."
         )
+    check_finite("amodal_masks", amodal_masks)
     return amodal_masks[..., 0] > threshold
 
 
@@ -68,12 +69,7 @@ def modal_ids(sets, depths):
         raise UserError(
             f"`depths` must have shape [B, K], {sets.shape[:2]}. Received: {depths.shape}."
         )
-    if not np.isfinite(depths).all():
-        scene = int(np.flatnonzero(~np.isfinite(depths).all(axis=1))[0])
-        raise UserError(
-            "`depths` must be finite: nothing is nearer than NaN. "
-            f"Received: {depths[scene]} in scene {scene}."
-        )
+    check_finite("depths", depths, "nothing is nearer than NaN")
 
     # `argmin` below refuses an axis without slots.
     if not sets.shape[1]:
@@ -175,6 +171,21 @@ def matched_amodal_iou(true_sets, sets, slots=None):
     if slots is None:
         slots = match_present(iou, present)
     return iou_of_matching(iou, present, slots)
+
+
+def check_finite(name, values, reason="NaN is no prediction"):
+    """Raises a `UserError` unless [B, ...] predicted values are finite.
+
+    NaN is neither part of an extent nor nearer than anything, so it would pass for a prediction.
+    `SceneScorer` counts such scenes as failed.
+    """
+    values = np.asarray(values)
+    broken = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if not broken.any():
+        return
+    scene = int(broken.argmax())
+    received = values[scene] if values.ndim == 2 else "NaN or infinity"
+    raise UserError(f"`{name}` must be finite: {reason}. Received: {received} in scene {scene}.")
 
 
 def flat(sets):

@@ -1,9 +1,9 @@
 """Contingency tables and the adjusted Rand index (ARI) on the host.
 
 Every segmentation score of the package is a function of one small table per image, n_ij = number of
-pixels with true id i and predicted id j, so the pixels are read only once. The functions need only
-NumPy, compute in int64/float64, and take a whole data set as one batch without a loop. Their
-TensorFlow versions are in `clustering_graph`.
+pixels with true id i and predicted id j, so the pixels are read only once. Ids are names: the cost
+depends on how many there are, not on how large they are. The functions need only NumPy and compute
+in int64/float64. Their TensorFlow versions are in `clustering_graph`.
 
 Axes: B images, T frames, L true ids (0 = background), K predicted ids.
 """
@@ -15,19 +15,63 @@ from tfobj.structs import IGNORE_LABEL
 
 LEVELS = ("sequence", "frame")
 
+NO_SLOT = -1
+"""Id of pixels where a mask is NaN or infinite.
+
+No score accepts it as a segment: `SceneScorer` counts such scenes as failed, and the functions of
+label maps refuse them.
+"""
+
+WORST_ARI = -0.5
+"""Least possible ARI (Chacon and Rastrojo 2023), the score of a failed scene."""
+
+MAX_CELLS = 2**27
+"""Numbers in a batch of tables, 1 GB."""
+
 
 def segment_ids(masks):
     """Returns the slot with the largest share of every pixel; ties go to the lowest index.
 
+    Only the order of the slots in a pixel counts: masks may be shares, logits, negative, or sum to
+    anything.
+
     Args:
-      masks: [B, (T,) K, H, W, 1] array, shares or logits of the slots.
+      masks: [B, (T,) K, H, W, 1] array, K >= 1.
 
     Returns:
-      ids: [B, (T,) H, W] int64 in [0, K).
+      ids: [B, (T,) H, W] int64 in [0, K); `NO_SLOT` where a share of the pixel is not finite.
     """
     masks = np.asarray(masks)
     check_masks(masks.shape)
-    return np.argmax(masks[..., 0], axis=-3)
+    ids = np.argmax(masks[..., 0], axis=-3)
+    return np.where(np.isfinite(masks[..., 0]).all(axis=-3), ids, NO_SLOT)
+
+
+def renumber(ids, *, ignore_label=None):
+    """Renumbers the ids of every entry: 0 stays 0, the others become 1, 2, ... in ascending order.
+
+        renumber(np.array([[0, 7, 1_000_000]]))     # [[0, 1, 2]], [array([0, 7, 1000000])]
+
+    Args:
+      ids: [B, ...] integers. Negative ids and `ignore_label` become -1.
+      ignore_label: the id that marks pixels without label, or None.
+
+    Returns:
+      numbers: int64, the shape of `ids`.
+      values: list of B arrays; `values[b][i]` is the id that became i in entry b, and
+        `values[b][0]` is 0, whether or not it occurs.
+    """
+    ids = np.asarray(ids)
+    _check_ids("ids", ids)
+    counted = _is_counted(ids, ignore_label)
+
+    numbers = np.full(ids.shape, -1, np.int64)
+    values = []
+    for b in range(len(ids)):
+        found = np.union1d(np.zeros(1, ids.dtype), ids[b][counted[b]])
+        numbers[b][counted[b]] = np.searchsorted(found, ids[b][counted[b]])
+        values.append(found)
+    return numbers, values
 
 
 def contingency_table(
@@ -44,49 +88,52 @@ def contingency_table(
     Args:
       true: [B, ...] integer ids; 0 = background. Negative ids and `ignore_label` are not counted.
       predicted: integer ids >= 0, the shape of `true`. See `segment_ids` for soft masks.
-      num_true: L, more than every id in `true`; None takes the largest id plus one.
-      num_predicted: K, more than every id in `predicted`; None takes the largest id plus one.
+      num_true: L, more than every id in `true`, so that row i is the true id i. None renumbers the
+        ids of every entry (see `renumber`): row 0 is the id 0, the others follow in ascending
+        order.
+      num_predicted: K, likewise for the columns.
       ignore_label: the id that marks pixels without label, or None.
       level: "sequence" counts all pixels of an entry together (an image, or all frames of a video);
-        "frame" makes one table per frame and needs `true` [B, T, H, W].
+        "frame" makes one table per frame and needs `true` [B, T, H, W]. Ids are renumbered per
+        video, so an object has the same row in all frames.
 
     Returns:
       table: int64, [B, L, K], or [B, T, L, K] at frame level.
 
     Raises:
-      UserError: if the shapes differ or an id is out of range.
+      UserError: if the shapes differ, an id is out of range, or there are too many ids.
     """
     true = np.asarray(true)
     predicted = np.asarray(predicted)
-    for name, ids in (("true", true), ("predicted", predicted)):
-        if ids.ndim < 2 or ids.dtype.kind not in "iub":
-            raise UserError(
-                f"`{name}` must be integer ids [B, ...]. "
-                f"Received: shape {ids.shape}, dtype {ids.dtype}."
-            )
+    _check_ids("true", true)
+    _check_ids("predicted", predicted)
     if true.shape != predicted.shape:
         raise UserError(
             f"`predicted` must have the shape of `true`, {true.shape}. Received: {predicted.shape}."
         )
 
     lead = true.shape[: _num_lead_axes(true, level)]
+    valid = _is_counted(true, ignore_label)
+    # What is predicted for pixels that are not counted does not matter.
+    predicted = np.where(valid, predicted, 0)
+    true, num_true = _numbered("true", true, num_true, ignore_label)
+    predicted, num_predicted = _numbered("predicted", predicted, num_predicted, None)
+
     num_tables = int(np.prod(lead))
+    num_cells = num_tables * num_true * num_predicted
+    if num_cells > MAX_CELLS:
+        raise UserError(
+            f"`true` and `predicted` must have fewer ids: tables of {num_true:,} x "
+            f"{num_predicted:,} ids for {num_tables:,} images take {8e-9 * num_cells:.3g} GB. Are "
+            "these label maps?"
+        )
+
     # The pixel count is spelled out because -1 is ambiguous for an empty batch.
-    num_pixels = int(np.prod(true.shape[len(lead) :]))
-    true = true.reshape(num_tables, num_pixels).astype(np.int64)
-    predicted = predicted.reshape(num_tables, num_pixels).astype(np.int64)
-
-    valid = true >= 0
-    if ignore_label is not None:
-        valid &= true != ignore_label
-    row = np.broadcast_to(np.arange(num_tables)[:, None], valid.shape)[valid]
-    true = true[valid]
-    predicted = predicted[valid]
-
-    num_true = _num_ids("true", true, num_true)
-    num_predicted = _num_ids("predicted", predicted, num_predicted)
-    cell = (row * num_true + true) * num_predicted + predicted
-    counts = np.bincount(cell, minlength=num_tables * num_true * num_predicted)
+    shape = (num_tables, int(np.prod(true.shape[len(lead) :])))
+    valid = valid.reshape(shape)
+    row = np.broadcast_to(np.arange(num_tables)[:, None], shape)[valid]
+    cell = (row * num_true + true.reshape(shape)[valid]) * num_predicted
+    counts = np.bincount(cell + predicted.reshape(shape)[valid], minlength=num_cells)
     return counts.reshape(*lead, num_true, num_predicted).astype(np.int64)
 
 
@@ -107,9 +154,9 @@ def adjusted_rand_index_from_table(table, *, foreground_only=False, empty_value=
     Args:
       table: [..., L, K] integer counts.
       foreground_only: leaves out row 0, i.e. every pixel whose true id is 0 (FG-ARI).
-      empty_value: the score of a table without pixels, e.g. of an image without objects. NaN (skip
-        and count) is our protocol; 1.0 imitates scikit-learn, SAVi and PROVIDE, 0.0 imitates
-        EfficientMORL.
+      empty_value: the score of a table without pixels, e.g. of an image without objects. NaN
+        (undefined: skip and count) is our protocol; 1.0 imitates scikit-learn, SAVi and PROVIDE,
+        0.0 imitates EfficientMORL.
 
     Returns:
       scores: float64 [...], in [-0.5, 1]; 0 for random labels in expectation.
@@ -200,22 +247,45 @@ def _num_lead_axes(true, level):
     return 2
 
 
-def _num_ids(name, ids, declared):
-    if ids.size and ids.min() < 0:
-        raise UserError(f"`{name}` must hold ids of at least 0. Received: {ids.min()}.")
-
-    found = int(ids.max(initial=0)) + 1
-    if declared is None:
-        return found
-    if declared < found:
+def _check_ids(name, ids):
+    if ids.ndim < 2 or ids.dtype.kind not in "iub":
         raise UserError(
-            f"`num_{name}` must be more than every id in `{name}`, {found - 1}. "
-            f"Received: {declared}."
+            f"`{name}` must be integer ids [B, ...]. "
+            f"Received: shape {ids.shape}, dtype {ids.dtype}."
         )
-    return int(declared)
+
+
+def _is_counted(true, ignore_label):
+    """Returns which pixels have a label: bool, the shape of `true`."""
+    counted = true >= 0
+    if ignore_label is not None:
+        counted &= true != ignore_label
+    return counted
+
+
+def _numbered(name, ids, declared, ignore_label):
+    """Returns (ids as int64, -1 where they are not counted, number of rows that they need)."""
+    counted = _is_counted(ids, ignore_label)
+    if name == "predicted" and not counted.all():
+        raise UserError(
+            f"`{name}` must hold ids of at least 0. Received: {ids.min()} "
+            f"(`segment_ids` gives {NO_SLOT} where masks are not finite)."
+        )
+    if declared is None:
+        numbers, values = renumber(ids, ignore_label=ignore_label)
+        return numbers, max(map(len, values), default=1)
+
+    largest = int(ids.max(initial=0, where=counted))
+    if declared <= largest:
+        raise UserError(
+            f"`num_{name}` must be more than every id in `{name}`, {largest}. Received: {declared}."
+        )
+    return np.where(counted, ids.astype(np.int64), -1), int(declared)
 
 
 def check_masks(shape):
     """Raises a `UserError` unless `shape` is a shape of predicted masks."""
-    if len(shape) not in (5, 6) or shape[-1] != 1:
-        raise UserError(f"`masks` must have shape [B, (T,) K, H, W, 1]. Received: {tuple(shape)}.")
+    if len(shape) not in (5, 6) or shape[-1] != 1 or shape[-4] == 0:
+        raise UserError(
+            f"`masks` must have shape [B, (T,) K, H, W, 1], K >= 1. Received: {tuple(shape)}."
+        )

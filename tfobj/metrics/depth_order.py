@@ -44,10 +44,10 @@ def depth_pairs(true_mask, true_sets, true_depth, slots, depths):
     Args:
       true_mask: [B, H, W] integer ids, 0 = background.
       true_sets: bool or {0, 1} [B, N - 1, H, W], extents of the objects, without the background.
-      true_depth: [B, N - 1], smaller is nearer; None leaves out pairs that the modal map does not
-        order.
+      true_depth: [B, N - 1], smaller is nearer, NaN where it is not known; None leaves out pairs
+        that the modal map does not order.
       slots: int64 [B, N - 1], slot of every object by the modal matching, -1 without.
-      depths: [B, K], predicted, smaller is nearer.
+      depths: finite [B, K], predicted, smaller is nearer.
 
     Returns:
       `DepthPairs`.
@@ -65,10 +65,12 @@ def depth_pairs(true_mask, true_sets, true_depth, slots, depths):
     true_order = np.sign(owned[:, second, first] - owned[:, first, second])
     if true_depth is not None:
         true_depth = np.asarray(true_depth, np.float64)
-        by_depth = np.sign(true_depth[:, first] - true_depth[:, second]).astype(np.int64)
+        by_depth = np.where(true_depth[:, first] < true_depth[:, second], -1, 0)
+        by_depth[true_depth[:, first] > true_depth[:, second]] = 1
         true_order = np.where(true_order == 0, by_depth, true_order)
 
     depths = np.asarray(depths, np.float64)
+    amodal.check_finite("depths", depths)
     if depths.shape[1]:
         object_depths = np.take_along_axis(depths, np.maximum(slots, 0), axis=1)
     else:
@@ -142,7 +144,8 @@ def position_errors(true_sets, slots, positions):
       positions: [B, K, 2], row and column in pixels.
 
     Returns:
-      errors: float64 [B, N - 1] in pixels; NaN for objects without slot or extent.
+      errors: float64 [B, N - 1] in pixels; NaN for objects without slot or extent, infinite where
+        the position of the slot is not finite.
     """
     positions = np.asarray(positions, np.float64)
     if positions.ndim != 3 or positions.shape[-1] != 2:
@@ -153,5 +156,8 @@ def position_errors(true_sets, slots, positions):
     if not positions.shape[1]:
         return np.full(slots.shape, np.nan)
     predicted = np.take_along_axis(positions, np.maximum(slots, 0)[..., None], axis=1)
-    errors = np.sqrt(np.square(predicted - box_centres(true_sets)).sum(-1))
+    finite = np.isfinite(predicted).all(-1)
+    centres = box_centres(true_sets)
+    errors = np.sqrt(np.square(np.where(finite[..., None], predicted, 0.0) - centres).sum(-1))
+    errors = np.where(finite | np.isnan(errors), errors, np.inf)
     return np.where(slots >= 0, errors, np.nan)

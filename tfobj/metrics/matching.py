@@ -5,7 +5,6 @@ of used slots finds its *value* exactly, with 2**K instead of K! cases and stati
 """
 
 import numpy as np
-import tensorflow as tf
 
 from tfobj.errors import UserError, unknown_name
 from tfobj.metrics import clustering, overlap
@@ -26,11 +25,19 @@ def match_objects(iou):
 
     Returns:
       slots: int64 [..., N], the slot of every object; -1 for objects left over (N > K).
+
+    Raises:
+      UserError: if scores are not finite.
     """
     # Imported here because SciPy is optional and takes 0.4 s.
     from scipy.optimize import linear_sum_assignment
 
     iou = np.asarray(iou, np.float64)
+    if iou.ndim < 2 or not np.isfinite(iou).all():
+        raise UserError(
+            "`iou` must have shape [..., N, K] and be finite. "
+            f"Received: shape {iou.shape}, {np.count_nonzero(~np.isfinite(iou))} not finite."
+        )
     slots = np.full(iou.shape[:-1], -1, np.int64)
     for index in np.ndindex(iou.shape[:-2]):
         objects, matched = linear_sum_assignment(iou[index], maximize=True)
@@ -108,6 +115,8 @@ def best_matching_value_on_device(iou):
     Raises:
       UserError: if K is larger.
     """
+    import tensorflow as tf
+
     num_objects, num_slots = iou.shape[-2:]
     if num_slots > MAX_SLOTS_ON_DEVICE:
         raise UserError(
@@ -137,8 +146,10 @@ def mean_matched_iou_from_table_on_device(table, *, foreground_only=True, empty_
       empty_value: the score of images without true segments.
 
     Returns:
-      scores: float32 [B] in [0, 1].
+      scores: float32 [B] in [0, 1]; NaN for tables of NaN.
     """
+    import tensorflow as tf
+
     table = tf.cast(table, tf.float32)
     iou = overlap.iou_from_table_on_device(table)
     present = tf.reduce_sum(table, -1) > 0.0
@@ -148,4 +159,6 @@ def mean_matched_iou_from_table_on_device(table, *, foreground_only=True, empty_
 
     count = tf.reduce_sum(tf.cast(present, tf.float32), -1)
     scores = best_matching_value_on_device(iou) / tf.maximum(count, 1.0)
-    return tf.where(count > 0.0, scores, tf.constant(empty_value, tf.float32))
+    scores = tf.where(count > 0.0, scores, tf.constant(empty_value, tf.float32))
+    pixels = tf.reduce_sum(table, [-2, -1])
+    return tf.where(tf.math.is_nan(pixels), pixels, scores)

@@ -6,7 +6,6 @@ objects: unlike FG-ARI, these scores penalise slots that spill into the backgrou
 """
 
 import numpy as np
-import tensorflow as tf
 
 from tfobj.metrics import clustering
 
@@ -100,6 +99,9 @@ def mean_best_overlap(true, predicted, *, level="sequence", empty_value=np.nan):
 
 def iou_from_table_on_device(table):
     """Computes `iou_from_table` in the graph: float32 [..., L, K] counts -> float32 [..., L, K]."""
+    # Imported here, as below, because the other functions also serve hosts without TensorFlow.
+    import tensorflow as tf
+
     table = tf.cast(table, tf.float32)
     true_sizes = tf.reduce_sum(table, -1, keepdims=True)
     predicted_sizes = tf.reduce_sum(table, -2, keepdims=True)
@@ -110,7 +112,12 @@ def iou_from_table_on_device(table):
 def segmentation_covering_from_table_on_device(
     table, *, foreground_only=True, size_weighted=False, empty_value=float("nan")
 ):
-    """Computes `segmentation_covering_from_table` in the graph: [..., L, K] -> float32 [...]."""
+    """Computes `segmentation_covering_from_table` in the graph: [..., L, K] -> float32 [...].
+
+    The scores of a table of NaN are NaN, whatever `empty_value` is.
+    """
+    import tensorflow as tf
+
     table = tf.cast(table, tf.float32)
     best = tf.reduce_max(iou_from_table_on_device(table), -1)
     sizes = tf.reduce_sum(table, -1)
@@ -121,4 +128,6 @@ def segmentation_covering_from_table_on_device(
     weights = sizes if size_weighted else tf.cast(sizes > 0.0, tf.float32)
     total = tf.reduce_sum(weights, -1)
     scores = tf.reduce_sum(weights * best, -1) / tf.maximum(total, 1.0)
-    return tf.where(total > 0.0, scores, tf.constant(empty_value, tf.float32))
+    scores = tf.where(total > 0.0, scores, tf.constant(empty_value, tf.float32))
+    pixels = tf.reduce_sum(sizes, -1)
+    return tf.where(tf.math.is_nan(pixels), pixels, scores)

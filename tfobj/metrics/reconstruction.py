@@ -3,6 +3,9 @@
 Images and reconstructions are in [0, 1]. The errors of a model that works in [-1, 1] are comparable
 only after rescaling its images, which divides them by 4. Some authors sum over pixels and channels:
 multiply by H*W*C to compare with them.
+
+A reconstruction with a NaN or an infinity has failed: its squared error is infinite, and so is the
+mean over scenes. Images are the truth and must be finite.
 """
 
 import numpy as np
@@ -24,7 +27,10 @@ def mean_squared_error(image, recon):
       recon: the same shape, composed reconstruction (not clipped).
 
     Returns:
-      mse: float64 [B].
+      mse: float64 [B]; infinite where `recon` is not finite.
+
+    Raises:
+      UserError: if shapes or types do not fit, or `image` is not finite.
     """
     squared = _squared_error(image, recon)
     return squared.mean(axis=tuple(range(1, squared.ndim)))
@@ -44,7 +50,8 @@ def foreground_mean_squared_error(
       ignore_label: the id that marks pixels without label, or None.
 
     Returns:
-      mse: float64 [B]; NaN without objects ("foreground"), or 0 ("all").
+      mse: float64 [B]; NaN without objects ("foreground"), or 0 ("all"); infinite where `recon` is
+        not finite anywhere, on the background too.
     """
     if normalise not in NORMALISATIONS:
         raise unknown_name("normalise", normalise, NORMALISATIONS)
@@ -61,7 +68,8 @@ def foreground_mean_squared_error(
         foreground &= true != ignore_label
 
     axes = tuple(range(1, true.ndim))
-    total = np.where(foreground, per_pixel, 0.0).sum(axes)
+    failed = np.isinf(per_pixel).any(axes)
+    total = np.where(failed, np.inf, np.where(foreground, per_pixel, 0.0).sum(axes))
     if normalise == "all":
         return total / np.prod(true.shape[1:])
     count = foreground.sum(axes)
@@ -75,32 +83,58 @@ def psnr(mse):
       mse: mean squared errors, any shape.
 
     Returns:
-      psnr: float64 in dB, at most `MAX_PSNR`, the same shape.
+      psnr: float64 in dB, at most `MAX_PSNR`, the same shape; -infinity for an infinite error.
     """
     floor = 10.0 ** (-MAX_PSNR / 10.0)
     return -10.0 * np.log10(np.maximum(np.asarray(mse, np.float64), floor))
 
 
 def mean_squared_error_on_device(image, recon):
-    """Computes `mean_squared_error` in the graph, in float32 for any precision of the inputs."""
+    """Computes `mean_squared_error` in the graph, in float32 for any precision of the inputs.
+
+    It is infinite where `recon` or `image` is not finite.
+    """
     # Imported here because `mean_squared_error` also serves hosts without TensorFlow.
     import tensorflow as tf
 
+    image = tf.convert_to_tensor(image)
+    recon = tf.convert_to_tensor(recon)
+    floats = image.dtype.is_floating and recon.dtype.is_floating
+    _check_pair(image.shape, recon.shape, floats, image.dtype.name, recon.dtype.name)
     squared = tf.math.squared_difference(tf.cast(image, tf.float32), tf.cast(recon, tf.float32))
-    return tf.reduce_mean(squared, axis=list(range(1, squared.shape.rank)))
+    mse = tf.reduce_mean(squared, axis=list(range(1, squared.shape.rank)))
+    return tf.where(tf.math.is_finite(mse), mse, float("inf"))
 
 
 def _squared_error(image, recon):
+    """Returns squared differences in float64; infinite where `recon` is not finite."""
     image = np.asarray(image)
     recon = np.asarray(recon)
-    if image.shape != recon.shape or image.ndim not in (4, 5):
+    # ml_dtypes' bfloat16 is of kind "V".
+    floats = all(a.dtype.kind == "f" or a.dtype.name == "bfloat16" for a in (image, recon))
+    _check_pair(image.shape, recon.shape, floats, image.dtype, recon.dtype)
+
+    image = image.astype(np.float64)
+    recon = recon.astype(np.float64)
+    if not np.isfinite(image).all():
+        raise UserError("`image` must be finite. Received: NaN or infinity.")
+    finite = np.isfinite(recon)
+    with np.errstate(over="ignore"):
+        return np.where(finite, np.square(image - np.where(finite, recon, 0.0)), np.inf)
+
+
+def _check_pair(image, recon, floats, image_type, recon_type):
+    """Raises a `UserError` unless two shapes, None where unknown, and types fit each other."""
+    unequal = len(image) != len(recon) or any(
+        None not in sizes and sizes[0] != sizes[1] for sizes in zip(image, recon, strict=False)
+    )
+    if unequal or len(image) not in (4, 5) or 0 in image[1:]:
         raise UserError(
-            "`image` and `recon` must have one shape [B, (T,) H, W, C]. "
-            f"Received: {image.shape} and {recon.shape}."
+            "`image` and `recon` must have one shape [B, (T,) H, W, C], not empty. "
+            f"Received: {tuple(image)} and {tuple(recon)}."
         )
-    if image.dtype.kind != "f" or recon.dtype.kind != "f":
+    if not floats:
         raise UserError(
-            "`image` and `recon` must be floats in [0, 1]. "
-            f"Received: {image.dtype} and {recon.dtype}."
+            f"`image` and `recon` must be floats in [0, 1]. Received: {image_type} and "
+            f"{recon_type}."
         )
-    return np.square(image.astype(np.float64) - recon.astype(np.float64))

@@ -24,6 +24,9 @@ be false positives:
   a slot index: for models with a dedicated background slot.
   None: every slot is a hypothesis.
 
+A clip with `clustering.NO_SLOT` among its ids has failed: its masks were not finite. It gets the
+worst of every score, as if every slot had been a hypothesis in every frame and none the right one.
+
 Axes: B clips, T frames, L true ids (0 = background), K slots. py-motmetrics comes with the extra
 `tfobj[video]`.
 """
@@ -69,7 +72,9 @@ def tracking_scores(
     min_pixels=MIN_PIXELS,
     ignore_label=IGNORE_LABEL,
 ):
-    """Scores every clip as a tracking of its objects by slots, for `SceneScorer.update(extra=...)`.
+    """Scores every clip as a tracking of its objects by slots.
+
+    The result fits `SceneScorer.update(scores=...)`.
 
         MOTA = 1 - (misses + false positives + switches) / appearances      in (-inf, 1]
         MOTP = mean IoU of the pairs                                        in [iou_threshold, 1]
@@ -83,9 +88,9 @@ def tracking_scores(
       true: [B, T, H, W] integer ids, constant over frames for every object; 0 = background,
         `ignore_label` = not scored.
       predicted: [B, T, H, W] integer slot ids, see `clustering.segment_ids`.
-      num_slots: K, more than every id in `predicted`; None takes the largest id plus one.
-      background: "largest", "overlap", the index of a slot (-1 is the last of `num_slots`), or
-        None; see the module docstring.
+      num_slots: K, more than every id in `predicted`; None takes the ids that occur.
+      background: "largest", "overlap", the index of a slot (-1 is the last of `num_slots`, or the
+        largest id that occurs), or None; see the module docstring.
       iou_threshold: minimum IoU of a pair, in (0, 1].
       min_pixels: objects and slots with at most this many pixels in a frame count as absent.
       ignore_label: the id that marks pixels without label, or None; such pixels are not counted.
@@ -110,27 +115,43 @@ def tracking_scores(
     if not 0.0 < iou_threshold <= 1.0:
         raise UserError(f"`iou_threshold` must be in (0, 1]. Received: {iou_threshold}.")
 
-    tables = clustering.contingency_table(
-        true, predicted, num_predicted=num_slots, ignore_label=ignore_label, level="frame"
-    )
-    iou = overlap.iou_from_table(tables)
-    present = tables.sum(-1)[..., 1:] > min_pixels
-    hypotheses = (tables.sum(-2) > min_pixels) & ~_background_slots(tables, iou, background)
-    # py-motmetrics never pairs objects and hypotheses whose distance is NaN.
-    distances = np.where(iou[..., 1:, :] >= iou_threshold, 1.0 - iou[..., 1:, :], np.nan)
+    true = np.asarray(true)
+    predicted = np.asarray(predicted)
+    if true.ndim != 4:
+        raise UserError(f"`true` must be [B, T, H, W]. Received: shape {true.shape}.")
+    if true.shape != predicted.shape:
+        raise UserError(
+            f"`predicted` must have the shape of `true`, {true.shape}. Received: {predicted.shape}."
+        )
+    background = _checked_background(background, num_slots or int(predicted.max(initial=0)) + 1)
 
     host = motmetrics.metrics.create()
-    found = {name: np.zeros(len(tables)) for name in _EVENTS}
-    for b in range(len(tables)):
+    found = {name: np.zeros(len(true)) for name in _EVENTS}
+    for b, (clip, ids) in enumerate(zip(true, predicted, strict=True)):
+        failed = bool((ids == clustering.NO_SLOT).any())
+        if failed:
+            ids = np.zeros_like(ids)
+        present, hypotheses, iou = _frames_of_clip(
+            clip, ids, num_slots, background, min_pixels, ignore_label
+        )
+        if failed:
+            hypotheses[:] = True
+
+        # py-motmetrics never pairs objects and hypotheses whose distance is NaN.
+        distances = np.where(iou >= iou_threshold, 1.0 - iou, np.nan)
+        if failed:
+            distances[:] = np.nan
         events = motmetrics.MOTAccumulator()
-        for t in range(tables.shape[1]):
-            objects = np.flatnonzero(present[b, t])
-            slots = np.flatnonzero(hypotheses[b, t])
-            events.update(objects, slots, distances[b, t][np.ix_(objects, slots)], frameid=t)
+        for t in range(len(clip)):
+            objects = np.flatnonzero(present[t])
+            slots = np.flatnonzero(hypotheses[t])
+            events.update(objects, slots, distances[t][np.ix_(objects, slots)], frameid=t)
 
         result = host.compute(events, metrics=list(_EVENTS), return_dataframe=False)
         for name, value in result.items():
             found[name][b] = value
+        if failed:
+            _fail(found, b)
 
     counts = {
         "id_switches": found["num_switches"],
@@ -186,25 +207,71 @@ def tracking_micro(columns):
     return {f"{name}_micro": float(value) for name, value in micro.items()}
 
 
-def _background_slots(tables, iou, background):
-    """Returns which slots are background in which frames: bool, broadcastable to [B, T, K]."""
-    num_slots = tables.shape[-1]
+def _frames_of_clip(true, predicted, num_slots, background, min_pixels, ignore_label):
+    """Counts one clip [T, H, W].
+
+    Returns:
+      present: bool [T, N], objects that show enough pixels.
+      hypotheses: bool [T, K], slots that own enough pixels and are not the background.
+      iou: float64 [T, N, K].
+    """
+    true, _ = clustering.renumber(true[None], ignore_label=ignore_label)
+    # What is predicted for pixels without label does not matter.
+    predicted = np.where(true >= 0, predicted[None], 0)
+    if num_slots is None:
+        predicted, (slots,) = clustering.renumber(predicted)
+    else:
+        slots = np.arange(num_slots)
+    tables = clustering.contingency_table(
+        true, predicted, num_predicted=len(slots), ignore_label=None, level="frame"
+    )[0]
+
+    iou = overlap.iou_from_table(tables)
+    is_background = _background_slots(tables, iou, slots, background)
+    present = tables.sum(-1)[:, 1:] > min_pixels
+    hypotheses = (tables.sum(-2) > min_pixels) & ~is_background
+    return present, hypotheses, iou[:, 1:]
+
+
+def _checked_background(background, num_slots):
+    """Returns `background`, an index counted from 0; refuses others than the module docstring's."""
+    if background is None or (isinstance(background, str) and background in BACKGROUNDS):
+        return background
+    if not isinstance(background, numbers.Integral):
+        raise unknown_name("background", background, BACKGROUNDS)
+    if not -num_slots <= background < num_slots:
+        raise UserError(
+            f"`background` must be the index of one of {num_slots} slots (see `num_slots`). "
+            f"Received: {background}."
+        )
+    return background % num_slots
+
+
+def _background_slots(tables, iou, slots, background):
+    """Returns which slots are background in which frames of a clip: bool [K] or [T, K].
+
+    Args:
+      tables: int64 [T, L, K].
+      iou: float64 [T, L, K].
+      slots: [K], the ids of the columns.
+      background: see the module docstring; an index is at least 0.
+    """
     if background is None:
-        return np.zeros(num_slots, bool)
-
-    if isinstance(background, numbers.Integral):
-        if not -num_slots <= background < num_slots:
-            raise UserError(
-                f"`background` must be the index of one of {num_slots} slots (see `num_slots`). "
-                f"Received: {background}."
-            )
-        return np.arange(num_slots) == background % num_slots
-
+        return np.zeros(len(slots), bool)
     if background == "largest":
-        return np.arange(num_slots) == tables.sum((1, 2)).argmax(-1)[:, None, None]
+        return np.arange(len(slots)) == tables.sum((0, 1)).argmax()
     if background == "overlap":
-        return iou[..., 0, :] > BACKGROUND_IOU
-    raise unknown_name("background", background, BACKGROUNDS)
+        return iou[:, 0] > BACKGROUND_IOU
+    return slots == background
+
+
+def _fail(found, b):
+    """Gives a clip without any pair the worst of what is left: see the module docstring."""
+    appearances = found["num_objects"][b]
+    found["num_switches"][b] = appearances - found["num_unique_objects"][b]
+    # `motp` is a distance of 1 in the mean over as many pairs as there could be.
+    found["num_detections"][b] = appearances
+    found["motp"][b] = 1.0 if appearances else np.nan
 
 
 def _mota(counts):

@@ -8,6 +8,9 @@ ignores identity across frames. *Sequence*: the pixels of all frames form one se
 switches objects lowers the score. Zablotskaia et al. 2020 report the frame level, which can also
 score models of single frames; later work reports the sequence level.
 
+A frame whose reconstruction or masks are not finite has failed: it gets the worst value (an
+infinite error, `clustering.WORST_ARI`) and stays in every mean that reads it.
+
 The FG-ARI of a frame is undefined where no object has a pixel. Our protocol leaves such frames out
 of means (`empty_value=nan`, as everywhere in this package); `ZABLOTSKAIA_EMPTY_VALUE` is that of
 the paper. Frames with a single object score 1 if one slot holds all of it, else 0, in both.
@@ -40,12 +43,13 @@ def frame_tables(true, masks, *, ignore_label=IGNORE_LABEL):
     Args:
       true: [B, T, H, W] integer ids, constant over frames for every object; 0 = background,
         `ignore_label` = not scored.
-      masks: [B, T, K, H, W, 1], shares or logits of the slots; the largest one owns the pixel, and
-        ties go to the lowest index.
+      masks: [B, T, K, H, W, 1], finite shares or logits of the slots; the largest one owns the
+        pixel, and ties go to the lowest index.
       ignore_label: the id that marks pixels without label, or None.
 
     Returns:
-      tables: int64 [B, T, L, K]; L is one more than the largest true id of the batch.
+      tables: int64 [B, T, L, K]; row 0 is the background, the others are the ids of each clip in
+        ascending order.
     """
     true = np.asarray(true)
     masks = np.asarray(masks)
@@ -56,8 +60,8 @@ def frame_tables(true, masks, *, ignore_label=IGNORE_LABEL):
             f"Received: {true.shape} and {masks.shape}."
         )
 
-    labelled = True if ignore_label is None else true != ignore_label
-    num_true = int(true.max(initial=0, where=labelled)) + 1
+    true, values = clustering.renumber(true, ignore_label=ignore_label)
+    num_true = max(map(len, values), default=1)
     num_slots = masks.shape[2]
 
     # One clip at a time: for 32 clips of 40 frames at 64x64, this takes a quarter less time and a
@@ -69,7 +73,7 @@ def frame_tables(true, masks, *, ignore_label=IGNORE_LABEL):
             clustering.segment_ids(clip_masks[None]),
             num_true=num_true,
             num_predicted=num_slots,
-            ignore_label=ignore_label,
+            ignore_label=None,
             level="frame",
         )
         tables.append(table[0])
@@ -88,12 +92,37 @@ def frame_rand_index(
       foreground_only, empty_value: as for `clustering.adjusted_rand_index_from_table`.
 
     Returns:
-      scores: float64 [B, T].
+      scores: float64 [B, T]; `clustering.WORST_ARI` for frames whose masks are not finite.
     """
+    masks, failed = without_failures(masks)
     tables = frame_tables(true, masks, ignore_label=ignore_label)
-    return clustering.adjusted_rand_index_from_table(
-        tables, foreground_only=foreground_only, empty_value=empty_value
-    )
+    return failed_frames_scored(tables, failed, foreground_only, empty_value)
+
+
+def without_failures(masks):
+    """Returns (masks with zeros in frames that are not finite, which frames those are [B, T]).
+
+    Args:
+      masks: [B, T, ...].
+    """
+    masks = np.asarray(masks)
+    if masks.ndim < 3:
+        return masks, np.zeros(masks.shape[:2], bool)
+    failed = ~np.isfinite(masks).all(axis=tuple(range(2, masks.ndim)))
+    if not failed.any():
+        return masks, failed
+    kept = ~failed.reshape(*failed.shape, *[1] * (masks.ndim - 2))
+    return np.where(kept, masks, np.zeros((), masks.dtype)), failed
+
+
+def failed_frames_scored(tables, failed, foreground_only, empty_value):
+    """Returns the ARI [B, T] of frames from their tables; failed frames get the worst one.
+
+    Frames that the truth leaves without anything to score stay undefined (NaN).
+    """
+    index = clustering.adjusted_rand_index_from_table
+    scores = index(tables, foreground_only=foreground_only, empty_value=empty_value)
+    return np.where(failed & ~np.isnan(scores), clustering.WORST_ARI, scores)
 
 
 def frame_mean_squared_error(image, recon):
@@ -104,7 +133,7 @@ def frame_mean_squared_error(image, recon):
       recon: the same shape, not clipped.
 
     Returns:
-      mse: float64 [B, T].
+      mse: float64 [B, T]; infinite where `recon` is not finite.
     """
     image = np.asarray(image)
     recon = np.asarray(recon)
@@ -170,7 +199,7 @@ def prediction_scores(
     empty_value=np.nan,
     ignore_label=IGNORE_LABEL,
 ):
-    """Scores predicted frames by their horizon; the result fits `SceneScorer.update(extra=...)`.
+    """Scores predicted frames by their horizon; the result fits `SceneScorer.update(scores=...)`.
 
         scores = prediction_scores(image, recon, masks, true, num_observed=20)
         scores["mse_ahead_10"]    # error of frame 30, counted from 1
