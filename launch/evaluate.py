@@ -9,12 +9,22 @@ of the output says which scenes that are. The run's folder, or --out, gets
 
     evaluation.json                    means over scenes, with the facts of the run
     evaluation.csv                     one row per scene
-    report.html                        the worst scenes
+    report.html                        scores explained; the worst, median and best scenes
     figures/decomposition_test.png     and, depending on the model, refinement_, stick_breaking_ and
                                        traversal_test.png
 
 Files of other splits have the split in their names. Standard deviations (`_std`) are over scenes,
 not over seeds; `fg_ari_low` and `fg_ari_high` are a 95 % bootstrap interval of the mean.
+
+Two kinds of scenes are counted, each under its own name (docs/metrics.md):
+
+    undefined_<metric>   the truth leaves nothing to score, as fg_ari without objects; left out of
+                         the mean
+    failed_scenes        an output of the model is NaN or infinite; such scenes count with the worst
+                         value (failed_<metric> of them): an ARI of -0.5, an IoU of 0, an infinite
+                         error, whose mean is null in evaluation.json
+
+Means over no scene are null as well.
 
 Models with depth (factored_scenes) are also scored on hidden parts and on depth order, where the
 data set knows them:
@@ -205,8 +215,7 @@ def score(evaluator, scenes, num_observed):
       scenes: `SceneArrays`.
       num_observed: frames after which predicted frames are scored too; None scores none.
     """
-    import numpy as np
-
+    from tfobj.metrics.clustering import mean_over_defined
     from tfobj.metrics.tracking import tracking_micro
 
     split = _SPLIT.value
@@ -217,7 +226,9 @@ def score(evaluator, scenes, num_observed):
         summary |= tracking_micro(scorer.table())
     if num_observed is not None:
         forecast = evaluator.score_forecast(scenes, num_observed, f"Predicting {split}")
-        summary |= {name: float(np.nanmean(values)) for name, values in forecast.items()}
+        failed = forecast.pop("failed_forecasts")
+        summary |= {name: float(mean_over_defined(values)) for name, values in forecast.items()}
+        summary["failed_forecasts"] = int(failed.sum())
     return scorer, summary
 
 
@@ -288,18 +299,24 @@ def draw(run, evaluator, scenes, scorer, summary, facts, out, suffix, num_observ
 
 def print_table(facts, summary):
     """Prints facts, then means over scenes, then averages over objects, pairs and frames ahead."""
+    from tfobj.metrics import definitions
+
     for name in ("model", "protocol", "step", "num_slots", "num_steps"):
         print(f"{name:<16}{facts[name]}")
     print(f"{'num_scenes':<16}{summary['num_scenes']}")
+    for name in ("failed_scenes", "failed_forecasts"):
+        if name in summary:
+            print(f"{name:<16}{summary[name]}")
 
     print(f"\n{'metric':<20}{'mean':>12}{'std':>12}")
     for name, value in summary.items():
         if f"{name}_std" not in summary:
             continue
         line = f"{name:<20}{value:>12.5g}{summary[f'{name}_std']:>12.4g}"
+        notes = definitions.conditions(name, summary)
         if name == "fg_ari":
-            line += f"   95 % [{summary['fg_ari_low']:.4f}, {summary['fg_ari_high']:.4f}]"
-        print(line)
+            notes.insert(0, f"95 % [{summary['fg_ari_low']:.4f}, {summary['fg_ari_high']:.4f}]")
+        print("   ".join([line, "; ".join(notes)]).rstrip())
 
     print()
     for name, value in summary.items():

@@ -15,6 +15,9 @@ smaller is better:
     ..._floor             of N other held-out images: the score of a perfect model with this N
     ..._extrapolated      with --extrapolate: for infinitely many samples, from a line over 1 / N
 
+Samples that are NaN or infinite have failed: `failed_samples` counts them, and all distances are
+infinite (null in the file) if there are any.
+
 They are called fid and kid only on the features of the 2015 Inception graph, whose weights you
 supply. The features that need no file, random_conv and pixels, order models of one data set but
 compare with no paper. The Frechet distance falls with N, so compare at equal N. With --per_object
@@ -26,6 +29,7 @@ generation_objects.json and figures/samples_objects.png. Files of other splits t
 the split in their names.
 """
 
+import math
 import pathlib
 import sys
 
@@ -176,7 +180,10 @@ def print_table(facts, summary):
         print(f"{name:<16}{facts[name]}")
     print(f"{'features':<16}{facts['features_description']}\n")
     for name, value in summary.items():
-        print(f"{name:<32}{value:>12.5g}")
+        if name.endswith("_std") and math.isnan(value):
+            print(f"{name:<32}{'–':>12}   so few samples make a single subset")
+        else:
+            print(f"{name:<32}{value:>12.5g}")
     if facts["num_samples"] < _NUM_SAMPLES.value:
         print(
             f"\nThe split has {facts['num_samples']} images, so as many samples were drawn: "

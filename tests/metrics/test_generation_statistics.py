@@ -146,12 +146,14 @@ def test_only_inception_makes_fid_and_kid():
     rng = np.random.default_rng(7)
     x, y = rng.standard_normal((2, 40, 3))
     assert generation.statistic_names("inception") == ("fid", "kid")
-    assert set(generation.compare(x, y, "inception")) == {"fid", "kid", "kid_std", "kid_x100"}
+    names = {"fid", "kid", "kid_std", "kid_x100", "failed_samples"}
+    assert set(generation.compare(x, y, "inception")) == names
     result = generation.compare(x, y, "pixels", extrapolate=True)
     assert set(result) == {
         "frechet_pixels",
         "frechet_pixels_extrapolated",
         "mmd_pixels",
+        "failed_samples",
         "mmd_pixels_std",
         "mmd_pixels_x100",
     }

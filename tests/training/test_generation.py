@@ -149,6 +149,7 @@ def test_both_sets_are_equally_large_and_the_floor_needs_more():
         "frechet_pixels",
         "frechet_pixels_extrapolated",
         "mmd_pixels",
+        "failed_samples",
         "mmd_pixels_std",
         "mmd_pixels_x100",
     }

@@ -197,3 +197,29 @@ def worst(name):
     if definition is None:
         return math.nan
     return definition.worst
+
+
+def conditions(name, summary):
+    """Says over which scenes the mean of a score is, where these are not simply all.
+
+        conditions("fg_ari", summary)   # ["over 11 of 12 scenes (1 undefined: nothing to score)"]
+
+    Args:
+      name: of the score.
+      summary: from `SceneScorer.summary`.
+
+    Returns:
+      list of phrases, empty if the mean is over all scenes and none failed.
+    """
+    phrases = []
+    undefined = summary.get(f"undefined_{name}", 0)
+    if undefined:
+        num_scenes = summary["num_scenes"]
+        phrases.append(
+            f"over {num_scenes - undefined} of {num_scenes} scenes "
+            f"({undefined} undefined: nothing to score)"
+        )
+    failed = summary.get(f"failed_{name}", 0)
+    if failed:
+        phrases.append(f"{failed} failed, counted as {worst(name):g}")
+    return phrases

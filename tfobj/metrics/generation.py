@@ -9,6 +9,9 @@ Only on features of the 2015 Inception graph are these called FID and KID. On ot
 as the surrogates of `generation_features`, the same formulas give different numbers, which compare
 models with each other but not with any paper. `statistic_names` names results accordingly.
 
+A sample that is NaN or infinite has failed. No finite distance is bad enough for it, so `compare`
+counts such samples and calls all distances infinite; the other functions refuse them.
+
 The Frechet distance of finite samples is too large by about c / N: compare only at equal N. The
 squared MMD is unbiased and may be negative. Needs only NumPy; computes in float64.
 
@@ -120,6 +123,8 @@ def frechet_distance_of_moments(mean_1, covariance_1, mean_2, covariance_2):
     mean_1, mean_2, covariance_1, covariance_2 = (
         np.asarray(values, np.float64) for values in (mean_1, mean_2, covariance_1, covariance_2)
     )
+    if not all(np.isfinite(v).all() for v in (mean_1, mean_2, covariance_1, covariance_2)):
+        raise UserError("Means and covariances must be finite. Received: NaN or infinity.")
 
     # Singular covariances have eigenvalues that rounding puts slightly below 0.
     eigenvalues, vectors = np.linalg.eigh(covariance_1)
@@ -277,23 +282,34 @@ def compare(features_1, features_2, features_name, *, extrapolate=False, seed=0)
     """Computes all statistics of two sets of features under their proper names.
 
     Args:
-      features_1, features_2: [N, d], equally many rows.
+      features_1: [N, d], of a model's samples; rows that are not finite are failed samples.
+      features_2: [N, d], of held-out images.
       features_name: name of the features, see `statistic_names`.
       extrapolate: whether to extrapolate the Frechet distance to infinitely many samples as well.
       seed: seed of the subsets.
 
     Returns:
       dict: `<frechet>`; with `extrapolate`, `<frechet>_extrapolated`; `<mmd>`, `<mmd>_std` (over
-        subsets) and `<mmd>_x100` (the papers' unit).
+        subsets; NaN up to `SUBSET_SIZE` rows, which make one) and `<mmd>_x100` (the papers' unit);
+        `failed_samples`, their number. All distances are infinite if there are any.
     """
     frechet, mmd = statistic_names(features_name)
+    finite = np.isfinite(np.asarray(features_1, np.float64)).all(axis=-1)
+    num_failed = int(np.count_nonzero(~finite))
+    if num_failed:
+        # Only the names of the statistics are computed with zeros in place of failed samples.
+        features_1 = np.where(finite[:, None], features_1, 0.0)
+
     result = {frechet: frechet_distance(features_1, features_2)}
     if extrapolate:
         result[f"{frechet}_extrapolated"] = extrapolated_frechet_distance(
             features_1, features_2, seed=seed
         )
     mean, std = kernel_distance_of_subsets(features_1, features_2, seed=seed)
-    return {**result, mmd: mean, f"{mmd}_std": std, f"{mmd}_x100": 100.0 * mean}
+    result |= {mmd: mean, f"{mmd}_std": std, f"{mmd}_x100": 100.0 * mean}
+    if num_failed:
+        result = dict.fromkeys(result, float("inf"))
+    return {**result, "failed_samples": num_failed}
 
 
 def _kernel(one, two):

@@ -7,8 +7,6 @@ helped.
 
 import math
 
-import tensorflow as tf
-
 DOMINANT_SHARE = 0.95
 """Mean share of the largest slot at which one slot explains everything.
 
@@ -66,6 +64,10 @@ MULTIPLIER_CEILING = 1e9
 def slot_health(masks, kl_per_slot=None, attention=None, layer_kl=None, *, min_share=0.01):
     """Summarises how the slots are used, without labels. Frames of a video count as images.
 
+    Pixels of images whose masks are not finite have no owner. Such images have failed: they count
+    with the worst value (no active slot, one slot with everything, no dependence on the image),
+    their entropy is NaN, which `diagnose` reports, and `failed_images` is their number.
+
     Args:
       masks: [B, (T,) K, H, W, 1], shares that sum to one over K; any float precision.
       kl_per_slot: optional, in nats: [B, K] summed over latents, or [B, K, D] per latent.
@@ -82,27 +84,37 @@ def slot_health(masks, kl_per_slot=None, attention=None, layer_kl=None, *, min_s
         mask_entropy_fraction: the same divided by log K, in [0, 1] (0 for K = 1).
         image_dependence: share of pixels whose owner differs between neighbours in the batch, in
           [0, 1]; 1 if the batch holds a single image.
+        failed_images: number of images with masks that are not finite.
         kl_slot_mean, kl_slot_max: mean and largest KL over slots; mean over images.
         active_latents: number of dimensions D that any slot uses, see `ACTIVE_LATENT_KL`; only for
           `kl_per_slot` [B, K, D].
         attention_entropy_fraction: mean entropy over slots of an input position, divided by log K.
         layer_kl_1, ..., layer_kl_L: KL of every layer, mean over images.
     """
+    # Imported here because `diagnose` also serves hosts without TensorFlow.
+    import tensorflow as tf
+
     masks = tf.cast(masks, tf.float32)
     num_slots, height, width = masks.shape[-4:-1]
     masks = tf.reshape(masks, [-1, num_slots, height * width])
 
+    # The argmax of NaN is a slot like any other, and would look healthy.
+    finite = tf.cast(tf.reduce_all(tf.math.is_finite(masks), axis=[1, 2]), tf.float32)  # [B]
     owner = tf.argmax(masks, axis=1, output_type=tf.int32)
     share = tf.reduce_mean(tf.one_hot(owner, num_slots, axis=1), axis=-1)  # [B, K]
+    active = finite * tf.reduce_sum(tf.cast(share >= min_share, tf.float32), -1)
+    largest = tf.where(finite > 0.0, tf.reduce_max(share, -1), 1.0)
     entropy = tf.reduce_mean(_entropy(masks))
     # Rolling by one compares every image with its neighbour in the batch.
-    changed = tf.reduce_mean(tf.cast(owner != tf.roll(owner, 1, axis=0), tf.float32))
+    changes = finite[:, None] * tf.cast(owner != tf.roll(owner, 1, axis=0), tf.float32)
+    changed = tf.reduce_mean(changes)
     health = {
-        "active_slots": tf.reduce_mean(tf.reduce_sum(tf.cast(share >= min_share, tf.float32), -1)),
-        "largest_slot_share": tf.reduce_mean(tf.reduce_max(share, -1)),
+        "active_slots": tf.reduce_mean(active),
+        "largest_slot_share": tf.reduce_mean(largest),
         "mask_entropy": entropy,
         "mask_entropy_fraction": entropy / math.log(max(num_slots, 2)),
         "image_dependence": tf.where(tf.shape(masks)[0] > 1, changed, 1.0),
+        "failed_images": tf.reduce_sum(1.0 - finite),
     }
 
     if kl_per_slot is not None:
@@ -284,6 +296,8 @@ def _at_most(health, name, bound):
 
 def _entropy(shares):
     """Returns -sum_k p log p over axis 1 with 0 log 0 = 0: [B, K, n] -> [B, n] nats."""
+    import tensorflow as tf
+
     return -tf.reduce_sum(tf.math.xlogy(shares, shares), axis=1)
 
 

@@ -3,12 +3,11 @@
 It needs NumPy alone; the other scores need the run's return.
 """
 
-import math
-
 import numpy as np
 
 from tfobj.data.pipeline import evaluation_batches
-from tfobj.metrics import clustering, reconstruction
+from tfobj.metrics import clustering, reconstruction, scene_scores
+from tfobj.metrics.scores import summarise
 
 
 def score(forward, scenes, batch_size, seed):
@@ -24,33 +23,40 @@ def score(forward, scenes, batch_size, seed):
       seed: of the inference noise; scene i draws the same noise whatever the batch size.
 
     Returns:
-      dict: num_scenes, and for mse, fg_ari and ari the mean over scenes, `<name>_std`, and
-      `undefined_<name>` if some are left out.
+      dict: num_scenes, failed_scenes, and for mse, fg_ari and ari the mean over scenes,
+      `<name>_std`, `undefined_<name>` if some are left out, and `failed_<name>` if some count with
+      the worst value because the model's outputs are not finite.
     """
     columns = []
+    failed_columns = []
+    failed_scenes = []
     for number, batch in enumerate(evaluation_batches(scenes, batch_size)):
         masks, recon = forward(batch["image"], np.array([seed, 0, number * batch_size], np.int32))
-        scores = {"mse": reconstruction.mean_squared_error(batch["image"], recon)}
-        if "mask" in batch:
-            segments = clustering.segment_ids(masks)
-            table = clustering.contingency_table(
-                batch["mask"], segments, num_predicted=masks.shape[1]
-            )
-            index = clustering.adjusted_rand_index_from_table
-            scores["fg_ari"] = index(table, foreground_only=True)
-            scores["ari"] = index(table)
-        columns.append({name: values[batch["valid"]] for name, values in scores.items()})
+        found = _score_batch(masks, recon, batch["image"], batch.get("mask"))
+        valid = batch["valid"]
+        columns.append({name: values[valid] for name, values in found.values.items()})
+        failed_columns.append({name: values[valid] for name, values in found.failed.items()})
+        finite = scene_scores.finite_scenes(masks) & scene_scores.finite_scenes(recon)
+        failed_scenes.append(~finite[valid])
 
-    summary = {"num_scenes": len(scenes)}
-    for name in columns[0]:
-        values = np.concatenate([column[name] for column in columns])
-        # The ARI of a scene without objects is not defined.
-        defined = values[~np.isnan(values)]
-        summary[name] = math.nan
-        summary[f"{name}_std"] = math.nan
-        if defined.size:
-            summary[name] = float(defined.mean())
-            summary[f"{name}_std"] = float(defined.std())
-        if defined.size < values.size:
-            summary[f"undefined_{name}"] = int(values.size - defined.size)
-    return summary
+    def join(batches):
+        return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+    return summarise(join(columns), join(failed_columns), np.concatenate(failed_scenes))
+
+
+def _score_batch(masks, recon, image, true):
+    """Returns the `scene_scores.Columns` of one batch, without labels of the error alone."""
+    mse = reconstruction.mean_squared_error(image, recon)
+    columns = scene_scores.Columns({"mse": mse}, {"mse": np.isinf(mse)})
+    if true is None:
+        return columns
+
+    segments = clustering.segment_ids(masks)
+    lost = segments == clustering.NO_SLOT
+    table = clustering.contingency_table(
+        true, np.where(lost, 0, segments), num_predicted=masks.shape[1]
+    )
+    index = clustering.adjusted_rand_index_from_table
+    scores = {"fg_ari": index(table, foreground_only=True), "ari": index(table)}
+    return columns | scene_scores.with_worst(scores, lost.any((1, 2)))

@@ -13,6 +13,7 @@ from tfobj import random
 from tfobj.data.pipeline import evaluation_batches
 from tfobj.metrics.clustering import segment_ids
 from tfobj.metrics.health import slot_health
+from tfobj.metrics.scene_scores import finite_scenes
 from tfobj.metrics.scores import SceneScorer
 from tfobj.metrics.tracking import tracking_scores
 from tfobj.metrics.video import prediction_scores
@@ -116,9 +117,10 @@ class Evaluator:
                 for name, value in outputs.loss_terms.items()
                 if name not in ("mse", "weighted_loss")
             }
+            scores = {}
             if tracking and batch["image"].ndim == 5 and "mask" in batch:
                 segments = segment_ids(masks)
-                extra |= tracking_scores(batch["mask"], segments, num_slots=masks.shape[2])
+                scores = tracking_scores(batch["mask"], segments, num_slots=masks.shape[2])
 
             scorer.update(
                 image=batch["image"],
@@ -129,6 +131,7 @@ class Evaluator:
                 true_amodal_masks=batch.get("amodal_masks"),
                 true_depth=batch.get("depth"),
                 extra=extra,
+                scores=scores,
                 valid=batch["valid"],
             )
         return scorer
@@ -137,7 +140,8 @@ class Evaluator:
         """Scores predictions of the frames that follow the first `num_observed` of each clip.
 
         Returns:
-          {column: [n]} of `metrics.video.prediction_scores`.
+          {column: [n]} of `metrics.video.prediction_scores`, and `failed_forecasts`, 1 for clips
+          whose predictions are not finite.
         """
         columns = {}
         num_predicted = arrays.num_frames - num_observed
@@ -151,6 +155,8 @@ class Evaluator:
                 batch.get("mask"),
                 num_observed=num_observed,
             )
+            finite = finite_scenes(outputs.recon.numpy()) & finite_scenes(outputs.masks.numpy())
+            scores["failed_forecasts"] = (~finite).astype(np.float64)
             for name, values in scores.items():
                 columns.setdefault(name, []).append(values[batch["valid"]])
         return {name: np.concatenate(values) for name, values in columns.items()}
@@ -215,9 +221,12 @@ def frame_by_frame(infer, clips, seed):
 def validation_score(summary, metric):
     """Returns the number that chooses the best checkpoint; higher is better.
 
-    It is `metric` if the scenes have labels, otherwise - mse.
+    It is `metric` if the scenes have labels, otherwise - mse. A state whose outputs are not finite
+    is never the best.
     """
     value = summary.get(metric, float("nan"))
+    if f"failed_{metric}" in summary and not np.isfinite(value):
+        return float("-inf")
     if metric == "mse" or not np.isfinite(value):
         return -summary["mse"]
     return value

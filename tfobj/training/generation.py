@@ -2,7 +2,8 @@
 
 `launch/score_samples.py` uses it. Images of both sides pass through 8 bits, the grid that the data
 is on, and are processed in batches: only features are kept. Sample i has the noise of scene i,
-whatever the batch size.
+whatever the batch size. Samples that are NaN or infinite have failed: they are counted, shown
+black, and make all distances infinite.
 """
 
 import importlib
@@ -43,7 +44,8 @@ class Comparison(NamedTuple):
     summary: dict
     """Name of statistic -> number, see `metrics.generation.compare`.
 
-    `<name>_floor` is that of two sets of held-out images.
+    `<name>_floor` is that of two sets of held-out images, `failed_samples` the number of samples
+    that are not finite.
     """
     num_samples: int
     """N, of both sets."""
@@ -71,7 +73,8 @@ def compare_with_samples(
     fewer than 2 N.
 
     Args:
-      samples: iterator of uint8 [n, H, W, C], see `sampled_scenes` and `sampled_objects`.
+      samples: iterator of uint8 [n, H, W, C], see `sampled_scenes` and `sampled_objects`; float32
+        in [0, 1] where some are not finite.
       pictures: `Pictures`.
       features: `metrics.generation_features.Features`.
       num: N; if there are fewer held-out images, their number.
@@ -119,15 +122,25 @@ def _features_of(batches, features, num, num_shown, description):
     ) as bar:
         while filled < num:
             images = next(batches)[: num - filled]
+            finite = np.isfinite(images).all(axis=(1, 2, 3))
+            images = _shown(images, finite)
             if filled < num_shown:
                 shown.append(images[: num_shown - filled])
             stop = filled + len(images)
             found[filled:stop] = features(images.astype(np.float32) / np.float32(255.0))
+            found[filled:stop][~finite] = np.nan
             filled = stop
             bar.update(len(images))
     if not shown:
         return found, None
     return found, np.concatenate(shown)
+
+
+def _shown(images, finite):
+    """Returns images as uint8, black where they are not finite."""
+    if images.dtype == np.uint8:
+        return images
+    return to_bytes(np.where(finite[:, None, None, None], images, 0.0))
 
 
 def check_prior(model, name):
@@ -142,21 +155,21 @@ def check_prior(model, name):
 def sampled_scenes(model, batch_size, seed=SAMPLING_SEED):
     """Yields batches of scenes sampled from the prior of a model, for ever.
 
-    Each is uint8 [batch_size, H, W, C].
+    Each is uint8 [batch_size, H, W, C], or float32 as sampled if some scene is not finite.
     """
     sample = tf.function(lambda seed: model.sample(batch_size, seed).recon, autograph=False)
     first = 0
     while True:
-        yield to_bytes(sample(random.make_seed(seed, 0, first)).numpy())
+        yield _bytes_if_finite(sample(random.make_seed(seed, 0, first)).numpy())
         first += batch_size
 
 
 def sampled_objects(model, batch_size, seed=SAMPLING_SEED):
     """Returns an endless iterator of batches of single objects sampled from the prior of a model.
 
-    Each is uint8 [n, H, W, C], n <= batch_size. Scene i is sampled from the prior and decoded with
-    object slot i mod J and its background alone; slots whose share reaches `VISIBLE_ALPHA` nowhere
-    show no object and are passed over.
+    Each is uint8 [n, H, W, C], n <= batch_size, or float32 if some object is not finite. Scene i is
+    sampled from the prior and decoded with object slot i mod J and its background alone; slots
+    whose share reaches `VISIBLE_ALPHA` nowhere show no object and are passed over.
 
     Raises:
       UserError: the model has no slot that is always the background; or, from the iterator, hardly
@@ -184,7 +197,9 @@ def sampled_objects(model, batch_size, seed=SAMPLING_SEED):
             position = 1
         scene = model.decode(tf.stack(pair, axis=1))
         share = tf.reduce_max(scene.masks[:, position], axis=[1, 2, 3])
-        return scene.recon, share >= VISIBLE_ALPHA
+        # What is not finite is no slot without an object, but a failed sample.
+        finite = tf.reduce_all(tf.math.is_finite(scene.recon), axis=[1, 2, 3])
+        return scene.recon, (share >= VISIBLE_ALPHA) | ~finite
 
     def visible_objects():
         first = 0
@@ -200,7 +215,7 @@ def sampled_objects(model, batch_size, seed=SAMPLING_SEED):
                     f"Only {found} of {first} sampled slots show an object (a share of "
                     f"{VISIBLE_ALPHA} somewhere): there is nothing to score."
                 )
-            yield to_bytes(recon.numpy()[visible.numpy()])
+            yield _bytes_if_finite(recon.numpy()[visible.numpy()])
 
     return visible_objects()
 
@@ -354,6 +369,12 @@ def lone_regions(images, limit=None):
     if not found:
         return np.zeros((0, *images.shape[1:]), np.uint8)
     return np.stack(found)
+
+
+def _bytes_if_finite(images):
+    if np.isfinite(images).all():
+        return to_bytes(images)
+    return images
 
 
 def to_bytes(images):

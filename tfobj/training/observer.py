@@ -123,6 +123,11 @@ class Observer:
             self._best_step = step
 
         scores = [f"{name} {summary[name]:.4f}" for name in _SHOWN_SCORES if name in summary]
+        if summary["failed_scenes"]:
+            scores.append(
+                f"failed: {summary['failed_scenes']} of {summary['num_scenes']} scenes (outputs "
+                "not finite, counted with the worst value)"
+            )
         self.console.say(f"step {step:>8,}  validation  {'  '.join(scores)}")
         evaluation = Evaluation(
             step,

@@ -11,6 +11,7 @@ import numpy as np
 
 from tfobj.errors import UserError
 from tfobj.metrics import clustering, matching, overlap
+from tfobj.structs import IGNORE_LABEL
 from tfobj.viz import canvas, palette
 
 
@@ -258,17 +259,27 @@ def object_slots(true, predicted, num_slots):
 
     Args:
       true: [(T,) H, W] integer ids; 0 = background, 255 = not labelled.
-      predicted: integer ids in [0, num_slots), the shape of `true`.
+      predicted: integer ids in [0, num_slots), the shape of `true`; `clustering.NO_SLOT` where
+        masks are not finite.
       num_slots: K.
     """
-    table = clustering.contingency_table(true[None], predicted[None], num_predicted=num_slots)
+    has_slot = predicted != clustering.NO_SLOT
+    true, (ids,) = clustering.renumber(
+        np.where(has_slot, true, IGNORE_LABEL)[None], ignore_label=IGNORE_LABEL
+    )
+    table = clustering.contingency_table(
+        true,
+        np.where(has_slot, predicted, 0)[None],
+        num_predicted=num_slots,
+        ignore_label=None,
+    )
     iou = overlap.iou_from_table(table)[0]
     slots = matching.match_objects(iou)
 
     found = {}
     for i in range(1, len(iou)):
         overlaps = slots[i] >= 0 and iou[i, slots[i]] > 0.0
-        found[i] = int(slots[i]) if overlaps else -1
+        found[int(ids[i])] = int(slots[i]) if overlaps else -1
     return found
 
 

@@ -100,7 +100,7 @@ def slot_to_traverse(kl, masks, true_mask=None):
       masks: [K, H, W, 1].
       true_mask: optional [H, W] ids; 0 = background, 255 = not labelled.
     """
-    if true_mask is not None:
+    if true_mask is not None and np.isfinite(masks).all():
         table = clustering.contingency_table(
             true_mask[None], clustering.segment_ids(masks[None]), num_predicted=len(kl)
         )
