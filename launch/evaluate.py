@@ -246,6 +246,7 @@ def has_tracking():
 
 def facts_of(run, scenes, protocol, num_observed):
     """Returns what the evaluation says about the run beside its scores."""
+    from tfobj.training.machine import command_line
     from tfobj.training.workdir import MACHINE, read_metrics, training_minutes
 
     experiment = run.experiment
@@ -269,6 +270,7 @@ def facts_of(run, scenes, protocol, num_observed):
     machine = pathlib.Path(_WORKDIR.value) / MACHINE
     if machine.exists():
         facts |= json.loads(machine.read_text())
+    facts["evaluation_command"] = command_line()
     if scenes.num_frames is not None:
         facts["num_frames"] = scenes.num_frames
     if num_observed is not None:
@@ -278,6 +280,7 @@ def facts_of(run, scenes, protocol, num_observed):
 
 def draw(run, evaluator, scenes, scorer, summary, facts, out, suffix, num_observed):
     """Draws the figures of images or of clips, and the report of images."""
+    from tfobj.training.workdir import read_metrics
     from tfobj.viz import clip_figures, evaluation_figures
 
     if scenes.num_frames is not None:
@@ -294,6 +297,7 @@ def draw(run, evaluator, scenes, scorer, summary, facts, out, suffix, num_observ
         facts,
         run.experiment,
         NUM_SHOWN,
+        read_metrics(_WORKDIR.value),
     )
 
 

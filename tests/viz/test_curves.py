@@ -48,6 +48,53 @@ def test_panels_lines_and_bands():
     canvas.figure_to_png(figure)
 
 
+def repeated(**extra):
+    """Validation rows in which several metrics have the same numbers, or a multiple."""
+    rows = []
+    for step, value in ((0, 0.2), (10, 0.5), (20, 0.4)):
+        same = {"msc": value, "sc": value, "miou": value, "miou_micro": value}
+        rows.append({"step": step, "split": "validation", **same, "mse": 1 - value, **extra})
+        rows.append(
+            {"step": step, "split": "train", "steps_per_second": value, "images": 8 * value}
+        )
+    return rows
+
+
+def test_metrics_with_the_same_numbers_share_a_panel():
+    figure = curves.learning_curve_figure(repeated())
+    words = [" ".join(title.split()) for title in titles(figure)]
+    assert words == ["msc = sc = miou = miou_micro", "mse", "steps_per_second; x 8: images"]
+    chosen = curves.learning_curve_figure(repeated(), ["sc", "miou"])
+    assert titles(chosen) == ["sc", "miou"]
+
+
+def test_failures_are_drawn_only_if_there_are_any():
+    for failed, drawn in ((0, False), (2, True)):
+        figure = curves.learning_curve_figure(repeated(failed_scenes=failed, failed_msc=failed))
+        assert ("failed_scenes" in titles(figure)) == drawn
+        assert "failed_msc" not in titles(figure)
+
+
+def test_texts_do_not_overlap():
+    """Titles, last values, labels and ticks of all panels, as they are drawn."""
+    name = "health/attention_entropy_fraction"
+    rows = repeated(**{name: -0.0123456789, "loss": 12345.678, "a" * 19: 3e-5})
+    rows[0] |= {name: 0.01, "loss": 1.0, "a" * 19: 1e-5}
+    figure = curves.learning_curve_figure(rows, title="run")
+    figure.canvas.draw()
+    texts = []
+    for axes in figure.axes:
+        places = [axes.title, axes._left_title, axes._right_title, axes.xaxis.label]
+        texts += [*places, *axes.get_yticklabels(), axes.yaxis.get_offset_text()]
+    boxes = [text.get_window_extent() for text in texts if text.get_text() and text.get_visible()]
+    assert len(boxes) > 40
+    page = figure.bbox
+    for i, box in enumerate(boxes):
+        assert page.x0 <= box.x0 and box.x1 <= page.x1 and box.y1 <= page.y1, texts[i]
+        for other in boxes[:i]:
+            assert not box.overlaps(other) or min(box.width, other.width) < 1
+
+
 def test_chosen_names_in_order():
     assert titles(curves.learning_curve_figure(ROWS, ["fg_ari", "missing", "loss"])) == [
         "fg_ari",

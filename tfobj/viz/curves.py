@@ -1,6 +1,7 @@
 """Learning curves from the rows of `metrics.jsonl`."""
 
 import math
+import re
 
 import numpy as np
 
@@ -14,9 +15,14 @@ MAX_COLUMNS = 4
 LOG_RANGE = 30.0
 """Positive values whose 95th percentile is this many times the 5th are drawn on a log axis."""
 
-_LEFT = 70
-_ROW_GAP = 96
+TITLE_WIDTH = 19
+"""Characters of a line of a panel's title, beside which the last value has room."""
+
+_LEFT = 84
+_ROW_GAP = 70
+_TITLE_LINE = 26
 _AUXILIARY = ("_std", "_low", "_high")
+_COUNTS = ("undefined_", "failed_", "num_")
 
 
 def learning_curve_figure(rows, names=None, *, title=""):
@@ -29,7 +35,8 @@ def learning_curve_figure(rows, names=None, *, title=""):
     Args:
       rows: iterable of dicts, as in `metrics.jsonl`: "step", "split", then names -> numbers. Rows
         may hold different names; values that are not finite are left out.
-      names: metrics to draw, in this order; None draws all but deviations, intervals and counts.
+      names: metrics to draw, in this order; None draws all but deviations, intervals and counts,
+        with one panel for metrics that are equal or proportional to each other.
       title: line above the figure.
 
     Returns:
@@ -41,22 +48,28 @@ def learning_curve_figure(rows, names=None, *, title=""):
     series = _series(rows)
     available = list(dict.fromkeys(name for _, name in series))
     if names is None:
-        names = _main_metrics(available)
-    names = [name for name in names if name in available]
-    if not names:
+        panels = _panels(_main_metrics(available, series), series)
+    else:
+        panels = {name: name for name in names if name in available}
+    if not panels:
         raise UserError(
             f"`names` must name at least one logged metric of {available}. "
             "Received nothing to draw."
         )
 
-    columns = min(MAX_COLUMNS, len(names))
-    rows_of_panels = math.ceil(len(names) / columns)
+    columns = min(MAX_COLUMNS, len(panels))
+    titles = [_wrapped(title) for title in panels.values()]
+    upper_edges = [0]
+    for first in range(0, len(titles), columns):
+        lines = 1 + max(title.count("\n") for title in titles[first : first + columns])
+        upper_edges[-1] += _TITLE_LINE * (lines - 1)
+        upper_edges.append(upper_edges[-1] + PANEL_HEIGHT + _ROW_GAP + _TITLE_LINE)
     legend_top = canvas.MARGIN
     if title:
         legend_top += 34
     top = legend_top + 70
     width = columns * PANEL_WIDTH + canvas.MARGIN
-    height = top + rows_of_panels * (PANEL_HEIGHT + _ROW_GAP)
+    height = top + upper_edges[-1]
     figure = canvas.new_figure(width, height)
     if title:
         style = {"fontsize": canvas.TITLE_SIZE, "color": canvas.INK, "weight": "bold", "va": "top"}
@@ -65,10 +78,10 @@ def learning_curve_figure(rows, names=None, *, title=""):
     # One legend serves all panels: it gets the line of a split from the first panel that has one.
     splits = list(dict.fromkeys(split for split, _ in series))
     handles = {}
-    for i, name in enumerate(names):
+    for i, name in enumerate(panels):
         row, column = divmod(i, columns)
         left = _LEFT + column * PANEL_WIDTH
-        upper = top + row * (PANEL_HEIGHT + _ROW_GAP)
+        upper = top + upper_edges[row]
         box = (
             left / width,
             1.0 - (upper + PANEL_HEIGHT) / height,
@@ -77,7 +90,7 @@ def learning_curve_figure(rows, names=None, *, title=""):
         )
         axes = figure.add_axes(box)
         _plot_splits(axes, name, splits, series, handles)
-        _style_panel(axes, name)
+        _style_panel(axes, titles[i])
 
     figure.legend(
         handles.values(),
@@ -95,13 +108,70 @@ def learning_curve_figure(rows, names=None, *, title=""):
     return figure
 
 
-def _main_metrics(names):
-    """Returns the names of metrics without deviations, intervals and counts."""
-    return [
-        name
-        for name in names
-        if not name.endswith(_AUXILIARY) and not name.startswith(("undefined_", "num_"))
-    ]
+def _main_metrics(names, series):
+    """Returns the names of metrics without deviations, intervals and counts.
+
+    The numbers of failed scenes and images remain if any failed.
+    """
+    metrics = []
+    for name in names:
+        if name in ("failed_scenes", "health/failed_images"):
+            if any(values[1].any() for (_, its), values in series.items() if its == name):
+                metrics.append(name)
+        elif not name.endswith(_AUXILIARY) and not name.startswith(_COUNTS):
+            metrics.append(name)
+    return metrics
+
+
+def _panels(names, series):
+    """Returns metric to draw -> title of its panel, which names the metrics that it stands for.
+
+    Metrics with the same points, up to a factor, have one panel.
+    """
+    panels = {}
+    for name in names:
+        for drawn in panels:
+            ratio = _ratio(drawn, name, series)
+            if ratio is None:
+                continue
+            if abs(ratio - 1.0) < 1e-6:
+                panels[drawn] += f" = {name}"
+            else:
+                panels[drawn] += f"; x {ratio:.4g}: {name}"
+            break
+        else:
+            panels[name] = name
+    return panels
+
+
+def _ratio(one, other, series):
+    """Returns the factor from one metric to another; None if they are not proportional."""
+    splits = [split for split, name in series if name == one]
+    if splits != [split for split, name in series if name == other]:
+        return None
+    first, second = (
+        np.concatenate([series[split, name] for split in splits], axis=1) for name in (one, other)
+    )
+    # Two points are proportional by chance more often than three are.
+    if first.shape != second.shape or first.shape[1] < 3 or not first[1].any():
+        return None
+
+    largest = np.abs(first[1]).argmax()
+    ratio = second[1, largest] / first[1, largest]
+    same_steps = (first[0] == second[0]).all()
+    if same_steps and np.allclose(ratio * first[1], second[1], rtol=1e-5, atol=0.0):
+        return ratio
+    return None
+
+
+def _wrapped(title):
+    """Breaks a title into lines of at most `TITLE_WIDTH` characters, after spaces, _ and /."""
+    lines = [""]
+    for part in re.findall(r"[^ _/]*[ _/]?", title):
+        if lines[-1] and len(lines[-1] + part.rstrip()) > TITLE_WIDTH:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _series(rows):
@@ -152,13 +222,16 @@ def _plot_splits(axes, name, splits, series, handles):
     axes.set_title(last, loc="right", fontsize=canvas.LABEL_SIZE, color=canvas.SOFT_INK)
 
 
-def _style_panel(axes, name):
+def _style_panel(axes, title):
     """Writes the title and labels of a panel, and draws its grid and spines."""
     title_style = {"fontsize": canvas.LABEL_SIZE + 1, "color": canvas.INK, "weight": "bold"}
-    axes.set_title(name, loc="left", **title_style)
+    axes.set_title(title, loc="left", **title_style)
     axes.set_xlabel("training step", fontsize=canvas.SMALL_SIZE, color=canvas.SOFT_INK)
 
     axes.xaxis.set_major_formatter(_short_number)
+    if axes.get_yscale() == "linear":
+        # A factor of ten above the axis would stand in the title.
+        axes.yaxis.set_major_formatter(lambda value, position: f"{value:g}")
     axes.xaxis.set_major_locator(_few_ticks())
     tick_style = {"labelsize": canvas.SMALL_SIZE, "colors": canvas.SOFT_INK, "length": 3}
     axes.tick_params(**tick_style, width=0.6, which="both")

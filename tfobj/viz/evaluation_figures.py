@@ -9,6 +9,7 @@ from tfobj import random
 from tfobj.data.pipeline import evaluation_batches
 from tfobj.metrics.health import diagnose
 from tfobj.viz import canvas, panels, report
+from tfobj.viz.curves import learning_curve_figure
 from tfobj.viz.layers import layers_figure
 from tfobj.viz.samples import samples_figure
 from tfobj.viz.stick_breaking import stick_breaking_figure
@@ -19,7 +20,9 @@ SAMPLES = 16
 """Scenes drawn from the prior."""
 
 
-def draw(out, split, suffix, evaluator, scenes, table, summary, facts, experiment, num_shown=8):
+def draw(
+    out, split, suffix, evaluator, scenes, table, summary, facts, experiment, num_shown=8, rows=()
+):
     """Draws the first scenes and everything the model knows about them, and writes the report.
 
     Args:
@@ -31,6 +34,7 @@ def draw(out, split, suffix, evaluator, scenes, table, summary, facts, experimen
       summary, facts: scores and other entries of `evaluation.json`.
       experiment: `ExperimentConfig`, printed in the report.
       num_shown: scenes per figure.
+      rows: of the run's `metrics.jsonl`, for the learning curves in the report.
     """
     figures = pathlib.Path(out) / "figures"
     title = f"{facts['model']}, {split}, step {facts['step']:,}"
@@ -47,8 +51,13 @@ def draw(out, split, suffix, evaluator, scenes, table, summary, facts, experimen
         path = canvas.save_figure(figure, figures / f"{name}_{split}.png")
         more.append((caption, path))
 
+    if sum(row["split"] == "train" for row in rows) > 1:
+        more.append(("Learning curves.", learning_curve_figure(rows)))
     order, _ = report.worst_first(table)
-    worst, _ = _decompose(evaluator, scenes, order[:num_shown])
+    chosen = {
+        name: _decompose(evaluator, scenes, its_rows)[0]
+        for name, its_rows in report.extremes(order).items()
+    }
     health = evaluator.health(next(evaluation_batches(scenes, evaluator.batch_size))["image"])
     report.write_report(
         pathlib.Path(out) / f"report{suffix}.html",
@@ -56,7 +65,8 @@ def draw(out, split, suffix, evaluator, scenes, table, summary, facts, experimen
         summary=summary,
         protocol=facts["protocol"],
         table=table,
-        scenes=worst,
+        scenes=chosen,
+        facts=facts,
         figures=more,
         config=experiment.to_dict(),
         warnings=diagnose(health, num_slots=facts["num_slots"], step=facts["step"]),

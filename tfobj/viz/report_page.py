@@ -8,6 +8,11 @@ import pathlib
 
 from tfobj.viz import canvas
 
+
+class Markup(str):
+    """Text that is HTML already and is not escaped again."""
+
+
 _STYLE = """
 :root { --ink: #1f2328; --soft: #6b7280; --line: #e5e7eb; --accent: #0072b2; --warn: #d55e00; }
 * { box-sizing: border-box; }
@@ -22,6 +27,9 @@ p.protocol, p.note, figcaption { color: var(--soft); margin: 0 0 14px; }
 .tile { flex: 1 1 120px; border: 1px solid var(--line); border-radius: 8px; padding: 12px 14px; }
 .tile b { display: block; font-size: 23px; font-variant-numeric: tabular-nums; line-height: 1.25; }
 .tile span { color: var(--soft); font-size: 12.5px; }
+abbr { text-decoration: underline dotted var(--soft); text-underline-offset: 3px; cursor: help; }
+table.words td { text-align: left; white-space: normal; vertical-align: top; }
+table.words td:first-child { white-space: nowrap; color: var(--soft); }
 .warning { border-left: 4px solid var(--warn); background: #fdf3ec; padding: 10px 14px;
            margin: 10px 0; }
 figure { margin: 0 0 22px; } img { max-width: 100%; height: auto; display: block; }
@@ -62,12 +70,26 @@ def warning(text):
 
 
 def tiles(numbers):
-    """Returns large numbers side by side, from a dict of name -> number."""
+    """Returns large numbers side by side, from pairs (name, number)."""
     cells = "".join(
         f'<div class="tile"><b>{number(value)}</b><span>{escape(name)}</span></div>'
-        for name, value in numbers.items()
+        for name, value in numbers
     )
     return f'<div class="tiles">{cells}</div>'
+
+
+def explained(text, explanation):
+    """Returns text that shows an explanation where the pointer rests on it."""
+    return Markup(f'<abbr title="{escape(explanation)}">{escape(text)}</abbr>')
+
+
+def words(rows):
+    """Returns a table of text, without a head; the first column names the others."""
+    lines = []
+    for row in rows:
+        cells = "".join(f"<td>{escape(cell)}</td>" for cell in row)
+        lines.append(f"<tr>{cells}</tr>")
+    return f'<table class="words"><tbody>{"".join(lines)}</tbody></table>'
 
 
 def table(head, rows):
@@ -126,5 +148,7 @@ def number(value):
 
 
 def escape(text):
-    """Escapes text for HTML."""
+    """Escapes text for HTML, in attributes too; `Markup` stays as it is."""
+    if isinstance(text, Markup):
+        return text
     return html.escape(str(text))
