@@ -253,6 +253,8 @@ def _scene_figures(scenes, table, order, sorted_by):
 def same_everywhere(summary, table):
     """Returns groups of scores that have one value in every scene, under several names.
 
+    Averages over all objects or pairs (`_micro`) join the mean over scenes that they equal.
+
     Args:
       summary: from `SceneScorer.summary`.
       table: name -> [num_scenes]; without columns, means and deviations are compared.
@@ -262,8 +264,6 @@ def same_everywhere(summary, table):
     """
     groups = []
     for name in _metrics(summary):
-        if f"{name}_std" not in summary:
-            continue
         for group in groups:
             if _same(name, group[0], summary, table):
                 group.append(name)
@@ -274,9 +274,18 @@ def same_everywhere(summary, table):
 
 
 def _same(one, other, summary, table):
-    values = [[summary[n], summary[f"{n}_std"]] for n in (one, other)]
-    if one in table and other in table:
+    """Returns whether score `one` is equal to `other`, the first of a group."""
+    if one.endswith("_micro"):
+        base = one.removesuffix("_micro")
+        if base not in summary or not _same(base, other, summary, table):
+            return False
+        values = [summary[one], summary[base]]
+    elif f"{one}_std" not in summary or f"{other}_std" not in summary:
+        return one == other
+    elif one in table and other in table:
         values = [table[one], table[other]]
+    else:
+        values = [[summary[n], summary[f"{n}_std"]] for n in (one, other)]
     # Sums in another order differ by rounding.
     return np.allclose(*values, rtol=1e-9, atol=0.0, equal_nan=True)
 
@@ -286,7 +295,8 @@ def _metrics(summary):
     return [
         name
         for name in summary
-        if not name.endswith(_BESIDES) and not name.startswith(("undefined_", "failed_"))
+        if name == "failed_scenes"
+        or not (name.endswith(_BESIDES) or name.startswith(("undefined_", "failed_")))
     ]
 
 
@@ -348,16 +358,15 @@ def _scores(summary, same):
 
     head = ["metric", "mean", "standard deviation", "95 % interval", *_COUNTS.values()]
     note = (
-        "The standard deviation is over scenes, not over training seeds. Undefined: scenes where "
-        "the truth leaves nothing to score; they are left out of the mean. Failed are scenes where "
-        "an output of the model is not finite; they count with the worst value."
+        "The standard deviation is over scenes, not over training seeds. Where the truth leaves "
+        "nothing to score, a scene is undefined and left out of the mean. Where an output of the "
+        "model is not finite, it has failed and counts with the worst value."
     )
     parts = [report_page.note(note)]
     if same:
         parts.append(
             report_page.note(
-                "Names joined by = are different scores that have the same value in every scene "
-                "here."
+                "Names joined by = are different scores that happen to be equal in all scenes here."
             )
         )
     return [*parts, report_page.table(head, rows)]

@@ -30,6 +30,7 @@ p.protocol, p.note, figcaption { color: var(--soft); margin: 0 0 14px; }
 abbr { text-decoration: underline dotted var(--soft); text-underline-offset: 3px; cursor: help; }
 table.words td { text-align: left; white-space: normal; vertical-align: top; }
 table.words td:first-child { white-space: nowrap; color: var(--soft); }
+table.words td:nth-child(3) { white-space: nowrap; }
 .warning { border-left: 4px solid var(--warn); background: #fdf3ec; padding: 10px 14px;
            margin: 10px 0; }
 figure { margin: 0 0 22px; } img { max-width: 100%; height: auto; display: block; }
