@@ -112,6 +112,9 @@ def test_extents_and_depths_are_scored_where_model_and_data_have_them(
         ({"fg_ari": float("nan"), "mse": 0.1}, "fg_ari", -0.1),
         ({"mse": 0.1}, "fg_ari", -0.1),
         ({"fg_ari": 0.7, "mse": 0.1}, "mse", -0.1),
+        ({"elbo": float("-inf"), "failed_elbo": 1, "mse": 0.1}, "elbo", float("-inf")),
+        ({"own": float("nan"), "failed_own": 1, "mse": 0.1}, "own", float("-inf")),
+        ({"mse": float("inf"), "failed_mse": 1}, "fg_ari", float("-inf")),
     ],
 )
 def test_the_best_is_chosen_by_the_metric_or_else_by_the_mse(summary, metric, expected):
