@@ -455,3 +455,12 @@ def test_conditions_are_said():
         "over 3 of 4 scenes (1 undefined: nothing to score)",
         "1 failed, counted as -0.5",
     ]
+
+
+def test_label_maps_that_are_no_integers_are_named():
+    data = scenes()
+    data["true_mask"] = data["true_mask"].astype(np.float32)
+    with pytest.raises(UserError, match="`true_mask` must be integer ids.*float32"):
+        summary(data)
+    with pytest.raises(UserError, match="One of `masks` and `segments`.*Received: both"):
+        summary(scenes(), segments=scenes()["true_mask"])

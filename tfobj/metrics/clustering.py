@@ -62,7 +62,7 @@ def renumber(ids, *, ignore_label=None):
         `values[b][0]` is 0, whether or not it occurs.
     """
     ids = np.asarray(ids)
-    _check_ids("ids", ids)
+    check_ids("ids", ids)
     counted = _is_counted(ids, ignore_label)
 
     numbers = np.full(ids.shape, -1, np.int64)
@@ -105,8 +105,8 @@ def contingency_table(
     """
     true = np.asarray(true)
     predicted = np.asarray(predicted)
-    _check_ids("true", true)
-    _check_ids("predicted", predicted)
+    check_ids("true", true)
+    check_ids("predicted", predicted)
     if true.shape != predicted.shape:
         raise UserError(
             f"`predicted` must have the shape of `true`, {true.shape}. Received: {predicted.shape}."
@@ -247,7 +247,8 @@ def _num_lead_axes(true, level):
     return 2
 
 
-def _check_ids(name, ids):
+def check_ids(name, ids):
+    """Raises a `UserError` unless `ids` are integers or booleans [B, ...]."""
     if ids.ndim < 2 or ids.dtype.kind not in "iub":
         raise UserError(
             f"`{name}` must be integer ids [B, ...]. "

@@ -143,6 +143,8 @@ def segment_columns(ids, true, *, num_segments=None, empty_value, ignore_label, 
 
 def _tables(true, ids, num_segments, ignore_label, level):
     """Counts tables int64 [B, (T,) L, K], one scene at a time, which saves memory for clips."""
+    clustering.check_ids("true_mask", true)
+    clustering.check_ids("segments", ids)
     true, values = clustering.renumber(true, ignore_label=ignore_label)
     num_true = max(map(len, values), default=1)
     if num_segments is None:
