@@ -173,7 +173,9 @@ def shipped_lines():
     if not path.exists():
         return []
     lines = []
-    for name, entry in json.loads(path.read_text()).items():
+    index = json.loads(path.read_text())
+    known_folders = {entry["folder"] for entry in index.values()}
+    for name, entry in index.items():
         scores = entry.get("scores", {})
         known = [metric for metric in SCORES if scores.get(metric) is not None]
         facts = [
@@ -182,6 +184,11 @@ def shipped_lines():
             ", ".join(f"{metric} {scores[metric]:.4g}" for metric in known),
         ]
         lines += item(name, "; ".join(filter(None, facts)), 2, 30)
+
+    # Exports beside the index can be used by their name, too.
+    for folder in sorted({file.parents[1] for file in path.parent.glob("*/*/metadata.json")}):
+        if folder.name not in known_folders:
+            lines += item(folder.name, "exported here", 2, 30)
     return lines
 
 

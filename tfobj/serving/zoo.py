@@ -7,8 +7,11 @@
 Needs TensorFlow, but no code of the models.
 """
 
+import contextlib
+import hashlib
 import json
 import pathlib
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +21,13 @@ from tfobj.errors import UserError, first_line, unknown_name
 
 INDEX = "index.json"
 METADATA = "metadata.json"
+HEADLINE_SCORES = ("fg_ari", "fg_ari_frame", "ari", "msc", "miou", "aiou", "dpa_30", "mse", "psnr")
+"""Metric names of `evaluation.json` that cards and the model index show, in this order."""
 POSTERIOR = "posterior_"
 """Prefix of the results of `decompose` that are parameters of q(z | x)."""
+
+MAX_VERSION = 2**63 - 1
+"""TensorFlow Serving reads versions as int64."""
 
 _LUMA = np.float32([0.299, 0.587, 0.114])
 """Weights of red, green and blue in gray (ITU-R 601), as in Pillow."""
@@ -84,11 +92,7 @@ class Decomposer:
         self.has_prior = self.metadata["has_prior"]
         # Exports that are older than video models lack the key.
         self.is_video = self.metadata.get("is_video", False)
-
-        try:
-            self._loaded = tf.saved_model.load(str(self.folder))
-        except (OSError, ValueError, tf.errors.OpError) as e:
-            raise UserError(f"`{self.folder}` is damaged ({first_line(e)}).") from e
+        self._loaded = _load_functions(self.folder, self.metadata)
 
     def decompose(self, images, num_slots=None, num_steps=None, seed=0):
         """Takes images apart into their objects.
@@ -98,7 +102,8 @@ class Decomposer:
             converted for RGB models, and the reverse.
           num_slots: K, if the model allows another number than its own; None uses the default.
           num_steps: refinement steps, likewise.
-          seed: of the noise. A scene's noise depends on its place in the batch as well.
+          seed: of the noise. All images of a batch get the same noise, so the results of an image
+            do not depend on the others.
 
         Returns:
           `Decomposition`, with B = 1 for one image.
@@ -166,7 +171,7 @@ class Decomposer:
     def decode(self, slots):
         """Renders latents [B, K, D], e.g. edited ones of `encode`, as a `Rendering`."""
         size = self.metadata["slot_size"]
-        slots = np.asarray(slots, np.float32)
+        slots = _floats("slots", slots)
         if slots.ndim != 3 or slots.shape[-1] != size:
             raise UserError(f"`slots` must have shape [B, K, {size}]. Received: {slots.shape}.")
         return Rendering(**self._run(self._loaded.decode, slots))
@@ -198,6 +203,10 @@ class Decomposer:
 
         try:
             results = function(*arguments, **named)
+        except tf.errors.ResourceExhaustedError as e:
+            raise UserError(
+                f"The memory is too small for this many scenes at once ({first_line(e)})."
+            ) from e
         except tf.errors.InvalidArgumentError as e:
             # An `Assert` op prints its message and its values as "assertion failed: [m] [v] [v]".
             _, found, message = str(e).partition("assertion failed: [")
@@ -218,7 +227,7 @@ class Decomposer:
 
     def _batch(self, images):
         """Returns images as uint8 or float32 [B, H, W, C] with the model's number of channels."""
-        images = np.asarray(images)
+        images = _array("images", images)
         if images.ndim == 3:
             images = images[None]
         if images.ndim != 4 or images.shape[-1] not in (1, 3):
@@ -226,11 +235,12 @@ class Decomposer:
                 f"`images` must have shape [B, H, W, 1 or 3]. Received: {images.shape}."
             )
         if images.dtype != np.uint8:
+            # Integers of other types may mean 0 ... 1, 0 ... 255 or 0 ... 65535.
             if not np.issubdtype(images.dtype, np.floating):
                 raise UserError(
                     f"`images` must be uint8, or floats in [0, 1]. Received: dtype {images.dtype}."
                 )
-            images = images.astype(np.float32)
+            images = _floats("images", images)
 
         if images.shape[-1] == self.channels:
             return images
@@ -261,19 +271,30 @@ def load(name_or_path):
     Raises:
       UserError: no such name, or a folder without an exported model.
     """
-    path = pathlib.Path(name_or_path).expanduser()
-    if not path.is_dir():
-        path = _folder_in_index(str(name_or_path))
-    found = versions(path)
+    name = str(name_or_path)
+    path = _as_path(name)
+    if path is None or not path.is_dir():
+        path = _folder_in_index(name)
+    found = version_folders(path)
     folder = path
     if found:
-        folder = path / str(max(found))
+        folder = found[max(found)]
     if not (folder / "saved_model.pb").is_file():
         raise UserError(
             "`saved_model` must be the folder of an exported model. "
             f"Received: {path}, which holds no saved_model.pb."
         )
     return Decomposer(folder)
+
+
+def _as_path(name):
+    """Returns the path that a name stands for; None if it cannot be one."""
+    try:
+        path = pathlib.Path(name).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError):  # too long, no such user, a null character
+        return None
+    return path
 
 
 def _folder_in_index(name):
@@ -283,8 +304,8 @@ def _folder_in_index(name):
         return _CHECKOUT_ZOO / index[name]["folder"]
 
     # Names have no slashes: this was meant as a path.
-    path = pathlib.Path(name).expanduser()
-    if path.exists() or path.name != name:
+    path = _as_path(name)
+    if path is not None and (path.exists() or path.name != name):
         raise UserError(
             "`saved_model` must be the folder of an exported model. "
             f"Received: {name} (no such folder)."
@@ -292,30 +313,105 @@ def _folder_in_index(name):
     raise unknown_name("saved model", name, [*index, "PATH/TO/FOLDER"])
 
 
-def versions(directory):
-    """Returns the version numbers in the folder of a model, ascending."""
+def version_folders(directory):
+    """Returns the version folders of a model, number -> path, by ascending number.
+
+    A name is that of a version if TensorFlow Serving reads it as one: decimal digits, with leading
+    zeros or without, of a number in int64. Of two names of one number, the shorter counts.
+
+    Raises:
+      UserError: the folder cannot be read.
+    """
     directory = pathlib.Path(directory)
     if not directory.is_dir():
-        return []
-    return sorted(
-        int(child.name)
-        for child in directory.iterdir()
-        if child.name.isdecimal() and child.is_dir()
-    )
+        return {}
+    try:
+        children = [child for child in directory.iterdir() if child.is_dir()]
+    except OSError as e:
+        raise UserError(f"`{directory}` cannot be read ({e.strerror or e}).") from e
+
+    found = {}
+    for child in sorted(children, key=lambda child: len(child.name), reverse=True):
+        # Leading zeros aside, int64 has 19 digits; Python refuses to convert 5,000.
+        digits = re.fullmatch("0*([0-9]{1,19})", child.name)
+        if digits and int(digits[1]) <= MAX_VERSION:
+            found[int(digits[1])] = child
+    return dict(sorted(found.items()))
+
+
+def versions(directory):
+    """Returns the version numbers in the folder of a model, ascending."""
+    return list(version_folders(directory))
+
+
+def index_entry(folder):
+    """Returns what an index says about a version folder.
+
+    It is a dict of folder, version, model, protocol, scores and bytes.
+    """
+    folder = pathlib.Path(folder)
+    metadata = read_metadata(folder)
+    experiment = metadata.get("experiment") or {}
+    evaluation = metadata.get("evaluation") or {}
+    trained_on = (experiment.get("data") or {}).get("protocol")
+    scores = {name: evaluation.get(name) for name in HEADLINE_SCORES}
+    return {
+        "folder": folder.parent.name,
+        "version": metadata["version"],
+        "model": experiment.get("model_name", metadata["model"]),
+        "protocol": evaluation.get("protocol") or trained_on,
+        "scores": {name: score for name, score in scores.items() if score is not None},
+        "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+    }
 
 
 def read_index(path=_CHECKOUT_ZOO / INDEX):
-    """Returns the index of a zoo; an empty dict if the file does not exist.
+    """Returns the models of a zoo: those of its index, then all others in its folder.
 
-    It maps names of models to dicts with folder, version, model, protocol, scores and bytes.
+    A zoo is a folder with an `index.json` beside the folders of its models. The index lists those
+    that ship; what a user exports beside them is found without it.
+
+    Returns:
+      dict of names to dicts with folder, version, model, protocol, scores and bytes; empty if there
+      is no index.
+
+    Raises:
+      UserError: a damaged index.
     """
     path = pathlib.Path(path)
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
+    index = read_index_file(path)
+    if index is None:
         return {}
-    except ValueError as e:
-        raise UserError(f"`{path}` is damaged ({e}).") from e
+
+    known = {entry["folder"] for entry in index.values()}
+    for directory in sorted(path.parent.iterdir()):
+        found = version_folders(directory)
+        if directory.name in known or not found:
+            continue
+        # A folder that is no model, or a damaged one, has no place in a list.
+        with contextlib.suppress(UserError, AttributeError, OSError):
+            entry = index_entry(found[max(found)])
+            index.setdefault(directory.name, entry)
+    return index
+
+
+def read_index_file(path):
+    """Returns the content of an `index.json`; None if there is no such file.
+
+    Raises:
+      UserError: a damaged file.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        return None
+    index = _read_object(path)
+    for name, entry in index.items():
+        folder = entry.get("folder") if isinstance(entry, dict) else None
+        if not isinstance(folder, str):
+            raise UserError(f"`{path}` is damaged ({name!r} has no folder).")
+        if pathlib.PurePath(folder).name != folder:
+            raise UserError(f"`{path}` is damaged ({folder!r} is not a folder beside it).")
+    return index
 
 
 def read_metadata(folder):
@@ -325,15 +421,156 @@ def read_metadata(folder):
       UserError: a SavedModel from elsewhere, or a damaged file.
     """
     path = pathlib.Path(folder, METADATA)
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as e:
+    if not path.exists():
         raise UserError(
             f"`{folder}` is a SavedModel, but not one that `launch/export.py` wrote: "
             f"{METADATA} is missing."
-        ) from e
-    except ValueError as e:
-        raise UserError(f"`{path}` is damaged ({e}).") from e
+        )
+    metadata = _read_object(path)
+    for key, (is_valid, expected) in _METADATA_FIELDS.items():
+        if not is_valid(metadata.get(key)):
+            raise UserError(
+                f"`{path}` is damaged (`{key}` must be {expected}, but is "
+                f"{shortened(metadata.get(key))})."
+            )
+    return metadata
+
+
+def digests(folder):
+    """Returns the SHA-256 of every file of a version folder but its metadata, by relative path."""
+    folder = pathlib.Path(folder)
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != METADATA
+    }
+
+
+def _load_functions(folder, metadata):
+    """Returns the object with the saved functions.
+
+    Raises:
+      UserError: a file is damaged or missing.
+    """
+    # TensorFlow's reader believes what it reads: a flipped bit can end in an error of any kind, in
+    # a crash, or in other weights. Exports that are older than the digests lack the key.
+    expected = metadata.get("files") or {}
+    try:
+        found = digests(folder)
+    except OSError as e:
+        raise UserError(f"`{folder}` cannot be read ({e.strerror or e}).") from e
+    for name, digest in expected.items():
+        if found.get(name) != digest:
+            what = "is not as it was exported" if name in found else "is missing"
+            raise UserError(f"`{folder}` is damaged ({name} {what}).")
+
+    try:
+        loaded = tf.saved_model.load(str(folder))
+    # The border to TensorFlow's reader: damage that no digest shows ends in IndexError, KeyError,
+    # AttributeError, DecodeError, OpError and others.
+    except Exception as e:
+        raise UserError(f"`{folder}` is damaged ({first_line(e)}).") from e
+
+    needed = ["decode", "decompose"]
+    needed += ["init_state", "step"] if metadata.get("is_video") else ["encode"]
+    missing = [name for name in needed if not callable(getattr(loaded, name, None))]
+    if missing:
+        raise UserError(f"`{folder}` is damaged (it has no function `{missing[0]}`).")
+    return loaded
+
+
+def _is_count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_size(value):
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_count, value))
+
+
+def _is_index(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_slot_or_none(value):
+    # -1 is the last slot.
+    return value is None or (isinstance(value, int) and not isinstance(value, bool))
+
+
+def _are_slot_parts(value):
+    if value is None:
+        return True
+    return isinstance(value, dict) and all(
+        isinstance(part, list) and len(part) == 2 and all(map(_is_index, part))
+        for part in value.values()
+    )
+
+
+def _is_one_of(*types):
+    return lambda value: isinstance(value, types)
+
+
+_METADATA_FIELDS = {
+    "name": (_is_one_of(str), "a name"),
+    "version": (_is_count, "a positive integer"),
+    "model": (_is_one_of(str), "a name"),
+    "image_size": (_is_size, "two positive integers"),
+    "channels": (lambda value: _is_count(value) and value in (1, 3), "1 or 3"),
+    "num_slots": (_is_count, "a positive integer"),
+    "num_steps": (_is_count, "a positive integer"),
+    "slot_size": (_is_count, "a positive integer"),
+    "has_prior": (_is_one_of(bool), "true or false"),
+    "is_video": (_is_one_of(bool, type(None)), "true or false"),
+    "slot_parts": (_are_slot_parts, "ranges by name"),
+    "background_slot": (_is_slot_or_none, "an index or null"),
+    "limits": (_is_one_of(dict, type(None)), "an object"),
+    "experiment": (_is_one_of(dict, type(None)), "an object or null"),
+    "evaluation": (_is_one_of(dict, type(None)), "an object or null"),
+    "files": (_is_one_of(dict, type(None)), "an object"),
+}
+"""Key of `metadata.json` -> (whether a value is valid, what is).
+
+Missing keys are None: that is valid for those that older exports lack."""
+
+
+def shortened(value, length=60):
+    """Returns the text of a value from a file, on one line of bounded length."""
+    text = repr(value)
+    if len(text) > length:
+        text = f"{text[:length]}..."
+    return text
+
+
+def _read_object(path):
+    """Returns the object of a JSON file.
+
+    Raises:
+      UserError: the file cannot be read, or holds no object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as e:  # also numbers of 5,000 digits
+        raise UserError(f"`{path}` is damaged ({first_line(e)}).") from e
+    if not isinstance(content, dict):
+        raise UserError(f"`{path}` is damaged (it must hold an object, not {shortened(content)}).")
+    return content
+
+
+def _array(name, value):
+    """Returns a value as an array."""
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as e:  # lists of unequal lengths
+        raise UserError(f"`{name}` must be an array ({first_line(e)}).") from e
+
+
+def _floats(name, value):
+    """Returns a value as a float32 array; what float32 cannot hold becomes infinite."""
+    array = _array(name, value)
+    is_number = np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)
+    if not is_number:
+        raise UserError(f"`{name}` must be numbers. Received: dtype {array.dtype}.")
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
 
 
 def _int32(name, value):
