@@ -9,6 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfobj import random
+from tfobj.serving import checks
 
 TOLERANCE = 2e-5
 """For outputs of order 1: with free numbers of slots and steps, a graph sums in another order."""
@@ -135,6 +136,35 @@ def test_images_of_any_size_are_resized_as_by_pillow(exported_iodine, size):
         np.testing.assert_allclose(served[name], expected, atol=1e-4, err_msg=name)
     np.testing.assert_allclose(tf.reduce_sum(served["masks"], axis=1), 1.0, atol=1e-5)
     assert served["segmentation"].shape == (2, *size)
+
+
+@pytest.mark.parametrize("shape", [(2, 35, 35, 3), (1, 3, 7, 64, 1), (2, 1, 1, 3)])
+def test_a_resize_to_the_same_size_is_none(shape):
+    """Bit for bit; known only when the graph runs."""
+    images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    *lead, height, width, channels = shape
+    sides = [height, width] if len(shape) == 5 else [None, None]  # masks have the model's size
+    free = tf.TensorSpec([*[None] * len(lead), *sides, channels])
+    size = tf.TensorSpec([2], tf.int32)
+    resize = tf.function(checks.resize, autograph=False).get_concrete_function(free, size)
+    same = resize(tf.constant(images), tf.constant([height, width]))
+    np.testing.assert_array_equal(same, images)
+
+    # So is the resize that is skipped: TensorFlow's own, whose size is not known to be the same.
+    flat = images.reshape(-1, height, width, channels)
+    kernel = tf.raw_ops.ScaleAndTranslate(
+        images=flat,
+        size=[height, width],
+        scale=[1.0, 1.0],
+        translation=[0.0, 0.0],
+        kernel_type="triangle",
+        antialias=True,
+    )
+    np.testing.assert_array_equal(kernel, flat)
+
+    other = resize(tf.constant(images), tf.constant([height + 2, 5]))
+    expected = tf.image.resize(flat, [height + 2, 5], antialias=True)
+    np.testing.assert_array_equal(other, tf.reshape(expected, [*lead, height + 2, 5, channels]))
 
 
 def test_uint8_and_float_images_agree(exported):

@@ -317,8 +317,8 @@ def _size_limits(metadata):
         more += f"\n- `num` of `sample`: {_range(limits['num'])}"
     return (
         f"- {unit} x slots x pixels of one request: at most {greatest:,}, where pixels are H x W, "
-        f"or {inside:,} ({MODEL_PIXEL} x {height} x {width}) if that is more. With the defaults, that "
-        f"is {most:,} {unit} of the model's size{more}"
+        f"or {inside:,} ({MODEL_PIXEL} x {height} x {width}) if that is more. With the defaults, "
+        f"that is {most:,} {unit} of the model's size{more}"
     )
 
 

@@ -19,12 +19,12 @@ def unit_range(image):
 
 
 def resize(images, size):
-    """Resizes [B, H, W, C] or [B, K, H, W, C]; images that have the size are returned as they are.
+    """Resizes images; those that have the size are returned as they are.
 
     The resize is linear in the pixels, so masks keep summing to one over K.
 
     Args:
-      images: float32.
+      images: float32 [B, H, W, C] of any size, or [B, K, H, W, C] of a static one.
       size: a tuple of two integers, or an int32 tensor [2].
     """
 
