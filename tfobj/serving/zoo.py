@@ -112,7 +112,7 @@ class Decomposer:
           UserError: a value out of range, or pixels that are not finite or not in [0, 1].
         """
         arrays = self._run(
-            self._loaded.decompose,
+            "decompose",
             self._images(images),
             self._count("num_slots", num_slots),
             self._count("num_steps", num_steps),
@@ -129,7 +129,7 @@ class Decomposer:
     def encode(self, images, num_slots=None, num_steps=None, seed=0):
         """Returns the latents [B, K, D] of images; arguments as in `decompose`."""
         arrays = self._run(
-            self._loaded.encode,
+            "encode",
             self._images(images),
             self._count("num_slots", num_slots),
             self._count("num_steps", num_steps),
@@ -158,13 +158,13 @@ class Decomposer:
             )
 
         state = self._run(
-            self._loaded.init_state,
+            "init_state",
             np.int32(1),
             self._count("num_slots", num_slots),
             _int32("seed", seed),
         )
         for frame in frames:
-            arrays = self._run(self._loaded.step, self._batch(frame), **state)
+            arrays = self._run("step", self._batch(frame), **state)
             state = {name: arrays.pop(name) for name in state}
             yield Decomposition(**arrays, posterior={})
 
@@ -174,7 +174,7 @@ class Decomposer:
         slots = _floats("slots", slots)
         if slots.ndim != 3 or slots.shape[-1] != size:
             raise UserError(f"`slots` must have shape [B, K, {size}]. Received: {slots.shape}.")
-        return Rendering(**self._run(self._loaded.decode, slots))
+        return Rendering(**self._run("decode", slots))
 
     def sample(self, num=1, num_slots=None, seed=0):
         """Samples `num` scenes from the prior, as a `Rendering`."""
@@ -185,7 +185,7 @@ class Decomposer:
             )
 
         arrays = self._run(
-            self._loaded.sample,
+            "sample",
             _int32("num", num),
             self._count("num_slots", num_slots),
             _int32("seed", seed),
@@ -193,16 +193,19 @@ class Decomposer:
         return Rendering(**arrays)
 
     def _run(self, function, *arguments, **named):
-        """Calls a saved function with arrays; returns its results, name -> array.
+        """Calls the saved function of a name with arrays; returns its results, name -> array.
 
         Raises:
-          UserError: a check in the graph failed; has its message.
+          UserError: there is no such function, or a check in the graph failed, with its message.
         """
+        saved = getattr(self._loaded, function, None)
+        if not callable(saved):
+            raise UserError(f"`{self.folder}` is damaged (it has no function `{function}`).")
         arguments = [tf.convert_to_tensor(value) for value in arguments]
         named = {name: tf.convert_to_tensor(value) for name, value in named.items()}
 
         try:
-            results = function(*arguments, **named)
+            results = saved(*arguments, **named)
         except tf.errors.ResourceExhaustedError as e:
             raise UserError(
                 f"The memory is too small for this many scenes at once ({first_line(e)})."
@@ -357,7 +360,7 @@ def index_entry(folder):
     scores = {name: evaluation.get(name) for name in HEADLINE_SCORES}
     return {
         "folder": folder.parent.name,
-        "version": metadata["version"],
+        "version": metadata.get("version"),
         "model": experiment.get("model_name", metadata["model"]),
         "protocol": evaluation.get("protocol") or trained_on,
         "scores": {name: score for name, score in scores.items() if score is not None},
@@ -465,18 +468,11 @@ def _load_functions(folder, metadata):
             raise UserError(f"`{folder}` is damaged ({name} {what}).")
 
     try:
-        loaded = tf.saved_model.load(str(folder))
+        return tf.saved_model.load(str(folder))
     # The border to TensorFlow's reader: damage that no digest shows ends in IndexError, KeyError,
     # AttributeError, DecodeError, OpError and others.
     except Exception as e:
         raise UserError(f"`{folder}` is damaged ({first_line(e)}).") from e
-
-    needed = ["decode", "decompose"]
-    needed += ["init_state", "step"] if metadata.get("is_video") else ["encode"]
-    missing = [name for name in needed if not callable(getattr(loaded, name, None))]
-    if missing:
-        raise UserError(f"`{folder}` is damaged (it has no function `{missing[0]}`).")
-    return loaded
 
 
 def _is_count(value):
@@ -511,7 +507,7 @@ def _is_one_of(*types):
 
 _METADATA_FIELDS = {
     "name": (_is_one_of(str), "a name"),
-    "version": (_is_count, "a positive integer"),
+    "version": (lambda value: value is None or _is_count(value), "a positive integer"),
     "model": (_is_one_of(str), "a name"),
     "image_size": (_is_size, "two positive integers"),
     "channels": (lambda value: _is_count(value) and value in (1, 3), "1 or 3"),
