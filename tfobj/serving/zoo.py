@@ -443,10 +443,15 @@ def digests(folder):
     """Returns the SHA-256 of every file of a version folder but its metadata, by relative path."""
     folder = pathlib.Path(folder)
     return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        path.relative_to(folder).as_posix(): _digest(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != METADATA
     }
+
+
+def _digest(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _load_functions(folder, metadata):
@@ -457,15 +462,18 @@ def _load_functions(folder, metadata):
     """
     # TensorFlow's reader believes what it reads: a flipped bit can end in an error of any kind, in
     # a crash, or in other weights. Exports that are older than the digests lack the key.
-    expected = metadata.get("files") or {}
-    try:
-        found = digests(folder)
-    except OSError as e:
-        raise UserError(f"`{folder}` cannot be read ({e.strerror or e}).") from e
-    for name, digest in expected.items():
-        if found.get(name) != digest:
-            what = "is not as it was exported" if name in found else "is missing"
-            raise UserError(f"`{folder}` is damaged ({name} {what}).")
+    for name, expected in (metadata.get("files") or {}).items():
+        text = name if name.isprintable() else repr(name)
+        try:
+            found = _digest(folder / name)
+        except FileNotFoundError as e:
+            raise UserError(f"`{folder}` is damaged ({text} is missing).") from e
+        except (OSError, ValueError) as e:
+            raise UserError(
+                f"`{folder}` is damaged ({text} cannot be read: {first_line(e)})."
+            ) from e
+        if found != expected:
+            raise UserError(f"`{folder}` is damaged ({text} is not as it was exported).")
 
     try:
         return tf.saved_model.load(str(folder))
