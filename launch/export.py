@@ -10,7 +10,6 @@ measured on the exported weights. If the folder around --to has an index.json, a
 does, the model is entered there and can be used by its name.
 """
 
-import json
 import pathlib
 import sys
 
@@ -19,7 +18,7 @@ if not __package__:  # `python launch/export.py` from a checkout
 
 from absl import flags
 
-from tfobj import commands
+from tfobj import commands, files
 from tfobj.launch import shared_flags
 
 _WORKDIR = shared_flags.workdir(required=True)
@@ -68,7 +67,7 @@ def read_evaluation(workdir, step):
     path = pathlib.Path(workdir, "evaluation.json")
     if not path.exists():
         return None
-    evaluation = json.loads(path.read_text())
+    evaluation = files.read_json(path)
     if evaluation.get("step") != step:
         print(
             f"note: {path} was measured at step {evaluation.get('step')}, but step {step} is "

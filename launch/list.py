@@ -7,7 +7,6 @@
 "Recorded" are the runs in results/, averaged over their seeds.
 """
 
-import json
 import pathlib
 import shutil
 import sys
@@ -16,7 +15,7 @@ import textwrap
 if not __package__:  # `python launch/list.py` from a checkout
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tfobj import commands
+from tfobj import commands, files
 from tfobj.launch import shared_flags
 
 _MODEL = shared_flags.model(default=None, text="Show the settings of this model.")
@@ -172,9 +171,12 @@ def shipped_lines():
     path = ROOT / "saved_models" / "index.json"
     if not path.exists():
         return []
+    index = files.read_json(path)
+    files.check_keys(index, f"`{path}`", dict.fromkeys(index, dict))
+
     lines = []
-    for name, entry in json.loads(path.read_text()).items():
-        scores = entry.get("scores", {})
+    for name, entry in index.items():
+        scores = entry.get("scores") or {}
         known = [metric for metric in SCORES if scores.get(metric) is not None]
         facts = [
             entry.get("model"),

@@ -7,19 +7,32 @@
 Needs TensorFlow, but no code of the models.
 """
 
-import json
 import pathlib
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from tfobj import files
 from tfobj.errors import UserError, first_line, unknown_name
 
 INDEX = "index.json"
 METADATA = "metadata.json"
 POSTERIOR = "posterior_"
 """Prefix of the results of `decompose` that are parameters of q(z | x)."""
+
+_METADATA_KEYS = {
+    "name": str,
+    "version": int,
+    "model": str,
+    "image_size": list,
+    "channels": int,
+    "num_slots": int,
+    "num_steps": (int, type(None)),
+    "has_prior": bool,
+    "limits": dict,
+}
+"""Entries that every `metadata.json` has."""
 
 _LUMA = np.float32([0.299, 0.587, 0.114])
 """Weights of red, green and blue in gray (ITU-R 601), as in Pillow."""
@@ -311,11 +324,11 @@ def read_index(path=_CHECKOUT_ZOO / INDEX):
     """
     path = pathlib.Path(path)
     try:
-        return json.loads(path.read_text())
+        index = files.read_json(path)
     except FileNotFoundError:
         return {}
-    except ValueError as e:
-        raise UserError(f"`{path}` is damaged ({e}).") from e
+    files.check_keys(index, f"`{path}`", dict.fromkeys(index, dict))
+    return index
 
 
 def read_metadata(folder):
@@ -326,14 +339,12 @@ def read_metadata(folder):
     """
     path = pathlib.Path(folder, METADATA)
     try:
-        return json.loads(path.read_text())
+        return files.read_json(path, keys=_METADATA_KEYS)
     except FileNotFoundError as e:
         raise UserError(
             f"`{folder}` is a SavedModel, but not one that `launch/export.py` wrote: "
             f"{METADATA} is missing."
         ) from e
-    except ValueError as e:
-        raise UserError(f"`{path}` is damaged ({e}).") from e
 
 
 def _int32(name, value):

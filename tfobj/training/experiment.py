@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import keras
 
-from tfobj import registry
+from tfobj import files, registry
 from tfobj.config import Bounds, Config, NonNegativeInt, Positive, PositiveInt, require
 from tfobj.data import folder, packed, protocols
 from tfobj.data.pipeline import BatchStream
@@ -126,10 +126,12 @@ class ExperimentConfig(Config):
 
     @classmethod
     def from_dict(cls, values, prefix=""):
-        values = dict(values)
+        for name, kind in (("model_name", str), ("model", dict)):
+            received = values.get(name, "(absent)")
+            require(isinstance(received, kind), name, files.describe_kind(kind), received)
         model_config = registry.model_class(values["model_name"]).config_class
-        values["model"] = model_config.from_dict(values["model"], prefix="model.")
-        return super().from_dict(values, prefix)
+        model = model_config.from_dict(values["model"], prefix="model.")
+        return super().from_dict({**values, "model": model}, prefix)
 
 
 def resolve(model, dataset, preset=DEFAULT_PRESET, overrides=None, seed=0, needs_data=True):
