@@ -46,6 +46,7 @@ class SceneArrays:
         `transforms.pack_masks` (index 0, the background, is all ones); None for datasets without.
         Not part of training batches.
       tracks: name -> float32 [n, T, N, ...], factors that change from frame to frame; clips only.
+      source: name and version of the data set, such as "tetris/generated/1.0.0"; empty without one.
     """
 
     image: np.ndarray
@@ -54,6 +55,7 @@ class SceneArrays:
     num_objects: int = 0
     amodal_masks: np.ndarray | None = None
     tracks: dict = dataclasses.field(default_factory=dict)
+    source: str = ""
 
     @property
     def num_frames(self):
@@ -401,6 +403,7 @@ def _load(folder):
             num_objects=summary["num_objects"],
             amodal_masks=arrays.get("amodal_masks"),
             tracks=_with_prefix("track_", arrays),
+            source=summary["source"],
         )
     except (ValueError, KeyError, OSError) as error:
         raise UserError(

@@ -160,12 +160,15 @@ def resolve(model, dataset, preset=DEFAULT_PRESET, overrides=None, seed=0, needs
         chosen = _preset(name, preset, _preset_dataset(dataset))
         image_size, protocol_name = _scene_format(dataset, chosen)
 
-    config = registry.model_class(name).config_class()
-    config = config.override(chosen.model, prefix="model.")
-    # The data decides the format; overrides come last, and may change all of it.
+    # The data decides the format; overrides come last, and may change all of it. All at once, since
+    # settings are checked together: a preset need not fit the image size of the default.
+    overrides = overrides or {}
+    changes = dict(chosen.model)
     if image_size is not None:
-        scene_format = {"image_size": image_size[:2], "channels": image_size[2]}
-        config = config.override(scene_format, prefix="model.")
+        changes |= {"image_size": image_size[:2], "channels": image_size[2]}
+    prefix = "model."
+    changes |= {k.removeprefix(prefix): v for k, v in overrides.items() if k.startswith(prefix)}
+    config = registry.model_class(name).config_class().override(changes, prefix)
 
     experiment = ExperimentConfig(
         model_name=name,
@@ -176,7 +179,7 @@ def resolve(model, dataset, preset=DEFAULT_PRESET, overrides=None, seed=0, needs
         train=TrainConfig().override(chosen.train, prefix="train."),
         eval=EvalConfig().override(chosen.eval, prefix="eval."),
     )
-    return experiment.override(overrides or {})
+    return experiment.override(overrides)
 
 
 def build_model(experiment):

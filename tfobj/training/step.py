@@ -28,6 +28,10 @@ class TrainStep:
         reduction over replicas crosses devices.
       micro_batches: parts in which a replica's share of the batch is processed, one after the
         other; the gradient is that of the whole batch, in the memory of one part.
+
+    Attributes:
+      compiled: whether the last call of `run` traced and compiled, which takes the time of many
+        updates.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class TrainStep:
         )
         self._one = tf.function(self._one_step, autograph=False, reduce_retracing=False)
         self._many = tf.function(self._many_steps, autograph=False)
+        self.compiled = False
 
     def run(self, iterator, num_steps):
         """Makes `num_steps` updates with the iterator's next batches.
@@ -62,6 +67,7 @@ class TrainStep:
         sums = {}
         counts = {}
         first_bad_step = -1
+        traces = self._many.experimental_get_tracing_count()
         while done < num_steps:
             step = int(self.optimizer.iterations.numpy())
             stage, change = stage_at(self._stages, step)
@@ -77,6 +83,7 @@ class TrainStep:
             if first_bad_step < 0:
                 first_bad_step = int(bad_step)
             done += count
+        self.compiled = self._many.experimental_get_tracing_count() > traces
         return {name: total / counts[name] for name, total in sums.items()}, first_bad_step
 
     def trace(self, iterator):

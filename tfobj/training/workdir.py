@@ -23,6 +23,8 @@ from tfobj.errors import UserError
 METRICS = "metrics.jsonl"
 MACHINE = "machine.json"
 
+_SHOWN_LINES = 5
+
 _TOO_LARGE = 2.0**1000
 """Numbers from here on are no metrics; larger integers cannot even become floats."""
 
@@ -104,6 +106,15 @@ class Rows:
         rows, self.dropped = _read_rows(self.path)
         kept = [json.dumps(row) + "\n" for row in rows if row["step"] <= step]
         files.write_text(self.path, "".join(kept))
+
+    @property
+    def warning(self):
+        """What a user must know of dropped lines, None if there were none."""
+        if not self.dropped:
+            return None
+        shown = ", ".join(map(str, self.dropped[:_SHOWN_LINES]))
+        more = ", ..." * (len(self.dropped) > _SHOWN_LINES)
+        return f"warning: damaged lines of {self.path} are dropped: {shown}{more}."
 
     def write(self, step, split, numbers):
         """Writes one row; numbers that are not finite become null."""
