@@ -167,9 +167,22 @@ def test_what_killed_writes_left_is_completed_or_removed(tmp_path):
     (folder / "step-2_temp").mkdir()
     (folder / "step-2.index").replace(folder / "step-2_temp" / "step-2.index")
     state, variable, _ = make_state(tmp_path)
+    state.recover()
+    assert list(folder.glob("*_temp*")) == []
     assert state.restore() == 2
     assert variable.numpy() == [[2.0]]
-    assert list(folder.glob("*_temp*")) == []
+
+
+def test_reading_a_run_leaves_writes_in_progress_alone(finished_run, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "run")
+    busy = tmp_path / "run" / "checkpoints" / "step-8_temp"
+    busy.mkdir()
+    (busy / "step-8.index").write_text("half")
+    assert load_run(tmp_path / "run").step == 6
+    state, _, _ = make_state(tmp_path / "run")
+    with pytest.raises(UserError):  # another model's
+        state.restore()
+    assert busy.exists()
 
 
 def test_a_checkpoint_whose_index_is_lost_is_no_beginning(tmp_path):

@@ -50,6 +50,28 @@ def test_a_folder_of_pictures_is_a_dataset():
     )
 
 
+@pytest.mark.parametrize(
+    "model, preset, size",
+    [("vae", "conv", (128, 128)), ("vae", "conv", (64, 96)), ("iodine", "quick", (40, 56))],
+)
+def test_presets_and_the_size_of_own_pictures_are_checked_together(model, preset, size):
+    """A preset need not fit the size in the model's defaults, which nobody asked for."""
+    overrides = {"model.image_size": size, "train.steps": 3}
+    experiment = resolve(model, "folder:pictures", preset, overrides)
+    assert experiment.model.image_size == size
+    assert experiment.train.steps == 3
+    with pytest.raises(UserError, match="Unknown setting 'model.image_sizes'"):
+        resolve(model, "folder:pictures", preset, {"model.image_sizes": size})
+
+
+def test_a_decoder_that_does_not_reach_the_image_names_its_setting():
+    experiment = resolve(
+        "slot_attention", "folder:pictures", "quick", {"model.image_size": (128, 128)}
+    )
+    with pytest.raises(UserError, match="`model.decoder_grid` must suit .* that does is .64, 64."):
+        build_model(experiment)
+
+
 def test_experiments_survive_plain_values():
     experiment = resolve(
         "iodine", "multi_dsprites", preset="release", overrides={"data.num_train": 10}

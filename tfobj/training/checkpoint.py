@@ -177,21 +177,20 @@ class RunState:
     def restore(self, step=None):
         """Restores the newest readable state, or that of `step`.
 
-        Without `step`, it also clears away what killed writes left behind: the process must hold
-        the lock of the folder.
-
         Returns:
           Its step, 0 if there is none.
 
         Raises:
           UserError: there are checkpoints, but none can be read.
         """
-        if step is None:
-            self._recent.recover()
-            self._best.recover()
-        elif step == 0:
+        if step == 0:
             return 0
         return self._recent.restore(self._read, step) or 0
+
+    def recover(self):
+        """Completes or removes what killed writes left; for the process that holds the lock."""
+        self._recent.recover()
+        self._best.recover()
 
     def _read(self, path):
         _assert_matched(self._checkpoint.read(path))

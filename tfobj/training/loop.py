@@ -237,6 +237,7 @@ def _validation_clips(clips, experiment):
 def _restore(state, peers):
     """Restores on all workers the checkpoint that the chief can read; returns its step."""
     if peers.is_chief:
+        state.recover()
         chosen = peers.gather(state.restore())[0]
     else:
         chosen = peers.gather(None)[0]
