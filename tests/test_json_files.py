@@ -181,6 +181,40 @@ def test_the_wrong_field_of_a_config_is_named(tmp_path, change, message):
         read_config(path)
 
 
+METADATA = {
+    "name": "model",
+    "version": 1,
+    "model": "slot_attention",
+    "image_size": [35, 35],
+    "channels": 3,
+    "num_slots": 4,
+    "num_steps": None,
+    "has_prior": False,
+    "slot_size": 8,
+    "limits": {},
+}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"image_size": [35]}, "`image_size` must be height and width. Received: .35."),
+        ({"image_size": ["35", 35]}, "`image_size` must be height and width"),
+        ({"image_size": [0, 35]}, "`image_size` must be height and width"),
+        ({"num_slots": "4"}, "`num_slots` must be an integer. Received: '4'"),
+        ({"num_steps": 1.5}, "`num_steps` must be an integer or null. Received: 1.5"),
+        ({"has_prior": 0}, "`has_prior` must be true or false. Received: 0"),
+    ],
+)
+def test_wrong_metadata_of_a_model_are_named(tmp_path, change, message):
+    path = tmp_path / "metadata.json"
+    path.write_text(json.dumps(METADATA))
+    assert read_metadata(path) == METADATA
+    path.write_text(json.dumps({**METADATA, **change}))
+    with pytest.raises(UserError, match=message):
+        read_metadata(path)
+
+
 BROKEN_LINES = (
     b'{"step": 2, "split": "tra',
     b"null",

@@ -1,6 +1,9 @@
 """The one exception for mistakes that a user can correct."""
 
 import difflib
+import re
+
+_OPERATION = re.compile(r"^\{\{[^{}]*\}\}|\s*\[Op:\w+\].*$")
 
 
 class UserError(ValueError):
@@ -25,6 +28,10 @@ def unknown_name(kind, name, valid):
 
 
 def first_line(error):
-    """Returns the first line of another library's error, or its class if the message is empty."""
+    """Returns the first line of another library's error, or its class if the message is empty.
+
+    What TensorFlow adds about the operation is left out.
+    """
     text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]
+    line = text.splitlines()[0]
+    return _OPERATION.sub("", line).strip() or line

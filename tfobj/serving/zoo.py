@@ -30,6 +30,7 @@ _METADATA_KEYS = {
     "num_slots": int,
     "num_steps": (int, type(None)),
     "has_prior": bool,
+    "slot_size": int,
     "limits": dict,
 }
 """Entries that every `metadata.json` has."""
@@ -293,6 +294,7 @@ def _folder_in_index(name):
     """Returns the folder of a model in the zoo of the checkout."""
     index = read_index(_CHECKOUT_ZOO / INDEX)
     if name in index:
+        files.check_keys(index[name], f"`{_CHECKOUT_ZOO / INDEX}`, {name}", {"folder": str})
         return _CHECKOUT_ZOO / index[name]["folder"]
 
     # Names have no slashes: this was meant as a path.
@@ -339,12 +341,20 @@ def read_metadata(folder):
     """
     path = pathlib.Path(folder, METADATA)
     try:
-        return files.read_json(path, keys=_METADATA_KEYS)
+        metadata = files.read_json(path, keys=_METADATA_KEYS)
     except FileNotFoundError as e:
         raise UserError(
             f"`{folder}` is a SavedModel, but not one that `launch/export.py` wrote: "
             f"{METADATA} is missing."
         ) from e
+
+    size = metadata["image_size"]
+    if len(size) != 2 or not all(files.is_json(side, int) and side > 0 for side in size):
+        raise UserError(
+            f"`{path}` is damaged (`image_size` must be height and width. "
+            f"Received: {files.excerpt(size)})."
+        )
+    return metadata
 
 
 def _int32(name, value):
