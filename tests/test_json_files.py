@@ -203,6 +203,7 @@ METADATA = {
         ({"image_size": [0, 35]}, "`image_size` must be height and width"),
         ({"num_slots": "4"}, "`num_slots` must be an integer. Received: '4'"),
         ({"num_steps": 1.5}, "`num_steps` must be an integer or null. Received: 1.5"),
+        ({"limits": []}, "`limits` must be an object. Received: .."),
         ({"has_prior": 0}, "`has_prior` must be true or false. Received: 0"),
     ],
 )

@@ -23,7 +23,6 @@ POSTERIOR = "posterior_"
 
 _METADATA_KEYS = {
     "name": str,
-    "version": int,
     "model": str,
     "image_size": list,
     "channels": int,
@@ -31,9 +30,11 @@ _METADATA_KEYS = {
     "num_steps": (int, type(None)),
     "has_prior": bool,
     "slot_size": int,
-    "limits": dict,
 }
 """Entries that every `metadata.json` has."""
+
+_OTHER_KEYS = {"version": int, "limits": dict, "is_video": bool, "signatures": dict}
+"""Entries that exports of some versions lack."""
 
 _LUMA = np.float32([0.299, 0.587, 0.114])
 """Weights of red, green and blue in gray (ITU-R 601), as in Pillow."""
@@ -348,6 +349,8 @@ def read_metadata(folder):
             f"{METADATA} is missing."
         ) from e
 
+    present = {key: kind for key, kind in _OTHER_KEYS.items() if key in metadata}
+    files.check_keys(metadata, f"`{path}`", present)
     size = metadata["image_size"]
     if len(size) != 2 or not all(files.is_json(side, int) and side > 0 for side in size):
         raise UserError(
