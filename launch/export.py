@@ -64,10 +64,14 @@ def main(argv):
 
 def read_evaluation(workdir, step):
     """Returns the run's `evaluation.json` as a dict if it was measured at `step`, else None."""
+    from tfobj.serving import card
+
     path = pathlib.Path(workdir, "evaluation.json")
     if not path.exists():
         return None
     evaluation = files.read_json(path)
+    scores = [name for name in card.HEADLINE_SCORES if name in evaluation]
+    files.check_keys(evaluation, f"`{path}`", dict.fromkeys(scores, (float, type(None))))
     if evaluation.get("step") != step:
         print(
             f"note: {path} was measured at step {evaluation.get('step')}, but step {step} is "

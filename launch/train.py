@@ -16,10 +16,10 @@ The second worker has index 1. Workers share the batch (train.batch_size is that
 and see one --workdir; the first one, the chief, writes and reports. If one dies, all end; started
 again together, they resume.
 
-A run is a folder, --workdir (default runs/<model>_<dataset>[_<preset>]): config.json, checkpoints/,
-best/, metrics.jsonl, TensorBoard events (`tensorboard --logdir=runs`) and figures/. It can be
-killed at any time; on one device, the resumed run has bit for bit the weights of an uninterrupted
-one. SIGTERM and Ctrl-C save first.
+A run is a folder, --workdir (default runs/<model>_<dataset>[_<preset>]): config.json, data.json,
+checkpoints/, best/, metrics.jsonl, TensorBoard events (`tensorboard --logdir=runs`) and figures/.
+It can be killed at any time; on one device, the resumed run has bit for bit the weights of an
+uninterrupted one. SIGTERM and Ctrl-C save first.
 
 The settings of a run cannot change (--print_config shows them without training), except intervals
 and the number of steps: --set train.steps=N makes an existing run longer, as long as no learning

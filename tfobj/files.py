@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 
 from tfobj.errors import UserError, first_line
@@ -18,6 +19,9 @@ _KINDS = {
     type(None): "null",
 }
 """Python type -> what JSON calls its values."""
+
+_PARTIAL = re.compile(r"\..*\.(\d+)\.partial.*")
+"""Names of the temporary files of `atomic_path`, with the number of the process."""
 
 _LONGEST_EXCERPT = 60
 """Characters of a wrong value that a message repeats."""
@@ -155,6 +159,25 @@ def atomic_path(path):
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+def remove_partial_files(folder):
+    """Removes what killed processes of this machine left in a folder, instead of `atomic_path`."""
+    for path in pathlib.Path(folder).rglob(".*.partial*"):
+        match = _PARTIAL.fullmatch(path.name)
+        if match and not _is_alive(int(match[1])):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _is_alive(process):
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # Of another user.
+        return True
+    return True
 
 
 @contextlib.contextmanager

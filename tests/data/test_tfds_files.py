@@ -76,7 +76,9 @@ def test_a_format_that_cannot_be_read_here_is_named_before_anything_starts(
     assert not (version_folder(data_dir) / "packed").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"[" * 100_000, b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"[" * 100_000, b"\xff\xfe"], ids=len
+)
 def test_a_damaged_description_is_one_line(data_dir, content):
     (version_folder(data_dir) / "dataset_info.json").write_bytes(content)
     with pytest.raises(UserError, match=f"{SMALL.config}` cannot be opened.*Delete") as error:

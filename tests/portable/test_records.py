@@ -16,7 +16,7 @@ def names(workdir):
     return sorted(path.name for path in (workdir / "state").iterdir())
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"format": 1}', b"[" * 100_000])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"format": 1}', b"[" * 100_000], ids=len)
 def test_the_newest_readable_state_counts(tmp_path, capsys, content):
     save(tmp_path, 10, 20)
     (tmp_path / "state" / "step_00000020" / "state.json").write_bytes(content)

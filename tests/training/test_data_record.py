@@ -161,7 +161,9 @@ def test_a_run_on_a_folder_that_changed_is_refused_or_notes_it(run, pictures):
 
 @pytest.mark.filterwarnings("ignore:1 of")
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b'{"kind": 1}', b'{"kind": "x"}', b'{"kind": "folder"}', b"[" * 99_999]
+    "content",
+    [b"", b"[]", b'{"kind": 1}', b'{"kind": "x"}', b'{"kind": "folder"}', b"[" * 99_999],
+    ids=len,
 )
 def test_a_damaged_record_is_named(run, pictures, content):
     (run / "data.json").write_bytes(content)

@@ -161,6 +161,26 @@ def test_a_start_that_fails_leaves_no_run_behind(tmp_path, train_tiny, tiny, mon
     check_config(tmp_path, tiny(**{"train.learning_rate": 0.5}))
 
 
+def test_a_new_run_begins_with_the_weights_of_another(
+    tmp_path, train_tiny, finished_run, monkeypatch, capsys
+):
+    seen = []
+
+    def stop(step_function, *arguments):
+        seen.extend(variable.numpy() for variable in step_function.model.weights)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainStep, "run", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_tiny(tmp_path, init_from=finished_run, seed=3)
+    expected = load_run(finished_run).model.weights
+    for value, variable in zip(seen, expected, strict=True):
+        np.testing.assert_array_equal(value, variable.numpy())
+    assert f"Beginning with the weights of {finished_run}." in capsys.readouterr().err
+    with pytest.raises(UserError, match="has no latest checkpoint yet"):
+        train_tiny(tmp_path, init_from=tmp_path / "nothing")
+
+
 def test_what_is_done_after_the_last_step_is_said(finished_run, tmp_path, train_tiny, capsys):
     workdir = make_run(finished_run, tmp_path / "run")
     settings = {"train.eval_every": 6, "train.checkpoint_every": 6}
@@ -169,7 +189,7 @@ def test_what_is_done_after_the_last_step_is_said(finished_run, tmp_path, train_
     (workdir / "checkpoints" / "checkpoint").unlink()
     assert train_tiny(workdir, **{**settings, "train.steps": 8}).step == 8
     said = capsys.readouterr().err
-    assert "metrics.jsonl are dropped: 3." in said
+    assert "metrics.jsonl are dropped: 5." in said
     assert "Resuming at step 6 of 8." in said
     assert "All 8 steps are done. Scoring 4 validation scenes" in said
     assert [row["step"] for row in read_metrics(workdir) if row["split"] == "train"] == [2, 4, 6, 8]

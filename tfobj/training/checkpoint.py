@@ -1,6 +1,7 @@
 """The run folder: one configuration for good, and checkpoints that survive a kill.
 
     <workdir>/config.json        the resolved experiment
+    <workdir>/data.json          what it is trained on, see `data_record`
     <workdir>/checkpoints/       the last few states: weights, optimizer, step, best score
     <workdir>/best/              the state with the best validation score
     <workdir>/...                see `workdir`

@@ -18,6 +18,7 @@ import keras
 import tensorflow as tf
 
 import tfobj
+from tfobj import files
 from tfobj.errors import UserError
 from tfobj.training import machine
 from tfobj.training.checkpoint import RunState, check_config, load_weights, write_or_check_config
@@ -122,6 +123,7 @@ def _start(experiment, workdir, strategy, peers, data_dir, actions, accept_new_d
 
     # Another configuration is refused before any work.
     if peers.is_chief:
+        files.remove_partial_files(workdir)
         check_config(workdir, experiment)
 
     # The others wait while the chief builds the dataset, if need be.

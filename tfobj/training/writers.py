@@ -81,25 +81,26 @@ def drop_events(path, step):
     record that a kill cut short is dropped as well. Of a run that begins again, the graph is
     dropped too.
     """
-    kept = []
-    dropped = 0
+    # Twice through the file, which may hold many images, instead of once with all of it in memory.
+    if all(kept for _, kept in _records(path, step)):
+        return
+    with files.atomic_path(path) as partial, tf.io.TFRecordWriter(os.fspath(partial)) as writer:
+        for record, kept in _records(path, step):
+            if kept:
+                writer.write(record)
+
+
+def _records(path, step):
+    """Yields the records of a file, and whether they stay; a damaged end is one that does not."""
     try:
         for record in tf.compat.v1.io.tf_record_iterator(os.fspath(path)):
             event = tf.compat.v1.Event.FromString(record)
-            if event.step > step or (step == 0 and event.HasField("graph_def")):
-                dropped += 1
-            else:
-                kept.append(record)
+            begins_again = step == 0 and event.HasField("graph_def")
+            yield record, event.step <= step and not begins_again
     # The one border to protobuf and the reader of records: events are a copy of the run's numbers,
     # and damage to them stops nothing.
     except Exception:
-        dropped += 1
-
-    if not dropped:
-        return
-    with files.atomic_path(path) as partial, tf.io.TFRecordWriter(os.fspath(partial)) as writer:
-        for record in kept:
-            writer.write(record)
+        yield b"", False
 
 
 class Console:
