@@ -193,6 +193,31 @@ def test_a_checkpoint_whose_index_is_lost_is_no_beginning(tmp_path):
     assert data_file(tmp_path, 1).exists()
 
 
+@pytest.mark.parametrize("kind", ["removed", "cut", None])
+def test_the_best_state_serves_if_no_recent_one_can_be_read(tmp_path, kind):
+    state, variable, optimizer = make_state(tmp_path)
+    for step in (1, 2):
+        optimizer.iterations.assign(step)
+        variable.assign([[step]])
+        state.save_best(step)
+        state.save()
+    if kind is None:
+        shutil.rmtree(tmp_path / "checkpoints")
+    else:
+        for step in (1, 2):
+            damage(tmp_path / "checkpoints" / f"step-{step}.index", kind)
+
+    said = []
+    state, variable, optimizer = make_state(tmp_path, say=said.append)
+    assert state.restore() == 2
+    assert variable.numpy() == [[2.0]]
+    assert said[-1] == "warning: going on from the best state, that of step 2."
+    assert make_state(tmp_path)[0].restore(2) == 2  # as the other workers do
+    state.save()
+    assert make_state(tmp_path, say=said.append)[0].restore() == 2
+    assert len(said) == (1 if kind is None else 2)
+
+
 def test_files_of_others_in_the_folder_are_left_alone(tmp_path):
     save_steps(tmp_path, [1])
     folder = tmp_path / "checkpoints"

@@ -82,10 +82,10 @@ def run(folder, workdir, options=DEFAULT_OPTIONS):
         jax = program.start_jax(options.platform)
         train, evaluation = open_data(folder, manifest, options.data)
         data = {"num_train": len(train), "checksum": zlib.crc32(np.ascontiguousarray(train.image))}
-        if resumed and summary["data"] != data:
+        if resumed and summary.get("data") != data:
             raise UserError(
-                f"`{workdir}` was trained on other scenes: {summary['data']}. Received: {data}. "
-                "Repeat the old --data to resume it."
+                f"`{workdir}` was trained on other scenes: {summary.get('data')}. "
+                f"Received: {data}. Repeat the old --data to resume it."
             )
 
         artifact.write_manifest(workdir, manifest)

@@ -167,6 +167,7 @@ class RunState:
             best_score=self.best_score,
         )
         self._keep = keep
+        self._say = say
         self._recent = CheckpointFolder(self.workdir / CHECKPOINTS["latest"], say)
         self._best = CheckpointFolder(self.workdir / CHECKPOINTS["best"], say)
 
@@ -178,6 +179,8 @@ class RunState:
     def restore(self, step=None):
         """Restores the newest readable state, or that of `step`.
 
+        The best state is as complete as the recent ones, and serves if none of these can be read.
+
         Returns:
           Its step, 0 if there is none.
 
@@ -186,7 +189,17 @@ class RunState:
         """
         if step == 0:
             return 0
-        return self._recent.restore(self._read, step) or 0
+        try:
+            found = self._recent.restore(self._read, step)
+        except UserError as e:
+            if not self._best.steps():
+                raise
+            self._say(f"warning: {e}")
+            found = None
+        if found is None and self._best.steps():
+            found = self._best.restore(self._read, step)
+            self._say(f"warning: going on from the best state, that of step {found:,}.")
+        return found or 0
 
     def recover(self):
         """Completes or removes what killed writes left; for the process that holds the lock."""
