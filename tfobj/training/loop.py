@@ -118,7 +118,8 @@ def _start(experiment, workdir, strategy, peers, data_dir, actions, accept_new_d
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
     }
-    agree(peers, {**versions, "devices": devices, **experiment.to_dict()}, SAME_COMMAND)
+    facts = {**versions, "devices": devices, "init_from": init_from and str(init_from)}
+    agree(peers, {**facts, **experiment.to_dict()}, SAME_COMMAND)
     check_batch_size(strategy, config.batch_size, config.micro_batches)
 
     # Another configuration is refused before any work.

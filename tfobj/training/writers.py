@@ -93,7 +93,7 @@ def drop_events(path, step):
 def _records(path, step):
     """Yields the records of a file, and whether they stay; a damaged end is one that does not."""
     try:
-        for record in tf.compat.v1.io.tf_record_iterator(os.fspath(path)):
+        for record in tf.data.TFRecordDataset(os.fspath(path)).as_numpy_iterator():
             event = tf.compat.v1.Event.FromString(record)
             begins_again = step == 0 and event.HasField("graph_def")
             yield record, event.step <= step and not begins_again
