@@ -28,3 +28,15 @@ def first_line(error):
     """Returns the first line of another library's error, or its class if the message is empty."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0]
+
+
+def failed_assertion(error):
+    """Returns the message of an assertion that failed in a graph, or None for another error.
+
+    An `Assert` op prints its message and its values as "assertion failed: [m] [v] [v]".
+    """
+    _, found, message = str(error).partition("assertion failed: [")
+    if not found:
+        return None
+    line = message.splitlines()[0]
+    return line.replace("] [", " ").rstrip("] ") + "."

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfobj import replicas
 from tfobj.training.experiment import TrainConfig, resolve
 from tfobj.training.optimizer import GlobalAdam, WarmupDecay, make_optimizer
 
@@ -74,9 +75,7 @@ def updated(optimizer, num_steps=5):
         gradients = [tf.constant(rng.normal(size=v.shape), tf.float32) for v in variables]
         optimizer.apply_gradients(
             zip(
-                optimizer.sum_over_replicas(gradients)
-                if isinstance(optimizer, GlobalAdam)
-                else gradients,
+                replicas.sum_over(gradients) if isinstance(optimizer, GlobalAdam) else gradients,
                 variables,
                 strict=True,
             )
@@ -129,9 +128,7 @@ def test_two_replicas_clip_the_sum():
         def replica():
             me = tf.distribute.get_replica_context().replica_id_in_sync_group
             gradient = tf.where(tf.equal(me, 0), [3.0, 0.0], [0.0, 4.0])
-            optimizer.apply_gradients(
-                [(g, variable) for g in optimizer.sum_over_replicas([gradient])]
-            )
+            optimizer.apply_gradients([(g, variable) for g in replicas.sum_over([gradient])])
 
         strategy.run(replica)
 

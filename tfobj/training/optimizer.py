@@ -23,21 +23,11 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 class _Global:
     """Mixin for optimizers whose `global_clipnorm` bounds the gradient of the global batch.
 
-    They are handed gradients already summed over the replicas: call `sum_over_replicas` first.
+    They are handed gradients already summed over the replicas: call `replicas.sum_over` first.
     Keras sums after clipping: each replica's share is clipped by itself, and two replicas then
     differ from one on the joined batch (5e-3 in the weights after 16 steps of Adam, clipping
     active).
     """
-
-    def sum_over_replicas(self, gradients):
-        """Sums gradients over the replicas of the current replica context.
-
-        Returns them as they are on one device.
-        """
-        context = tf.distribute.get_replica_context()
-        if context is None or context.num_replicas_in_sync == 1:
-            return gradients
-        return context.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients))
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
         """Replaces Keras' own reduction, which has been done before."""
