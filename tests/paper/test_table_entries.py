@@ -47,6 +47,8 @@ PARAMETERS = {
     # Engelcke 2020, released code, with one LSTM bias (PyTorch has two: 1,536 more).
     ("genesis", "paper", "multi_dsprites"): 12_619_012,
     ("genesis", "paper", "clevr_with_masks"): 13_405_444,
+    # Engelcke 2021, released code; the prior's LSTM has both bias vectors.
+    ("genesis", "genesis_v2", "multi_dsprites"): 2_729_422,
 }
 
 SIZES = {
