@@ -40,6 +40,7 @@ RELEASE = {
     "latent_constant": True,
     "refinement_mlp_linear_output": True,
     "inputs.legacy_constants": True,
+    "inputs.mask_posterior_epsilon": 1e-6,
 }
 """Shared by the published configurations of all three datasets."""
 
