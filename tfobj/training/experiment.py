@@ -40,6 +40,9 @@ class TrainConfig(Config):
     adam_beta_1: Decay = 0.9
     adam_beta_2: Decay = 0.999
     adam_epsilon: Positive = 1e-8
+    adam_epsilon_placement: Literal["tensorflow", "pytorch"] = "tensorflow"
+    """Where Adam adds epsilon: to the root of the second moment before its bias is corrected, as
+    TensorFlow and Keras do, or after it, as PyTorch does."""
     rmsprop_rho: Decay = 0.99
     rmsprop_epsilon: Positive = 1e-8
     """Keras adds it inside the root, where it acts like its own root outside."""

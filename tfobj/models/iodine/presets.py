@@ -111,7 +111,8 @@ PRESETS = {
         "IODINE frame by frame on balls (--dataset=balls4_color), as in Zablotskaia 2020 with "
         "R = 6 and beta = 10, but with the network sizes of Multi-dSprites and 64 latents. With a "
         "network of their own they report a per-frame fg-ARI of 0.998 on white and 0.975 on "
-        "coloured balls; days on one GPU.",
+        "coloured balls; days on one GPU. "
+        "For their Adam: --set train.adam_epsilon_placement=pytorch.",
         model={
             **MULTI_DSPRITES,
             "num_slots": 5,

@@ -91,7 +91,8 @@ PRESETS = {
     ),
     ("paper", "tetris"): Preset(
         "MONet on Tetrominoes with the settings of a public library (sigma 0.3 and 0.36, Adam); "
-        "not in the papers; days on one GPU.",
+        "not in the papers; days on one GPU. "
+        "For that library's Adam: --set train.adam_epsilon_placement=pytorch.",
         model={"num_slots": 4, "background_scale": 0.3, "foreground_scale": 0.36},
         train=TETRIS_TRAIN,
     ),
