@@ -71,7 +71,7 @@ def model_lines(name, datasets):
 
 
 def preset_lines(model, indent, column, datasets=None):
-    """Returns the lines of a model's presets: description, and what their recorded runs show.
+    """Returns the lines of a model's presets: description, and recorded runs or else the duration.
 
     Args:
       model: name of the model.
@@ -81,6 +81,7 @@ def preset_lines(model, indent, column, datasets=None):
     from tfobj.training import catalogue, results
 
     measured = results.of_presets(model)
+    durations = catalogue.preset_durations(model)
     lines = []
     for key, description in catalogue.preset_descriptions(model).items():
         preset, dataset = key
@@ -89,6 +90,8 @@ def preset_lines(model, indent, column, datasets=None):
         text = description
         if key in measured:
             text += f" Recorded: {measured[key]}."
+        elif key in durations:
+            text += f" Takes {durations[key]}."
         lines += item(f"{preset} {dataset}", text, indent, column)
     return lines
 

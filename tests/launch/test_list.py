@@ -1,6 +1,7 @@
 """launch/list.py: complete, quick, and narrow enough to read."""
 
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 
 from tfobj import registry
 from tfobj.data import protocols
-from tfobj.training import catalogue
+from tfobj.training import catalogue, results
 from tfobj.training.experiment import resolve
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -77,6 +78,27 @@ def test_presets_read_from_the_source_are_those_of_the_model(model):
     assert catalogue.preset_descriptions(model) == {
         key: preset.description for key, preset in registry.model_presets(model).items()
     }
+
+
+@pytest.mark.parametrize("model", registry.MODELS)
+def test_durations_read_from_the_source_are_those_of_the_model(model):
+    assert catalogue.preset_durations(model) == {
+        key: preset.duration
+        for key, preset in registry.model_presets(model).items()
+        if preset.duration
+    }
+
+
+@pytest.mark.parametrize("model", registry.MODELS)
+def test_durations_agree_with_recorded_runs(model):
+    """Each recorded preset says "about N minutes on one CPU core", or on two, N within a fifth."""
+    durations = catalogue.preset_durations(model)
+    for key, measured in results.of_presets(model).items():
+        minutes, cores = re.fullmatch(
+            r"about (\d+) minutes on (one|two) CPU cores?", durations[key]
+        ).groups()
+        assert abs(int(minutes) - measured.minutes) <= 0.2 * measured.minutes, key
+        assert measured.hardware.startswith({"one": "1 core ", "two": "2 cores "}[cores])
 
 
 @pytest.mark.parametrize("model", registry.MODELS)

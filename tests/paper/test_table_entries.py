@@ -98,7 +98,7 @@ def is_of_pytorch_code(model, preset, dataset):
 @pytest.mark.parametrize("key", ALL_PRESETS, ids="-".join)
 def test_presets_of_pytorch_code_name_its_adam_and_keep_the_default(key):
     preset = registry.model_presets(key[0])[key[1:]]
-    named = "--set train.adam_epsilon_placement=pytorch" in preset.description
+    named = "set train.adam_epsilon_placement=pytorch" in preset.description
     assert named == is_of_pytorch_code(*key)
     assert "adam_epsilon_placement" not in preset.train
 

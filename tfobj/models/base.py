@@ -78,7 +78,7 @@ class Preset(NamedTuple):
     """One named set of hyperparameters for a model on a dataset."""
 
     description: str
-    """What the preset trains, the source of its numbers, and the class of hardware it needs."""
+    """What the preset trains, and the source of its numbers."""
     model: dict
     """Changes to the model's config, which itself defaults to the paper's main table."""
     train: dict
@@ -87,6 +87,9 @@ class Preset(NamedTuple):
     """Changes to `tfobj.training.experiment.EvalConfig`."""
     data: dict = {}
     """Changes to `tfobj.training.experiment.DataConfig`."""
+    duration: str = ""
+    """How long all of its steps take on what hardware, roughly ("days on one GPU"); empty if nobody
+    knows."""
 
 
 class SceneModel(KerasModel):

@@ -180,6 +180,19 @@ def resolve(model, dataset, preset=DEFAULT_PRESET, overrides=None, seed=0, needs
     return experiment.override(overrides or {})
 
 
+def expected_duration(experiment):
+    """Returns how long the experiment's preset takes on what hardware, as its `Preset` says.
+
+    Empty if that is unknown, or the number of steps is not the preset's.
+    """
+    presets = registry.model_presets(experiment.model_name)
+    try:
+        preset = presets[experiment.preset, _preset_dataset(experiment.data.protocol)]
+    except KeyError:
+        return ""
+    return preset.duration if preset.train["steps"] == experiment.train.steps else ""
+
+
 def build_model(experiment):
     """Builds the model with the initial weights that the experiment's seed decides.
 

@@ -80,6 +80,7 @@ PRESETS = {
         train=QUICK_TRAIN,
         eval=QUICK_EVAL,
         data=QUICK_DATA,
+        duration="about 20 minutes on one CPU core",
     ),
     ("quick", "clevrer"): Preset(
         "A small model of our own for frames of 32 x 32 with 3 to 5 objects and two CPU cores, "
@@ -88,27 +89,29 @@ PRESETS = {
         train=QUICK_TRAIN,
         eval=QUICK_EVAL,
         data={"num_train": 500, "num_test": 64},
+        duration="about 30 minutes on one CPU core",
     ),
     ("paper", "bouncing_balls"): Preset(
-        "Zablotskaia 2020 on binary balls, published per-frame fg-ARI 0.9999 and ARI 0.73; a day "
-        "on 8 GPUs. "
-        "For the authors' Adam: --set train.adam_epsilon_placement=pytorch.",
+        "Zablotskaia 2020 on binary balls, published per-frame fg-ARI 0.9999 and ARI 0.73. For the "
+        "authors' Adam, set train.adam_epsilon_placement=pytorch.",
         model=BINARY,
         train=PAPER_TRAIN,
+        duration="a day on 8 GPUs",
     ),
     ("paper_color", "bouncing_balls"): Preset(
         "Zablotskaia 2020 on coloured balls (--dataset=balls4_color), published per-frame fg-ARI "
-        "1.0000 and ARI 0.73; a day on 8 GPUs. "
-        "For the authors' Adam: --set train.adam_epsilon_placement=pytorch.",
+        "1.0000 and ARI 0.73. For the authors' Adam, set train.adam_epsilon_placement=pytorch.",
         model=COLOR,
         train=PAPER_TRAIN,
+        duration="a day on 8 GPUs",
     ),
     ("paper", "clevrer"): Preset(
         "Zablotskaia 2020 on CLEVRER clips of 3 to 5 objects (--dataset=clevrer345, or "
         "clevrer345_public for the published videos), published per-frame fg-ARI 0.93 and ARI 0.27 "
-        "with features of a pretrained network, which are left out here; a day on 8 GPUs. "
-        "For the authors' Adam: --set train.adam_epsilon_placement=pytorch.",
+        "with features of a pretrained network, which are left out here. For the authors' Adam, "
+        "set train.adam_epsilon_placement=pytorch.",
         model=CLEVRER,
         train=PAPER_TRAIN,
+        duration="a day on 8 GPUs",
     ),
 }
