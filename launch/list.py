@@ -20,7 +20,11 @@ from tfobj import commands
 from tfobj.launch import shared_flags
 
 _MODEL = shared_flags.model(default=None, text="Show the settings of this model.")
-_DATASET = shared_flags.dataset(text="With --model: the data set whose preset is shown.")
+_DATASET = shared_flags.dataset(
+    default=None,
+    text="With --model: the data set whose preset is shown; by default tetris, or else the first "
+    "one that has the preset.",
+)
 _PRESET = shared_flags.preset(text="With --model: the preset that is shown.")
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -44,7 +48,7 @@ def overview():
     from tfobj import registry
 
     datasets = protocols_of_datasets()
-    lines = ["Models (--model), their presets (--preset), and the data sets of these (--dataset)"]
+    lines = ["Models (--model), and below each its presets (--preset) for data sets (--dataset)"]
     for name in registry.MODELS:
         lines += ["", *model_lines(name, datasets)]
 
@@ -103,6 +107,8 @@ def settings(model, dataset, preset):
     from tfobj.training import catalogue
     from tfobj.training.experiment import resolve
 
+    if dataset is None:
+        dataset = default_dataset(model, preset)
     experiment = resolve(model, dataset, preset)
     name = experiment.model_name
     entry = registry.MODELS[name]
@@ -116,6 +122,17 @@ def settings(model, dataset, preset):
             text = f"({setting.kind}) {setting.text}".strip()
             lines += item(f"{setting.name}={setting.value}", text, 2, 44)
     return lines
+
+
+def default_dataset(model, preset):
+    """Returns the data set of a preset that is shown where none was asked for."""
+    from tfobj.training import catalogue
+
+    presets = catalogue.preset_descriptions(model)
+    found = [dataset for name, dataset in presets if name == preset]
+    if not found:  # `resolve` explains it.
+        found = [dataset for _, dataset in presets]
+    return "tetris" if "tetris" in found else found[0]
 
 
 def protocols_of_datasets():

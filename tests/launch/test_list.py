@@ -54,9 +54,27 @@ def test_settings_of_a_model():
     assert "R, refinement steps." in process.stdout
 
 
+@pytest.mark.parametrize("model", registry.MODELS)
+def test_every_model_has_a_data_set_of_its_own(model):
+    """--model alone, also where the model has no preset for tetris."""
+    process = run(f"--model={model}")
+    assert process.returncode == 0, process.stderr
+    datasets = [dataset for preset, dataset in registry.model_presets(model) if preset == "paper"]
+    chosen = "tetris" if "tetris" in datasets else datasets[0]
+    assert f"--model={model} --dataset={chosen} --preset=paper`" in process.stdout
+    assert "1 seeds" not in process.stdout and "integerss" not in process.stdout
+
+
+def test_a_preset_alone_finds_its_data_set():
+    process = run("--model=genesis", "--preset=genesis_v2")
+    assert "--dataset=multi_dsprites --preset=genesis_v2`" in process.stdout
+    assert "Takes days on one GPU." in " ".join(process.stdout.split())
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
+        (["--model=rnem", "--preset=papper"], "Unknown preset for rnem on bouncing_balls 'papper'"),
         (["--model=iodin"], "Unknown model 'iodin'. Did you mean 'iodine'?"),
         (["--modle=iodine"], "Unknown flag 'modle'. Did you mean 'model'?"),
         (["iodine"], "Unexpected argument 'iodine'"),
@@ -114,6 +132,28 @@ def test_printed_values_can_be_set(model):
         for s in catalogue.settings(getattr(experiment, group), group + ".")
     }
     assert experiment.override(printed) == experiment
+
+
+@pytest.mark.parametrize("model", registry.MODELS)
+def test_settings_of_every_scene_are_explained(model):
+    config = registry.model_class(model).config_class()
+    texts = {setting.name: setting.text for setting in catalogue.settings(config)}
+    for name in ("image_size", "channels", "num_slots", "num_steps"):
+        assert texts[name].endswith(".")
+
+
+def test_kinds_are_english():
+    experiment = resolve("slot_attention", "tetris")
+    kinds = {
+        setting.name: setting.kind
+        for group in ("model", "train", "eval")
+        for setting in catalogue.settings(getattr(experiment, group))
+    }
+    assert kinds["image_size"] == "two integers, each at least 1"
+    assert kinds["encoder_channels"] == "integers, each at least 1"
+    assert kinds["token_hidden"] == "integer at least 0, or none"
+    assert kinds["steps"] == "integer at least 1"
+    assert kinds["adam_beta_1"] == "number in [0, 1)"
 
 
 def test_texts_come_from_below_the_fields():

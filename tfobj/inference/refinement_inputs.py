@@ -75,8 +75,11 @@ class RefinementInputsConfig(Config):
     stop_gradient: tuple[str, ...] = NORMALISED
     """Names of the inputs through which no gradient flows back."""
     coordinate_type: Literal["linear", "cosine"] = "linear"
+    """Two channels from -1 to 1, or eight of cosines (released code on sprites)."""
     mask_gradient_of: Literal["logits", "masks"] = "logits"
+    """Whether the mask gradient is that of the mask logits or, the paper's text, of the masks."""
     likelihoods: Literal["log", "probability"] = "log"
+    """Whether likelihoods enter as logarithms or, the paper's text, as probabilities."""
     mask_posterior_epsilon: NonNegative = 0.0
     """Added to the sum in the mask posterior, p_k / (sum_j p_j + epsilon), where p_k is the density
     of a pixel under slot k. 0 in the paper, a softmax of log p_k; 1e-6 in the released code, where

@@ -29,9 +29,13 @@ class SceneConfig(Config):
     prefix = "model."
 
     image_size: tuple[int, int]
+    """Height and width of an image in pixels, as the data set has it."""
     channels: int
+    """1 (gray) or 3 (colour), as the data set has it."""
     num_slots: int
+    """K: slots per scene."""
     num_steps: int
+    """Refinement steps; always 1 here, where there are none."""
 
     minimum_slots = 2
     minimum_steps = 1

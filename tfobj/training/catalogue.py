@@ -135,7 +135,9 @@ def _kind(hint):
     origin = typing.get_origin(hint)
     args = typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join("none" if a is type(None) else _kind(a) for a in args)
+        kinds = ["none" if a is type(None) else _kind(a) for a in args]
+        # "integer at least 1, or none", since none is not a bound.
+        return ", or ".join(kinds) if " at least " in kinds[0] else " or ".join(kinds)
     if origin is typing.Literal:
         return " | ".join(map(str, args))
     if origin is tuple:

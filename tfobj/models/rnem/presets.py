@@ -56,7 +56,7 @@ PRESETS = {
     ),
     ("paper", "bouncing_balls"): Preset(
         "van Steenkiste 2018 on four binary balls, also for --dataset=balls3_curtain, and for "
-        "testing on balls678_binary with num_slots=8. Zablotskaia 2020 report for its public "
+        "testing on balls678_binary with num_slots=8. Zablotskaia 2020 reports for its public "
         "weights a per-frame fg-ARI of 0.77 and an ARI of 0.66 over 30 frames (0.64 and 0.45 on 6 "
         "to 8 balls with 9 slots). In the released code, inputs have noise in tests too "
         "(model.noise_everywhere).",

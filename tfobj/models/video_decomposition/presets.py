@@ -74,8 +74,8 @@ and 0.54 with 0.1."""
 
 PRESETS = {
     ("quick", "bouncing_balls"): Preset(
-        "A small model of our own for coloured frames of 32 x 32 and two CPU cores, trained on "
-        "clips of 1, 2, 4, then 8 frames.",
+        "A small model of our own for two CPU cores: coloured frames of 32 x 32, trained on clips "
+        "of 1, 2, 4, then 8 frames.",
         model=QUICK,
         train=QUICK_TRAIN,
         eval=QUICK_EVAL,
@@ -83,7 +83,7 @@ PRESETS = {
         duration="about 20 minutes on one CPU core",
     ),
     ("quick", "clevrer"): Preset(
-        "A small model of our own for frames of 32 x 32 with 3 to 5 objects and two CPU cores, "
+        "A small model of our own for two CPU cores: frames of 32 x 32 with 3 to 5 objects, "
         "trained on clips of 1, 2, 4, then 8 frames.",
         model=QUICK_CLEVRER,
         train=QUICK_TRAIN,
