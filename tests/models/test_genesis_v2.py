@@ -175,7 +175,22 @@ def test_embeddings_see_the_segmentation_head_and_latents_do_not():
     assert np.abs(embedded - negated).max() > 0.01
 
     attention = before.history["stick_masks"]
-    np.testing.assert_array_equal(network.posterior(features, attention).loc, before.slots)
+    expected = network.posterior(features, attention).loc
+    np.testing.assert_allclose(before.slots, expected, atol=1e-5)
+
+
+def test_slots_after_a_long_stick_are_finite():
+    """Each of 48 slots leaves one percent of an even picture: 0.01 ** 47 is zero in float32."""
+    model, image = tiny()
+    model.network.clustering.log_scale.assign(8.0)
+    with tf.GradientTape() as tape:
+        outputs = model(tf.zeros_like(image), num_slots=48, seed=conformance.seed())
+        loss, _ = model.objective(outputs, tf.constant(0, tf.int64))
+    assert float(tf.reduce_sum(outputs.history["stick_masks"][:, -1])) == 0.0
+    assert np.isfinite(outputs.recon).all() and np.isfinite(outputs.slots).all()
+    weights = [v.value for v in model.trainable_variables]
+    for gradient in tape.gradient(loss, weights, unconnected_gradients="zero"):
+        assert np.isfinite(gradient).all()
 
 
 def test_second_bias_of_the_prior_adds_to_the_first():

@@ -243,8 +243,10 @@ class ClusteringNetwork(keras.layers.Layer):
             tf.cast(self.segmentation_head(features), tf.float32), priorities, num_slots=num_slots
         )
 
-        # Describe every cluster by a latent.
-        q = self.posterior(features, tf.exp(log_attention))
+        # Describe every cluster by a latent. Of many slots, the last may have too little attention
+        # for float32: 0.01 ** 30. Only its proportions count.
+        greatest = tf.reduce_max(log_attention, axis=[2, 3], keepdims=True)
+        q = self.posterior(features, tf.exp(log_attention - tf.stop_gradient(greatest)))
         shape = [batch, num_slots, self.config.mask_latent_size]
         latents = sample_with_noise(q, random.normal(seed, "genesis/mask_latents", shape))
 
@@ -256,7 +258,7 @@ class ClusteringNetwork(keras.layers.Layer):
 
         Args:
           features: [B, H, W, F].
-          attention: [B, K, H, W, 1], share of each slot in each pixel.
+          attention: [B, K, H, W, 1], share of each slot in each pixel, up to a factor per slot.
         """
         heads = tf.cast(self.head_output(self.head(features)), tf.float32)  # [B, H, W, 2 F]
         total = tf.reduce_sum(attention, axis=[2, 3])
