@@ -16,7 +16,7 @@ import textwrap
 if not __package__:  # `python launch/list.py` from a checkout
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tfobj import commands
+from tfobj import commands, files
 from tfobj.launch import shared_flags
 
 _MODEL = shared_flags.model(default=None, text="Show the settings of this model.")
@@ -26,8 +26,6 @@ _DATASET = shared_flags.dataset(
     "one that has the preset.",
 )
 _PRESET = shared_flags.preset(text="With --model: the preset that is shown.")
-
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 SCORES = ("fg_ari", "ari", "aiou", "mse")
 PUBLIC = "_public"
 """Ending of protocols on published files; they are listed beside their generated twins."""
@@ -60,7 +58,7 @@ def overview():
         lines += ["", *dataset_lines(dataset, protocols)]
 
     lines += ["", *item("folder:PATH", "your own pictures, without labels", 2, 24)]
-    lines += ["", "Shipped models (--saved_model of launch/decompose.py)"]
+    lines += ["", "Shipped models (--saved_model; in Python, tfobj.load)"]
     return lines + (shipped_lines() or ["  none in this checkout"])
 
 
@@ -112,7 +110,7 @@ def settings(model, dataset, preset):
     experiment = resolve(model, dataset, preset)
     name = experiment.model_name
     entry = registry.MODELS[name]
-    command = f"python launch/train.py --model={name} --dataset={dataset} --preset={preset}"
+    command = f"{commands.spoken('train')} --model={name} --dataset={dataset} --preset={preset}"
     lines = [f"{name}: {entry.summary} ({entry.paper})", "", "Presets"]
     lines += preset_lines(name, 2, 28)
     lines += ["", f"Settings (--set name=value), with the values of `{command}`"]
@@ -147,7 +145,7 @@ def protocols_of_datasets():
 
 def dataset_lines(dataset, protocols):
     """Returns the lines of a data set and its protocols."""
-    lines = item(dataset, first_sentence(ROOT / "datasets" / dataset / "README.md"), 2, 24)
+    lines = item(dataset, first_sentence(files.shipped("datasets") / dataset / "README.md"), 2, 24)
     names = {protocol.name for protocol in protocols}
     for protocol in protocols:
         twin = protocol.name.removesuffix(PUBLIC)
@@ -189,7 +187,7 @@ def extent(split):
 
 def shipped_lines():
     """Returns a line per entry of the index of saved models."""
-    path = ROOT / "saved_models" / "index.json"
+    path = files.shipped("saved_models") / "index.json"
     if not path.exists():
         return []
     lines = []

@@ -2,7 +2,7 @@
 
 structs, config, errors, execution, files, processes, random, registry, replicas
 -> data -> nn -> distributions -> inference -> models -> metrics -> training -> portable
--> serving -> bench -> viz -> commands -> launch
+-> serving -> bench -> viz -> commands -> launch -> __main__
 """
 
 import ast
@@ -38,6 +38,7 @@ LAYERS = (
     "viz",
     "commands",
     "launch",
+    "__main__",
 )
 ASIDE = ("datasets", "generators")
 """Layers beside the order, whose neighbours `allowed` lists."""

@@ -5,7 +5,17 @@ import os
 import pathlib
 import shutil
 
+import tfobj
 from tfobj.errors import UserError
+
+
+def shipped(name):
+    """Returns the folder `name` that comes with the package: "saved_models", "results", "datasets".
+
+    In a checkout it stands beside `tfobj/`, installed inside.
+    """
+    places = [pathlib.Path(folder, name) for folder in tfobj.__path__]
+    return next((place for place in places if place.is_dir()), places[0])
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfobj import files
 from tfobj.errors import UserError, first_line, unknown_name
 
 INDEX = "index.json"
@@ -24,7 +25,7 @@ POSTERIOR = "posterior_"
 _LUMA = np.float32([0.299, 0.587, 0.114])
 """Weights of red, green and blue in gray (ITU-R 601), as in Pillow."""
 
-_CHECKOUT_ZOO = pathlib.Path(__file__).resolve().parents[2] / "saved_models"
+_SHIPPED = files.shipped("saved_models")
 
 
 class Decomposition(NamedTuple):
@@ -277,10 +278,10 @@ def load(name_or_path):
 
 
 def _folder_in_index(name):
-    """Returns the folder of a model in the zoo of the checkout."""
-    index = read_index(_CHECKOUT_ZOO / INDEX)
+    """Returns the folder of a model that ships with the package."""
+    index = read_index(_SHIPPED / INDEX)
     if name in index:
-        return _CHECKOUT_ZOO / index[name]["folder"]
+        return _SHIPPED / index[name]["folder"]
 
     # Names have no slashes: this was meant as a path.
     path = pathlib.Path(name).expanduser()
@@ -304,7 +305,7 @@ def versions(directory):
     )
 
 
-def read_index(path=_CHECKOUT_ZOO / INDEX):
+def read_index(path=_SHIPPED / INDEX):
     """Returns the index of a zoo; an empty dict if the file does not exist.
 
     It maps names of models to dicts with folder, version, model, protocol, scores and bytes.

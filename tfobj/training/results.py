@@ -10,8 +10,9 @@ import re
 import statistics
 from typing import NamedTuple
 
-FOLDER = pathlib.Path(__file__).resolve().parents[2] / "results"
-"""Of a checkout; an installed package has none."""
+from tfobj import files
+
+FOLDER = files.shipped("results")
 
 SCORE_TITLES = {
     "aiou_micro": "amodal IoU",
