@@ -200,7 +200,7 @@ def test_placement_keeps_the_reduction_over_replicas(two_replicas):
         def replica():
             me = tf.distribute.get_replica_context().replica_id_in_sync_group
             share = gradient * tf.where(tf.equal(me, 0), 0.25, 0.75)
-            optimizer.apply(optimizer.sum_over_replicas([share]), [variable])
+            optimizer.apply(replicas.sum_over([share]), [variable])
 
         two_replicas.run(replica)
 
