@@ -39,7 +39,7 @@ _PUBLIC = {
     "load_run": "tfobj.training.checkpoint",
     "UserError": "tfobj.errors",
 }
-_ROOMS = ("datasets", "metrics", "models")
+_ROOMS = ("datasets", "metrics", "models", "viz")
 __all__ = [*_PUBLIC, *_ROOMS, "__version__"]
 
 
