@@ -60,7 +60,6 @@ def test_call_takes_what_people_hold(case):
 def test_fit_evaluate_predict_export(case, tmp_path):
     """`compile()` without arguments, arrays, ordinary callbacks."""
     model = build(case)
-    model.run_seed = SEED[0]
     image = scenes(case.config, batch=NUM_SCENES)
     seen = Seen()
 
@@ -93,8 +92,7 @@ def test_fit_evaluate_predict_export(case, tmp_path):
     model.export(tmp_path / "exported", verbose=False)
     loaded = tf.saved_model.load(tmp_path / "exported")
     served = loaded.serve(tf.constant(image[:2]))
-    expected = model(image[:2], seed=conformance.seed(0, 0, 0))
-    np.testing.assert_allclose(served["masks"], expected.masks, atol=1e-4)
+    np.testing.assert_allclose(served["masks"], outputs.masks[:2], atol=1e-4)
 
 
 @each_model
