@@ -12,6 +12,7 @@ import re
 import runpy
 import sys
 import tempfile
+import warnings
 
 import tfobj
 from tfobj import files
@@ -139,20 +140,21 @@ def run(main):
         command = sys.modules["__main__"]
         command.__doc__ = _speak_as_program(command.__doc__)
 
-    from tfobj.errors import UserError, unknown_name
+    from tfobj.errors import UserError, printable, unknown_name
 
     def guarded(argv):
         if not flags.FLAGS["verbosity"].present:
             # Libraries narrate their file handling at INFO.
             logging.set_verbosity(logging.ERROR)
         try:
-            return main(argv)
+            with _notes_as_lines():
+                return main(argv)
         except UserError as e:
-            print(f"error: {e}", file=sys.stderr)
+            print(f"error: {printable(e)}", file=sys.stderr)
         except OSError as e:
             if e.filename is None:  # A broken pipe, for example.
                 raise
-            print(f"error: `{e.filename}`: {e.strerror}.", file=sys.stderr)
+            print(f"error: `{printable(e.filename)}`: {e.strerror}.", file=sys.stderr)
         return MISTAKE
 
     def parse(argv):
@@ -176,6 +178,25 @@ def run(main):
         # more while it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(MISTAKE)
+
+
+@contextlib.contextmanager
+def _notes_as_lines():
+    """Prints every `UserNote` as a line, without the place in the code that Python adds."""
+    from tfobj.errors import UserNote, printable
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserNote)
+        usual = warnings.showwarning
+
+        def show(message, category, *place, **more):
+            if issubclass(category, UserNote):
+                print(f"note: {printable(message)}", file=sys.stderr)
+            else:
+                usual(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def refuse_arguments(argv):

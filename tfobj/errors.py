@@ -1,4 +1,4 @@
-"""The one exception for mistakes that a user can correct."""
+"""The one exception for mistakes that a user can correct, and the one warning beside it."""
 
 import difflib
 
@@ -7,6 +7,13 @@ class UserError(ValueError):
     """A wrong argument, name, file or setting; the message is one line that says what to change.
 
     Commands print only the message and exit with status 2; users of the library see a ValueError.
+    """
+
+
+class UserNote(UserWarning):
+    """What a user should know although the work goes on, such as skipped files; one line.
+
+    Commands print only the message.
     """
 
 
@@ -40,3 +47,14 @@ def failed_assertion(error):
         return None
     line = message.splitlines()[0]
     return line.replace("] [", " ").rstrip("] ") + "."
+
+
+def printable(name):
+    """Returns a name or text for a message: what would break the line or the output is escaped.
+
+    File names may hold line breaks, and bytes that are no UTF-8.
+    """
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in str(name)
+    )
