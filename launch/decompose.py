@@ -184,6 +184,7 @@ def decompose_files(decomposer, files, out, failures):
     """Decomposes pictures and frames; files that cannot be read are named at the end."""
     from tqdm import auto as tqdm
 
+    from tfobj.errors import printable
     from tfobj.serving import output_files, pictures
     from tfobj.viz import result_files
 
@@ -195,10 +196,10 @@ def decompose_files(decomposer, files, out, failures):
         try:
             for frame, image in read_frames(decomposer, file):
                 name = file.stem
-                title = file.name
+                title = printable(file.name)
                 if frame is not None:
                     name = f"{file.stem}_{frame:04d}"
-                    title = f"{file.name}, frame {frame}"
+                    title = f"{printable(file.name)}, frame {frame}"
                 result = decompose(decomposer, image)
                 result_files.write_decomposition(image, result, out, names.unused(name), title)
                 count += 1
@@ -248,7 +249,7 @@ def track_files(decomposer, files, out, failures):
             failures.append(e)
             num_unreadable += 1
             continue
-        result_files.write_tracked_clip(clip, out, names.unused(file.stem), file.name)
+        result_files.write_tracked_clip(clip, out, names.unused(file.stem), shown)
         num_frames, num_slots = clip.slots.shape[:2]
         print(
             f"Followed {num_slots} slots through {num_frames} frames of {shown}; "

@@ -123,7 +123,8 @@ def checked_frames(path, numbered):
     for number, frame in numbered:
         if number is None:
             raise pictures.Unreadable(
-                f"`{printable(path)}` is a still picture, and this model follows objects through clips."
+                f"`{printable(path)}` is a still picture, and this model follows objects through "
+                "clips."
             )
         if shape is not None and frame.shape != shape:
             raise pictures.Unreadable(
