@@ -50,9 +50,7 @@ def open_folder(path, image_size, fit="crop", skip_unreadable=False):
             f"image_size={tuple(image_size)}."
         )
 
-    files = list_files(path)
-    if len(files) > 1:
-        files = own_files.leave_out(files)
+    files = list_pictures(path)
     images = np.empty((len(files), *image_size), np.uint8)
     unreadable = []
     count = 0
@@ -70,19 +68,80 @@ def open_folder(path, image_size, fit="crop", skip_unreadable=False):
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise UserError(f"{picture} Remove it, or skip unreadable files.") from picture
 
-    if unreadable:
-        warnings.warn(
-            f"{len(unreadable)} of {len(files)} files are no pictures and were skipped, "
-            f"the first: {unreadable[0]}",
-            UserNote,
-            stacklevel=2,
-        )
+    _note_skipped(unreadable, len(files))
     if not count:
         raise UserError(
             "`path` must hold at least one picture. "
             f"Received: {printable(path)}, where no file is one."
         )
     return SceneArrays(images[:count])
+
+
+def open_first(path, image_size, first, number):
+    """Reads a few pictures below a folder, and no more of them than that.
+
+    Args:
+      path: as for `open_folder`.
+      image_size: as for `open_folder`.
+      first: number of the first file among those of `list_pictures`.
+      number: most pictures to read; files that are none are skipped, with a `UserNote`.
+
+    Returns:
+      (`SceneArrays`, number of files that may be pictures).
+
+    Raises:
+      UserError: as for `open_folder`; or there is no file `first`.
+    """
+    files = list_pictures(path)
+    if not 0 <= first < len(files):
+        raise UserError(f"`first` must be in 0 ... {len(files) - 1}. Received: {first}.")
+
+    images = []
+    unreadable = []
+    for file in files[first:]:
+        picture = _read_or_reason(file, image_size, "crop")
+        if isinstance(picture, media.Unreadable):
+            unreadable.append(picture)
+        else:
+            images.append(picture)
+        if len(images) == number:
+            break
+
+    _note_skipped(unreadable, len(files))
+    if not images:
+        raise UserError(
+            "`path` must hold at least one picture. "
+            f"Received: {printable(path)}, where no file is one."
+        )
+    return SceneArrays(np.stack(images)), len(files) - len(unreadable)
+
+
+def list_pictures(path):
+    """Returns what `list_files` does, without the files that this package wrote.
+
+    A single file is returned in any case.
+    """
+    files = list_files(path)
+    if len(files) == 1:
+        return files
+    pictures = own_files.leave_out(files)
+    if not pictures:
+        raise UserError(
+            "`path` must hold at least one picture. "
+            f"Received: {printable(path)}, which holds results of this program alone."
+        )
+    return pictures
+
+
+def _note_skipped(unreadable, num_files):
+    """Warns of files that were skipped: `unreadable` are their errors."""
+    if unreadable:
+        warnings.warn(
+            f"{len(unreadable)} of {num_files} files are no pictures and were skipped, "
+            f"the first: {unreadable[0]}",
+            UserNote,
+            stacklevel=3,
+        )
 
 
 def read_picture(file, image_size, fit="crop"):

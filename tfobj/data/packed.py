@@ -182,8 +182,8 @@ def open_split(protocol, split, data_dir=None):
     return arrays.slice(chosen.start, stop)
 
 
-def _prepared_builder(protocol, data_dir):
-    """Returns the protocol's TFDS builder, with its data on disk."""
+def builder_of(protocol, data_dir):
+    """Returns the protocol's TFDS builder, whether its data is on disk or not."""
     module = importlib.import_module(
         f"tfobj.datasets.{protocol.dataset}.{protocol.dataset}_dataset_builder"
     )
@@ -191,11 +191,12 @@ def _prepared_builder(protocol, data_dir):
     if protocol.base_config is not None:
         base = module.Builder.builder_configs[protocol.base_config]
         config = dataclasses.replace(base, name=protocol.config, **protocol.options)
+    return module.Builder(data_dir=data_dir, config=config)
 
-    def make():
-        return module.Builder(data_dir=data_dir, config=config)
 
-    builder = make()
+def _prepared_builder(protocol, data_dir):
+    """Returns the protocol's TFDS builder, with its data on disk."""
+    builder = builder_of(protocol, data_dir)
     if builder.is_prepared():
         return builder
 
@@ -203,7 +204,7 @@ def _prepared_builder(protocol, data_dir):
         builder.download_and_prepare()
     except OSError:
         # Another process may have been faster: a build ends with a rename onto its folder.
-        builder = make()
+        builder = builder_of(protocol, data_dir)
         if not builder.is_prepared():
             raise
     return builder
@@ -246,10 +247,10 @@ def _write(builder, protocol, split, folder):
     num_objects = 0
     with contextlib.ExitStack() as stack:
         writers = {}
-        for batch in _read(builder, split.source):
+        for batch in read_batches(builder, split.source):
             if split.objects is not None:
-                batch = _with_object_count(batch, split.objects)
-            arrays = _arrays_of(batch, protocol)
+                batch = with_object_count(batch, split.objects)
+            arrays = arrays_of(batch, protocol)
 
             labels = arrays["mask"]
             most = int(labels.max(initial=0, where=labels != IGNORE_LABEL))
@@ -268,7 +269,7 @@ def _write(builder, protocol, split, folder):
     (folder / _SUMMARY).write_text(json.dumps(summary) + "\n")
 
 
-def _arrays_of(batch, protocol):
+def arrays_of(batch, protocol):
     """Returns file name -> array of a batch of records, cropped and resized as in the protocol."""
     images = batch.get("image", batch.get("video"))
     arrays = {
@@ -325,8 +326,11 @@ def _form_packed(packed, width, protocol):
     return result
 
 
-def _read(builder, source):
-    """Yields batches of a prepared TFDS split in order: dicts of arrays [n, ...]."""
+def read_batches(builder, source, action="Unpacking"):
+    """Yields batches of a prepared TFDS split in order: dicts of arrays [n, ...].
+
+    `action` is the word before the progress bar.
+    """
     import tensorflow as tf
     import tensorflow_datasets as tfds
     from tqdm import auto as tqdm
@@ -344,7 +348,7 @@ def _read(builder, source):
 
     progress = tqdm.tqdm(
         total=info.num_examples,
-        desc=f"Unpacking {builder.info.full_name} {source}",
+        desc=f"{action} {builder.info.full_name} {source}",
         unit=" scenes",
         mininterval=0.5,
     )
@@ -370,7 +374,7 @@ def _read(builder, source):
                 ) from error
 
 
-def _with_object_count(batch, objects):
+def with_object_count(batch, objects):
     """Returns the scenes of a batch that have objects[0] to objects[1] objects."""
     least, greatest = objects
     count = batch["factors"]["visibility"][:, 1:].sum(axis=1)
