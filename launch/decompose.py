@@ -285,7 +285,7 @@ def decompose_scenes(decomposer, out):
 
     from tfobj import viz
     from tfobj.metrics.scores import SceneScorer
-    from tfobj.serving import fresh_scenes
+    from tfobj.serving import fresh_scenes, output_files
 
     first = fresh_scenes.FIRST_SCENE
     generator = fresh_scenes.generator(_DATASET.value, is_video=False)
@@ -310,7 +310,8 @@ def decompose_scenes(decomposer, out):
         scores={"FG-ARI": scorer.table()["fg_ari"][:DRAWN_SCENES]},
         title=f"{decomposer.metadata['name']} on fresh scenes of {_DATASET.value}",
     )
-    path = viz.save_figure(figure, out / f"{_DATASET.value}_decomposition.png")
+    path = output_files.unused_path(out / f"{_DATASET.value}_decomposition.png")
+    viz.save_figure(figure, path)
 
     summary = scorer.summary()
     num_scenes = summary["num_scenes"]
@@ -329,8 +330,8 @@ def track_scenes(decomposer, out):
 
     from tfobj.errors import UserError
     from tfobj.metrics.scores import SceneScorer
-    from tfobj.serving import fresh_scenes, tracking
-    from tfobj.viz.result_files import write_tracked_clip
+    from tfobj.serving import fresh_scenes, output_files, tracking
+    from tfobj.viz import result_files
 
     generator = fresh_scenes.generator(_DATASET.value, is_video=True)
     height, width = decomposer.image_size
@@ -342,6 +343,7 @@ def track_scenes(decomposer, out):
         )
 
     scorer = SceneScorer()
+    names = output_files.OutputNames(out, result_files.CLIP_ENDINGS)
     first = fresh_scenes.FIRST_SCENE
     for number in tqdm.trange(_NUM_SCENES.value, desc="Following", unit=" clips", disable=None):
         truth = generator([first + number], size=height)
@@ -355,10 +357,10 @@ def track_scenes(decomposer, out):
             true_mask=truth["mask"],
         )
         if number < DRAWN_CLIPS:
-            name = f"{_DATASET.value}_{number}"
+            name = names.unused(f"{_DATASET.value}_{number}")
             title = f"{_DATASET.value}, fresh clip {number}"
             clip = tracking.collect(zip(video, results, strict=True))
-            write_tracked_clip(clip, out, name, title)
+            result_files.write_tracked_clip(clip, out, name, title)
 
     summary = scorer.summary()
     num_clips = summary["num_scenes"]

@@ -57,6 +57,7 @@ def main(argv):
     from tfobj import viz
     from tfobj.data import pipeline
     from tfobj.errors import UserError, printable
+    from tfobj.serving import output_files
 
     try:
         scenes, description, name = open_scenes()
@@ -76,7 +77,8 @@ def main(argv):
         columns=columns,
         title=f"{printable(name)}, scenes {_FIRST.value} and up",
     )
-    path = viz.save_figure(figure, _OUT.value or default_path(name))
+    path = _OUT.value or output_files.unused_path(f"{name}_{_SPLIT.value}.png")
+    viz.save_figure(figure, path)
     print(f"{printable(path)}: {len(scenes)} of {description}{visible_objects(scenes)}.")
     return 0
 
@@ -102,15 +104,6 @@ def open_scenes():
         number = max(1, number // 6)
     scenes = preview.open_scenes(protocol, _SPLIT.value, _FIRST.value, number, _DATA_DIR.value)
     return scenes, protocol.describe(_SPLIT.value), name
-
-
-def default_path(name):
-    """Returns the name of the sheet; a file of the user that has it stays."""
-    from tfobj.serving import output_files
-
-    ending = ".png"
-    names = output_files.OutputNames(pathlib.Path("."), [ending])
-    return names.unused(f"{name}_{_SPLIT.value}") + ending
 
 
 def frames_of(clips, number):

@@ -5,6 +5,7 @@ All of them carry the mark of `data.own_files`, except tables, which are known b
 
 import hashlib
 import os
+import pathlib
 import unicodedata
 import zipfile
 
@@ -54,6 +55,13 @@ class OutputNames:
         """Returns whether a file that this package did not write has one of a stem's names."""
         paths = [self._folder / f"{name}{ending}" for ending in self._endings]
         return any(os.path.lexists(path) and not own_files.is_own(path) for path in paths)
+
+
+def unused_path(path):
+    """Returns a path for a result; with a number if a file of the user is there."""
+    path = pathlib.Path(path)
+    names = OutputNames(path.parent, [path.suffix])
+    return path.with_name(names.unused(path.stem) + path.suffix)
 
 
 def _folded(name):
