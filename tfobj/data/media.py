@@ -16,6 +16,7 @@ What every reader of this package may rely on:
 import contextlib
 import importlib
 import itertools
+import logging
 import pathlib
 import stat
 import threading
@@ -46,6 +47,8 @@ _PICTURE_HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0
 _REDUCED = 2
 """Larger JPEG files are decoded at 1/2, 1/4 or 1/8 of their size while that leaves this many times
 the pixels a side that are asked for."""
+
+_broken_off_lock = threading.Lock()
 
 
 class Unreadable(UserError):
@@ -82,13 +85,13 @@ def iterate_frames(path, *, keep_side=None, max_frames=None, use_damaged=False, 
         return
 
     _check_whole(path)
-    frames = decode(path, keep_side, partly=False)
+    frames = decode(path, keep_side)
     start = list(itertools.islice(frames, 1 if max_frames == 1 else 2))
     if len(start) == 2:
         # A clip. Its frames up to the last one wanted are decoded, and forgotten.
         for _ in itertools.islice(frames, max_frames and max_frames - 2):
             pass
-        frames = decode(path, keep_side, partly=False)
+        frames = decode(path, keep_side)
         yield from itertools.islice(frames, max_frames)
         return
     frames.close()
@@ -160,18 +163,25 @@ def _up_to_damage(decode, path, keep_side, max_frames, damages):
     """Yields the frames of `iterate_frames` that come before a damage."""
     count = 0
     try:
-        for frame in itertools.islice(decode(path, keep_side, partly=True), max_frames):
+        for frame in itertools.islice(decode(path, keep_side), max_frames):
             yield frame
             count += 1
         _check_whole(path)
     except Unreadable as error:
-        if not count:
-            raise
-        if damages is not None:
-            what = "the picture, as far as it goes, was used"
-            if frame[0] is not None:
-                what = f"{count} {'frame' if count == 1 else 'frames'} before the damage were used"
-            damages.append(f"{error} {what[0].upper()}{what[1:]}.")
+        damage = error
+    else:
+        return
+
+    used = f"Its first {count} frames were used."
+    if count == 1:
+        used = "Its first frame was used."
+    if not count:
+        if is_video(path):
+            raise damage
+        yield None, _broken_off_picture(path, damage)
+        used = "What there is of the picture was used."
+    if damages is not None:
+        damages.append(f"{damage} {used}")
 
 
 def _check_file(path):
@@ -192,11 +202,8 @@ def _check_whole(path):
             raise ValueError(f"damaged: {damage}")
 
 
-def _picture_frames(path, keep_side, partly):
-    """Yields (seconds or None, RGB image) of a file that Pillow reads.
-
-    With `partly`, the rest of a first picture that breaks off is black.
-    """
+def _picture_frames(path, keep_side):
+    """Yields (seconds or None, RGB image) of a file that Pillow reads."""
     from PIL import Image
 
     with contextlib.ExitStack() as stack:
@@ -209,7 +216,7 @@ def _picture_frames(path, keep_side, partly):
             index = int(image.info.get("default_image", False))
             if index:
                 image.seek(index)
-            _load(image, partly)
+            image.load()
             orientation = levels.stored_orientation(image)
             picture = levels.upright(levels.to_rgb(image), orientation)
             seconds = _seconds_on_view(image)
@@ -232,6 +239,24 @@ def _picture_frames(path, keep_side, partly):
             raise damage
         yield second
         yield from following
+
+
+def _broken_off_picture(path, damage):
+    """Returns what there is of a damaged picture, black where nothing is, or raises `damage`."""
+    from PIL import Image, ImageFile
+
+    # Pillow knows this wish for the whole process alone.
+    with _broken_off_lock:
+        before = ImageFile.LOAD_TRUNCATED_IMAGES
+        ImageFile.LOAD_TRUNCATED_IMAGES = True
+        try:
+            with _border(path), Image.open(path) as image:
+                image.load()
+                return levels.upright(levels.to_rgb(image), levels.stored_orientation(image))
+        except Unreadable:
+            raise damage from None
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 def _following_frames(path, image, index, time, orientation):
@@ -258,7 +283,7 @@ def _seconds_on_view(image):
     return seconds
 
 
-def _video_frames(path, keep_side, partly):
+def _video_frames(path, keep_side):
     """Yields (seconds, RGB image) of a file that PyAV reads."""
     from PIL import Image
 
@@ -319,7 +344,7 @@ def _reason(error):
 
 
 class _Quiet:
-    """Silences Pillow's warnings while any thread decodes.
+    """Silences Pillow's warnings and log while any thread decodes.
 
     `warnings.catch_warnings` changes the process, and threads that enter and leave it in turn would
     restore one another's filters: the first one in changes them, the last one out restores them.
@@ -329,6 +354,8 @@ class _Quiet:
         self._lock = threading.Lock()
         self._depth = 0
         self._filters = None
+        self._logger = logging.getLogger("PIL")
+        self._level = None
 
     def __enter__(self):
         with self._lock:
@@ -336,6 +363,8 @@ class _Quiet:
                 self._filters = warnings.catch_warnings()
                 self._filters.__enter__()
                 warnings.filterwarnings("ignore", module=r"PIL\b")
+                self._level = self._logger.level
+                self._logger.setLevel(logging.CRITICAL)
             self._depth += 1
 
     def __exit__(self, *exception):
@@ -343,24 +372,7 @@ class _Quiet:
             self._depth -= 1
             if not self._depth:
                 self._filters.__exit__(*exception)
+                self._logger.setLevel(self._level)
 
 
 _quiet = _Quiet()
-_truncated_lock = threading.Lock()
-
-
-def _load(image, partly):
-    """Decodes an open picture; with `partly`, also one that breaks off."""
-    from PIL import ImageFile
-
-    if not partly:
-        image.load()
-        return
-    # Pillow knows this wish for the whole process alone.
-    with _truncated_lock:
-        before = ImageFile.LOAD_TRUNCATED_IMAGES
-        ImageFile.LOAD_TRUNCATED_IMAGES = True
-        try:
-            image.load()
-        finally:
-            ImageFile.LOAD_TRUNCATED_IMAGES = before
