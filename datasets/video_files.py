@@ -277,7 +277,9 @@ def _opened(path, check=False):
     name = _name(path)
     with contextlib.ExitStack() as stack:
         with _border(name):
-            source = path if hasattr(path, "read") else str(path)
+            # FFmpeg would take the beginning of a name such as `data:1.mp4` for a protocol, and
+            # PyAV does not open names that are no UTF-8.
+            source = path if hasattr(path, "read") else stack.enter_context(open(path, "rb"))
             damage = truncation.find_damage(source) if check else None
             # Names and comments inside the file may be in any encoding.
             container = stack.enter_context(av.open(source, metadata_errors="replace"))

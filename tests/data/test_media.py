@@ -145,12 +145,19 @@ def test_floats_a_trifle_outside_count_as_black_and_white(tmp_path):
         (np.float32([[-1, 0, 1]]), r"floats must lie in \[0, 1\]; it has -1 to 1"),
         (np.float32([[0, np.nan]]), "floats must be finite"),
         (np.float32([[0, np.inf]]), "floats must be finite"),
-        (np.int32([[0, 70_000]]), "integers must have 8 to 16 bits; it has 32"),
+        (np.int32([[0, 70_000]]), "integers must be unsigned, of 8 to 16 bits; it has signed 32"),
     ],
 )
 def test_numbers_without_a_known_range_are_refused_in_words(tmp_path, values, message):
     Image.fromarray(values).save(tmp_path / "a.tif")
     with pytest.raises(media.Unreadable, match=f"a.tif` .*{message}"):
+        read(tmp_path / "a.tif")
+
+
+def test_signed_integers_are_refused_in_words(tmp_path):
+    image = Image.fromarray(LEVELS.astype(np.uint16))
+    image.save(tmp_path / "a.tif", tiffinfo={339: 2})
+    with pytest.raises(media.Unreadable, match="integers must be unsigned.*it has signed 16"):
         read(tmp_path / "a.tif")
 
 

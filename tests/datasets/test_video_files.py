@@ -95,6 +95,17 @@ def test_file_objects_are_read(clip):
     np.testing.assert_array_equal(read_video(buffer).frames, read_video(clip).frames)
 
 
+@pytest.mark.parametrize("name", ["data:1.mp4", "%03d $x$.mp4", "two\nlines.mp4", "\udcff.mp4"])
+def test_files_of_any_name_are_read(clip, tmp_path, name):
+    (tmp_path / name).write_bytes(clip.read_bytes())
+    np.testing.assert_array_equal(read_video(tmp_path / name).frames, read_video(clip).frames)
+    assert len(list(media.iterate_frames(tmp_path / name))) == 12
+    (tmp_path / name).write_bytes(b"no video")
+    with pytest.raises(video_files.Unreadable) as error:
+        read_video(tmp_path / name)
+    assert str(error.value).isprintable()
+
+
 def write_gif(path, durations):
     first, *others = map(Image.fromarray, moving_square(len(durations)))
     first.save(path, save_all=True, append_images=others, duration=durations)

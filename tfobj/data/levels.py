@@ -1,9 +1,9 @@
 """From the pixels that a picture file stores to 8-bit RGB, as a viewer shows them.
 
-Numbers count by what they are, never by what they might mean: integers of 9 to 16 bits are scaled
-from their whole range, floats from [0, 1]; other floats, NaN, and integers of 32 bits, whose range
-no file tells, are refused. Transparent parts show `BACKGROUND`. A colour profile is converted to
-sRGB.
+Numbers count by what they are, never by what they might mean: unsigned integers of 8 to 16 bits are
+scaled from their whole range, floats from [0, 1]. Other floats, NaN, signed integers, and those of
+32 bits, whose range no file tells, are refused. Transparent parts show `BACKGROUND`. A colour
+profile is converted to sRGB.
 """
 
 import io
@@ -30,6 +30,8 @@ _TRANSPOSES = {
 _BITS = 258
 _PHOTOMETRIC = 262
 _WHITE_IS_ZERO = 0
+_SAMPLE_FORMAT = 339
+_SIGNED = 2
 
 _HALF_LEVEL = 0.5 / 255
 """Floats this far outside [0, 1] still round to a level; filters overshoot by less."""
@@ -101,7 +103,8 @@ def _deep_gray(image):
         levels = _levels_of_floats(values)
     else:
         bits = tags.get(_BITS, (16,))[0]
-        levels = _levels_of_integers(values, bits)
+        is_signed = tags.get(_SAMPLE_FORMAT, (1,))[0] == _SIGNED
+        levels = _levels_of_integers(values, bits, is_signed)
 
     if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         levels = 255 - levels
@@ -123,10 +126,11 @@ def _levels_of_floats(values):
     return np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)
 
 
-def _levels_of_integers(values, bits):
+def _levels_of_integers(values, bits, is_signed):
     """Returns uint8 levels of integers in [0, 2**bits)."""
-    if not 8 <= bits <= 16:
-        raise ValueError(f"integers must have 8 to 16 bits; it has {bits}")
+    if is_signed or not 8 <= bits <= 16:
+        sign = "signed " if is_signed else ""
+        raise ValueError(f"integers must be unsigned, of 8 to 16 bits; it has {sign}{bits}")
     low = int(values.min())
     high = int(values.max())
     if low < 0 or high >= 1 << bits:
