@@ -24,8 +24,8 @@ constant rate. For each clip, --out gets
     <name>_tracks.npz           segmentation [T, H, W], slots [T, K, D]
 
 Files that are no pictures, or damaged, are named at the end, and the exit status is then 2; all
-others are done. Of a folder given again, the results of earlier runs are left out, and replaced;
-other files in --out keep their names, and results beside them get a number.
+others are done. Results of earlier runs among the arguments are left out, and replaced; other files
+in --out stay, and results of the same name get a number.
 
 With --dataset the model decomposes freshly generated scenes, far beyond those of training and test,
 and the command prints how well they agree with the truth (video models: balls4_color, clevrer345,
@@ -122,13 +122,14 @@ def main(argv):
 def find_files(arguments, failures):
     """Returns the files that the arguments name, those in folders included.
 
-    Results of earlier runs are left out of folders. Folders that cannot be listed are added to
-    `failures`.
+    Results of earlier runs are left out, unless nothing but results was named: `*.png` names them
+    as well. Folders that cannot be listed are added to `failures`.
     """
     from tfobj.data import file_tree, own_files
     from tfobj.errors import UserError, printable
 
     files = []
+    named = []
     for argument in arguments:
         path = pathlib.Path(argument).expanduser()
         if not argument or not path.exists():
@@ -136,18 +137,18 @@ def find_files(arguments, failures):
                 "Pictures must be files or folders. "
                 f"Received: {printable(argument) or repr(argument)}, which does not exist."
             )
-        found = file_tree.list_files(path, failures)
-        if path.is_dir():
-            found = own_files.leave_out(found)
-        files += found
+        files += file_tree.list_files(path, failures)
+        if path.is_file():
+            named.append(path)
 
-    if not files and failures:
+    pictures = own_files.leave_out(files) or named
+    if pictures:
+        return pictures
+    if failures:
         raise failures[0]
-    if not files:
-        raise UserError(
-            "Folders must hold at least one picture. Received: only results of earlier runs."
-        )
-    return files
+    raise UserError(
+        "Folders must hold at least one picture. Received: only results of earlier runs."
+    )
 
 
 def read_frames(decomposer, file, even=False):

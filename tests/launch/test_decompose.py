@@ -1,5 +1,6 @@
 """launch/decompose.py as a user calls it: files, folders, clips, generated scenes, and mistakes."""
 
+import os
 import pathlib
 import re
 
@@ -148,13 +149,35 @@ def test_one_bad_file_does_not_end_the_others(saved_model, tmp_path):
     assert stems(tmp_path / "used") == {"a_cut_0000", "a_cut_0001", "two\nlines", "z_strip"}
 
 
+def test_a_folder_that_cannot_be_listed_is_named(saved_model, tmp_path, monkeypatch):
+    for name in ("closed", "open"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        noise().save(tmp_path / "pictures" / name / "photo.png")
+    scandir = os.scandir
+
+    def guarded(path):
+        if os.path.basename(path) == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    process = decompose(f"--saved_model={saved_model}", "pictures", cwd=tmp_path)
+    assert_mistake(process, "pictures/closed` cannot be listed (Permission denied).")
+    assert stems(tmp_path / "out") == {"photo"}
+
+
 def test_one_picture_is_one_picture(saved_model, tmp_path):
     noise().save(tmp_path / "photo.png")
     process = decompose(f"--saved_model={saved_model}", "photo.png", cwd=tmp_path)
     assert "Decomposed 1 picture into 3 slots (" in process.stdout
     process = decompose(f"--saved_model={saved_model}", "out", "--out=again", cwd=tmp_path)
     assert_mistake(process, "Received: only results of earlier runs.")
-    # A result that is named is decomposed.
+    # A shell's `*` names results as well.
+    names = sorted(path.relative_to(tmp_path) for path in tmp_path.glob("**/*.*"))
+    process = decompose(f"--saved_model={saved_model}", *names, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert stems(tmp_path / "out") == {"photo"}
+    # A result that alone is named is decomposed.
     process = decompose(
         f"--saved_model={saved_model}", "out/photo_segmentation.png", "--out=again", cwd=tmp_path
     )
