@@ -420,7 +420,9 @@ def _size(frame):
 
 def _name(path):
     """Returns the name of a file or file object for messages."""
-    return printable(getattr(path, "name", path))
+    if hasattr(path, "read"):
+        path = getattr(path, "name", path)
+    return printable(path)
 
 
 def _pyav(path):
