@@ -81,6 +81,17 @@ def test_pictures_are_upright_and_not_mirrored(tmp_path, suffix, orientation):
     assert np.abs(found.astype(int) - expected).max() <= 3
 
 
+def test_animations_are_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    frames = [corners(), 255 - corners()]
+    first, second = map(Image.fromarray, frames)
+    options = {"save_all": True, "append_images": [second], "lossless": True}
+    first.save(tmp_path / "a.webp", exif=exif, **options)
+    found = [image for _, image in read(tmp_path / "a.webp")]
+    np.testing.assert_array_equal(found, np.rot90(frames, -1, axes=(1, 2)))
+
+
 def test_damaged_exif_data_is_no_reason_to_refuse_a_picture(tmp_path):
     noise().save(tmp_path / "a.png", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01\x77\x77")
     np.testing.assert_array_equal(read_still(tmp_path / "a.png"), np.asarray(noise()))

@@ -137,9 +137,10 @@ def _walk_riff(file, size):
         length = int.from_bytes(header[4:], "little")
         if length in _UNKNOWN_SIZES:
             return
-        _skip(file, length, size)
+        # Some writers count this header as well.
+        _skip(file, max(0, length - 8), size)
         # Chunks begin at even places; the last one may lack its pad byte.
-        file.seek(length % 2, os.SEEK_CUR)
+        file.seek(min(length, 8) + length % 2, os.SEEK_CUR)
 
 
 def _walk_boxes(file, size):
@@ -148,7 +149,8 @@ def _walk_boxes(file, size):
     while True:
         start = file.tell()
         header = file.read(8)
-        if not header:
+        # Some writers end with a few zeros.
+        if not any(header):
             return
         if len(header) < 8:
             raise _Damage
