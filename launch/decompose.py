@@ -143,6 +143,7 @@ def find_files(arguments, failures):
 
     pictures = own_files.leave_out(files) or named
     if pictures:
+        own_files.note_left_out(len(files) - len(pictures))
         return pictures
     if failures:
         raise failures[0]

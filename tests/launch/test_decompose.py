@@ -176,6 +176,7 @@ def test_one_picture_is_one_picture(saved_model, tmp_path):
     names = sorted(path.relative_to(tmp_path) for path in tmp_path.glob("**/*.*"))
     process = decompose(f"--saved_model={saved_model}", *names, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
+    assert "note: 3 results of earlier runs were not taken for a picture." in process.stderr
     assert stems(tmp_path / "out") == {"photo"}
     # A result that alone is named is decomposed.
     process = decompose(

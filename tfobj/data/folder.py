@@ -130,6 +130,7 @@ def list_pictures(path):
             "`path` must hold at least one picture. "
             f"Received: {printable(path)}, which holds results of this program alone."
         )
+    own_files.note_left_out(len(files) - len(pictures))
     return pictures
 
 

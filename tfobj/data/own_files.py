@@ -5,6 +5,9 @@ replaced by newer ones, while a user's file of the same name stays.
 """
 
 import pathlib
+import warnings
+
+from tfobj.errors import UserNote
 
 MARK = "made by tfobj"
 """Text in every result: PNG and GIF hold it as a comment, .npz files as that of the archive."""
@@ -39,3 +42,12 @@ def is_own(path):
 def leave_out(paths):
     """Returns the paths of files that this package did not write."""
     return [path for path in paths if not is_own(path)]
+
+
+def note_left_out(count):
+    """Warns that `count` files were left out, unless there are none."""
+    if count:
+        what = "1 result of an earlier run was"
+        if count > 1:
+            what = f"{count} results of earlier runs were"
+        warnings.warn(f"{what} not taken for a picture.", UserNote, stacklevel=3)
