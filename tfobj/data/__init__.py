@@ -13,7 +13,7 @@
 | `packed`, `preview` | a data set's scenes as arrays: all of a split, or a few to look at |
 | `pipeline`, `transforms` | seeded batches; crops, sizes and masks |
 | `folder` | a user's pictures as scenes |
-| `media`, `levels`, `truncation` | the one reader of pictures, animations and videos |
+| `media`, `levels`, `decoding`, `truncation` | the one reader of pictures, animations and videos |
 | `file_tree`, `own_files` | files below a folder, and which of them are results |
 
 Importing these modules does not import TensorFlow.

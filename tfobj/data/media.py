@@ -16,14 +16,13 @@ What every reader of this package may rely on:
 import contextlib
 import importlib
 import itertools
-import logging
 import pathlib
 import stat
 import threading
-import warnings
 
 from tfobj.data import levels, truncation
-from tfobj.errors import UserError, first_line, printable
+from tfobj.data.decoding import Unreadable, foreign_decoder
+from tfobj.errors import UserError, printable
 
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts",
@@ -49,10 +48,6 @@ _REDUCED = 2
 the pixels a side that are asked for."""
 
 _broken_off_lock = threading.Lock()
-
-
-class Unreadable(UserError):
-    """A file that cannot be read as what it should be; others may still be readable."""
 
 
 def iterate_frames(path, *, keep_side=None, max_frames=None, use_damaged=False, damages=None):
@@ -186,7 +181,7 @@ def _up_to_damage(decode, path, keep_side, max_frames, damages):
 
 def _check_file(path):
     """Raises `Unreadable` for what is no file: reading a pipe or a device might never end."""
-    with _border(path):
+    with foreign_decoder(path):
         if not stat.S_ISREG(path.stat().st_mode):
             raise ValueError("it is no file")
 
@@ -196,7 +191,7 @@ def _check_whole(path):
     what = "is not a picture that can be read"
     if is_video(path):
         what = "cannot be decoded as a video"
-    with _border(path, what=what):
+    with foreign_decoder(path, what=what):
         damage = truncation.find_damage(path)
         if damage is not None:
             raise ValueError(f"damaged: {damage}")
@@ -207,7 +202,7 @@ def _picture_frames(path, keep_side):
     from PIL import Image
 
     with contextlib.ExitStack() as stack:
-        with _border(path):
+        with foreign_decoder(path):
             image = stack.enter_context(Image.open(path))
             if keep_side is not None:
                 side = _REDUCED * keep_side
@@ -250,7 +245,7 @@ def _broken_off_picture(path, damage):
         before = ImageFile.LOAD_TRUNCATED_IMAGES
         ImageFile.LOAD_TRUNCATED_IMAGES = True
         try:
-            with _border(path), Image.open(path) as image:
+            with foreign_decoder(path), Image.open(path) as image:
                 image.load()
                 return levels.upright(levels.to_rgb(image), levels.stored_orientation(image))
         except Unreadable:
@@ -262,7 +257,7 @@ def _broken_off_picture(path, damage):
 def _following_frames(path, image, index, time, orientation):
     """Yields (seconds, RGB image) of the frames of an open animation from number `index` on."""
     for number in itertools.count(1):
-        with _border(path, f"damaged after frame {number}: "):
+        with foreign_decoder(path, f"damaged after frame {number}: "):
             try:
                 image.seek(index)
             except EOFError:
@@ -314,65 +309,3 @@ def video_files():
     """Returns the module `datasets.video_files`."""
     # By name, because the layer of data imports no builders.
     return importlib.import_module("tfobj.datasets.video_files")
-
-
-@contextlib.contextmanager
-def _border(path, where="", what="is not a picture that can be read"):
-    """Turns whatever the decoder of a foreign file throws into an `Unreadable` that names it.
-
-    Mutated files end in OSError, SyntaxError, ValueError, IndexError, KeyError, struct.error,
-    NotImplementedError, RecursionError, MemoryError and others, depending on the format: there is
-    no list to catch.
-    """
-    try:
-        with _quiet:
-            yield
-    except UserError:
-        raise
-    except Exception as error:
-        reason = _reason(error)
-        raise Unreadable(f"`{printable(path)}` {what} ({where}{reason}).") from error
-
-
-def _reason(error):
-    """Returns why a decoder failed, in a few words."""
-    from PIL import UnidentifiedImageError
-
-    if isinstance(error, UnidentifiedImageError):
-        return "of no known format"
-    return printable(getattr(error, "strerror", None) or first_line(error)).rstrip(".")
-
-
-class _Quiet:
-    """Silences Pillow's warnings and log while any thread decodes.
-
-    `warnings.catch_warnings` changes the process, and threads that enter and leave it in turn would
-    restore one another's filters: the first one in changes them, the last one out restores them.
-    """
-
-    def __init__(self):
-        self._lock = threading.Lock()
-        self._depth = 0
-        self._filters = None
-        self._logger = logging.getLogger("PIL")
-        self._level = None
-
-    def __enter__(self):
-        with self._lock:
-            if not self._depth:
-                self._filters = warnings.catch_warnings()
-                self._filters.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL\b")
-                self._level = self._logger.level
-                self._logger.setLevel(logging.CRITICAL)
-            self._depth += 1
-
-    def __exit__(self, *exception):
-        with self._lock:
-            self._depth -= 1
-            if not self._depth:
-                self._filters.__exit__(*exception)
-                self._logger.setLevel(self._level)
-
-
-_quiet = _Quiet()
