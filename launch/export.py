@@ -57,7 +57,7 @@ def main(argv):
     inputs = "CLIP.mp4" if run.model.is_video else "PICTURES"
     print(
         f"Exported step {run.step:,} to {folder} ({size / 1e6:.1f} MB); see {to / 'README.md'}. "
-        f"Next: python launch/decompose.py --saved_model={to} {inputs} --out=out"
+        f"Next: {commands.spoken('decompose')} --saved_model={to} {inputs} --out=out"
     )
     return 0
 

@@ -19,10 +19,12 @@ from tfobj import commands, files
 from tfobj.launch import shared_flags
 
 _MODEL = shared_flags.model(default=None, text="Show the settings of this model.")
-_DATASET = shared_flags.dataset(text="With --model: the data set whose preset is shown.")
+_DATASET = shared_flags.dataset(
+    default=None,
+    text="With --model: the data set whose preset is shown; by default tetris, or else the first "
+    "one that has the preset.",
+)
 _PRESET = shared_flags.preset(text="With --model: the preset that is shown.")
-
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 SCORES = ("fg_ari", "ari", "aiou", "mse")
 PUBLIC = "_public"
 """Ending of protocols on published files; they are listed beside their generated twins."""
@@ -43,7 +45,7 @@ def overview():
     from tfobj import registry
 
     datasets = protocols_of_datasets()
-    lines = ["Models (--model), their presets (--preset), and the data sets of these (--dataset)"]
+    lines = ["Models (--model), and below each its presets (--preset) for data sets (--dataset)"]
     for name in registry.MODELS:
         lines += ["", *model_lines(name, datasets)]
 
@@ -55,7 +57,7 @@ def overview():
         lines += ["", *dataset_lines(dataset, protocols)]
 
     lines += ["", *item("folder:PATH", "your own pictures, without labels", 2, 24)]
-    lines += ["", "Shipped models (--saved_model of launch/decompose.py)"]
+    lines += ["", "Shipped models (--saved_model; in Python, tfobj.load)"]
     return lines + (shipped_lines() or ["  none in this checkout"])
 
 
@@ -70,7 +72,7 @@ def model_lines(name, datasets):
 
 
 def preset_lines(model, indent, column, datasets=None):
-    """Returns the lines of a model's presets: description, and what their recorded runs show.
+    """Returns the lines of a model's presets: description, and recorded runs or else the duration.
 
     Args:
       model: name of the model.
@@ -80,6 +82,7 @@ def preset_lines(model, indent, column, datasets=None):
     from tfobj.training import catalogue, results
 
     measured = results.of_presets(model)
+    durations = catalogue.preset_durations(model)
     lines = []
     for key, description in catalogue.preset_descriptions(model).items():
         preset, dataset = key
@@ -88,6 +91,8 @@ def preset_lines(model, indent, column, datasets=None):
         text = description
         if key in measured:
             text += f" Recorded: {measured[key]}."
+        elif key in durations:
+            text += f" Takes {durations[key]}."
         lines += item(f"{preset} {dataset}", text, indent, column)
     return lines
 
@@ -99,10 +104,12 @@ def settings(model, dataset, preset):
     from tfobj.training import catalogue
     from tfobj.training.experiment import resolve
 
+    if dataset is None:
+        dataset = default_dataset(model, preset)
     experiment = resolve(model, dataset, preset)
     name = experiment.model_name
     entry = registry.MODELS[name]
-    command = f"python launch/train.py --model={name} --dataset={dataset} --preset={preset}"
+    command = f"{commands.spoken('train')} --model={name} --dataset={dataset} --preset={preset}"
     lines = [f"{name}: {entry.summary} ({entry.paper})", "", "Presets"]
     lines += preset_lines(name, 2, 28)
     lines += ["", f"Settings (--set name=value), with the values of `{command}`"]
@@ -112,6 +119,17 @@ def settings(model, dataset, preset):
             text = f"({setting.kind}) {setting.text}".strip()
             lines += item(f"{setting.name}={setting.value}", text, 2, 44)
     return lines
+
+
+def default_dataset(model, preset):
+    """Returns the data set of a preset that is shown where none was asked for."""
+    from tfobj.training import catalogue
+
+    presets = catalogue.preset_descriptions(model)
+    found = [dataset for name, dataset in presets if name == preset]
+    if not found:  # `resolve` explains it.
+        found = [dataset for _, dataset in presets]
+    return "tetris" if "tetris" in found else found[0]
 
 
 def protocols_of_datasets():
@@ -126,7 +144,7 @@ def protocols_of_datasets():
 
 def dataset_lines(dataset, protocols):
     """Returns the lines of a data set and its protocols."""
-    lines = item(dataset, first_sentence(ROOT / "datasets" / dataset / "README.md"), 2, 24)
+    lines = item(dataset, first_sentence(files.shipped("datasets") / dataset / "README.md"), 2, 24)
     names = {protocol.name for protocol in protocols}
     for protocol in protocols:
         twin = protocol.name.removesuffix(PUBLIC)
@@ -168,7 +186,7 @@ def extent(split):
 
 def shipped_lines():
     """Returns a line per entry of the index of saved models."""
-    path = ROOT / "saved_models" / "index.json"
+    path = files.shipped("saved_models") / "index.json"
     if not path.exists():
         return []
     index = files.read_json(path)

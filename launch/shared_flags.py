@@ -10,11 +10,13 @@ not have it.
 
 from absl import flags
 
+from tfobj import commands
+
 # absl gives a flag to the module that defines it, unless the module says that it defines for
 # others.
 flags.disclaim_key_flags()
 
-MODEL = "Model; `python launch/list.py` shows all."
+MODEL = f"Model; `{commands.spoken('list')}` shows all."
 DATASET = "Data set, protocol, or folder:/path/to/pictures."
 
 

@@ -132,7 +132,7 @@ def train(experiment):
     if not finished.interrupted and workers.is_chief:
         print(
             f"Trained {finished.step:,} steps in {workdir}. "
-            f"Next: python launch/evaluate.py --workdir={workdir}"
+            f"Next: {commands.spoken('evaluate')} --workdir={workdir}"
         )
     peers.leave(workers, 0)
     return 0

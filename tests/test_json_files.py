@@ -262,7 +262,7 @@ def test_the_list_of_models_names_a_damaged_index(tmp_path, monkeypatch):
     import importlib
 
     launch_list = importlib.import_module("tfobj.launch.list")
-    monkeypatch.setattr(launch_list, "ROOT", pathlib.Path(tmp_path))
+    monkeypatch.setattr(launch_list.files, "shipped", lambda name: tmp_path / name)
     (tmp_path / "saved_models").mkdir()
     (tmp_path / "saved_models" / "index.json").write_text('{"model": []}')
     with pytest.raises(UserError, match="`model` must be an object. Received: .."):

@@ -1,4 +1,4 @@
-"""The one exception for mistakes that a user can correct."""
+"""The one exception for mistakes that a user can correct, and the one warning beside it."""
 
 import difflib
 import re
@@ -10,6 +10,13 @@ class UserError(ValueError):
     """A wrong argument, name, file or setting; the message is one line that says what to change.
 
     Commands print only the message and exit with status 2; users of the library see a ValueError.
+    """
+
+
+class UserNote(UserWarning):
+    """What a user should know although the work goes on, such as skipped files; one line.
+
+    Commands print only the message.
     """
 
 
@@ -35,3 +42,26 @@ def first_line(error):
     text = str(error).strip() or type(error).__name__
     line = text.splitlines()[0]
     return _OPERATION.sub("", line).strip() or line
+
+
+def failed_assertion(error):
+    """Returns the message of an assertion that failed in a graph, or None for another error.
+
+    An `Assert` op prints its message and its values as "assertion failed: [m] [v] [v]".
+    """
+    _, found, message = str(error).partition("assertion failed: [")
+    if not found:
+        return None
+    line = message.splitlines()[0]
+    return line.replace("] [", " ").rstrip("] ") + "."
+
+
+def printable(name):
+    """Returns a name or text for a message: what would break the line or the output is escaped.
+
+    File names may hold line breaks, and bytes that are no UTF-8.
+    """
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in str(name)
+    )

@@ -7,6 +7,7 @@ import pathlib
 import re
 import shutil
 
+import tfobj
 from tfobj.errors import UserError, first_line
 
 _KINDS = {
@@ -136,6 +137,15 @@ def excerpt(value):
 
 def _refuse_constant(name):
     raise ValueError(f"{name} is no number of JSON")
+
+
+def shipped(name):
+    """Returns the folder `name` that comes with the package: "saved_models", "results", "datasets".
+
+    In a checkout it stands beside `tfobj/`, installed inside.
+    """
+    places = [pathlib.Path(folder, name) for folder in tfobj.__path__]
+    return next((place for place in places if place.is_dir()), places[0])
 
 
 @contextlib.contextmanager

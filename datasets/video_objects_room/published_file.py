@@ -107,6 +107,7 @@ def _checked(file, path, name, num_frames):
             f"{name} of `{path}` must be integers of shape (clips, frames, 3, {SIZE}, {SIZE}) with "
             f"at least {num_frames} frames. Received: {clips.dtype} of shape {clips.shape}."
         )
+    hdf5_files.check_chunk(clips, path)
     return clips
 
 

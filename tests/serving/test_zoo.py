@@ -111,7 +111,7 @@ def test_load_by_name_folder_and_version(exported_attention, tmp_path, monkeypat
     for version in ("2", "10"):
         shutil.copytree(exported_attention.folder, tmp_path / "attention" / version)
     (tmp_path / "index.json").write_text(json.dumps({"toys": {"folder": "attention"}}))
-    monkeypatch.setattr(zoo, "_CHECKOUT_ZOO", tmp_path)
+    monkeypatch.setattr(zoo, "_SHIPPED", tmp_path)
     assert zoo.load("toys").folder.name == "10"
     assert zoo.load(tmp_path / "attention").folder.name == "10"
     assert zoo.load(str(tmp_path / "attention" / "2")).folder.name == "2"
@@ -146,11 +146,11 @@ def test_damaged_models_are_named(exported_attention, tmp_path, damage):
 def test_index_of_the_checkout_lists_every_model_and_no_other():
     index = zoo.read_index()
     for name, entry in index.items():
-        folder = zoo._CHECKOUT_ZOO / entry["folder"]
+        folder = zoo._SHIPPED / entry["folder"]
         assert zoo.versions(folder), f"{name} has no folder"
         metadata = zoo.read_metadata(folder / str(max(zoo.versions(folder))))
         assert (metadata["name"], metadata["version"]) == (name, entry["version"])
-    on_disk = {path.name for path in zoo._CHECKOUT_ZOO.iterdir() if zoo.versions(path)}
+    on_disk = {path.name for path in zoo._SHIPPED.iterdir() if zoo.versions(path)}
     assert on_disk == {entry["folder"] for entry in index.values()}
 
 

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from tfobj.errors import UserError
-from tfobj.training.experiment import ExperimentConfig, build_model, open_scenes, resolve
+from tfobj.training.experiment import (
+    ExperimentConfig,
+    build_model,
+    expected_duration,
+    open_scenes,
+    resolve,
+)
 
 
 def test_overrides_change_the_paper_preset():
@@ -137,6 +143,20 @@ def test_settings_out_of_range_are_refused(overrides, message):
         resolve("slot_attention", "tetris", overrides=overrides)
     assert str(e.value).startswith(message)
     assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    "arguments, overrides, duration",
+    [
+        (("iodine", "clevr6"), {}, "about a week on 8 GPUs"),
+        (("vae", "tetris", "quick"), {}, "about 5 minutes on two CPU cores"),
+        (("genesis", "folder:pictures"), {}, "days on one GPU"),
+        (("genesis", "tetris"), {"train.steps": 100}, ""),
+        (("slot_mlp", "tetris", "quick"), {}, ""),
+    ],
+)
+def test_duration_is_that_of_the_preset_as_long_as_its_steps_are(arguments, overrides, duration):
+    assert expected_duration(resolve(*arguments, overrides=overrides)) == duration
 
 
 def test_seed_decides_the_weights(tiny):

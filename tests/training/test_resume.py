@@ -25,6 +25,7 @@ TINY = {
         "model.decoder_kernels=3",
         "model.slot_size=8",
         "model.num_steps=1",
+        "train.adam_epsilon_placement=pytorch",
     ],
     "iodine": [
         "model.decoder_channels=8",

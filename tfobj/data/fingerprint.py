@@ -14,7 +14,8 @@ import zlib
 import numpy as np
 
 from tfobj import files
-from tfobj.data import folder
+from tfobj.data import file_tree, own_files
+from tfobj.data.decoding import Unreadable, foreign_decoder
 from tfobj.errors import UserError
 
 _SAMPLE = 256
@@ -30,10 +31,11 @@ _BLOCK = 1 << 20
 def of_folder(path):
     """Returns the fingerprint of a folder of pictures, or of one picture.
 
-    Files that Pillow does not take for pictures are left out, as when pictures are read.
+    Files that Pillow does not take for pictures, and results of this package, are left out, as when
+    pictures are read.
     """
     path = pathlib.Path(path).expanduser()
-    paths = folder.list_files(path)
+    paths = own_files.leave_out(file_tree.list_files(path))
     # Pillow reads headers and hashlib blocks without Python's lock, so threads serve all cores.
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         digests = list(pool.map(_digest_of_picture, paths))
@@ -119,11 +121,10 @@ def _digest_of_picture(path):
     """Returns 32 hexadecimal digits of a file's content; None if it is no picture."""
     from PIL import Image
 
-    # The one border to Pillow's readers of headers: each format throws errors of its own.
     try:
-        with Image.open(path):
+        with foreign_decoder(path), Image.open(path):
             pass
-    except Exception:
+    except Unreadable:
         return None
 
     digest = hashlib.blake2b(digest_size=16)

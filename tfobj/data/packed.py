@@ -194,8 +194,8 @@ def open_split(protocol, split, data_dir=None):
     return arrays.slice(chosen.start, stop)
 
 
-def _prepared_builder(protocol, data_dir):
-    """Returns the protocol's TFDS builder, with its data on disk."""
+def builder_of(protocol, data_dir):
+    """Returns the protocol's TFDS builder, whether its data is on disk or not."""
     module = importlib.import_module(
         f"tfobj.datasets.{protocol.dataset}.{protocol.dataset}_dataset_builder"
     )
@@ -203,10 +203,14 @@ def _prepared_builder(protocol, data_dir):
     if protocol.base_config is not None:
         base = module.Builder.builder_configs[protocol.base_config]
         config = dataclasses.replace(base, name=protocol.config, **protocol.options)
+    return module.Builder(data_dir=data_dir, config=config)
 
+
+def _prepared_builder(protocol, data_dir):
+    """Returns the protocol's TFDS builder, with its data on disk."""
     root = data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
     folder = pathlib.Path(root, protocol.dataset, protocol.config)
-    return tfds_files.prepare(lambda: module.Builder(data_dir=data_dir, config=config), folder)
+    return tfds_files.prepare(lambda: builder_of(protocol, data_dir), folder)
 
 
 def _packed_folder(root, view):
@@ -310,8 +314,8 @@ def _write(builder, protocol, split, folder):
         writers = {}
         for batch in tfds_files.read(builder, split.source):
             if split.objects is not None:
-                batch = _with_object_count(batch, split.objects)
-            arrays = _arrays_of(batch, protocol)
+                batch = with_object_count(batch, split.objects)
+            arrays = arrays_of(batch, protocol)
 
             labels = arrays["mask"]
             most = int(labels.max(initial=0, where=labels != IGNORE_LABEL))
@@ -330,7 +334,7 @@ def _write(builder, protocol, split, folder):
     (folder / _SUMMARY).write_text(json.dumps(summary) + "\n")
 
 
-def _arrays_of(batch, protocol):
+def arrays_of(batch, protocol):
     """Returns file name -> array of a batch of records, cropped and resized as in the protocol."""
     images = batch.get("image", batch.get("video"))
     arrays = {
@@ -387,7 +391,7 @@ def _form_packed(packed, width, protocol):
     return result
 
 
-def _with_object_count(batch, objects):
+def with_object_count(batch, objects):
     """Returns the scenes of a batch that have objects[0] to objects[1] objects."""
     least, greatest = objects
     count = batch["factors"]["visibility"][:, 1:].sum(axis=1)

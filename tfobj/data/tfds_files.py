@@ -159,8 +159,13 @@ def _check_format(builder):
         )
 
 
-def read(builder, source):
+def read(builder, source, action="Unpacking"):
     """Yields batches of a prepared split in order: dicts of arrays [n, ...].
+
+    Args:
+      builder: TFDS builder with its data on disk.
+      source: name of the split.
+      action: word before the progress bar.
 
     Raises:
       UserError: there is no such split, or a file is damaged; names it.
@@ -177,7 +182,7 @@ def read(builder, source):
     info = builder.info.splits[source]
     progress = tqdm.tqdm(
         total=info.num_examples,
-        desc=f"Unpacking {builder.info.full_name} {source}",
+        desc=f"{action} {builder.info.full_name} {source}",
         unit=" scenes",
         mininterval=0.5,
     )

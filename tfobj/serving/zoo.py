@@ -39,7 +39,7 @@ _OTHER_KEYS = {"version": int, "limits": dict, "is_video": bool, "signatures": d
 _LUMA = np.float32([0.299, 0.587, 0.114])
 """Weights of red, green and blue in gray (ITU-R 601), as in Pillow."""
 
-_CHECKOUT_ZOO = pathlib.Path(__file__).resolve().parents[2] / "saved_models"
+_SHIPPED = files.shipped("saved_models")
 
 
 class Decomposition(NamedTuple):
@@ -292,11 +292,11 @@ def load(name_or_path):
 
 
 def _folder_in_index(name):
-    """Returns the folder of a model in the zoo of the checkout."""
-    index = read_index(_CHECKOUT_ZOO / INDEX)
+    """Returns the folder of a model that ships with the package."""
+    index = read_index(_SHIPPED / INDEX)
     if name in index:
-        files.check_keys(index[name], f"`{_CHECKOUT_ZOO / INDEX}`, {name}", {"folder": str})
-        return _CHECKOUT_ZOO / index[name]["folder"]
+        files.check_keys(index[name], f"`{_SHIPPED / INDEX}`, {name}", {"folder": str})
+        return _SHIPPED / index[name]["folder"]
 
     # Names have no slashes: this was meant as a path.
     path = pathlib.Path(name).expanduser()
@@ -320,7 +320,7 @@ def versions(directory):
     )
 
 
-def read_index(path=_CHECKOUT_ZOO / INDEX):
+def read_index(path=_SHIPPED / INDEX):
     """Returns the index of a zoo; an empty dict if the file does not exist.
 
     It maps names of models to dicts with folder, version, model, protocol, scores and bytes.

@@ -24,7 +24,7 @@ from tfobj.training import machine
 from tfobj.training.checkpoint import RunState, check_config, load_weights, write_or_check_config
 from tfobj.training.data_record import DataRecord
 from tfobj.training.evaluation import Evaluator
-from tfobj.training.experiment import build_model, open_scenes
+from tfobj.training.experiment import build_model, expected_duration, open_scenes
 from tfobj.training.observer import Observer
 from tfobj.training.optimizer import make_optimizer
 from tfobj.training.peers import agree
@@ -155,6 +155,9 @@ def _start(experiment, workdir, strategy, peers, data_dir, actions, accept_new_d
         eval_every=config.eval_every,
     )
     console.say(f"{experiment.model_name}: {model.count_trainable():,} parameters; {description}")
+    duration = expected_duration(experiment)
+    if duration and not first_step:
+        console.say(f"The preset {experiment.preset} takes {duration}.")
     if peers.size > 1:
         console.say(
             f"{peers.size} workers with {devices} device{'s' * (devices > 1)} each; this one is "

@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 from tfobj import files
 
-FOLDER = pathlib.Path(__file__).resolve().parents[2] / "results"
-"""Of a checkout; an installed package has none."""
+FOLDER = files.shipped("results")
 
 SCORE_TITLES = {
     "aiou_micro": "amodal IoU",

@@ -8,7 +8,7 @@ wherever it is.
 
 import tensorflow as tf
 
-from tfobj import execution, random
+from tfobj import execution, random, replicas
 from tfobj.execution import Execution
 from tfobj.inference.schedules import stage_at
 from tfobj.training.strategy import check_batch_size, uses_xla
@@ -117,12 +117,12 @@ class TrainStep:
           stage: `Stage` of the step.
         """
         terms, statistics, gradients = self._forward_backward(batch, seed, step, stage)
-        gradients = self.optimizer.sum_over_replicas(gradients)
+        gradients = replicas.sum_over(gradients)
         terms = {**terms, "grad_norm": tf.linalg.global_norm(gradients)}
         variables = self.model.trained_variables(stage)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         if self.model.has_state:
-            self.model.update_state(*_mean_over_replicas((terms, statistics)), step)
+            self.model.update_state(*replicas.mean_over((terms, statistics)), step)
         return terms
 
     def _mean_gradients(self, batch, seed, step, stage):
@@ -182,15 +182,6 @@ class TrainStep:
         )
         means = {name: value / tf.cast(num_steps, value.dtype) for name, value in sums.items()}
         return means, first_bad_step
-
-
-def _mean_over_replicas(values):
-    """Returns a nest of tensors of the current replica context as its mean over all replicas."""
-    context = tf.distribute.get_replica_context()
-    flat = tf.nest.flatten(values)
-    if context.num_replicas_in_sync > 1 and flat:
-        flat = context.all_reduce(tf.distribute.ReduceOp.MEAN, flat)
-    return tf.nest.pack_sequence_as(values, flat)
 
 
 def make_train_step(strategy, model, optimizer, experiment, xla=None):
