@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import importlib.util
+import io
 import itertools
 import os
 import pathlib
@@ -73,7 +74,10 @@ def _build(builder, make_builder):
             if builder.is_prepared():
                 return builder
             _clear(folder)
-            builder.download_and_prepare()
+            print(f"Building {builder.info.full_name} in {folder.parent}.", file=sys.stderr)
+            # TFDS prints that it downloads data of unknown size, which offline generators do not.
+            with contextlib.redirect_stdout(io.StringIO()):
+                builder.download_and_prepare()
             return builder
     except (OSError, tf.errors.OpError) as e:
         # Another process may have been faster: a build ends with a rename onto its folder.
