@@ -11,7 +11,6 @@ name. Files that are part of the checkout stay as they are, unless --register is
 the model in the index.json of the models that ship.
 """
 
-import json
 import pathlib
 import sys
 
@@ -20,7 +19,7 @@ if not __package__:  # `python launch/export.py` from a checkout
 
 from absl import flags
 
-from tfobj import commands
+from tfobj import commands, files
 from tfobj.launch import shared_flags
 
 _WORKDIR = shared_flags.workdir(required=True)
@@ -66,7 +65,7 @@ def main(argv):
     inputs = "CLIP.mp4" if run.model.is_video else "PICTURES"
     print(
         f"Exported step {run.step:,} to {folder} ({size / 1e6:.1f} MB); see {card}. "
-        f"Next: python launch/decompose.py --saved_model={to} {inputs} --out=out"
+        f"Next: {commands.spoken('decompose')} --saved_model={to} {inputs} --out=out"
     )
     return 0
 
@@ -79,13 +78,11 @@ def read_evaluation(workdir, step):
     path = pathlib.Path(workdir, "evaluation.json")
     if not path.exists():
         return None
+    evaluation = files.read_json(path)
     try:
-        evaluation = json.loads(path.read_text(encoding="utf-8"))
         card.check_evaluation(evaluation)
-    except (OSError, ValueError, RecursionError) as e:
-        raise UserError(
-            f"`{path}` is damaged ({str(e).splitlines()[0]}); evaluate the run again, or remove it."
-        ) from e
+    except ValueError as e:
+        raise UserError(f"`{path}` is damaged ({e}); evaluate the run again, or remove it.") from e
     if evaluation.get("step") != step:
         print(
             f"note: {path} was measured at step {evaluation.get('step')}, but step {step} is "

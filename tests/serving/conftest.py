@@ -37,7 +37,7 @@ def export_case(tmp_path_factory):
             folder = export.export_model(model, tmp_path_factory.mktemp("models") / case.id)
             decomposer = zoo.load(folder.parent)
             # A second `tf.saved_model.load` would take up to a second per model.
-            done[case.id] = Exported(case, model, folder, decomposer._loaded, decomposer)
+            done[case.id] = Exported(case, model, folder, decomposer._functions, decomposer)
         return done[case.id]
 
     return export_once

@@ -56,7 +56,7 @@ def test_an_rgb_model_takes_gray_images(exported_attention):
 
 def test_a_gray_model_takes_rgb_images(exported_attention):
     """Their luma is that of Pillow, rounded for uint8."""
-    decomposer = zoo.Decomposer(exported_attention.folder)
+    decomposer = zoo.load(exported_attention.folder)
     decomposer.channels = 1
     colours = np.array([[[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]]], np.uint8)
     from_bytes = decomposer._batch(colours)[0, 0, :, 0]
@@ -116,7 +116,7 @@ def test_load_by_name_folder_and_version(exported_attention, tmp_path, monkeypat
     for version in ("2", "10"):
         shutil.copytree(exported_attention.folder, tmp_path / "attention" / version)
     (tmp_path / "index.json").write_text(json.dumps({"toys": {"folder": "attention"}}))
-    monkeypatch.setattr(zoo, "_CHECKOUT_ZOO", tmp_path)
+    monkeypatch.setattr(zoo, "_SHIPPED", tmp_path)
     assert zoo.load("toys").folder.name == "10"
     assert zoo.load(tmp_path / "attention").folder.name == "10"
     assert zoo.load(str(tmp_path / "attention" / "2")).folder.name == "2"
@@ -291,7 +291,7 @@ def test_models_beside_an_index_are_found_without_it(exported_attention, tmp_pat
     index = zoo.read_index(tmp_path / "index.json")
     assert list(index) == ["mine"]
     assert (index["mine"]["folder"], index["mine"]["model"]) == ("mine", "SlotAttentionAutoencoder")
-    monkeypatch.setattr(zoo, "_CHECKOUT_ZOO", tmp_path)
+    monkeypatch.setattr(zoo, "_SHIPPED", tmp_path)
     assert zoo.load("mine").folder.name == "003"
     assert (tmp_path / "index.json").read_text() == "{}"
 
@@ -304,13 +304,13 @@ def test_entries_of_an_index_without_a_folder_beside_it(tmp_path, entry):
 
 
 def test_index_of_the_checkout_lists_every_model_and_no_other():
-    index = zoo.read_index_file(zoo._CHECKOUT_ZOO / zoo.INDEX)
+    index = zoo.read_index_file(zoo._SHIPPED / zoo.INDEX)
     for name, entry in index.items():
-        folder = zoo._CHECKOUT_ZOO / entry["folder"]
+        folder = zoo._SHIPPED / entry["folder"]
         assert zoo.versions(folder), f"{name} has no folder"
         metadata = zoo.read_metadata(folder / str(max(zoo.versions(folder))))
         assert (metadata["name"], metadata["version"]) == (name, entry["version"])
-    on_disk = {path.name for path in zoo._CHECKOUT_ZOO.iterdir() if zoo.versions(path)}
+    on_disk = {path.name for path in zoo._SHIPPED.iterdir() if zoo.versions(path)}
     assert on_disk == {entry["folder"] for entry in index.values()}
 
 

@@ -88,9 +88,8 @@ def export_model(
             f"Received: num_steps={num_steps}."
         )
 
-    serve = clip_signatures.serve if model.is_video else signatures.serve
     served = serve(model, num_steps)
-    metadata = _metadata(model, served, name, version, experiment, evaluation)
+    metadata = describe(model, served, name, version, experiment, evaluation)
     with files.atomic_folder(folder, replace=True) as partial:
         tf.saved_model.save(served.root, os.fspath(partial), signatures=served.signatures)
         check_portable(partial)
@@ -215,8 +214,18 @@ def _zero_state(shape, num_slots):
     return np.zeros(sides)
 
 
-def _metadata(model, served, name, version, experiment, evaluation):
-    """Returns the content of `metadata.json`."""
+def serve(model, num_steps=None):
+    """Returns the `signatures.Served` form of a `SceneModel`; arguments as in `export_model`."""
+    if model.is_video:
+        return clip_signatures.serve(model, num_steps)
+    return signatures.serve(model, num_steps)
+
+
+def describe(model, served, name, version=None, experiment=None, evaluation=None):
+    """Returns the content of `metadata.json`; arguments as in `export_model`.
+
+    `served` is the model's `signatures.Served` form.
+    """
     config = model.config
     if experiment is not None and not isinstance(experiment, dict):
         experiment = experiment.to_dict()

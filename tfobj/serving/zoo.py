@@ -9,7 +9,6 @@ Needs TensorFlow, but no code of the models.
 
 import contextlib
 import hashlib
-import json
 import pathlib
 import re
 from typing import NamedTuple
@@ -17,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfobj.errors import UserError, first_line, unknown_name
+from tfobj import files
+from tfobj.errors import UserError, failed_assertion, first_line, unknown_name
 
 INDEX = "index.json"
 METADATA = "metadata.json"
@@ -32,7 +32,7 @@ MAX_VERSION = 2**63 - 1
 _LUMA = np.float32([0.299, 0.587, 0.114])
 """Weights of red, green and blue in gray (ITU-R 601), as in Pillow."""
 
-_CHECKOUT_ZOO = pathlib.Path(__file__).resolve().parents[2] / "saved_models"
+_SHIPPED = files.shipped("saved_models")
 
 
 class Decomposition(NamedTuple):
@@ -69,11 +69,11 @@ class Rendering(NamedTuple):
 
 
 class Decomposer:
-    """An exported model.
+    """A trained model, exported or not.
 
     Attributes:
       metadata: content of `metadata.json`: name, image_size, num_slots, limits, scores, ...
-      folder: its version folder.
+      folder: its version folder, or that of the run it comes from.
       image_size: (H, W) inside the model; inputs of other sizes are stretched to it, results back.
       channels: 3, or 1 for gray.
       num_slots: default of `decompose`.
@@ -82,9 +82,9 @@ class Decomposer:
       is_video: whether it is a video model, which has `track` instead of `decompose` and `encode`.
     """
 
-    def __init__(self, folder):
+    def __init__(self, functions, metadata, folder):
         self.folder = pathlib.Path(folder)
-        self.metadata = read_metadata(self.folder)
+        self.metadata = metadata
         self.image_size = tuple(self.metadata["image_size"])
         self.channels = self.metadata["channels"]
         self.num_slots = self.metadata["num_slots"]
@@ -92,7 +92,17 @@ class Decomposer:
         self.has_prior = self.metadata["has_prior"]
         # Exports that are older than video models lack the key.
         self.is_video = self.metadata.get("is_video", False)
-        self._loaded = _load_functions(self.folder, self.metadata)
+        self._functions = functions
+
+    def __repr__(self):
+        """Says which model it is, what it takes and how well it scored."""
+        size = "x".join(map(str, (*self.image_size, self.channels)))
+        kind = "clips" if self.is_video else "images"
+        facts = [self.metadata["model"], f"{kind} of {size}", f"{self.num_slots} slots"]
+        evaluation = self.metadata.get("evaluation") or {}
+        if evaluation.get("fg_ari") is not None:
+            facts.append(f"foreground ARI {evaluation['fg_ari']:.3f}")
+        return f"<{self.metadata['name']}: {', '.join(facts)}; {self.folder}>"
 
     def decompose(self, images, num_slots=None, num_steps=None, seed=0):
         """Takes images apart into their objects.
@@ -198,7 +208,7 @@ class Decomposer:
         Raises:
           UserError: there is no such function, or a check in the graph failed, with its message.
         """
-        saved = getattr(self._loaded, function, None)
+        saved = getattr(self._functions, function, None)
         if not callable(saved):
             raise UserError(f"`{self.folder}` is damaged (it has no function `{function}`).")
         arguments = [tf.convert_to_tensor(value) for value in arguments]
@@ -211,12 +221,10 @@ class Decomposer:
                 f"The memory is too small for this many scenes at once ({first_line(e)})."
             ) from e
         except tf.errors.InvalidArgumentError as e:
-            # An `Assert` op prints its message and its values as "assertion failed: [m] [v] [v]".
-            _, found, message = str(e).partition("assertion failed: [")
-            if not found:
+            message = failed_assertion(e)
+            if message is None:
                 raise
-            line = message.splitlines()[0]
-            raise UserError(line.replace("] [", " ").rstrip("] ")) from e
+            raise UserError(message) from e
 
         return {name: value.numpy() for name, value in results.items()}
 
@@ -287,7 +295,8 @@ def load(name_or_path):
             "`saved_model` must be the folder of an exported model. "
             f"Received: {path}, which holds no saved_model.pb."
         )
-    return Decomposer(folder)
+    metadata = read_metadata(folder)
+    return Decomposer(_load_functions(folder, metadata), metadata, folder)
 
 
 def _as_path(name):
@@ -301,10 +310,11 @@ def _as_path(name):
 
 
 def _folder_in_index(name):
-    """Returns the folder of a model in the zoo of the checkout."""
-    index = read_index(_CHECKOUT_ZOO / INDEX)
+    """Returns the folder of a model that ships with the package."""
+    index = read_index(_SHIPPED / INDEX)
     if name in index:
-        return _CHECKOUT_ZOO / index[name]["folder"]
+        files.check_keys(index[name], f"`{_SHIPPED / INDEX}`, {name}", {"folder": str})
+        return _SHIPPED / index[name]["folder"]
 
     # Names have no slashes: this was meant as a path.
     path = _as_path(name)
@@ -368,7 +378,7 @@ def index_entry(folder):
     }
 
 
-def read_index(path=_CHECKOUT_ZOO / INDEX):
+def read_index(path=_SHIPPED / INDEX):
     """Returns the models of a zoo: those of its index, then all others in its folder.
 
     A zoo is a folder with an `index.json` beside the folders of its models. The index lists those
@@ -407,7 +417,7 @@ def read_index_file(path):
     path = pathlib.Path(path)
     if not path.exists():
         return None
-    index = _read_object(path)
+    index = files.read_json(path)
     for name, entry in index.items():
         folder = entry.get("folder") if isinstance(entry, dict) else None
         if not isinstance(folder, str):
@@ -429,7 +439,7 @@ def read_metadata(folder):
             f"`{folder}` is a SavedModel, but not one that `launch/export.py` wrote: "
             f"{METADATA} is missing."
         )
-    metadata = _read_object(path)
+    metadata = files.read_json(path)
     for key, (is_valid, expected) in _METADATA_FIELDS.items():
         if not is_valid(metadata.get(key)):
             raise UserError(
@@ -542,21 +552,6 @@ def shortened(value, length=60):
     if len(text) > length:
         text = f"{text[:length]}..."
     return text
-
-
-def _read_object(path):
-    """Returns the object of a JSON file.
-
-    Raises:
-      UserError: the file cannot be read, or holds no object.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as e:  # also numbers of 5,000 digits
-        raise UserError(f"`{path}` is damaged ({first_line(e)}).") from e
-    if not isinstance(content, dict):
-        raise UserError(f"`{path}` is damaged (it must hold an object, not {shortened(content)}).")
-    return content
 
 
 def _array(name, value):
