@@ -1,7 +1,8 @@
 """Reads and writes video files by PyAV: mp4, webm, mov, avi, mkv and animated GIF.
 
 PyAV comes with `pip install tfobj[video]`. Frames come with the times at which they appear, so that
-a variable frame rate can be detected and made constant.
+a variable frame rate can be detected and made constant. They are turned, mirrored, stretched to
+square pixels and converted from the video's own colours, as a player shows them.
 
 Axes: T frames, H x W pixels.
 """
@@ -12,9 +13,12 @@ import fractions
 import pathlib
 
 import numpy as np
+from PIL import Image
 
 from tfobj import files
-from tfobj.errors import UserError, first_line
+from tfobj.data import levels, truncation
+from tfobj.data.media import Unreadable
+from tfobj.errors import UserError, first_line, printable
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".gif")
 """Suffixes of files that count as clips.
@@ -36,9 +40,20 @@ _CODECS = {"libx264": {"crf": "12"}, "mpeg4": {"qscale": "2"}}
 _DEFAULT_RATE = 25.0
 """Frames per second where a file does not tell."""
 
+_MOST_ASPECT = 8.0
+"""Pixels that are longer than this, either way, are taken for a mistake in the header."""
 
-class Unreadable(UserError):
-    """A file that is not a video, is damaged, or has no frames; others may still be readable."""
+# FFmpeg's numbers of colour matrices.
+_BT709 = 1
+_UNSPECIFIED = 2
+_BT601 = 5
+
+_LIMITED_RANGE = 1
+"""FFmpeg's number of luminance in 16 ... 235."""
+
+_HD_WIDTH = 1280
+_SD_HEIGHT = 576
+"""Untagged videos of this width, or higher than this, are BT.709; smaller ones BT.601."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,11 +169,13 @@ def at_constant_rate(timed_frames, frame_rate):
         count += 1
 
 
-def iterate_frames(path):
+def iterate_frames(path, check=True):
     """Reads a video, with one frame in memory at a time.
 
     Args:
       path: path of the file, or a binary file object.
+      check: whether a file whose structure shows that it was cut short is refused before its first
+        frame; FFmpeg takes many of them for shorter videos.
 
     Yields:
       (seconds after the first frame, uint8 [H, W, 3])
@@ -169,50 +186,128 @@ def iterate_frames(path):
     """
     count = 0
     first = None
-    with _opened(path) as (name, container, stream):
+    with _opened(path, check) as (name, container, stream):
         rate = float(stream.average_rate or stream.guessed_rate or _DEFAULT_RATE)
+        aspect = _pixel_aspect(stream)
         stream.thread_type = "AUTO"
-        try:
+        with _border(name, lambda: f" after frame {count}" if count else ""):
             for frame in container.decode(stream):
+                if frame.is_corrupt:
+                    raise ValueError("a frame is incomplete")
                 time = frame.time
                 if time is None:
                     time = count / rate
                 if first is None:
                     first = time
-
-                # A camera held upright stores its frames lying on the side, and how far to turn
-                # them.
-                pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
-                yield time - first, np.ascontiguousarray(pixels)
+                yield time - first, _pixels(frame, aspect)
                 count += 1
-        except (_pyav(path).FFmpegError, OSError) as error:
-            where = f" after frame {count}" if count else ""
-            raise _undecodable(name, error, where) from error
 
     if not count:
         raise Unreadable(f"`{name}` must hold at least one frame. Received: 0 frames.")
 
 
+def _pixel_aspect(stream):
+    """Returns the width of a stream's pixels relative to their height."""
+    aspect = float(stream.sample_aspect_ratio or 1)
+    if not 1 / _MOST_ASPECT <= aspect <= _MOST_ASPECT:
+        return 1.0
+    return aspect
+
+
+def _pixels(frame, aspect):
+    """Returns a decoded frame as a player shows it, uint8 [H, W, 3]."""
+    # The shorter side of a pixel grows, so that nothing is lost.
+    width = round(frame.width * max(1, aspect))
+    height = round(frame.height / min(1, aspect))
+
+    # FFmpeg would convert every untagged video by BT.601.
+    colorspace = None
+    if frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb:
+        colorspace = _usual_colorspace(frame)
+
+    has_alpha = any(component.is_alpha for component in frame.format.components)
+    pixels = frame.reformat(
+        width,
+        height,
+        "rgba" if has_alpha else "rgb24",
+        src_colorspace=colorspace,
+        interpolation="BICUBIC",
+        dst_color_range="JPEG",
+    ).to_ndarray()
+    if has_alpha:
+        pixels = np.asarray(levels.to_rgb(Image.fromarray(pixels)))
+    return np.ascontiguousarray(_upright(pixels, frame))
+
+
+def _usual_colorspace(frame):
+    """Returns the colour matrix of a video that names none: players go by its size."""
+    is_hd = frame.width >= _HD_WIDTH or frame.height > _SD_HEIGHT
+    return _BT709 if is_hd else _BT601
+
+
+def _upright(pixels, frame):
+    """Turns and mirrors pixels by the frame's display matrix.
+
+    A camera held upright stores its frames lying on the side, and the matrix beside them; one that
+    looks at its user stores them mirrored.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return pixels
+
+    # A pixel at (x, y) is shown at (a x + c y, b x + d y), but for a shift.
+    (a, b, _), (c, d, _), _ = np.frombuffer(memoryview(matrix), np.int32).reshape(3, 3)
+    across = a
+    down = d
+    if abs(int(b)) > abs(int(a)):
+        pixels = pixels.swapaxes(0, 1)
+        across = c
+        down = b
+    if across < 0:
+        pixels = pixels[:, ::-1]
+    if down < 0:
+        pixels = pixels[::-1]
+    return pixels
+
+
 @contextlib.contextmanager
-def _opened(path):
+def _opened(path, check=False):
     """Yields (name, container, stream) of a video; raises the errors of `iterate_frames`."""
     av = _pyav(path)
     name = _name(path)
-    source = path if hasattr(path, "read") else str(path)
-    try:
-        container = av.open(source)
-    except (av.FFmpegError, OSError) as error:
-        raise _undecodable(name, error) from error
-
-    with container:
-        if not container.streams.video:
+    with contextlib.ExitStack() as stack:
+        with _border(name):
+            # FFmpeg would take the beginning of a name such as `data:1.mp4` for a protocol, and
+            # PyAV does not open names that are no UTF-8.
+            source = path if hasattr(path, "read") else stack.enter_context(open(path, "rb"))
+            damage = truncation.find_damage(source) if check else None
+            # Names and comments inside the file may be in any encoding.
+            container = stack.enter_context(av.open(source, metadata_errors="replace"))
+            stream = container.streams.best("video")
+        if damage is not None:
+            raise _undecodable(name, damage)
+        if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
             raise Unreadable(f"`{name}` must hold a video. Received: a file with other content.")
-        yield name, container, container.streams.video[0]
+        yield name, container, stream
 
 
-def _undecodable(name, error, where=""):
-    reason = getattr(error, "strerror", None) or first_line(error)
-    return Unreadable(f"`{name}` cannot be decoded as a video{where} ({reason}).")
+@contextlib.contextmanager
+def _border(name, where=str):
+    """Turns whatever PyAV throws for a foreign file into an `Unreadable` that names it.
+
+    Beside its own errors these are OSError, ValueError, MemoryError, UnicodeDecodeError, ...
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise _undecodable(name, reason, where()) from error
+
+
+def _undecodable(name, reason, where=""):
+    return Unreadable(f"`{name}` cannot be decoded as a video{where} ({printable(reason)}).")
 
 
 def read_video(path, max_frames=None, frame_rate=None):
@@ -285,11 +380,18 @@ def write_video(path, frames, frame_rate):
                 stream = container.add_stream(codec, rate=rate, options=_CODECS[codec])
                 stream.height, stream.width = pixels.shape[:2]
                 stream.pix_fmt = "yuv420p"
+                stream.codec_context.colorspace = _usual_colorspace(stream)
+                stream.codec_context.color_range = _LIMITED_RANGE
             if pixels.shape[:2] != (stream.height, stream.width):
                 raise UserError(
                     f"`frames` must have one size. Received: {np.shape(frame)} among others."
                 )
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            picture = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
+                format="yuv420p",
+                dst_colorspace=_usual_colorspace(stream),
+                dst_color_range=_LIMITED_RANGE,
+            )
+            container.mux(stream.encode(picture))
 
         if stream is None:
             raise UserError("`frames` must hold at least one frame. Received: none.")
@@ -318,7 +420,9 @@ def _size(frame):
 
 def _name(path):
     """Returns the name of a file or file object for messages."""
-    return getattr(path, "name", path)
+    if hasattr(path, "read"):
+        path = getattr(path, "name", path)
+    return printable(path)
 
 
 def _pyav(path):

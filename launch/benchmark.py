@@ -30,7 +30,7 @@ from tfobj import commands, files
 from tfobj.launch import shared_flags
 
 _MODEL = flags.DEFINE_multi_string(
-    "model", ["slot_attention"], "Model, repeatable; `python launch/list.py` shows all."
+    "model", ["slot_attention"], f"Model, repeatable; `{commands.spoken('list')}` shows all."
 )
 _DATASET = shared_flags.dataset()
 _PRESET = shared_flags.preset(text="Hyperparameters of the models for the data set.")

@@ -23,6 +23,10 @@ constant rate. For each clip, --out gets
     <name>_tracks.csv           pixels, centre and bounding box of every slot in every frame
     <name>_tracks.npz           segmentation [T, H, W], slots [T, K, D]
 
+Files that are no pictures, or damaged, are named at the end, and the exit status is then 2; all
+others are done. Results of earlier runs among the arguments are left out, and replaced; other files
+in --out stay, and results of the same name get a number.
+
 With --dataset the model decomposes freshly generated scenes, far beyond those of training and test,
 and the command prints how well they agree with the truth (video models: balls4_color, clevrer345,
 ...). --saved_model is a folder, or a name that `launch/list.py` shows.
@@ -51,6 +55,9 @@ _MAX_SIDE = flags.DEFINE_integer(
 )
 _MAX_FRAMES = flags.DEFINE_integer(
     "max_frames", None, "Frames to take of every clip; default: all.", lower_bound=1
+)
+_USE_DAMAGED = flags.DEFINE_bool(
+    "use_damaged", False, "Use what lies before the damage of a damaged picture or clip."
 )
 _DATASET = shared_flags.dataset(
     default=None, text="Decompose fresh scenes of this generated data set instead of files."
@@ -83,15 +90,16 @@ def main(argv):
             "Give pictures to decompose, e.g. photo.png, or --dataset for generated scenes."
         )
     files = []
+    failures = []
     if _DATASET.value:
         fresh_scenes.generator(_DATASET.value)
     else:
-        files = find_files(argv[1:])
+        files = find_files(argv[1:], failures)
 
     commands.load_tensorflow()
-    from tfobj.serving import zoo
+    from tfobj.serving import loading
 
-    decomposer = zoo.load(_SAVED_MODEL.value)
+    decomposer = loading.load(_SAVED_MODEL.value)
     if decomposer.is_video and _NUM_STEPS.value is not None:
         raise UserError(
             "`--num_steps` must go with a model of images. "
@@ -101,34 +109,58 @@ def main(argv):
     out.mkdir(parents=True, exist_ok=True)
 
     if decomposer.is_video and files:
-        track_files(decomposer, files, out)
+        track_files(decomposer, files, out, failures)
     elif decomposer.is_video:
         track_scenes(decomposer, out)
     elif files:
-        decompose_files(decomposer, files, out)
+        decompose_files(decomposer, files, out, failures)
     else:
         decompose_scenes(decomposer, out)
     return 0
 
 
-def find_files(arguments):
-    """Returns the files that the arguments name, those in folders included."""
-    from tfobj.data import folder
-    from tfobj.errors import UserError
+def find_files(arguments, failures):
+    """Returns the files that the arguments name, those in folders included.
 
+    Results of earlier runs are left out, unless nothing but results was named: `*.png` names them
+    as well. Folders that cannot be listed are added to `failures`.
+    """
+    from tfobj.data import file_tree, own_files
+    from tfobj.errors import UserError, printable
+
+    files = []
+    named = []
     for argument in arguments:
-        if not pathlib.Path(argument).expanduser().exists():
+        path = pathlib.Path(argument).expanduser()
+        if not argument or not path.exists():
             raise UserError(
-                f"Pictures must be files or folders. Received: {argument}, which does not exist."
+                "Pictures must be files or folders. "
+                f"Received: {printable(argument) or repr(argument)}, which does not exist."
             )
-    return [file for argument in arguments for file in folder.list_files(argument)]
+        files += file_tree.list_files(path, failures)
+        if path.is_file():
+            named.append(path)
+
+    pictures = own_files.leave_out(files) or named
+    if pictures:
+        own_files.note_left_out(len(files) - len(pictures))
+        return pictures
+    if failures:
+        raise failures[0]
+    raise UserError(
+        "Folders must hold at least one picture. Received: only results of earlier runs."
+    )
 
 
 def read_frames(decomposer, file, even=False):
-    """Yields (frame number or None, image) of a file, in the shape that the model takes."""
+    """Yields (frame number or None, image) of a file, in the shape that the model takes.
+
+    Damage of a file that is used nevertheless is printed.
+    """
     from tfobj.serving import pictures
 
-    return pictures.read(
+    damages = []
+    yield from pictures.read(
         file,
         decomposer.image_size,
         decomposer.channels,
@@ -136,7 +168,11 @@ def read_frames(decomposer, file, even=False):
         _MAX_SIDE.value,
         _MAX_FRAMES.value,
         even=even,
+        use_damaged=_USE_DAMAGED.value,
+        damages=damages,
     )
+    for damage in damages:
+        print(f"note: {damage}", file=sys.stderr)
 
 
 def decompose(decomposer, images):
@@ -146,31 +182,32 @@ def decompose(decomposer, images):
     )
 
 
-def decompose_files(decomposer, files, out):
+def decompose_files(decomposer, files, out, failures):
     """Decomposes pictures and frames; files that cannot be read are named at the end."""
     from tqdm import auto as tqdm
 
+    from tfobj.errors import printable
     from tfobj.serving import output_files, pictures
-    from tfobj.viz.result_files import write_decomposition
+    from tfobj.viz import result_files
 
-    failures = []
-    names = output_files.OutputNames()
+    names = output_files.OutputNames(out, result_files.PICTURE_ENDINGS)
+    num_unreadable = 0
     count = 0
     start = time.monotonic()
     for file in tqdm.tqdm(files, "Decomposing", unit=" files", disable=None):
-        stem = names.unused(file.stem)
         try:
             for frame, image in read_frames(decomposer, file):
-                name = stem
-                title = file.name
+                name = file.stem
+                title = printable(file.name)
                 if frame is not None:
-                    name = f"{stem}_{frame:04d}"
-                    title = f"{file.name}, frame {frame}"
+                    name = f"{file.stem}_{frame:04d}"
+                    title = f"{printable(file.name)}, frame {frame}"
                 result = decompose(decomposer, image)
-                write_decomposition(image, result, out, name, title)
+                result_files.write_decomposition(image, result, out, names.unused(name), title)
                 count += 1
         except pictures.Unreadable as e:
             failures.append(e)
+            num_unreadable += 1
 
     if count:
         rate = count / (time.monotonic() - start)
@@ -182,23 +219,24 @@ def decompose_files(decomposer, files, out):
             f"Decomposed {what} ({rate:.1f} per second, figures included); "
             f"the results are in {out}."
         )
-    complain(failures, len(files))
+    complain(failures, num_unreadable, len(files))
 
 
-def track_files(decomposer, files, out):
+def track_files(decomposer, files, out, failures):
     """Follows the objects of clips; files that cannot be read are named at the end."""
     from tqdm import auto as tqdm
 
+    from tfobj.errors import printable
     from tfobj.serving import output_files, pictures, tracking
-    from tfobj.viz.result_files import write_tracked_clip
+    from tfobj.viz import result_files
 
-    failures = []
-    names = output_files.OutputNames()
+    names = output_files.OutputNames(out, result_files.CLIP_ENDINGS)
+    num_unreadable = 0
     for file in files:
-        name = names.unused(file.stem)
+        shown = printable(file.name)
         numbered = tqdm.tqdm(
             read_frames(decomposer, file, even=True),
-            f"Following {file.name}",
+            f"Following {shown}",
             unit=" frames",
             disable=None,
         )
@@ -207,30 +245,39 @@ def track_files(decomposer, files, out):
             clip = tracking.track_clip(decomposer, frames, _NUM_SLOTS.value, _SEED.value)
             if clip is None:
                 raise pictures.Unreadable(
-                    f"`{file}` must hold at least one frame. Received: 0 frames."
+                    f"`{printable(file)}` must hold at least one frame. Received: 0 frames."
                 )
         except pictures.Unreadable as e:
             failures.append(e)
+            num_unreadable += 1
             continue
-        write_tracked_clip(clip, out, name, file.name)
+        result_files.write_tracked_clip(clip, out, names.unused(file.stem), shown)
         num_frames, num_slots = clip.slots.shape[:2]
         print(
-            f"Followed {num_slots} slots through {num_frames} frames of {file.name}; "
+            f"Followed {num_slots} slots through {num_frames} frames of {shown}; "
             f"the results are in {out}."
         )
-    complain(failures, len(files))
+    complain(failures, num_unreadable, len(files))
 
 
-def complain(failures, num_files):
-    """Raises the first error of files that could not be read, and says how many more there are."""
-    from tfobj.serving import pictures
+def complain(failures, num_unreadable, num_files):
+    """Names all files and folders that could not be read; the first one is the error raised.
+
+    Args:
+      failures: list of `UserError`.
+      num_unreadable: how many of them are files.
+      num_files: of the command.
+    """
+    from tfobj.errors import UserError
 
     if not failures:
         return
+    for failure in failures[1:]:
+        print(f"also: {failure}", file=sys.stderr)
     message = str(failures[0])
-    if len(failures) > 1:
-        message += f" Neither can {len(failures) - 1} more of the {num_files} files."
-    raise pictures.Unreadable(message)
+    if num_unreadable and num_files > 1:
+        message += f" {num_unreadable} of {num_files} files could not be read."
+    raise UserError(message) from failures[0]
 
 
 def decompose_scenes(decomposer, out):
@@ -240,7 +287,7 @@ def decompose_scenes(decomposer, out):
 
     from tfobj import viz
     from tfobj.metrics.scores import SceneScorer
-    from tfobj.serving import fresh_scenes
+    from tfobj.serving import fresh_scenes, output_files
 
     first = fresh_scenes.FIRST_SCENE
     generator = fresh_scenes.generator(_DATASET.value, is_video=False)
@@ -265,7 +312,8 @@ def decompose_scenes(decomposer, out):
         scores={"FG-ARI": scorer.table()["fg_ari"][:DRAWN_SCENES]},
         title=f"{decomposer.metadata['name']} on fresh scenes of {_DATASET.value}",
     )
-    path = viz.save_figure(figure, out / f"{_DATASET.value}_decomposition.png")
+    path = output_files.unused_path(out / f"{_DATASET.value}_decomposition.png")
+    viz.save_figure(figure, path)
 
     summary = scorer.summary()
     num_scenes = summary["num_scenes"]
@@ -284,8 +332,8 @@ def track_scenes(decomposer, out):
 
     from tfobj.errors import UserError
     from tfobj.metrics.scores import SceneScorer
-    from tfobj.serving import fresh_scenes, tracking
-    from tfobj.viz.result_files import write_tracked_clip
+    from tfobj.serving import fresh_scenes, output_files, tracking
+    from tfobj.viz import result_files
 
     generator = fresh_scenes.generator(_DATASET.value, is_video=True)
     height, width = decomposer.image_size
@@ -297,6 +345,7 @@ def track_scenes(decomposer, out):
         )
 
     scorer = SceneScorer()
+    names = output_files.OutputNames(out, result_files.CLIP_ENDINGS)
     first = fresh_scenes.FIRST_SCENE
     for number in tqdm.trange(_NUM_SCENES.value, desc="Following", unit=" clips", disable=None):
         truth = generator([first + number], size=height)
@@ -310,10 +359,10 @@ def track_scenes(decomposer, out):
             true_mask=truth["mask"],
         )
         if number < DRAWN_CLIPS:
-            name = f"{_DATASET.value}_{number}"
+            name = names.unused(f"{_DATASET.value}_{number}")
             title = f"{_DATASET.value}, fresh clip {number}"
             clip = tracking.collect(zip(video, results, strict=True))
-            write_tracked_clip(clip, out, name, title)
+            result_files.write_tracked_clip(clip, out, name, title)
 
     summary = scorer.summary()
     num_clips = summary["num_scenes"]

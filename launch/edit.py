@@ -32,6 +32,7 @@ What a model allows depends on the parts that its slots have; other edits are re
 the possible ones. --out gets edit_<edits>.png (input, reconstruction, and the result of every edit
 with its segmentation), edited.png (the last result, at the model's size) and slots.npz (before,
 after: [K, D], and the numbers of their slots). Without --edit, it gets slots.png and slots.npz.
+Files of these names that this program did not write stay, and the result gets a number.
 """
 
 import pathlib
@@ -166,8 +167,9 @@ def show(session, out):
     """Shows the slots of each scene: a figure, arrays and a table."""
     from tfobj import viz
     from tfobj.serving import edit_session, scene_edits
-    from tfobj.serving.output_files import write_arrays
+    from tfobj.serving.output_files import unused_path, write_arrays
 
+    written = []
     for name, image, slots, title in zip(
         ("slots", "slots_other"), session.images, session.slots, session.titles, strict=False
     ):
@@ -175,11 +177,12 @@ def show(session, out):
         print("\n".join([title, *edit_session.slot_table(facts)]))
         recon = facts.pop("recon")
         figure = viz.slots_figure(image, recon, **facts, title=f"{session.name}: {title}")
-        viz.save_figure(figure, out / f"{name}.png")
+        written.append(viz.save_figure(figure, unused_path(out / f"{name}.png")))
         numbers = scene_edits.EditedScene.of(slots).numbers
-        write_arrays(out / f"{name}.npz", before=slots, numbers_before=numbers)
+        written.append(unused_path(out / f"{name}.npz"))
+        write_arrays(written[-1], before=slots, numbers_before=numbers)
     print(
-        f"\nWritten: {out / 'slots.png'}, {out / 'slots.npz'}. "
+        f"\nWritten: {', '.join(map(str, written[:2]))}. "
         f"This model allows: {', '.join(session.layout.possible_edits())}; see --help."
     )
 
@@ -188,7 +191,7 @@ def edit(session, edits, out):
     """Applies the edits, or the tour, and writes the results."""
     from tfobj import viz
     from tfobj.serving import edit_session, edit_syntax, scene_edits
-    from tfobj.serving.output_files import write_arrays, write_image
+    from tfobj.serving.output_files import unused_path, write_arrays, write_image
     from tfobj.viz import editing as figures
 
     is_tour = edits[0].name == edit_syntax.TOUR
@@ -220,12 +223,12 @@ def edit(session, edits, out):
         [(r.text, figures.edit_pictures(r.recon, r.masks, r.numbers)) for r in results],
         title=f"{session.name}: {' and '.join(session.titles)}",
     )
-    written = [viz.save_figure(figure, out / f"edit_{name}.png")]
+    written = [viz.save_figure(figure, unused_path(out / f"edit_{name}.png"))]
     if not is_tour:
-        write_image(out / "edited.png", results[-1].recon[-1])
-        written.append(out / "edited.png")
-    write_arrays(out / "slots.npz", **arrays)
-    written.append(out / "slots.npz")
+        written.append(unused_path(out / "edited.png"))
+        write_image(written[-1], results[-1].recon[-1])
+    written.append(unused_path(out / "slots.npz"))
+    write_arrays(written[-1], **arrays)
     print(
         f"{len(results)} {'edit' if len(results) == 1 else 'edits'} of {session.titles[0]}. "
         f"Written: {', '.join(map(str, written))}"

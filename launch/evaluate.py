@@ -57,7 +57,6 @@ figures/prediction_test_0.gif.
 """
 
 import importlib.util
-import json
 import pathlib
 import sys
 
@@ -66,7 +65,7 @@ if not __package__:  # `python launch/evaluate.py` from a checkout
 
 from absl import flags
 
-from tfobj import commands
+from tfobj import commands, files
 from tfobj.launch import shared_flags
 
 _WORKDIR = shared_flags.workdir(required=True)
@@ -269,7 +268,7 @@ def facts_of(run, scenes, protocol, num_observed):
     }
     machine = pathlib.Path(_WORKDIR.value) / MACHINE
     if machine.exists():
-        facts |= json.loads(machine.read_text())
+        facts |= files.read_json(machine)
     facts["evaluation_command"] = command_line()
     if scenes.num_frames is not None:
         facts["num_frames"] = scenes.num_frames

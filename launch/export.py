@@ -6,11 +6,11 @@
 
 --to gets one folder per version, and a README with scores, signatures and the commands that serve
 the model. The scores are those of the run's evaluation.json (`launch/evaluate.py`), if it was
-measured on the exported weights. If the folder around --to has an index.json, as saved_models/
-does, the model is entered there and can be used by its name.
+measured on the exported weights. In the checkout, models in saved_models/ can be used by their
+name. Files that are part of the checkout stay as they are, unless --register is given: it enters
+the model in the index.json of the models that ship.
 """
 
-import json
 import pathlib
 import sys
 
@@ -19,7 +19,7 @@ if not __package__:  # `python launch/export.py` from a checkout
 
 from absl import flags
 
-from tfobj import commands
+from tfobj import commands, files
 from tfobj.launch import shared_flags
 
 _WORKDIR = shared_flags.workdir(required=True)
@@ -31,6 +31,10 @@ _VERSION = flags.DEFINE_integer(
     "version", None, "Version number; default: one more than the largest in --to.", lower_bound=1
 )
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace --version if it exists.")
+
+_REGISTER = flags.DEFINE_bool(
+    "register", False, "Enter the model in the index.json around --to, as one that ships."
+)
 
 
 def main(argv):
@@ -51,24 +55,34 @@ def main(argv):
         experiment=run.experiment,
         overwrite=_OVERWRITE.value,
         evaluation=read_evaluation(_WORKDIR.value, run.step),
+        register=_REGISTER.value,
     )
-    export.add_to_index(folder)
+    if _REGISTER.value:
+        export.add_to_index(folder)
 
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    card = export.card_path(folder, _REGISTER.value)
     inputs = "CLIP.mp4" if run.model.is_video else "PICTURES"
     print(
-        f"Exported step {run.step:,} to {folder} ({size / 1e6:.1f} MB); see {to / 'README.md'}. "
-        f"Next: python launch/decompose.py --saved_model={to} {inputs} --out=out"
+        f"Exported step {run.step:,} to {folder} ({size / 1e6:.1f} MB); see {card}. "
+        f"Next: {commands.spoken('decompose')} --saved_model={to} {inputs} --out=out"
     )
     return 0
 
 
 def read_evaluation(workdir, step):
     """Returns the run's `evaluation.json` as a dict if it was measured at `step`, else None."""
+    from tfobj.errors import UserError
+    from tfobj.serving import card
+
     path = pathlib.Path(workdir, "evaluation.json")
     if not path.exists():
         return None
-    evaluation = json.loads(path.read_text())
+    evaluation = files.read_json(path)
+    try:
+        card.check_evaluation(evaluation)
+    except ValueError as e:
+        raise UserError(f"`{path}` is damaged ({e}); evaluate the run again, or remove it.") from e
     if evaluation.get("step") != step:
         print(
             f"note: {path} was measured at step {evaluation.get('step')}, but step {step} is "

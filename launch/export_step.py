@@ -105,7 +105,7 @@ def main(argv):
             print(f"note: {name} has {size / 1e6:.1f} MB, more than 16.", file=sys.stderr)
     print(
         f"Exported to {to}: {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB. "
-        f"Next, on the other host: python launch/run_step.py --artifact={to} --workdir=OUT"
+        f"Next, on the other host: {commands.spoken('run_step')} --artifact={to} --workdir=OUT"
     )
     return 0
 

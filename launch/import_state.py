@@ -31,7 +31,7 @@ def main(argv):
     imported = importing.import_state(_STATE.value, _WORKDIR.value)
     print(
         f"Imported step {imported.step:,} of {imported.experiment.model_name} to {_WORKDIR.value}. "
-        f"Next: python launch/evaluate.py --workdir={_WORKDIR.value}"
+        f"Next: {commands.spoken('evaluate')} --workdir={_WORKDIR.value}"
     )
     return 0
 

@@ -7,7 +7,6 @@
 "Recorded" are the runs in results/, averaged over their seeds.
 """
 
-import json
 import pathlib
 import shutil
 import sys
@@ -16,14 +15,16 @@ import textwrap
 if not __package__:  # `python launch/list.py` from a checkout
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tfobj import commands
+from tfobj import commands, files
 from tfobj.launch import shared_flags
 
 _MODEL = shared_flags.model(default=None, text="Show the settings of this model.")
-_DATASET = shared_flags.dataset(text="With --model: the data set whose preset is shown.")
+_DATASET = shared_flags.dataset(
+    default=None,
+    text="With --model: the data set whose preset is shown; by default tetris, or else the first "
+    "one that has the preset.",
+)
 _PRESET = shared_flags.preset(text="With --model: the preset that is shown.")
-
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 SCORES = ("fg_ari", "ari", "aiou", "mse")
 PUBLIC = "_public"
 """Ending of protocols on published files; they are listed beside their generated twins."""
@@ -44,7 +45,7 @@ def overview():
     from tfobj import registry
 
     datasets = protocols_of_datasets()
-    lines = ["Models (--model), their presets (--preset), and the data sets of these (--dataset)"]
+    lines = ["Models (--model), and below each its presets (--preset) for data sets (--dataset)"]
     for name in registry.MODELS:
         lines += ["", *model_lines(name, datasets)]
 
@@ -56,7 +57,7 @@ def overview():
         lines += ["", *dataset_lines(dataset, protocols)]
 
     lines += ["", *item("folder:PATH", "your own pictures, without labels", 2, 24)]
-    lines += ["", "Shipped models (--saved_model of launch/decompose.py)"]
+    lines += ["", "Shipped models (--saved_model; in Python, tfobj.load)"]
     return lines + (shipped_lines() or ["  none in this checkout"])
 
 
@@ -71,7 +72,7 @@ def model_lines(name, datasets):
 
 
 def preset_lines(model, indent, column, datasets=None):
-    """Returns the lines of a model's presets: description, and what their recorded runs show.
+    """Returns the lines of a model's presets: description, and recorded runs or else the duration.
 
     Args:
       model: name of the model.
@@ -81,6 +82,7 @@ def preset_lines(model, indent, column, datasets=None):
     from tfobj.training import catalogue, results
 
     measured = results.of_presets(model)
+    durations = catalogue.preset_durations(model)
     lines = []
     for key, description in catalogue.preset_descriptions(model).items():
         preset, dataset = key
@@ -89,6 +91,8 @@ def preset_lines(model, indent, column, datasets=None):
         text = description
         if key in measured:
             text += f" Recorded: {measured[key]}."
+        elif key in durations:
+            text += f" Takes {durations[key]}."
         lines += item(f"{preset} {dataset}", text, indent, column)
     return lines
 
@@ -100,10 +104,12 @@ def settings(model, dataset, preset):
     from tfobj.training import catalogue
     from tfobj.training.experiment import resolve
 
+    if dataset is None:
+        dataset = default_dataset(model, preset)
     experiment = resolve(model, dataset, preset)
     name = experiment.model_name
     entry = registry.MODELS[name]
-    command = f"python launch/train.py --model={name} --dataset={dataset} --preset={preset}"
+    command = f"{commands.spoken('train')} --model={name} --dataset={dataset} --preset={preset}"
     lines = [f"{name}: {entry.summary} ({entry.paper})", "", "Presets"]
     lines += preset_lines(name, 2, 28)
     lines += ["", f"Settings (--set name=value), with the values of `{command}`"]
@@ -113,6 +119,17 @@ def settings(model, dataset, preset):
             text = f"({setting.kind}) {setting.text}".strip()
             lines += item(f"{setting.name}={setting.value}", text, 2, 44)
     return lines
+
+
+def default_dataset(model, preset):
+    """Returns the data set of a preset that is shown where none was asked for."""
+    from tfobj.training import catalogue
+
+    presets = catalogue.preset_descriptions(model)
+    found = [dataset for name, dataset in presets if name == preset]
+    if not found:  # `resolve` explains it.
+        found = [dataset for _, dataset in presets]
+    return "tetris" if "tetris" in found else found[0]
 
 
 def protocols_of_datasets():
@@ -127,7 +144,7 @@ def protocols_of_datasets():
 
 def dataset_lines(dataset, protocols):
     """Returns the lines of a data set and its protocols."""
-    lines = item(dataset, first_sentence(ROOT / "datasets" / dataset / "README.md"), 2, 24)
+    lines = item(dataset, first_sentence(files.shipped("datasets") / dataset / "README.md"), 2, 24)
     names = {protocol.name for protocol in protocols}
     for protocol in protocols:
         twin = protocol.name.removesuffix(PUBLIC)
@@ -169,12 +186,16 @@ def extent(split):
 
 def shipped_lines():
     """Returns a line per entry of the index of saved models."""
-    path = ROOT / "saved_models" / "index.json"
+    path = files.shipped("saved_models") / "index.json"
     if not path.exists():
         return []
+    index = files.read_json(path)
+    files.check_keys(index, f"`{path}`", dict.fromkeys(index, dict))
+
     lines = []
-    for name, entry in json.loads(path.read_text()).items():
-        scores = entry.get("scores", {})
+    known_folders = {entry.get("folder") for entry in index.values()}
+    for name, entry in index.items():
+        scores = entry.get("scores") or {}
         known = [metric for metric in SCORES if scores.get(metric) is not None]
         facts = [
             entry.get("model"),
@@ -182,6 +203,11 @@ def shipped_lines():
             ", ".join(f"{metric} {scores[metric]:.4g}" for metric in known),
         ]
         lines += item(name, "; ".join(filter(None, facts)), 2, 30)
+
+    # Exports beside the index can be used by their name, too.
+    for folder in sorted({file.parents[1] for file in path.parent.glob("*/*/metadata.json")}):
+        if folder.name not in known_folders:
+            lines += item(folder.name, "exported here", 2, 30)
     return lines
 
 

@@ -9,7 +9,6 @@ results/published.json holds the papers' numbers with their sources, results/dat
 generating the data sets takes.
 """
 
-import json
 import pathlib
 import shutil
 import sys
@@ -19,7 +18,7 @@ if not __package__:  # `python launch/readme.py` from a checkout
 
 from absl import flags
 
-from tfobj import commands
+from tfobj import commands, files
 
 _CHECK = flags.DEFINE_bool(
     "check", False, "Change nothing; exit with status 2 if a page is not up to date."
@@ -67,7 +66,7 @@ def record(workdir, folder):
             "`--record` must be the folder of an evaluated run. "
             f"Received: {workdir}, which has no evaluation.json."
         )
-    row = json.loads(path.read_text())
+    row = files.read_json(path, keys={"model": str, "protocol": str, "preset": str, "seed": int})
     name = f"{row['model']}_{results.protocol_of(row)}_{row['preset']}_seed{row['seed']}"
 
     folder.mkdir(exist_ok=True)

@@ -10,11 +10,13 @@ not have it.
 
 from absl import flags
 
+from tfobj import commands
+
 # absl gives a flag to the module that defines it, unless the module says that it defines for
 # others.
 flags.disclaim_key_flags()
 
-MODEL = "Model; `python launch/list.py` shows all."
+MODEL = f"Model; `{commands.spoken('list')}` shows all."
 DATASET = "Data set, protocol, or folder:/path/to/pictures."
 
 
@@ -73,7 +75,7 @@ def split(default="test", text="Split of the run's protocol: test, test_large, v
     return flags.DEFINE_string("split", default, text)
 
 
-def saved_model(required=False, text="Folder of an exported model, or the name of a shipped one."):
+def saved_model(required=False, text="Name of a shipped model, or folder of an exported one."):
     """Defines --saved_model."""
     return flags.DEFINE_string("saved_model", None, text, required=required)
 

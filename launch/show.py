@@ -6,8 +6,8 @@ r"""Draws scenes of a data set beside their truth: a contact sheet, to look at b
     python launch/show.py --dataset=folder:pictures
 
 Below each image is its segmentation. Where complete objects are known, they are outlined, hidden
-parts included. A data set that does not exist yet is built first; --num_train and --num_test build
-and use a smaller one.
+parts included. Of a data set that is not built yet, only the scenes drawn are generated; one that
+was published is read first. --num_train and --num_test show a smaller build.
 """
 
 import pathlib
@@ -34,10 +34,10 @@ _NUM_SCENES = flags.DEFINE_integer(
     upper_bound=400,
 )
 _NUM_TRAIN = flags.DEFINE_integer(
-    "num_train", None, "Build and use only this many training scenes.", lower_bound=1
+    "num_train", None, "Show a build of only this many training scenes.", lower_bound=1
 )
 _NUM_TEST = flags.DEFINE_integer(
-    "num_test", None, "Build and use only this many test scenes.", lower_bound=1
+    "num_test", None, "Show a build of only this many test scenes.", lower_bound=1
 )
 _DATA_DIR = shared_flags.data_dir()
 _OUT = shared_flags.out(
@@ -56,10 +56,15 @@ def main(argv):
     commands.load_tensorflow()
     from tfobj import viz
     from tfobj.data import pipeline
+    from tfobj.errors import UserError, printable
+    from tfobj.serving import output_files
 
-    scenes, description, name = open_scenes()
-    chosen = choose(scenes)
-    batch = next(pipeline.evaluation_batches(chosen, len(chosen)))
+    try:
+        scenes, description, name = open_scenes()
+    except UserError as e:
+        # The library knows the flag as its argument.
+        raise UserError(str(e).replace("`first`", "`--first`")) from e
+    batch = next(pipeline.evaluation_batches(scenes, len(scenes)))
     pictures = [batch["image"], batch.get("mask")]
     columns = COLUMNS
     if scenes.num_frames is not None:
@@ -70,42 +75,35 @@ def main(argv):
         *pictures,
         batch.get("amodal_masks"),
         columns=columns,
-        title=f"{name}, scenes {_FIRST.value} and up",
+        title=f"{printable(name)}, scenes {_FIRST.value} and up",
     )
-    path = viz.save_figure(figure, _OUT.value or f"{name}_{_SPLIT.value}.png")
-    print(f"{path}: {len(chosen)} of {description}{visible_objects(chosen)}.")
+    path = _OUT.value or output_files.unused_path(f"{name}_{_SPLIT.value}.png")
+    viz.save_figure(figure, path)
+    print(f"{printable(path)}: {len(scenes)} of {description}{visible_objects(scenes)}.")
     return 0
 
 
 def open_scenes():
-    """Returns (`SceneArrays`, their description, a name for files)."""
-    from tfobj.data import folder, packed, protocols
+    """Returns (`SceneArrays` of the scenes to draw, a description of all, a name for files)."""
+    from tfobj.data import folder, preview, protocols
+    from tfobj.errors import printable
 
     dataset = _DATASET.value
     if dataset.startswith(folder.PREFIX):
         path = dataset.removeprefix(folder.PREFIX)
-        scenes = folder.open_folder(path, FOLDER_SIZE, skip_unreadable=True)
-        return scenes, f"{len(scenes)} pictures of {path}", pathlib.Path(path).name
+        scenes, total = folder.open_first(path, FOLDER_SIZE, _FIRST.value, _NUM_SCENES.value)
+        name = pathlib.Path(path).expanduser().resolve().name
+        return scenes, f"{total} pictures of {printable(path)}", name
 
     name = dataset
     if dataset not in protocols.PROTOCOLS:
         name = protocols.default_protocol(dataset).name
     protocol = protocols.sized(name, _NUM_TRAIN.value, _NUM_TEST.value)
-    scenes = packed.open_split(protocol, _SPLIT.value, _DATA_DIR.value)
-    return scenes, protocol.describe(_SPLIT.value), name
-
-
-def choose(scenes):
-    """Returns the scenes from --first on that the sheet has room for."""
-    from tfobj.errors import UserError
-
     number = _NUM_SCENES.value
-    if scenes.num_frames is not None:
+    if protocol.num_frames is not None:
         number = max(1, number // 6)
-    chosen = scenes.slice(_FIRST.value, min(len(scenes), _FIRST.value + number))
-    if not len(chosen):
-        raise UserError(f"`--first` must be in 0 ... {len(scenes) - 1}. Received: {_FIRST.value}.")
-    return chosen
+    scenes = preview.open_scenes(protocol, _SPLIT.value, _FIRST.value, number, _DATA_DIR.value)
+    return scenes, protocol.describe(_SPLIT.value), name
 
 
 def frames_of(clips, number):

@@ -16,11 +16,15 @@ The second worker has index 1. Workers share the batch (train.batch_size is that
 and see one --workdir; the first one, the chief, writes and reports. If one dies, all end; started
 again together, they resume.
 
-A run is a folder, --workdir (default runs/<model>_<dataset>[_<preset>]): config.json, checkpoints/,
-best/, metrics.jsonl, TensorBoard events (`tensorboard --logdir=runs`) and figures/. It can be
-killed at any time; on one device, the resumed run has bit for bit the weights of an uninterrupted
-one. SIGTERM and Ctrl-C save first. The settings of a run cannot change; --print_config shows them
-without training.
+A run is a folder, --workdir (default runs/<model>_<dataset>[_<preset>]): config.json, data.json,
+checkpoints/, best/, metrics.jsonl, TensorBoard events (`tensorboard --logdir=runs`) and figures/.
+It can be killed at any time; on one device, the resumed run has bit for bit the weights of an
+uninterrupted one. SIGTERM and Ctrl-C save first.
+
+The settings of a run cannot change (--print_config shows them without training), except intervals
+and the number of steps: --set train.steps=N makes an existing run longer, as long as no learning
+rate depends on its end. Nor can its data change, unless --accept_new_data says that it is meant. A
+new run may begin with the weights of another: --init_from=runs/other.
 """
 
 import json
@@ -56,6 +60,14 @@ _WORKDIR = shared_flags.workdir(
 _SEED = shared_flags.seed()
 _DATA_DIR = shared_flags.data_dir()
 _SET = shared_flags.overrides("model.num_slots=11")
+_ACCEPT_NEW_DATA = flags.DEFINE_bool(
+    "accept_new_data",
+    False,
+    "Resume although the data are not those that the run was trained on; notes it in data.json.",
+)
+_INIT_FROM = flags.DEFINE_string(
+    "init_from", None, "Folder of a run with whose weights a new run begins."
+)
 _PRINT_CONFIG = flags.DEFINE_bool(
     "print_config", False, "Print the resolved settings as JSON and stop."
 )
@@ -103,7 +115,13 @@ def train(experiment):
     workers = strategy.peers_of(engine)
     try:
         finished = loop.train(
-            experiment, workdir, engine, _DATA_DIR.value, actions=[actions.save_figures]
+            experiment,
+            workdir,
+            engine,
+            _DATA_DIR.value,
+            actions=[actions.save_figures],
+            accept_new_data=_ACCEPT_NEW_DATA.value,
+            init_from=_INIT_FROM.value,
         )
     except UserError as e:
         if workers.size == 1:
@@ -114,7 +132,7 @@ def train(experiment):
     if not finished.interrupted and workers.is_chief:
         print(
             f"Trained {finished.step:,} steps in {workdir}. "
-            f"Next: python launch/evaluate.py --workdir={workdir}"
+            f"Next: {commands.spoken('evaluate')} --workdir={workdir}"
         )
     peers.leave(workers, 0)
     return 0

@@ -1,8 +1,8 @@
 """The layers of the package, read from its imports, which point only to the left of
 
-structs, config, errors, execution, files, processes, random, registry
+structs, config, errors, execution, files, processes, random, registry, replicas
 -> data -> nn -> distributions -> inference -> models -> metrics -> training -> portable
--> serving -> bench -> viz -> commands -> launch
+-> serving -> bench -> viz -> commands -> launch -> __main__
 """
 
 import ast
@@ -12,7 +12,17 @@ import re
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-BASE = ("structs", "config", "errors", "execution", "files", "processes", "random", "registry")
+BASE = (
+    "structs",
+    "config",
+    "errors",
+    "execution",
+    "files",
+    "processes",
+    "random",
+    "registry",
+    "replicas",
+)
 LAYERS = (
     "base",
     "data",
@@ -28,6 +38,7 @@ LAYERS = (
     "viz",
     "commands",
     "launch",
+    "__main__",
 )
 ASIDE = ("datasets", "generators")
 """Layers beside the order, whose neighbours `allowed` lists."""

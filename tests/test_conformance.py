@@ -362,16 +362,3 @@ def test_saved_model_is_the_same(case, suffix, tmp_path):
     for a, b, variable in zip(model.get_weights(), again.get_weights(), model.weights, strict=True):
         np.testing.assert_array_equal(a, b, err_msg=variable.path)
     np.testing.assert_array_equal(again(image, seed=seed()).recon, outputs_of(case).recon)
-
-
-@pytest.mark.parametrize("case", [c for c in MODELS if not c.name], ids=lambda c: c.id)
-def test_fit_and_evaluate(case):
-    """The Keras convenience: one device, ordinary callbacks."""
-    model = build(case)
-    data = tf.data.Dataset.from_tensors({"image": scenes(case.config)}).repeat(3)
-    model.compile(optimizer=keras.optimizers.Adam(1e-3))
-    history = model.fit(
-        data, epochs=2, validation_data=data.take(1), shuffle=False, verbose=0
-    ).history
-    assert {"loss", "val_loss", "mse"} <= set(history) and np.isfinite(flat(history.values())).all()
-    assert int(model.optimizer.iterations) == 6

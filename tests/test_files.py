@@ -1,9 +1,30 @@
 """Files appear complete or not at all, and generated text goes between its markers."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from tfobj import files
 from tfobj.errors import UserError
+
+
+def test_partial_files_of_killed_processes_are_removed(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    below = tmp_path / "figures"
+    below.mkdir()
+    dead = below / f".a.{ended.pid}.partial.png"
+    alive = below / f".b.{os.getpid()}.partial.png"
+    mine = below / ".notes.partial.txt"
+    for path in (dead, alive, mine):
+        path.write_text("half")
+    with pytest.raises(KeyboardInterrupt), files.atomic_path(below / "c.json") as partial:
+        assert files._PARTIAL.fullmatch(partial.name)[1] == str(os.getpid())
+        raise KeyboardInterrupt
+    files.remove_partial_files(tmp_path)
+    assert sorted(below.iterdir()) == sorted([alive, mine])
 
 
 def test_a_mistake_leaves_the_old_file(tmp_path):

@@ -129,3 +129,41 @@ def test_static_shape():
         lambda: random.normal(random.make_seed(), "here", [4, 3, 5])
     ).get_concrete_function()
     assert fn.output_shapes == (4, 3, 5)
+
+
+@pytest.mark.parametrize("kind", ["normal", "uniform"])
+@pytest.mark.parametrize("rest", [(3, 5), (4,), (7,), ()])
+def test_shared_noise_is_that_of_scene_0_for_every_scene(kind, rest):
+    """Bit for bit, whatever the batch and its first scene."""
+    alone = draw((5, 9, 0), shape=(1, *rest), kind=kind)
+    with random.shared_by_scenes():
+        for first_scene, batch in ((0, 1), (0, 6), (4, 3)):
+            shared = draw((5, 9, first_scene), shape=(batch, *rest), kind=kind)
+            np.testing.assert_array_equal(shared, np.repeat(alone, batch, axis=0))
+
+
+def test_shared_noise_ends_with_its_context_and_holds_inside_of_loops():
+    def fn(batch):
+        with random.shared_by_scenes():
+            _, looped = tf.while_loop(
+                lambda i, _: i < 3,
+                lambda i, _: (i + 1, random.normal(random.make_seed(3), "here", [batch, 2], i)),
+                (tf.constant(0), tf.zeros([batch, 2])),
+            )
+        return looped, random.normal(random.make_seed(3), "here", [batch, 2])
+
+    looped, after = tf.function(fn, autograph=False)(tf.constant(4))
+    np.testing.assert_array_equal(looped, np.repeat(draw((3, 0, 0), shape=(1, 2), index=2), 4, 0))
+    np.testing.assert_array_equal(after, draw((3, 0, 0), shape=(4, 2)))
+    assert len(np.unique(after)) == 8
+
+
+def test_shared_noise_keeps_its_static_shape():
+    def fn(batch):
+        with random.shared_by_scenes():
+            return random.normal(random.make_seed(), "here", [batch, 4, 3])
+
+    function = tf.function(fn, autograph=False)
+    assert function.get_concrete_function(5).output_shapes == (5, 4, 3)
+    free = function.get_concrete_function(tf.TensorSpec([], tf.int32))
+    assert free.output_shapes.as_list() == [None, 4, 3]

@@ -2,13 +2,19 @@
 
     import tfobj
 
-    # A typed, printable configuration; a keras.Model; `SceneOutputs` with recon, masks, slots, ...
+    # A trained model: one that ships, an exported one, or a run. NumPy in, NumPy out.
+    model = tfobj.load("slot_attention_tetris")
+    result = model.decompose(images)  # segmentation, masks, slot_recons, recon, slots
+
+    # A model to train: a keras.Model; `SceneOutputs` with recon, masks, slots, ...
     experiment = tfobj.resolve("slot_attention", "tetris", preset="quick")
     model = tfobj.build_model(experiment)
-    outputs = model(images)
+    model.compile()
+    model.fit(images)
 
-The command line (`python launch/train.py --help`) is a thin layer over the same functions.
-Nothing heavy is imported here: TensorFlow is loaded by the first name that needs it.
+The command line (`tfobj --help`, or `python launch/train.py` in a checkout) is a thin layer over
+the same functions. Nothing heavy is imported here: TensorFlow is loaded by the first name that
+needs it.
 """
 
 import importlib
@@ -29,14 +35,19 @@ _PUBLIC = {
     "ExperimentConfig": "tfobj.training.experiment",
     "resolve": "tfobj.training.experiment",
     "build_model": "tfobj.training.experiment",
+    "load": "tfobj.serving.loading",
+    "load_run": "tfobj.training.checkpoint",
     "UserError": "tfobj.errors",
 }
-__all__ = [*_PUBLIC, "__version__"]
+_ROOMS = ("datasets", "metrics", "models", "viz")
+__all__ = [*_PUBLIC, *_ROOMS, "__version__"]
 
 
 def __getattr__(name):
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
+    if name in _ROOMS:
+        return importlib.import_module(f"tfobj.{name}")
     raise AttributeError(f"module 'tfobj' has no attribute {name!r}")
 
 

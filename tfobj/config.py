@@ -21,6 +21,7 @@ import typing
 from typing import Annotated
 
 from tfobj.errors import UserError, unknown_name
+from tfobj.files import excerpt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -333,22 +334,32 @@ def _convert_bool(value, name):
 def _convert_number(value, kind, name):
     """Returns `value`, a number or a text, as the `kind` int or float."""
     expected = "an integer" if kind is int else "a number"
-    mistake = UserError(f"`{name}` must be {expected}. Received: {value!r}.")
+    mistake = UserError(f"`{name}` must be {expected}. Received: {excerpt(value)}.")
     if isinstance(value, bool):
         raise mistake
-
     if kind is int:
-        # Not through a float, which is inexact above 2**53.
-        with contextlib.suppress(TypeError, ValueError, OverflowError):
-            if int(value) == value or isinstance(value, str):
-                return int(value)
-
+        return _convert_integer(value, mistake)
     try:
-        number = float(value)
-    except (TypeError, ValueError) as e:
+        return float(value)
+    except (TypeError, ValueError, OverflowError) as e:
         raise mistake from e
-    if kind is float:
-        return number
-    if not number.is_integer():
+
+
+def _convert_integer(value, mistake):
+    """Returns `value`, a number or a text, as an integer of 64 bits, or raises the `mistake`."""
+    number = None
+    # Not through a float, which is inexact above 2**53.
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        if int(value) == value or isinstance(value, str):
+            number = int(value)
+
+    if number is None:
+        try:
+            number = float(value)
+        except (TypeError, ValueError, OverflowError) as e:
+            raise mistake from e
+        if not number.is_integer():
+            raise mistake
+    if not abs(number) < 2**63:
         raise mistake
     return int(number)

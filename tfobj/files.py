@@ -1,11 +1,151 @@
-"""Files and folders that appear complete or not at all."""
+"""Files and folders that appear complete or not at all; JSON that is checked when it is read."""
 
 import contextlib
+import json
 import os
 import pathlib
+import re
 import shutil
 
-from tfobj.errors import UserError
+import tfobj
+from tfobj.errors import UserError, first_line
+
+_KINDS = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
+"""Python type -> what JSON calls its values."""
+
+_PARTIAL = re.compile(r"\..*\.(\d+)\.partial.*")
+"""Names of the temporary files of `atomic_path`, with the number of the process."""
+
+_LONGEST_EXCERPT = 60
+"""Characters of a wrong value that a message repeats."""
+
+
+def read_json(path, kind=dict, keys=None):
+    """Returns the content of a JSON file.
+
+    Args:
+      path: the file.
+      kind: type of the content, dict or list.
+      keys: key -> type, or tuple of types, of entries that the object must have.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      UserError: it cannot be read, is no JSON, or holds something else; names the file.
+    """
+    path = pathlib.Path(path)
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as e:
+        raise FileNotFoundError(e.errno, "No such file", os.fspath(path)) from e
+    except OSError as e:
+        raise UserError(f"`{path}` cannot be read ({e.strerror or e}).") from e
+    return parse_json(text, f"`{path}`", kind, keys)
+
+
+def parse_json(text, name, kind=dict, keys=None):
+    """Returns the content of a JSON text; arguments as for `read_json`.
+
+    Args:
+      text: str, or bytes in UTF-8.
+      name: what the text is, for the message.
+      kind: type of the content; None allows any.
+      keys: as for `read_json`.
+
+    Raises:
+      UserError: the text is no JSON (NaN and Infinity are none), or holds something else.
+    """
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8-sig")
+        content = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError as e:
+        raise UserError(f"{name} is damaged (it is nested too deeply).") from e
+    # Broken JSON, bytes that are not UTF-8, numbers of more than 4,300 digits.
+    except ValueError as e:
+        raise UserError(f"{name} is damaged ({first_line(e)}).") from e
+
+    if kind is not None and not is_json(content, kind):
+        raise UserError(
+            f"{name} is damaged (it must hold {describe_kind(kind)}. "
+            f"Received: {describe_kind(type(content))})."
+        )
+    if keys:
+        check_keys(content, name, keys)
+    return content
+
+
+def check_keys(content, name, keys):
+    """Checks that an object of JSON has entries of given types.
+
+    Args:
+      content: dict.
+      name: what the object is, for the message.
+      keys: key -> type, or tuple of types; int is no bool, and float is any number.
+
+    Raises:
+      UserError: an entry is missing or of another type; names it.
+    """
+    missing = [key for key in keys if key not in content]
+    if missing:
+        raise UserError(f"{name} is damaged (without {', '.join(missing)}).")
+    for key, kind in keys.items():
+        if not is_json(content[key], kind):
+            raise UserError(
+                f"{name} is damaged (`{key}` must be {describe_kind(kind)}. "
+                f"Received: {excerpt(content[key])})."
+            )
+
+
+def is_json(value, kind):
+    """Returns whether a value of JSON is of a type, or of one of several.
+
+    Unlike in Python, true is no number, and an integer serves as a float.
+    """
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if isinstance(value, bool):
+        return bool in kinds
+    if float in kinds and isinstance(value, int):
+        return True
+    return isinstance(value, kinds)
+
+
+def describe_kind(kind):
+    """Returns a type, or several, in words: "an object", "a number or null"."""
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    return " or ".join(_KINDS[k] for k in kinds)
+
+
+def excerpt(value):
+    """Returns a value as one line of bounded length."""
+    try:
+        text = repr(value)
+    # Nested more deeply than Python prints, or a number of more than 4,300 digits.
+    except (RecursionError, ValueError):
+        text = type(value).__name__
+    if len(text) > _LONGEST_EXCERPT:
+        text = f"{text[:_LONGEST_EXCERPT]}..."
+    return text
+
+
+def _refuse_constant(name):
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def shipped(name):
+    """Returns the folder `name` that comes with the package: "saved_models", "results", "datasets".
+
+    In a checkout it stands beside `tfobj/`, installed inside.
+    """
+    places = [pathlib.Path(folder, name) for folder in tfobj.__path__]
+    return next((place for place in places if place.is_dir()), places[0])
 
 
 @contextlib.contextmanager
@@ -29,6 +169,25 @@ def atomic_path(path):
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+def remove_partial_files(folder):
+    """Removes what killed processes of this machine left in a folder, instead of `atomic_path`."""
+    for path in pathlib.Path(folder).rglob(".*.partial*"):
+        match = _PARTIAL.fullmatch(path.name)
+        if match and not _is_alive(int(match[1])):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _is_alive(process):
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # Of another user.
+        return True
+    return True
 
 
 @contextlib.contextmanager

@@ -9,8 +9,13 @@ Philox is counter based: number j of scene b, drawn at `place` in step s of run 
   same arithmetic everywhere (TensorFlow's own float noise differs between eager and XLA).
 
 A `seed` is an int32 tensor [3]: (run seed, step, index of the batch's first scene).
+
+Training wants other noise for every scene. A server wants an answer that does not depend on the
+other scenes of the batch, so an exported model is traced under `shared_by_scenes`.
 """
 
+import contextlib
+import contextvars
 import math
 import zlib
 
@@ -18,6 +23,8 @@ import tensorflow as tf
 
 _PHILOX = 1
 """The `alg` number of the raw op."""
+
+_is_shared = contextvars.ContextVar("noise is shared by scenes", default=False)
 
 
 def make_seed(run_seed=0, step=0, first_scene=0):
@@ -29,6 +36,19 @@ def make_seed(run_seed=0, step=0, first_scene=0):
 def later_scenes(seed, offset):
     """Returns the seed of the part of a batch that begins with its scene `offset`."""
     return seed + tf.stack([0, 0, tf.cast(offset, tf.int32)])
+
+
+@contextlib.contextmanager
+def shared_by_scenes():
+    """Gives every scene of a batch the noise of scene 0, in the code that is traced inside.
+
+    The noise of a scene then depends on the seed alone, not on its place in the batch.
+    """
+    token = _is_shared.set(True)
+    try:
+        yield
+    finally:
+        _is_shared.reset(token)
 
 
 def normal(seed, place, shape, index=0):
@@ -45,11 +65,29 @@ def normal(seed, place, shape, index=0):
     Returns:
       float32 tensor, |value| <= 5.6, because uniforms lie on a grid of 2**-23 centred in (0, 1).
     """
-    return math.sqrt(2.0) * tf.math.erfinv(2.0 * uniform(seed, place, shape, index) - 1.0)
+    return _draw(_normal, seed, place, shape, index)
 
 
 def uniform(seed, place, shape, index=0):
     """Draws uniform noise on the open interval (0, 1); arguments as in `normal`."""
+    return _draw(_uniform, seed, place, shape, index)
+
+
+def _draw(sampler, seed, place, shape, index):
+    """Returns noise [B, ...] of a sampler, or that of scene 0 for all scenes."""
+    if not _is_shared.get():
+        return sampler(seed, place, shape, index)
+
+    # Copies of one row are equal to the bit. A vectorised erfinv of equal rows need not be.
+    one_scene = sampler(seed * [1, 1, 0], place, [1, *shape[1:]], index)
+    return tf.broadcast_to(one_scene, shape)
+
+
+def _normal(seed, place, shape, index):
+    return math.sqrt(2.0) * tf.math.erfinv(2.0 * _uniform(seed, place, shape, index) - 1.0)
+
+
+def _uniform(seed, place, shape, index):
     batch, *rest = shape
     per_scene = 1
     for size in rest:

@@ -28,7 +28,7 @@ MODELS = {
     "slot_mlp": ModelEntry(
         "tfobj.models.slot_mlp",
         "SlotMLPAutoencoder",
-        "the same autoencoder with ordered slots from an MLP (baseline)",
+        "a baseline: the autoencoder of slot_attention, ordered slots from an MLP",
         "Locatello et al. 2020",
     ),
     "iodine": ModelEntry(
@@ -83,13 +83,13 @@ MODELS = {
     "rnn_nem": ModelEntry(
         "tfobj.models.rnn_nem",
         "RnnEM",
-        "clips: the same without relations between slots (baseline)",
+        "clips, a baseline: rnem without relations between slots",
         "Greff et al. 2017",
     ),
     "vae": ModelEntry(
         "tfobj.models.vae",
         "VAE",
-        "one latent vector per scene (baseline), broadcast or convolutional decoder",
+        "a baseline: one latent vector per scene, broadcast or convolutional decoder",
         "Greff et al. 2019, Anciukevicius et al. 2020",
     ),
 }

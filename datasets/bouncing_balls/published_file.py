@@ -156,6 +156,7 @@ class PublishedFile:
                     f"1) with at least {self.num_frames} frames. "
                     f"Received: {data.dtype} of shape {data.shape}."
                 )
+            hdf5_files.check_chunk(data, path)
             if data.shape[1] < size:
                 raise UserError(
                     f"{group}/{name} of `{path}` must have at least {size} clips. "

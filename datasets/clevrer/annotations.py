@@ -7,10 +7,10 @@ use them: by attributes, then score, then overlap with the frame before.
 """
 
 import dataclasses
-import json
 
 import numpy as np
 
+from tfobj import files
 from tfobj.datasets.clevrer import rle
 from tfobj.datasets.generators.clevr_variants import COLOR_NAMES
 from tfobj.datasets.generators.raycast_shading import MATERIAL_NAMES
@@ -38,7 +38,14 @@ _VECTORS = {
 _SAME = 0.5
 """Overlap with an object's last mask that makes a mask of other attributes the object's."""
 
-_WRONG_STRUCTURE = (KeyError, IndexError, TypeError, ValueError, AttributeError)
+_WRONG_STRUCTURE = (
+    KeyError,
+    IndexError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+)
 """Errors of reading JSON content that has another structure."""
 
 
@@ -84,7 +91,7 @@ def parse(text):
         objects.
     """
     try:
-        annotation = _annotation(json.loads(text))
+        annotation = _annotation(files.parse_json(text, "annotation"))
     except Broken:
         raise
     except _WRONG_STRUCTURE as error:
@@ -123,6 +130,8 @@ def _annotation(content):
         )
         for name, key in _VECTORS.items()
     }
+    if not all(np.isfinite(values).all() for values in tracks.values()):
+        raise Broken("annotation of numbers that are not finite")
     visible = [[item["inside_camera_view"] for item in row] for row in listed]
     in_view = np.array(visible, bool).reshape(shape)
 
@@ -150,7 +159,7 @@ def parse_proposals(text):
     try:
         frames = {
             int(frame["frame_index"]): list(frame["objects"])
-            for frame in json.loads(text)["frames"]
+            for frame in files.parse_json(text, "proposals")["frames"]
         }
     except _WRONG_STRUCTURE as error:
         raise Broken("broken proposals") from error

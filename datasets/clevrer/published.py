@@ -14,7 +14,6 @@ import functools
 import io
 import os
 import zipfile
-import zlib
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from tfobj.data import transforms
 from tfobj.datasets import video_files
 from tfobj.datasets.clevrer import annotations
 from tfobj.datasets.generators import clevrer_clips
-from tfobj.errors import UserError
+from tfobj.errors import UserError, first_line
 
 SPLITS = {
     "train": range(10_000),
@@ -36,6 +35,12 @@ BAD_ANNOTATIONS = (10_800,)
 
 BAD_PROPOSALS = (7_648, 8_182, 9_777, 18_700)
 """Videos whose proposed masks are known to be damaged."""
+
+LARGEST_MEMBER = 64 << 20
+"""Bytes of a video, its annotations or its masks; the published ones have at most a few million."""
+
+_ENCRYPTED = 1
+"""Flag of an entry of a ZIP file."""
 
 NUM_ENTITIES = 1 + annotations.MAX_OBJECTS
 
@@ -260,12 +265,14 @@ def _archive(path, modified):
 
 def _member(path, name):
     """Returns the content of one file of a ZIP file."""
+    # A damaged directory of a ZIP file surfaces in many kinds of error: BadZipFile, OSError,
+    # struct.error, NotImplementedError, UnicodeDecodeError, ...
     try:
         archive, entries = _archive(path, os.stat(path).st_mtime_ns)
-    except (zipfile.BadZipFile, OSError) as error:
+    except Exception as error:
         raise UserError(
-            f"`{path}` is not a ZIP file, damaged, or was not downloaded completely ({error}). "
-            "Download it again."
+            f"`{path}` is not a ZIP file, damaged, or was not downloaded completely "
+            f"({first_line(error)}). Download it again."
         ) from error
 
     if name not in entries:
@@ -273,7 +280,31 @@ def _member(path, name):
             f"`{path}` must hold {name}. Received: a ZIP file of {len(entries)} other files; "
             "a dataset with fewer clips may not need it."
         )
+    entry = entries[name]
+    _check_entry(path, name, entry)
     try:
-        return archive.read(entries[name])
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise UserError(f"`{path}` is damaged at {name} ({error}). Download it again.") from error
+        with archive.open(entry) as file:
+            # With a bound, no more is unpacked than the directory says. The byte beyond it makes
+            # the reader reach the end, where it compares the checksum.
+            return file.read(entry.file_size + 1)
+    # RuntimeError, NotImplementedError, zlib.error, EOFError, struct.error, ...
+    except Exception as error:
+        raise UserError(
+            f"`{path}` is damaged at {name} ({first_line(error)}). Download it again."
+        ) from error
+
+
+def _check_entry(path, name, entry):
+    """Raises a `UserError` for an entry of a ZIP file that no published file has."""
+    received = None
+    if entry.flag_bits & _ENCRYPTED:
+        received = "an encrypted file"
+    elif entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        received = f"compression of kind {entry.compress_type}"
+    elif entry.file_size > LARGEST_MEMBER:
+        received = f"a file of {entry.file_size:,} bytes"
+    if received is not None:
+        raise UserError(
+            f"`{path}` must hold {name} as a plain or deflated file of at most "
+            f"{LARGEST_MEMBER:,} bytes. Received: {received}."
+        )

@@ -10,11 +10,10 @@ channels last). `vor_<set>.json` describes the masks of every clip and frame:
 Source: Weis et al. 2021, the loader, extraction and evaluation programs of their benchmark.
 """
 
-import json
-
 import h5py
 import numpy as np
 
+from tfobj import files
 from tfobj.datasets import hdf5_files, item_builder
 from tfobj.errors import UserError, first_line
 from tfobj.structs import IGNORE_LABEL
@@ -108,19 +107,17 @@ def _checked(file, path, name, num_frames):
             f"{name} of `{path}` must be integers of shape (clips, frames, 3, {SIZE}, {SIZE}) with "
             f"at least {num_frames} frames. Received: {clips.dtype} of shape {clips.shape}."
         )
+    hdf5_files.check_chunk(clips, path)
     return clips
 
 
 def _load(path, count):
     """Returns the content of a JSON file, a list of the frames of `count` clips."""
-    try:
-        clips = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"`{path}` must be a JSON file: {first_line(error)}.") from error
-    if not isinstance(clips, list) or len(clips) != count:
-        received = f"{len(clips)} of them" if isinstance(clips, list) else type(clips).__name__
+    clips = files.read_json(path, list)
+    if len(clips) != count:
         raise UserError(
-            f"`{path}` must be a list of the {count} clips of {NAME}. Received: {received}."
+            f"`{path}` must be a list of the {count} clips of {NAME}. "
+            f"Received: {len(clips)} of them."
         )
     return clips
 
@@ -135,7 +132,7 @@ def _labels(path, number, frames, num_frames):
     try:
         for row, frame in zip(labels, frames[:num_frames], strict=True):
             _paint(row, frame, entities)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise UserError(
             f"Clip {number} of `{path}` must have ids, masks and num_bg of {num_frames} frames. "
             f"Received: {first_line(error)}."

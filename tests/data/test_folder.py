@@ -129,3 +129,59 @@ def test_errors_name_the_argument(tmp_path):
         UserError, match=r"`image_size` must be .* Received: image_size=\(16, 16, 2\)"
     ):
         folder.open_folder(tmp_path, (16, 16, 2))
+
+
+def test_results_of_this_program_are_no_pictures_of_the_user(tmp_path):
+    from tfobj.serving import output_files
+
+    save(tmp_path / "a.png", halves())
+    output_files.write_image(tmp_path / "a_segmentation.png", np.zeros((8, 8, 3)))
+    output_files.write_arrays(tmp_path / "a_masks.npz", masks=np.zeros(3))
+    with pytest.warns(UserWarning, match="2 results of earlier runs were not taken for a picture"):
+        assert len(folder.open_folder(tmp_path, SIZE)) == 1
+
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(UserError, match="which holds results of this program alone"):
+        folder.open_folder(tmp_path, SIZE)
+    # One that is named is read.
+    assert len(folder.open_folder(tmp_path / "a_segmentation.png", SIZE)) == 1
+
+
+def test_class_folders_that_are_links_are_followed(tmp_path):
+    save(tmp_path / "store" / "cats" / "a.png", halves())
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "cat").symlink_to("../store/cats")
+    assert len(folder.open_folder(tmp_path / "root", SIZE)) == 1
+
+
+@pytest.mark.parametrize(("fit", "rows"), [("crop", 16), ("pad", 1)])
+def test_a_thin_strip_keeps_a_row(tmp_path, fit, rows):
+    Image.new("RGB", (4000, 3), (200, 0, 0)).save(tmp_path / "a.png")
+    image = folder.open_folder(tmp_path, SIZE, fit=fit).image[0]
+    assert (image == (200, 0, 0)).all(axis=(1, 2)).sum() == rows
+
+
+def test_of_files_with_several_pictures_the_first_is_read(tmp_path):
+    first, second = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    for name in ("a.gif", "b.tif", "c.webp", "d.png", "e.mpo"):
+        first.save(tmp_path / name, save_all=True, append_images=[second])
+    image = folder.open_folder(tmp_path, SIZE).image
+    assert len(image) == 5
+    assert (image[..., 0] > 250).all()
+    assert (image[..., 2] < 5).all()
+
+
+def test_only_the_pictures_asked_for_are_read(tmp_path, monkeypatch):
+    for number in range(6):
+        Image.new("RGB", (8, 8), (10 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    (tmp_path / "2.png").write_text("words")
+    opened = []
+    read = folder.media.read_picture
+    monkeypatch.setattr(
+        folder.media, "read_picture", lambda file, **options: opened.append(file) or read(file)
+    )
+    with pytest.warns(UserWarning, match="1 of 6 files are no pictures and were skipped"):
+        scenes, total = folder.open_first(tmp_path, SIZE, 1, 2)
+    assert scenes.image[:, 0, 0, 0].tolist() == [10, 30]
+    assert total == 5
+    assert [file.name for file in opened] == ["1.png", "2.png", "3.png"]

@@ -3,6 +3,9 @@
 import dataclasses
 import json
 import pathlib
+import struct
+import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -406,6 +409,62 @@ def test_damage_inside_a_zip_file_names_the_video(tmp_path, source):
 
     with pytest.raises(UserError, match="spoiled.zip` is damaged at video_00003.mp4"):
         published.read([3], published.Source(str(path), source.annotations, None), SHORT)
+
+
+def zip_member(path, compression=zipfile.ZIP_DEFLATED, content=b"x" * 100, **fields):
+    """Writes a ZIP file of one video, and changes fields of its directory.
+
+    Args:
+      fields: name -> value: `flags`, `kind`, `size`.
+    """
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("video_00003.mp4", content)
+    data = bytearray(path.read_bytes())
+    directory = data.rindex(b"PK\1\2")
+    places = {"flags": (6, 8, "<H"), "kind": (8, 10, "<H"), "size": (22, 24, "<I")}
+    for name, value in fields.items():
+        local, central, layout = places[name]
+        struct.pack_into(layout, data, local, value)
+        struct.pack_into(layout, data, directory + central, value)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"flags": 1}, "Received: an encrypted file"),
+        ({"flags": 1 | 1 << 6}, "Received: an encrypted file"),
+        ({"kind": 99}, "Received: compression of kind 99"),
+        ({"size": 1_500_000_000}, "Received: a file of 1,500,000,000 bytes"),
+    ],
+)
+def test_odd_members_of_a_zip_file_are_one_line(tmp_path, source, options, message):
+    zip_member(tmp_path / "odd.zip", **options)
+    odd = published.Source(str(tmp_path / "odd.zip"), source.annotations, None)
+    with pytest.raises(UserError, match=f"odd.zip` must hold video_00003.mp4 .*{message}") as error:
+        published.read([3], odd, SHORT)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compression_that_unpacks_without_a_bound_is_refused(tmp_path, source, kind):
+    zip_member(tmp_path / "odd.zip", kind)
+    odd = published.Source(str(tmp_path / "odd.zip"), source.annotations, None)
+    with pytest.raises(UserError, match=f"Received: compression of kind {kind}"):
+        published.read([3], odd, SHORT)
+
+
+def test_a_member_that_is_larger_than_it_says_is_not_unpacked(tmp_path, source):
+    """200 MB in 200 kB that state a size of 1,000 bytes."""
+    zip_member(tmp_path / "bomb.zip", content=bytes(200_000_000), size=1_000)
+    bomb = published.Source(str(tmp_path / "bomb.zip"), source.annotations, None)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match="bomb.zip` is damaged at video_00003.mp4"):
+            published.read([3], bomb, SHORT)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_missing_video_is_named(source):

@@ -340,7 +340,7 @@ def set_first(name, value):
             lambda clips: clips[:2],
             "vor_test.json` must be a list of the 3 clips of vor.hdf5. Received: 2 of them",
         ),
-        (lambda clips: {"clips": clips}, "Received: dict"),
+        (lambda clips: {"clips": clips}, "Received: an object"),
         (
             lambda clips: [clips[0], clips[1][:2], clips[2]],
             "Clip 1 of .*vor_test.json` must have ids, masks and num_bg of 4 frames",
@@ -368,7 +368,7 @@ def test_wrong_masks_are_refused(tmp_path, write, change, message):
 def test_damaged_files_are_refused(tmp_path, write):
     path = write()
     (tmp_path / "vor_test.json").write_text("[[")
-    assert_refused(tmp_path, "vor_test.json` must be a JSON file: Expecting value")
+    assert_refused(tmp_path, "vor_test.json` is damaged .Expecting value")
 
     path.write_bytes(path.read_bytes()[:5000])
     assert_refused(

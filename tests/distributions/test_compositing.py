@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfobj.distributions.compositing import composite, hard_weights, soft_weights
+from tfobj.models.factored_scenes.placement import Positions, place_canvases
 
 ORDERINGS = ("soft_over", "softras", "softras_or")
 
@@ -155,6 +156,63 @@ def depth_gradient(alphas, ordering):
 def test_gradients_are_finite_where_nothing_or_everything_is(ordering, filling):
     for gradient in depth_gradient(np.full((1, 2, 3, 3, 1), filling, np.float32), ordering):
         assert np.isfinite(gradient).all()
+
+
+def placed_by_fourier(batch=2, size=64, canvas_size=24):
+    """Returns alphas [B, 2, H, W, 1] of opaque squares, and where no object can be [B, H, W]."""
+    maps = np.zeros((batch, 2, size, size), np.float32)
+    maps[:, 0, 20, 17] = 1.0
+    maps[:, 1, 24:28, 30:34] = 1 / 16
+    canvas = np.ones((batch, 2, canvas_size, canvas_size, 4), np.float32)
+    positions = Positions(None, tf.constant(maps), None)
+    layers = place_canvases(tf.constant(canvas), positions, (size, size), premultiplied=False)
+
+    empty = np.ones((batch, size, size), bool)
+    empty[:, :48, :56] = False
+    return layers.alphas, empty
+
+
+@pytest.mark.parametrize("ordering", ORDERINGS)
+@pytest.mark.parametrize("gamma", [0.1, 0.03, 0.015])
+def test_rounding_of_placement_is_not_opaque(ordering, gamma):
+    """At depth 0, softras made 1e-8 of coverage 99.99 % of the pixel at a gamma of 0.03."""
+    alphas, empty = placed_by_fourier()
+    noise = alphas.numpy()[:, :, ..., 0].max(axis=1)[empty]
+    assert 1e-9 < noise.max() < 5e-7
+
+    depths = tf.constant([[0.0, 0.5]] * 2)
+    weights = soft_weights(alphas, depths, gamma, ordering).numpy()[..., 0]
+    assert weights[:, :2].transpose(0, 2, 3, 1)[empty].max() < 1e-6
+    assert weights[:, 2][empty].min() > 1 - 1e-6
+    assert weights[:, 0, 20, 17].min() > 0.9  # objects are still there
+
+
+@pytest.mark.parametrize("ordering", ORDERINGS)
+@pytest.mark.parametrize("alpha", [0.0, 1e-30, 1e-8, 9e-7])
+def test_a_trace_is_transparent_and_has_finite_gradients(ordering, alpha):
+    alphas = pixel([alpha, alpha])
+    depths = tf.constant([[0.0, 1.0]])
+    with tf.GradientTape() as tape:
+        tape.watch([alphas, depths])
+        weights = soft_weights(alphas, depths, 0.015, ordering)
+        value = tf.reduce_sum(composite(weights, pixel([0.2, 0.9, 0.5])))
+    np.testing.assert_allclose(weights[0, :, 0, 0, 0], [0, 0, 1], atol=2e-6)
+    for gradient in tape.gradient(value, [alphas, depths]):
+        assert np.isfinite(gradient).all() and np.abs(gradient).max() <= 1.0
+
+
+@pytest.mark.parametrize("ordering", ["softras", "softras_or"])
+def test_the_least_coverage_leaves_larger_ones_as_they_are(ordering):
+    alphas = np.array([2e-6, 0.3, 1.0])
+    depths = np.array([0.2, 0.5, 0.7])
+    found = soft_weights(pixel(alphas), tf.constant(depths[None], tf.float32), 0.1, ordering)
+    weights = np.minimum(alphas, 1 - 1e-6) * np.exp((1 - depths) / 0.1)
+    if ordering == "softras":
+        expected = np.append(weights, np.exp(0.01)) / (weights.sum() + np.exp(0.01))
+    else:
+        coverage = 1 - np.prod(1 - np.minimum(alphas, 1 - 1e-6))
+        expected = np.append(weights / weights.sum() * coverage, 1 - coverage)
+    np.testing.assert_allclose(found[0, :, 0, 0, 0], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_depths_matter_where_objects_overlap():

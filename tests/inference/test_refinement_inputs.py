@@ -198,6 +198,59 @@ def test_the_papers_literal_text():
     np.testing.assert_allclose(got[..., 2:], np.exp(without), rtol=1e-4)
 
 
+def badly_explained(component, error):
+    """Returns (image, `SpatialMixture`); all slots miss the first row of pixels by `error`."""
+    image, means, logits, *_ = scene()
+    image[:, 0] += error
+    scale = {"normal": 0.1, "logistic": 0.03}[component]
+    return image, SpatialMixture(means, logits, scale, component)
+
+
+def mask_posterior(config, image, mixture):
+    layer = make(config)
+    return layer.spatial(image, mixture, mixture.pixel_terms(image))[1]
+
+
+@pytest.mark.parametrize("component", ["normal", "logistic"])
+@pytest.mark.parametrize("error", [0.0, 0.4, 1.0, 30.0])
+def test_released_mask_posterior_vanishes_where_all_slots_are_bad(component, error):
+    """p / (sum p + 1e-6) in NumPy, in double precision; it is no softmax at small densities."""
+    image, mixture = badly_explained(component, error)
+    config = only("mask_posterior", "posterior", mask_posterior_epsilon=1e-6)
+    found = mask_posterior(config, image, mixture).numpy()
+
+    x = np.float64(image[:, None]) - np.float64(mixture.means)
+    if component == "normal":
+        density = np.exp(-0.5 * (x / 0.1) ** 2) / (0.1 * np.sqrt(2 * np.pi))
+    else:
+        density = 1 / (4 * 0.03 * np.cosh(np.minimum(np.abs(x) / 0.06, 300)) ** 2)
+    density = density.prod(-1, keepdims=True)
+    expected = density / (density.sum(1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-9)
+
+    # The paper's is a distribution everywhere.
+    softmax = mask_posterior(only("mask_posterior", "posterior"), image, mixture)
+    np.testing.assert_allclose(tf.reduce_sum(softmax, axis=1), np.ones((BATCH, *SIZE, 1)), 1e-6)
+    share = found.sum(axis=1)[:, 0]
+    if error >= 1.0:
+        assert share.max() < 1e-3
+    elif not error:
+        np.testing.assert_allclose(found[:, :, 1:], softmax[:, :, 1:], atol=2e-3)
+
+
+@pytest.mark.parametrize("component", ["normal", "logistic"])
+@pytest.mark.parametrize("error", [0.0, 0.4, 30.0, 1e6])
+def test_released_mask_posterior_has_finite_gradients(component, error):
+    image, mixture = badly_explained(component, error)
+    config = only("mask_posterior", "posterior", mask_posterior_epsilon=1e-6)
+    means = tf.constant(mixture.means)
+    with tf.GradientTape() as tape:
+        tape.watch(means)
+        moved = SpatialMixture(means, mixture.mask_logits, mixture.density.scale, component)
+        total = tf.reduce_sum(mask_posterior(config, image, moved)[:, 0])
+    assert np.isfinite(total) and np.isfinite(tape.gradient(total, means)).all()
+
+
 def test_gradient_scale_multiplies_gradients_only():
     plain, scaled = (
         np.asarray(

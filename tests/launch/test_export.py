@@ -61,14 +61,19 @@ def test_run_to_served_model(run):
     assert "Exported step 3 to saved_models/tiny/1" in process.stdout
     decomposer = zoo.load(project / "saved_models" / "tiny")
     images = np.random.default_rng(0).random((2, 16, 16, 3)).astype(np.float32)
-    np.testing.assert_allclose(
-        decomposer.decompose(images).recon, model(images, seed=random.make_seed(0)).recon, atol=1e-5
-    )
+    with random.shared_by_scenes():
+        expected = model(images, seed=random.make_seed(0)).recon
+    np.testing.assert_allclose(decomposer.decompose(images).recon, expected, atol=1e-5)
     assert decomposer.metadata["experiment"]["data"]["protocol"] == "tetris"
-    assert zoo.read_index(project / "saved_models" / "index.json")["tiny"]["scores"] == {
-        "fg_ari": 0.5
-    }
+    index = project / "saved_models" / "index.json"
+    assert zoo.read_index(index)["tiny"]["scores"] == {"fg_ari": 0.5}
+    assert index.read_text() == "{}"
     assert "| fg_ari | 0.5 | 0.1 |" in (project / "saved_models" / "tiny" / "README.md").read_text()
+
+    # Only what is asked for enters the index.
+    process = export("--workdir=runs/tiny", "--version=1", "--overwrite", "--register", cwd=project)
+    assert process.returncode == 0, process.stderr
+    assert json.loads(index.read_text())["tiny"]["scores"] == {"fg_ari": 0.5}
 
     # Scores of other weights are left out.
     (workdir / "evaluation.json").write_text(json.dumps({**facts, "step": 2}))
@@ -76,6 +81,22 @@ def test_run_to_served_model(run):
     assert process.returncode == 0
     assert "was measured at step 2, but step 3 is exported" in process.stderr
     assert "Not evaluated." in (project / "elsewhere" / "tiny" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "null", "{", "[" * 100_000, '{"step": 3}', '{"protocol": "x", "num_scenes": "many"}'],
+    ids=["list", "null", "cut", "deep", "empty", "wrong type"],
+)
+def test_a_damaged_evaluation_is_named(run, content):
+    workdir, _ = run
+    (workdir / "evaluation.json").write_text(content)
+    try:
+        process = export("--workdir=runs/tiny", "--to=other/tiny", cwd=workdir.parents[1])
+    finally:
+        (workdir / "evaluation.json").unlink()
+    assert process.returncode == 2
+    assert "evaluation.json` is damaged" in process.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import pathlib
 
 import command
+import numpy as np
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -35,3 +36,37 @@ def test_polygons_and_mistakes(tmp_path):
         process.returncode == 2
         and "error: `--first` must be in 0 ... 3. Received: 4." in process.stderr
     )
+
+
+def test_scenes_of_a_large_data_set_are_not_built(tmp_path):
+    process = run(
+        "--dataset=tetris",
+        "--num_scenes=6",
+        f"--data_dir={tmp_path / 'data'}",
+        f"--out={tmp_path / 'a.png'}",
+    )
+    assert process.returncode == 0, process.stderr
+    assert "a.png: 6 of tetris/train: scenes 0-59999" in process.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_folder_with_any_name_and_with_other_files(tmp_path):
+    folder = tmp_path / "$x_{ $ `y`"
+    folder.mkdir()
+    for number in range(4):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number}.png")
+    (folder / "1.png").write_text("words")
+    user = tmp_path / f"{folder.name}_train.png"
+    Image.fromarray(np.eye(8, dtype=np.uint8)).save(user)
+    before = user.read_bytes()
+
+    arguments = (f"--dataset=folder:{folder}", "--num_scenes=2")
+    process = command.run("show", *arguments, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.startswith(f"{folder.name}_train_2.png: 2 of 3 pictures of ")
+    (line,) = [line for line in process.stderr.splitlines() if "skipped" in line]
+    assert line.startswith("note: 1 of 4 files are no pictures and were skipped, the first: ")
+    assert user.read_bytes() == before
+
+    process = command.run("show", *arguments, "--first=4", cwd=tmp_path)
+    command.assert_mistake(process, "`--first` must be in 0 ... 3. Received: 4.")

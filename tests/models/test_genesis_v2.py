@@ -8,6 +8,7 @@ import tensorflow as tf
 from tfobj import random
 from tfobj.errors import UserError
 from tfobj.models.genesis import Genesis, GenesisConfig
+from tfobj.models.genesis.components import lstm_cell
 from tfobj.models.genesis.genesis_v2 import PixelClustering
 
 
@@ -120,7 +121,7 @@ def test_slots_change_at_call_time():
 def test_embeddings_begin_as_places_and_learn_from_the_image():
     model, image = tiny(v2_embedding_gain=0.0)
     network = model.network
-    embedded = network.clustering.embeddings(tf.nn.relu(network.encoder(image)))
+    embedded = network.clustering.embeddings(network.segmentation_head(network.encoder(image)))
     np.testing.assert_array_equal(embedded[..., :-2], np.zeros((4, 120, 6)))
     np.testing.assert_array_equal(
         embedded[0, :, -2:], np.reshape(network.clustering.grid, (120, 2))
@@ -130,11 +131,102 @@ def test_embeddings_begin_as_places_and_learn_from_the_image():
     assert abs(float(by_path["Genesis/network/clustering/gain"])) > 0
 
 
-def test_size_of_the_full_model():
-    """U-Net of 5 blocks; the count is ours, see the module."""
+def convolve(image, kernel):
+    """3 x 3 convolution [H, W, C] -> [H, W, F] with one zero around the image."""
+    height, width, _ = image.shape
+    padded = np.pad(image, [(1, 1), (1, 1), (0, 0)])
+    windows = [
+        padded[i : i + height, j : j + width] @ kernel[i, j] for i in range(3) for j in range(3)
+    ]
+    return sum(windows)
+
+
+def test_segmentation_head_equals_numpy():
+    """Convolution without bias, 8 groups, epsilon 1e-5, gain and bias per channel, ReLU."""
+    model, _ = tiny()
+    head = model.network.segmentation_head
+    rng = np.random.default_rng(0)
+    for weight in head.trainable_weights:
+        weight.assign(rng.normal(0.3, 0.5, weight.shape))
+    assert [w.path.split("/")[-1] for w in head.trainable_weights] == ["kernel", "gamma", "beta"]
+
+    features = rng.normal(size=(10, 12, 16))
+    x = convolve(features, np.float64(head.convolution.kernel))
+    groups = x.reshape(10, 12, 8, 2)
+    moments = {"axis": (0, 1, 3), "keepdims": True}
+    x = (groups - groups.mean(**moments)) / np.sqrt(groups.var(**moments) + 1e-5)
+    x = x.reshape(10, 12, 16) * np.float64(head.norm.gamma) + np.float64(head.norm.beta)
+    found = head(tf.constant(features[None], tf.float32))[0]
+    np.testing.assert_allclose(found, np.maximum(x, 0.0), atol=2e-5)
+
+
+def test_embeddings_see_the_segmentation_head_and_latents_do_not():
+    model, image = tiny()
+    network = model.network
+    before = model(image, seed=conformance.seed())
+    features = network.encoder(image)
+    assert features.shape[-1] == 16 and float(tf.reduce_min(features)) == 0.0
+
+    embedded = network.clustering.embedding(network.segmentation_head(features))
+    network.segmentation_head.norm.gamma.assign(-network.segmentation_head.norm.gamma)
+    after = model(image, seed=conformance.seed())
+    assert np.abs(before.history["stick_masks"] - after.history["stick_masks"]).max() > 0.01
+    negated = network.clustering.embedding(network.segmentation_head(features))
+    assert np.abs(embedded - negated).max() > 0.01
+
+    attention = before.history["stick_masks"]
+    expected = network.posterior(features, attention).loc
+    np.testing.assert_allclose(before.slots, expected, atol=1e-5)
+
+
+def test_slots_after_a_long_stick_are_finite():
+    """Each of 48 slots leaves one percent of an even picture: 0.01 ** 47 is zero in float32."""
+    model, image = tiny()
+    model.network.clustering.log_scale.assign(8.0)
+    with tf.GradientTape() as tape:
+        outputs = model(tf.zeros_like(image), num_slots=48, seed=conformance.seed())
+        loss, _ = model.objective(outputs, tf.constant(0, tf.int64))
+    assert float(tf.reduce_sum(outputs.history["stick_masks"][:, -1])) == 0.0
+    assert np.isfinite(outputs.recon).all() and np.isfinite(outputs.slots).all()
+    weights = [v.value for v in model.trainable_variables]
+    for gradient in tape.gradient(loss, weights, unconnected_gradients="zero"):
+        assert np.isfinite(gradient).all()
+
+
+def test_second_bias_of_the_prior_adds_to_the_first():
+    rng = np.random.default_rng(1)
+    ours = lstm_cell(5, "cell", recurrent_bias=True)
+    keras_cell = lstm_cell(5, "cell")
+    ours.build((None, 3))
+    keras_cell.build((None, 3))
+    assert np.abs(ours.bias - ours.recurrent_bias).max() > 0.01
+
+    total = ours.bias + ours.recurrent_bias
+    keras_cell.set_weights([ours.kernel, ours.recurrent_kernel, total])
+    x, h, c = (tf.constant(rng.normal(size=(2, n)), tf.float32) for n in (3, 5, 5))
+    found = tf.nest.flatten(ours(x, [h, c]))
+    expected = tf.nest.flatten(keras_cell(x, [h, c]))
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_size_of_the_released_model():
+    """By part, at 64 x 64: the sum is that of the released code's parameters."""
     model = Genesis(GenesisConfig(variant="genesis_v2"))
-    assert len(model.network.encoder.down) == 5 and model.network.decoder.broadcast.size == (4, 4)
-    assert model.count_trainable() == 2_695_566
+    network = model.network
+    assert len(network.encoder.down) == 5 and network.decoder.broadcast.size == (4, 4)
+
+    def count(*parts):
+        return sum(int(tf.size(w)) for part in parts for w in part.trainable_weights)
+
+    assert count(network.encoder) == 1_836_864
+    assert count(network.segmentation_head) == 9 * 64 * 64 + 2 * 64
+    assert count(network.clustering) == 64 * 8 + 8 + 2
+    assert count(network.head, network.head_output) == 36_992 + 64 * 128 + 128
+    assert count(network.norm, network.mlp) == 2 * 128 + 2 * (128 * 128 + 128)
+    assert count(network.decoder) == 66 * 64 * 25 + 3 * 64 * 64 * 25 + 4 * 3 * 64 + 65 * 4
+    assert count(network.prior_network) == 4 * 256 * (64 + 256 + 2) + 256 * 128 + 128
+    assert model.count_trainable() == 2_729_422
 
 
 def test_widths_must_suit_the_groups():

@@ -10,7 +10,7 @@ from tfobj.distributions.gaussian import diagonal_gaussian, isotropic_prior
 from tfobj.distributions.spatial_mixture import SpatialMixture
 from tfobj.errors import UserError
 from tfobj.inference.refinement_inputs import FLAT, NORMALISED, SPATIAL
-from tfobj.models.iodine import Iodine, IodineConfig
+from tfobj.models.iodine import PRESETS, Iodine, IodineConfig
 
 CASES = {case.id: case for case in conformance.MODELS if case.model == "iodine"}
 
@@ -248,3 +248,26 @@ def test_extreme_posteriors_are_finite(scale):
         np.isfinite(x).all()
         for x in (scored.nll, scored.kl, scored.posterior_gradient, *scored.terms)
     )
+
+
+@pytest.mark.parametrize("dataset", ["tetris", "multi_dsprites", "clevr_with_masks"])
+@pytest.mark.parametrize("preset, epsilon", [("paper", 0.0), ("release", 1e-6)])
+def test_only_the_release_has_an_epsilon_in_the_mask_posterior(dataset, preset, epsilon):
+    config = IodineConfig().override(PRESETS[preset, dataset].model)
+    assert config.inputs.mask_posterior_epsilon == epsilon
+
+
+def test_clips_know_the_mask_posterior_of_the_release():
+    """Sequential IODINE on a white clip, which no slot explains."""
+    case = next(case for case in conformance.CLIP_MODELS if case.model == "sequential_iodine")
+    paper = conformance.build(case, likelihood_scale=0.03)
+    release = conformance.build(
+        case, likelihood_scale=0.03, **{"inputs.mask_posterior_epsilon": 1e-6}
+    )
+    release.set_weights(paper.get_weights())
+    clip = tf.ones([1, 2, *paper.config.image_size, 3])  # initial decodes are near black
+
+    of_paper, _, _ = conformance.gradients(paper, clip)
+    of_release, _, gradients = conformance.gradients(release, clip)
+    assert np.abs(of_paper.slots - of_release.slots)[:, 1:].max() > 1e-4
+    assert all(np.isfinite(g).all() for g in gradients)

@@ -47,6 +47,8 @@ PARAMETERS = {
     # Engelcke 2020, released code, with one LSTM bias (PyTorch has two: 1,536 more).
     ("genesis", "paper", "multi_dsprites"): 12_619_012,
     ("genesis", "paper", "clevr_with_masks"): 13_405_444,
+    # Engelcke 2021, released code; the prior's LSTM has both bias vectors.
+    ("genesis", "genesis_v2", "multi_dsprites"): 2_729_422,
 }
 
 SIZES = {
@@ -81,6 +83,24 @@ def test_descriptions_say_where_numbers_are_from(key):
     preset = registry.model_presets(key[0])[key[1:]]
     assert len(preset.description) > 20 and preset.description.endswith(".")
     assert preset.train["steps"] > 0
+
+
+def is_of_pytorch_code(model, preset, dataset):
+    """Whether a preset is that of code in PyTorch: the papers' own, or the one they name."""
+    if model in ("efficient_morl", "genesis", "video_decomposition"):
+        return preset != "quick"
+    return (model, preset, dataset) in {
+        ("iodine", "paper", "bouncing_balls"),
+        ("monet", "paper", "tetris"),
+    }
+
+
+@pytest.mark.parametrize("key", ALL_PRESETS, ids="-".join)
+def test_presets_of_pytorch_code_name_its_adam_and_keep_the_default(key):
+    preset = registry.model_presets(key[0])[key[1:]]
+    named = "set train.adam_epsilon_placement=pytorch" in preset.description
+    assert named == is_of_pytorch_code(*key)
+    assert "adam_epsilon_placement" not in preset.train
 
 
 def test_parameters_do_not_depend_on_slots_and_steps():

@@ -69,6 +69,8 @@ def test_parts_of_another_state_are_refused(tmp_path, state):
     [
         ("{", "is damaged"),
         ("[]", "is damaged"),
+        ("null", "is damaged"),
+        ('{"format": "1"}', "`format` must be an integer"),
         ('{"format": 99, "tfobj": "9.9"}', "Received: format 99, written by tfobj 9.9"),
         ('{"format": 1}', "is damaged .without tfobj, seed"),
     ],
@@ -77,6 +79,75 @@ def test_manifests_that_cannot_be_used_are_refused(tmp_path, text, message):
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(UserError, match=message):
         artifact.read_manifest(tmp_path)
+
+
+@pytest.fixture
+def manifest():
+    """The least that a run reads."""
+    config = {
+        "data": {"protocol": "tetris", "num_train": None, "num_test": None},
+        "train": {"steps": 4, "log_every": 1, "eval_every": 2, "checkpoint_every": 2},
+    }
+    program = {"file": "a.stablehlo", "sha256": "0", "params": [], "outputs": []}
+    entry = {
+        "from_step": 0,
+        "model": "slot_attention",
+        "metrics": ["loss"],
+        "schedule": {},
+        "config": config,
+        "counter": "adam/iterations",
+        "forward": {**program, "batch_size": 2, "seed": 0},
+        **program,
+    }
+    return {
+        "format": artifact.FORMAT,
+        "tfobj": "0",
+        "seed": 0,
+        "image_shape": [8, 8, 3],
+        "protocol": "tetris",
+        "batch_size": 4,
+        "variables": {"adam/iterations": {"shape": [], "dtype": "int64"}},
+        "steps": [entry],
+        "data": {"train": [], "evaluation": []},
+    }
+
+
+@pytest.mark.parametrize(
+    "path, value, message",
+    [
+        (["seed"], "0", "`seed` must be an integer. Received: '0'"),
+        (["seed"], True, "`seed` must be an integer. Received: True"),
+        (["steps"], [], "without steps"),
+        (["steps", 0], [], "step 0 is damaged .it must be an object. Received: "),
+        (["steps", 0, "metrics"], "loss", "step 0 is damaged .`metrics` must be a list"),
+        (["steps", 0, "from_step"], 3, "its first step does not begin at 0"),
+        (["steps", 0, "counter"], "x", "its counter is no variable"),
+        (["steps", 0, "config", "train"], None, "config.train is damaged"),
+        (
+            ["steps", 0, "config", "train", "steps"],
+            1.5,
+            "`steps` must be an integer. Received: 1.5",
+        ),
+        (["steps", 0, "file"], "../../secret", "must be the name of a file in the folder"),
+        (["steps", 0, "file"], "/etc/passwd", "must be the name of a file in the folder"),
+        (["steps", 0, "file"], "..", "must be the name of a file in the folder"),
+        (["steps", 0, "forward", "file"], "..\\secret", "must be the name of a file in the folder"),
+        (["variables", "adam/iterations", "shape"], [-1], "its shape must be sizes"),
+        (["variables", "adam/iterations"], 7, "variable 'adam/iterations' is damaged"),
+    ],
+)
+def test_wrong_entries_of_a_manifest_are_named(tmp_path, manifest, path, value, message):
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert artifact.read_manifest(tmp_path) == manifest
+    *parents, last = path
+    part = manifest
+    for key in parents:
+        part = part[key]
+    part[last] = value
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=message) as error:
+        artifact.read_manifest(tmp_path)
+    assert "manifest.json" in str(error.value)
 
 
 def test_a_folder_without_manifest_is_refused(tmp_path):

@@ -29,6 +29,7 @@ SMALL = {
     "train.learning_rate": 1e-3,
     "train.warmup_steps": 0,
     "train.adam_epsilon": 1e-3,
+    "train.adam_epsilon_placement": "pytorch",
 }  # with Adam's own the first update is the gradient's sign, and a gradient of zero has any
 needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs jax")
 

@@ -18,6 +18,11 @@ class Exported(NamedTuple):
     decomposer: Any
     """`zoo.Decomposer`."""
 
+    @property
+    def clip(self):
+        """float32 [2, T, H, W, C], for models of clips."""
+        return conformance.scenes(self.case.config, batch=2)
+
 
 @pytest.fixture(scope="session")
 def export_case(tmp_path_factory):
@@ -32,7 +37,7 @@ def export_case(tmp_path_factory):
             folder = export.export_model(model, tmp_path_factory.mktemp("models") / case.id)
             decomposer = zoo.load(folder.parent)
             # A second `tf.saved_model.load` would take up to a second per model.
-            done[case.id] = Exported(case, model, folder, decomposer._loaded, decomposer)
+            done[case.id] = Exported(case, model, folder, decomposer._functions, decomposer)
         return done[case.id]
 
     return export_once
@@ -44,13 +49,19 @@ def exported(request, export_case):
     return export_case(request.param)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def exported_attention(export_case):
     """`Exported` of one deterministic model with a free number of slots."""
     return export_case(next(case for case in conformance.MODELS if case.model == "slot_attention"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def exported_iodine(export_case):
     """`Exported` of one model with a posterior and a prior."""
     return export_case(next(case for case in conformance.MODELS if case.id == "iodine"))
+
+
+@pytest.fixture(scope="session")
+def exported_clips(export_case):
+    """`Exported` of the model of clips that is exported fastest."""
+    return export_case(next(case for case in conformance.CLIP_MODELS if case.model == "rnem"))

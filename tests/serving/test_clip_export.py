@@ -4,7 +4,6 @@ import json
 import pathlib
 import subprocess
 import sys
-from typing import Any, NamedTuple
 
 import conformance
 import numpy as np
@@ -12,10 +11,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from tfobj import random
 from tfobj.datasets.video_files import write_video
 from tfobj.errors import UserError
-from tfobj.serving import zoo
-from tfobj.serving.export import export_model
 from tfobj.serving.tracking import track_table
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -47,24 +45,10 @@ np.savez(
 """
 
 
-class Exported(NamedTuple):
-    """A video model on both sides of an export."""
-
-    model: Any
-    folder: Any
-    """Version folder."""
-    decomposer: Any
-    """`zoo.Decomposer`."""
-    clip: Any
-    """float32 [2, T, H, W, C]."""
-
-
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    case = next(case for case in conformance.CLIP_MODELS if case.model == "rnem")
-    model = conformance.build(case)
-    folder = export_model(model, tmp_path_factory.mktemp("clips") / "rnem")
-    return Exported(model, folder, zoo.load(folder), conformance.scenes(case.config, batch=2))
+def exported(exported_clips):
+    """`Exported` of R-NEM."""
+    return exported_clips
 
 
 def run_decompose(folder, *arguments, cwd):
@@ -86,7 +70,8 @@ def test_a_stream_in_a_process_without_tfobj_equals_the_model(exported, tmp_path
         cwd=tmp_path,
     )
     found = np.load(result_file)
-    expected = exported.model(tf.constant(exported.clip), seed=conformance.seed(7, 0, 0)).masks
+    with random.shared_by_scenes():
+        expected = exported.model(tf.constant(exported.clip), seed=conformance.seed(7, 0, 0)).masks
     np.testing.assert_allclose(found["stream"], expected, atol=1e-6)
     np.testing.assert_allclose(found["whole"], expected, atol=1e-6)
     assert found["frame"] == exported.clip.shape[1] + 1
@@ -94,7 +79,7 @@ def test_a_stream_in_a_process_without_tfobj_equals_the_model(exported, tmp_path
 
 
 def test_videos_of_any_size_and_number_of_slots(exported):
-    loaded = tf.saved_model.load(exported.folder)
+    loaded = exported.loaded
     result = loaded.decompose(tf.zeros([1, 2, 31, 20, 3], tf.uint8), num_slots=5)
     assert result["masks"].shape == (1, 2, 5, 31, 20, 1)
     assert result["segmentation"].shape == (1, 2, 31, 20)
@@ -107,6 +92,24 @@ def test_videos_of_any_size_and_number_of_slots(exported):
     message = "`state_.` must be of as many clips as `image`"
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         loaded.step(tf.zeros([1, 10, 12, 3], tf.uint8), **state)
+
+
+def test_clips_do_not_depend_on_their_neighbours(exported):
+    """Alone, in a batch, at another place, and frame by frame."""
+    loaded = exported.loaded
+    clips = conformance.scenes(exported.case.config, batch=3)
+    order = [2, 0, 1]
+    batch = loaded.decompose(clips, seed=3)["masks"].numpy()
+    permuted = loaded.decompose(clips[order], seed=3)["masks"]
+    np.testing.assert_allclose(permuted, batch[order], atol=1e-6)
+    alone = loaded.decompose(clips[2:], seed=3)["masks"]
+    np.testing.assert_allclose(alone, batch[2:], atol=1e-6)
+
+    state = loaded.init_state(batch=3, seed=3)
+    for t in range(clips.shape[1]):
+        result = loaded.step(clips[order][:, t], **state)
+        state = {name: value for name, value in result.items() if name.startswith("state_")}
+        np.testing.assert_allclose(result["masks"], batch[order][:, t], atol=1e-6)
 
 
 def test_metadata_and_card_tell_that_it_is_a_video_model(exported):

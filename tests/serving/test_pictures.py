@@ -77,6 +77,42 @@ def test_animations_are_read_frame_by_frame(tmp_path):
     assert len(list(pictures.read(tmp_path / "a.gif", SQUARE, max_frames=2))) == 2
 
 
+def test_animations_of_uneven_times_get_a_constant_rate(tmp_path):
+    """Their mean rate is four frames in 0.24 s, one in 60 ms."""
+    frames = [Image.fromarray(np.full((8, 8, 3), 50 * i, np.uint8)) for i in range(5)]
+    times = [40, 40, 120, 40, 40]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=times)
+    found = list(pictures.read(tmp_path / "a.gif", SQUARE, even=True))
+    assert [number for number, _ in found] == [0, 1, 2, 3, 4]
+    assert [int(image.mean()) for _, image in found] == [0, 50, 100, 100, 200]
+    assert len(list(pictures.read(tmp_path / "a.gif", SQUARE, even=True, max_frames=2))) == 2
+    frames[0].save(tmp_path / "b.gif")
+    assert [number for number, _ in pictures.read(tmp_path / "b.gif", SQUARE, even=True)] == [None]
+
+
+@pytest.mark.parametrize("size", [(4000, 3), (3, 4000), (1, 1)])
+def test_thin_strips_are_padded_to_the_models_aspect(tmp_path, size):
+    Image.new("RGB", size, (200, 0, 0)).save(tmp_path / "a.png")
+    image = read_one(tmp_path / "a.png", fit="pad")
+    side = min(512, max(size))
+    assert image.shape == (side, side, 3)
+    lines = (image == (200, 0, 0)).all(-1)
+    assert sorted([lines.any(0).sum(), lines.any(1).sum()]) == [1, side]
+
+
+def test_files_with_several_pictures_are_pictures(tmp_path):
+    first, second = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    for name in ("a.tif", "b.mpo"):
+        first.save(tmp_path / name, save_all=True, append_images=[second])
+        assert read_one(tmp_path / name)[4, 4, 0] > 250
+
+
+def test_large_photos_keep_their_shape(tmp_path):
+    Image.new("RGB", (4000, 3000), (200, 0, 0)).save(tmp_path / "a.jpg")
+    assert read_one(tmp_path / "a.jpg", fit="stretch").shape == (384, 512, 3)
+    assert read_one(tmp_path / "a.jpg", fit="crop").shape == (512, 512, 3)
+
+
 def test_video_without_decoder_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "a.mp4").touch()
     monkeypatch.setitem(sys.modules, "av", None)

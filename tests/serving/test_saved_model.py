@@ -1,11 +1,14 @@
 """The exported folder: TensorFlow alone serves it, it appears whole, it describes itself."""
 
+import ast
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import urllib.parse
 
 import conformance
 import numpy as np
@@ -171,7 +174,7 @@ def test_versions_are_numbered_and_never_overwritten_unasked(export_copies):
     with pytest.raises(UserError, match=r"`.*/model/7` exists. Choose another version"):
         export_copies(version=7)
 
-    message = "`version` must be a positive integer. Received: version=0"
+    message = "`version` must be a positive integer of at most 2..63 - 1. Received: version=0"
     with pytest.raises(UserError, match=message):
         export_copies(version=0)
     names = sorted(child.name for child in export_copies.directory.iterdir())
@@ -297,8 +300,93 @@ def test_python_of_the_card_runs(exported_iodine, monkeypatch):
     assert names["scene"]["recon"].shape[0] == 1
 
 
-def test_a_model_outside_of_a_zoo_is_not_indexed(exported_iodine):
-    assert export.add_to_index(exported_iodine.folder) is None
+AWKWARD_NAMES = ["a`b``` *c* _d_ |e|", "$(touch x) 'y\" \\\\z", "a:b c", "<b>&amp; [x](y) #1!"]
+
+
+@pytest.mark.parametrize("name", AWKWARD_NAMES)
+def test_names_are_literal_in_every_language_of_a_card(exported_iodine, name):
+    experiment = {**EXPERIMENT, "data": {"protocol": name}}
+    evaluation = {**EVALUATION, "protocol": name}
+    metadata = {**exported_iodine.decomposer.metadata, "name": name}
+    text = card.render({**metadata, "experiment": experiment, "evaluation": evaluation})
+
+    # Markdown: every special character of the title has a backslash.
+    title = text.splitlines()[0]
+    assert re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", title) == f"# {name}, version 1"
+    assert not re.search(r"(?<!\\)[`*|<\[$&]", title.replace("\\\\", ""))
+    rows = [line for line in text.splitlines() if line.startswith("| trained")]
+    assert len(re.findall(r"(?<!\\)\|", rows[0])) == 3
+
+    # Python: the path and the address are strings, and the blocks end where they should.
+    fence = re.search(r"(`+)python\n", text)[1]
+    python = re.findall(rf"^{fence}python\n(.*?)\n{fence}$", text, re.DOTALL | re.MULTILINE)
+    constants = [
+        node.value
+        for block in python
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.Constant)
+    ]
+    assert f"{name}/1" in constants
+    quoted = urllib.parse.quote(name, safe="")
+    assert f"http://localhost:8501/v1/models/{quoted}:predict" in constants
+
+    # The shell: one command, whose words hold the name as it is.
+    command = re.search(rf"^{fence}\n(docker .*?)\n{fence}$", text, re.DOTALL | re.MULTILINE)[1]
+    words = shlex.split(command)
+    assert f"MODEL_NAME={name}" in words
+    assert any(word.endswith(f"/models/{name}") and f"$PWD/{name}" in word for word in words)
+    assert words[-1] == "tensorflow/serving"
+
+
+def test_card_tells_the_limits(exported_iodine, exported_clips):
+    text = (exported_iodine.folder.parent / "README.md").read_text()
+    assert "slots x pixels of one request: at most 134,217,728" in text
+    assert "1,920 (16 x 10 x 12)" in text
+    assert exported_iodine.decomposer.metadata["limits"]["slot_pixels"] == [1, 2**27]
+    text = (exported_clips.folder.parent / "README.md").read_text()
+    assert "`state_frame`: 0 ... 2097151" in text
+
+
+def test_more_slots_than_a_segmentation_has_numbers_are_refused(tmp_path):
+    case = next(case for case in conformance.MODELS if case.model == "slot_attention")
+    model = conformance.build(case, num_slots=257)
+    message = "`model.num_slots` must be at most 256 to be exported. Received: 257."
+    with pytest.raises(UserError, match=message):
+        export.export_model(model, tmp_path / "model")
+
+
+def test_a_version_is_the_same_under_another_name(export_copies):
+    (export_copies.directory / "007").mkdir(parents=True)
+    with pytest.raises(UserError, match="model/007` exists"):
+        export_copies(version=7)
+    assert export_copies(version=7, overwrite=True).name == "007"
+    assert export_copies().name == "8"
+    (export_copies.directory / str(2**63 - 1)).mkdir()
+    with pytest.raises(
+        UserError, match="`version` must be a positive integer of at most 2..63 - 1"
+    ):
+        export_copies()
+
+
+def test_only_a_registered_model_touches_the_files_that_ship(export_copies):
+    """The index and the card beside a shipped model stay, byte for byte."""
+    directory = export_copies.directory
+    index = directory.parent / "index.json"
+    directory.mkdir(parents=True)
+    index.write_text('{"model": {"folder": "model"}}')
+    (directory / "README.md").write_text("the shipped card")
+    folder = export_copies(version=2)
+    assert (directory / "README.md").read_text() == "the shipped card"
+    assert (folder / "README.md").read_text().startswith("# model, version 2")
+    assert index.read_text() == '{"model": {"folder": "model"}}'
+
+    export_copies(version=3, register=True)
+    assert (directory / "README.md").read_text().startswith("# model, version 3")
+
+
+def test_a_model_outside_of_a_zoo_cannot_be_registered(exported_iodine):
+    with pytest.raises(UserError, match="`--register` must go with a folder beside an index"):
+        export.add_to_index(exported_iodine.folder)
 
 
 def test_index_keeps_other_models_and_describes_the_new_one(exported_iodine, tmp_path):

@@ -1,5 +1,7 @@
 """The served functions: equal to the Python call for any image size, number of slots and steps."""
 
+import contextlib
+
 import conformance
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfobj import random
+from tfobj.serving import checks
 
 TOLERANCE = 2e-5
 """For outputs of order 1: with free numbers of slots and steps, a graph sums in another order."""
@@ -48,6 +51,16 @@ def assert_equal_results(served, outputs):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
+def called(model, images, seed, **options):
+    """Returns the outputs of the Python call; a batch has the noise of its first scene."""
+    if images.dtype == np.uint8:
+        images = unit(images)
+    # One image needs no context, or the tests would not see noise of a wrong scene axis.
+    sharing = random.shared_by_scenes() if len(images) > 1 else contextlib.nullcontext()
+    with sharing:
+        return model(images, seed=random.make_seed(seed), **options)
+
+
 def free_options(model, num_slots, num_steps):
     """Returns the options that the model leaves free."""
     options = {}
@@ -62,7 +75,7 @@ def free_options(model, num_slots, num_steps):
 def test_decompose_equals_the_python_call(exported, batch):
     model = exported.model
     images = random_images(batch, model.config.image_size)
-    outputs = model(unit(images), seed=random.make_seed(5))
+    outputs = called(model, images, seed=5)
     served = exported.loaded.decompose(images, seed=5)
     assert_equal_results(served, outputs)
     np.testing.assert_allclose(tf.reduce_sum(served["masks"], axis=1), 1.0, atol=1e-5)
@@ -76,7 +89,7 @@ def test_free_slots_and_steps_equal_the_python_call(exported):
     chosen = free_options(exported.model, num_slots=5, num_steps=3)
     images = random_images(2, exported.model.config.image_size)
     served = exported.loaded.decompose(images, seed=-7, **chosen)
-    assert_equal_results(served, exported.model(unit(images), seed=random.make_seed(-7), **chosen))
+    assert_equal_results(served, called(exported.model, images, seed=-7, **chosen))
     assert served["masks"].shape[1] == chosen.get("num_slots", exported.model.config.num_slots)
 
 
@@ -93,19 +106,65 @@ def test_seed_matters_where_there_is_noise(exported):
     assert has_noise == (np.abs(results[0] - results[2]).max() > 1e-4)
 
 
+def test_results_of_a_scene_do_not_depend_on_its_neighbours(exported):
+    """Alone, in a batch, and at another place of the batch, so servers may join requests."""
+    images = random_images(6, exported.model.config.image_size)
+    order = [4, 0, 5, 2, 1, 3]
+    batch = exported.loaded.decompose(images, seed=3)
+    permuted = exported.loaded.decompose(images[order], seed=3)
+    for name, value in batch.items():
+        if name == "segmentation":
+            continue
+        assert_close(permuted[name], np.asarray(value)[order], name)
+    for i in (0, 5):
+        alone = exported.loaded.decompose(images[i : i + 1], seed=3)
+        assert_close(alone["masks"][0], batch["masks"][i], "masks")
+        assert_close(alone["slots"][0], batch["slots"][i], "slots")
+
+
 @pytest.mark.parametrize("size", [(7, 31), (40, 25), (1, 1)])
 def test_images_of_any_size_are_resized_as_by_pillow(exported_iodine, size):
     """On the way in and on the way out."""
     model = exported_iodine.model
     images = random_images(2, size)
     served = exported_iodine.loaded.decompose(images, seed=1)
-    outputs = model(pillow_resize(unit(images), model.config.image_size), seed=random.make_seed(1))
+    small = pillow_resize(unit(images), model.config.image_size)
+    outputs = called(model, small, seed=1)
     for name in ("recon", "masks", "slot_recons"):
         expected = pillow_resize(getattr(outputs, name), size)
         assert served[name].shape == expected.shape
         np.testing.assert_allclose(served[name], expected, atol=1e-4, err_msg=name)
     np.testing.assert_allclose(tf.reduce_sum(served["masks"], axis=1), 1.0, atol=1e-5)
     assert served["segmentation"].shape == (2, *size)
+
+
+@pytest.mark.parametrize("shape", [(2, 35, 35, 3), (1, 3, 7, 64, 1), (2, 1, 1, 3)])
+def test_a_resize_to_the_same_size_is_none(shape):
+    """Bit for bit; known only when the graph runs."""
+    images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    *lead, height, width, channels = shape
+    sides = [height, width] if len(shape) == 5 else [None, None]  # masks have the model's size
+    free = tf.TensorSpec([*[None] * len(lead), *sides, channels])
+    size = tf.TensorSpec([2], tf.int32)
+    resize = tf.function(checks.resize, autograph=False).get_concrete_function(free, size)
+    same = resize(tf.constant(images), tf.constant([height, width]))
+    np.testing.assert_array_equal(same, images)
+
+    # So is the resize that is skipped: TensorFlow's own, whose size is not known to be the same.
+    flat = images.reshape(-1, height, width, channels)
+    kernel = tf.raw_ops.ScaleAndTranslate(
+        images=flat,
+        size=[height, width],
+        scale=[1.0, 1.0],
+        translation=[0.0, 0.0],
+        kernel_type="triangle",
+        antialias=True,
+    )
+    np.testing.assert_array_equal(kernel, flat)
+
+    other = resize(tf.constant(images), tf.constant([height + 2, 5]))
+    expected = tf.image.resize(flat, [height + 2, 5], antialias=True)
+    np.testing.assert_array_equal(other, tf.reshape(expected, [*lead, height + 2, 5, channels]))
 
 
 def test_uint8_and_float_images_agree(exported):

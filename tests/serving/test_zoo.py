@@ -56,7 +56,7 @@ def test_an_rgb_model_takes_gray_images(exported_attention):
 
 def test_a_gray_model_takes_rgb_images(exported_attention):
     """Their luma is that of Pillow, rounded for uint8."""
-    decomposer = zoo.Decomposer(exported_attention.folder)
+    decomposer = zoo.load(exported_attention.folder)
     decomposer.channels = 1
     colours = np.array([[[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]]], np.uint8)
     from_bytes = decomposer._batch(colours)[0, 0, :, 0]
@@ -94,6 +94,11 @@ def test_a_gray_model_takes_rgb_images(exported_attention):
             lambda d: d.decompose(IMAGES[:0]),
             "`image` must hold at least one scene. Received: none.$",
         ),
+        (lambda d: d.decompose([[1, 2], [3]]), "^`images` must be an array"),
+        (lambda d: d.decompose(IMAGES > 7), "must be uint8, or floats in .* Received: dtype bool"),
+        (lambda d: d.decompose(IMAGES * 1e300), "finite and in .* Received: values in 0 inf$"),
+        (lambda d: d.decode("abc"), "^`slots` must be numbers. Received: dtype <U3"),
+        (lambda d: d.decode(np.full((1, 2, 6), np.nan)), "^`slots` must be finite. Received: NaN"),
         (
             lambda d: d.decode(np.zeros((2, 3))),
             r"`slots` must have shape \[B, K, 6\]. Received: \(2, 3\)",
@@ -111,7 +116,7 @@ def test_load_by_name_folder_and_version(exported_attention, tmp_path, monkeypat
     for version in ("2", "10"):
         shutil.copytree(exported_attention.folder, tmp_path / "attention" / version)
     (tmp_path / "index.json").write_text(json.dumps({"toys": {"folder": "attention"}}))
-    monkeypatch.setattr(zoo, "_CHECKOUT_ZOO", tmp_path)
+    monkeypatch.setattr(zoo, "_SHIPPED", tmp_path)
     assert zoo.load("toys").folder.name == "10"
     assert zoo.load(tmp_path / "attention").folder.name == "10"
     assert zoo.load(str(tmp_path / "attention" / "2")).folder.name == "2"
@@ -133,24 +138,179 @@ def test_folders_without_an_exported_model_are_refused(exported_attention, tmp_p
         zoo.load(tmp_path / "foreign")
 
 
-@pytest.mark.parametrize("damage", ["saved_model.pb", "variables/variables.index", "metadata.json"])
-def test_damaged_models_are_named(exported_attention, tmp_path, damage):
-    folder = tmp_path / "1"
-    shutil.copytree(exported_attention.folder, folder)
-    (folder / damage).write_bytes(b"\xff{")
-    with pytest.raises(UserError, match="is damaged") as error:
-        zoo.load(folder)
+def make_folders(directory, *names):
+    for name in names:
+        (directory / name).mkdir(parents=True)
+
+
+def test_versions_are_the_numbers_that_tensorflow_serving_reads(tmp_path):
+    make_folders(tmp_path, "9", "001", "0000123", "9223372036854775807", "0")
+    make_folders(
+        tmp_path, "1.tmp", "-1", "+2", "\uff11", "\u0663", " 3", "4\n", "0x5", "1e3", "v6", "\u00b2"
+    )
+    make_folders(tmp_path, "9223372036854775808", "9" * 200)
+    (tmp_path / "77").touch()
+    assert zoo.versions(tmp_path) == [0, 1, 9, 123, 2**63 - 1]
+    assert zoo.version_folders(tmp_path)[123].name == "0000123"
+
+
+def test_of_two_folders_of_one_version_the_plain_one_counts(tmp_path):
+    make_folders(tmp_path, "0007", "7", "007")
+    assert zoo.version_folders(tmp_path) == {7: tmp_path / "7"}
+
+
+def test_the_greatest_version_is_loaded_under_its_own_name(exported_attention, tmp_path):
+    make_folders(tmp_path, "8", "9.partial")
+    shutil.copytree(exported_attention.folder, tmp_path / "010")
+    assert zoo.load(tmp_path).folder == tmp_path / "010"
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "~nobody-of-that-name/x", "a\0b", ""])
+def test_names_that_are_no_paths(name):
+    with pytest.raises(UserError, match="saved model|saved_model") as error:
+        zoo.load(name)
     assert "\n" not in str(error.value)
 
 
+@pytest.fixture(scope="module")
+def model_copy(exported_attention, tmp_path_factory):
+    """A copy of an exported model, to be damaged and restored."""
+    folder = tmp_path_factory.mktemp("damaged") / "1"
+    shutil.copytree(exported_attention.folder, folder)
+    return folder
+
+
+def without_digests(content):
+    """Returns a `metadata.json` as older exports have it."""
+    metadata = json.loads(content)
+    del metadata["files"]
+    return json.dumps(metadata).encode()
+
+
+FILES = (
+    "saved_model.pb",
+    "fingerprint.pb",
+    "variables/variables.index",
+    "variables/variables.data-00000-of-00001",
+    "assets.extra/tf_serving_warmup_requests",
+)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "missing"])
+def test_damaged_files_are_named(model_copy, name, damage):
+    path = model_copy / name
+    content = path.read_bytes()
+    middle = len(content) // 2
+    flipped = bytes([content[middle] ^ 16])
+    damaged = {
+        "cut": content[:middle],
+        "empty": b"",
+        "flipped": content[:middle] + flipped + content[middle + 1 :],
+    }
+    try:
+        path.unlink()
+        if damage != "missing":
+            path.write_bytes(damaged[damage])
+        with pytest.raises(UserError, match=f"is damaged .{name} is |no {name}") as error:
+            zoo.load(model_copy)
+        assert "\n" not in str(error.value)
+    finally:
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", FILES[:1] + FILES[2:4])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.98])
+def test_cut_files_of_exports_without_digests_are_refused(model_copy, name, share):
+    contents = {
+        path: path.read_bytes() for path in (model_copy / name, model_copy / "metadata.json")
+    }
+    try:
+        (model_copy / name).write_bytes(
+            contents[model_copy / name][: int(share * len(contents[model_copy / name]))]
+        )
+        (model_copy / "metadata.json").write_bytes(
+            without_digests(contents[model_copy / "metadata.json"])
+        )
+        with pytest.raises(UserError, match="is damaged|no saved_model.pb") as error:
+            zoo.load(model_copy)
+        assert "\n" not in str(error.value)
+    finally:
+        for path, content in contents.items():
+            path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "null", "3", '"x"', "\xff", "[" * 100_000, '{"a": ' + "9" * 5000 + "}"],
+    ids=["empty", "cut", "list", "null", "number", "text", "bytes", "deep", "long number"],
+)
+@pytest.mark.parametrize("read", [zoo.read_metadata, lambda d: zoo.read_index(d / "index.json")])
+def test_json_that_holds_no_object(tmp_path, content, read):
+    for name in ("metadata.json", "index.json"):
+        (tmp_path / name).write_bytes(content.encode("latin-1"))
+    with pytest.raises(UserError, match="json` is damaged") as error:
+        read(tmp_path)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("image_size", None),
+        ("image_size", [35]),
+        ("image_size", [35, "35"]),
+        ("channels", 2),
+        ("channels", True),
+        ("num_slots", 0),
+        ("num_steps", "3"),
+        ("slot_size", 4.0),
+        ("has_prior", 1),
+        ("name", ["x"]),
+        ("slot_parts", {"latent": 3}),
+        ("background_slot", "first"),
+        ("files", ["saved_model.pb"]),
+    ],
+)
+def test_metadata_of_wrong_types_are_named(exported_attention, tmp_path, key, value):
+    metadata = {**exported_attention.decomposer.metadata, key: value}
+    (tmp_path / "metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(UserError, match=f"metadata.json` is damaged .`{key}` must be "):
+        zoo.read_metadata(tmp_path)
+    del metadata["image_size"]
+    (tmp_path / "metadata.json").write_text(json.dumps({**metadata, key: value}))
+    with pytest.raises(UserError, match="metadata.json` is damaged"):
+        zoo.read_metadata(tmp_path)
+
+
+def test_models_beside_an_index_are_found_without_it(exported_attention, tmp_path, monkeypatch):
+    """What a user exports into the checkout can be used by its name, and changes no file."""
+    shutil.copytree(exported_attention.folder, tmp_path / "mine" / "003")
+    make_folders(tmp_path, "empty", "broken/1")
+    (tmp_path / "index.json").write_text("{}")
+    index = zoo.read_index(tmp_path / "index.json")
+    assert list(index) == ["mine"]
+    assert (index["mine"]["folder"], index["mine"]["model"]) == ("mine", "SlotAttentionAutoencoder")
+    monkeypatch.setattr(zoo, "_SHIPPED", tmp_path)
+    assert zoo.load("mine").folder.name == "003"
+    assert (tmp_path / "index.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("entry", [None, [], {}, {"folder": 3}, {"folder": "../elsewhere"}])
+def test_entries_of_an_index_without_a_folder_beside_it(tmp_path, entry):
+    (tmp_path / "index.json").write_text(json.dumps({"toys": entry}))
+    with pytest.raises(UserError, match="index.json` is damaged"):
+        zoo.read_index(tmp_path / "index.json")
+
+
 def test_index_of_the_checkout_lists_every_model_and_no_other():
-    index = zoo.read_index()
+    index = zoo.read_index_file(zoo._SHIPPED / zoo.INDEX)
     for name, entry in index.items():
-        folder = zoo._CHECKOUT_ZOO / entry["folder"]
+        folder = zoo._SHIPPED / entry["folder"]
         assert zoo.versions(folder), f"{name} has no folder"
         metadata = zoo.read_metadata(folder / str(max(zoo.versions(folder))))
         assert (metadata["name"], metadata["version"]) == (name, entry["version"])
-    on_disk = {path.name for path in zoo._CHECKOUT_ZOO.iterdir() if zoo.versions(path)}
+    on_disk = {path.name for path in zoo._SHIPPED.iterdir() if zoo.versions(path)}
     assert on_disk == {entry["folder"] for entry in index.values()}
 
 

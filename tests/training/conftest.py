@@ -26,16 +26,21 @@ TINY = {
 }
 
 
-@pytest.fixture
-def tiny():
-    """Returns a function from overrides to an `ExperimentConfig` whose steps take milliseconds."""
+def tiny_experiment(**changes):
+    """Returns an `ExperimentConfig` whose steps take milliseconds, with overrides."""
     from tfobj.training.experiment import resolve
 
-    return lambda **changes: resolve(
+    return resolve(
         "slot_attention",
         "tetris",
         overrides={**TINY, **{k.replace("__", "."): v for k, v in changes.items()}},
     )
+
+
+@pytest.fixture
+def tiny():
+    """`tiny_experiment`."""
+    return tiny_experiment
 
 
 def noise_scenes():
@@ -56,6 +61,22 @@ def scenes():
     return noise_scenes()
 
 
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory):
+    """The folder of a small run of six steps that is finished; tests work on copies of it."""
+    import tensorflow as tf
+
+    from tfobj.training import loop
+
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+    settings = {"train.eval_every": 6, "train.checkpoint_every": 6}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "open_scenes", lambda *arguments: (noise_scenes(), "noise"))
+        loop.train(tiny_experiment(**settings), workdir, strategy)
+    return workdir
+
+
 @pytest.fixture
 def train_tiny(tiny, scenes, monkeypatch):
     """Returns a function that trains the small experiment in a folder.
@@ -66,7 +87,7 @@ def train_tiny(tiny, scenes, monkeypatch):
 
     from tfobj.training import loop
 
-    def train(workdir, arrays=None, actions=(), **changes):
+    def train(workdir, arrays=None, actions=(), accept_new_data=False, init_from=None, **changes):
         monkeypatch.setattr(
             loop,
             "open_scenes",
@@ -76,7 +97,12 @@ def train_tiny(tiny, scenes, monkeypatch):
             ),
         )
         return loop.train(
-            tiny(**changes), workdir, tf.distribute.OneDeviceStrategy("/cpu:0"), actions=actions
+            tiny(**changes),
+            workdir,
+            tf.distribute.OneDeviceStrategy("/cpu:0"),
+            actions=actions,
+            accept_new_data=accept_new_data,
+            init_from=init_from,
         )
 
     return train

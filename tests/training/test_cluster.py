@@ -32,6 +32,8 @@ def test_a_chief_comes_first_and_workers_after_it():
     "text, message",
     [
         ("{", "TF_CONFIG must be JSON"),
+        pytest.param("[" * 100_000, "TF_CONFIG must be JSON .*nested too deeply", id="deep"),
+        pytest.param("9" * 5_000, "TF_CONFIG must be JSON", id="long"),
         ("[]", 'must have the entries "cluster" and "task"'),
         (
             config({"worker": "a:1"}, {"type": "worker", "index": 0}),

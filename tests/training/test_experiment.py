@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from tfobj.errors import UserError
-from tfobj.training.experiment import ExperimentConfig, build_model, open_scenes, resolve
+from tfobj.training.experiment import (
+    ExperimentConfig,
+    build_model,
+    expected_duration,
+    open_scenes,
+    resolve,
+)
 
 
 def test_overrides_change_the_paper_preset():
@@ -48,6 +54,28 @@ def test_a_folder_of_pictures_is_a_dataset():
         64,
         64,
     )
+
+
+@pytest.mark.parametrize(
+    "model, preset, size",
+    [("vae", "conv", (128, 128)), ("vae", "conv", (64, 96)), ("iodine", "quick", (40, 56))],
+)
+def test_presets_and_the_size_of_own_pictures_are_checked_together(model, preset, size):
+    """A preset need not fit the size in the model's defaults, which nobody asked for."""
+    overrides = {"model.image_size": size, "train.steps": 3}
+    experiment = resolve(model, "folder:pictures", preset, overrides)
+    assert experiment.model.image_size == size
+    assert experiment.train.steps == 3
+    with pytest.raises(UserError, match="Unknown setting 'model.image_sizes'"):
+        resolve(model, "folder:pictures", preset, {"model.image_sizes": size})
+
+
+def test_a_decoder_that_does_not_reach_the_image_names_its_setting():
+    experiment = resolve(
+        "slot_attention", "folder:pictures", "quick", {"model.image_size": (128, 128)}
+    )
+    with pytest.raises(UserError, match="`model.decoder_grid` must suit .* that does is .64, 64."):
+        build_model(experiment)
 
 
 def test_experiments_survive_plain_values():
@@ -115,6 +143,20 @@ def test_settings_out_of_range_are_refused(overrides, message):
         resolve("slot_attention", "tetris", overrides=overrides)
     assert str(e.value).startswith(message)
     assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    "arguments, overrides, duration",
+    [
+        (("iodine", "clevr6"), {}, "about a week on 8 GPUs"),
+        (("vae", "tetris", "quick"), {}, "about 5 minutes on two CPU cores"),
+        (("genesis", "folder:pictures"), {}, "days on one GPU"),
+        (("genesis", "tetris"), {"train.steps": 100}, ""),
+        (("slot_mlp", "tetris", "quick"), {}, ""),
+    ],
+)
+def test_duration_is_that_of_the_preset_as_long_as_its_steps_are(arguments, overrides, duration):
+    assert expected_duration(resolve(*arguments, overrides=overrides)) == duration
 
 
 def test_seed_decides_the_weights(tiny):

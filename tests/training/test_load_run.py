@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tfobj
 from tfobj import registry
 from tfobj.training.checkpoint import RunState, load_run
 from tfobj.training.experiment import build_model, resolve
@@ -51,3 +52,17 @@ def test_every_weight_and_the_optimizer_come_back(case, tmp_path):
             np.testing.assert_array_equal(
                 variable.numpy(), expected[variable.path], err_msg=variable.path
             )
+
+
+def test_a_run_answers_from_numpy_like_its_keras_model(finished_run, scenes):
+    """`tfobj.load` takes its folder like that of an exported model."""
+    loaded = tfobj.load(finished_run)
+    model = tfobj.load_run(finished_run).model
+    images = scenes.image[:3]
+
+    result = loaded.decompose(images)
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(result.masks, expected.masks, atol=1e-5)
+    np.testing.assert_array_equal(result.segmentation, expected.masks[..., 0].argmax(1))
+    np.testing.assert_allclose(loaded.decode(result.slots).recon, result.recon, atol=1e-5)
+    assert repr(loaded).startswith("<run: SlotAttentionAutoencoder, images of 10x12x3, ")

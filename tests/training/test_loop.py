@@ -1,15 +1,18 @@
 """The outer loop: what it writes when, how it stops, and what it leaves behind."""
 
 import dataclasses
+import json
 import os
+import shutil
 import signal
 
 import numpy as np
 import pytest
 
 from tfobj.errors import UserError
-from tfobj.training.checkpoint import load_run
+from tfobj.training.checkpoint import check_config, load_run
 from tfobj.training.loop import TrainingDiverged
+from tfobj.training.step import TrainStep
 from tfobj.training.workdir import locked, read_metrics
 
 
@@ -114,6 +117,84 @@ def test_changed_setting_leaves_the_run_alone(tmp_path, train_tiny):
     } == before
 
 
+def make_run(finished_run, workdir):
+    """Returns `workdir`, which becomes a copy of the finished run."""
+    shutil.copytree(finished_run, workdir)
+    return workdir
+
+
+def test_other_data_are_refused_or_accepted_and_noted(
+    tmp_path, train_tiny, finished_run, scenes, capsys
+):
+    workdir = make_run(finished_run, tmp_path / "run")
+    before = (workdir / "data.json").read_bytes()
+    settings = {"train.eval_every": 6, "train.checkpoint_every": 6}
+    with pytest.raises(
+        UserError,
+        match="not those that .* was trained on: other pictures in as many scenes.*"
+        "--accept_new_data",
+    ):
+        train_tiny(workdir, with_pixels(scenes, 7), **settings)
+    with pytest.raises(UserError, match="scenes 8 before, 7 now"):
+        train_tiny(workdir, scenes.take(7), **settings)
+    assert (workdir / "data.json").read_bytes() == before
+
+    assert train_tiny(workdir, scenes.take(7), accept_new_data=True, **settings).step == 6
+    assert "Continuing with new data: scenes 8 before, 7 now." in capsys.readouterr().err
+    record = json.loads((workdir / "data.json").read_text())
+    assert record["accepted"] == [{"step": 6, "difference": "scenes 8 before, 7 now"}]
+    assert train_tiny(workdir, scenes.take(7), **settings).step == 6  # as a matter of course
+    assert json.loads((workdir / "data.json").read_text()) == record
+
+
+def test_a_start_that_fails_leaves_no_run_behind(tmp_path, train_tiny, tiny, monkeypatch):
+    with pytest.raises(UserError, match="`model.decoder_grid` must suit `model.image_size`"):
+        train_tiny(tmp_path, **{"model.decoder_grid": (2, 2)})
+
+    def fail(*arguments):
+        raise ValueError("shapes do not fit")
+
+    monkeypatch.setattr(TrainStep, "run", fail)
+    with pytest.raises(ValueError, match="shapes do not fit"):
+        train_tiny(tmp_path)
+    assert not {"config.json", "data.json", "machine.json"} & set(os.listdir(tmp_path))
+    check_config(tmp_path, tiny(**{"train.learning_rate": 0.5}))
+
+
+def test_a_new_run_begins_with_the_weights_of_another(
+    tmp_path, train_tiny, finished_run, monkeypatch, capsys
+):
+    seen = []
+
+    def stop(step_function, *arguments):
+        seen.extend(variable.numpy() for variable in step_function.model.weights)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainStep, "run", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_tiny(tmp_path, init_from=finished_run, seed=3)
+    expected = load_run(finished_run).model.weights
+    for value, variable in zip(seen, expected, strict=True):
+        np.testing.assert_array_equal(value, variable.numpy())
+    assert f"Beginning with the weights of {finished_run}." in capsys.readouterr().err
+    with pytest.raises(UserError, match="has no latest checkpoint yet"):
+        train_tiny(tmp_path, init_from=tmp_path / "nothing")
+
+
+def test_what_is_done_after_the_last_step_is_said(finished_run, tmp_path, train_tiny, capsys):
+    workdir = make_run(finished_run, tmp_path / "run")
+    settings = {"train.eval_every": 6, "train.checkpoint_every": 6}
+    with (workdir / "metrics.jsonl").open("ab") as file:
+        file.write(b"broken\n")
+    (workdir / "checkpoints" / "checkpoint").unlink()
+    assert train_tiny(workdir, **{**settings, "train.steps": 8}).step == 8
+    said = capsys.readouterr().err
+    assert "metrics.jsonl are dropped: 5." in said
+    assert "Resuming at step 6 of 8." in said
+    assert "All 8 steps are done. Scoring 4 validation scenes" in said
+    assert [row["step"] for row in read_metrics(workdir) if row["split"] == "train"] == [2, 4, 6, 8]
+
+
 def test_a_folder_in_use_is_refused(tmp_path, train_tiny):
     with locked(tmp_path), pytest.raises(UserError, match="is in use by another run"):
         train_tiny(tmp_path)
@@ -149,7 +230,13 @@ def test_broken_pixels_stop_the_run_and_leave_the_checkpoint(
         match=r"not finite since step [23] \(.*loss.*\). "
         "The last checkpoint, from before, is intact",
     ) as e:
-        train_tiny(tmp_path, with_pixels(scenes, value), **settings, **{"train.steps": 6})
+        train_tiny(
+            tmp_path,
+            with_pixels(scenes, value),
+            accept_new_data=True,
+            **settings,
+            **{"train.steps": 6},
+        )
     assert "\n" not in str(e.value)
     assert "grad_norm" in str(e.value)
     after = weights(tmp_path)

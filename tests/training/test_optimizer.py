@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfobj import replicas
 from tfobj.training.experiment import TrainConfig, resolve
 from tfobj.training.optimizer import GlobalAdam, WarmupDecay, make_optimizer
 
@@ -74,9 +75,7 @@ def updated(optimizer, num_steps=5):
         gradients = [tf.constant(rng.normal(size=v.shape), tf.float32) for v in variables]
         optimizer.apply_gradients(
             zip(
-                optimizer.sum_over_replicas(gradients)
-                if isinstance(optimizer, GlobalAdam)
-                else gradients,
+                replicas.sum_over(gradients) if isinstance(optimizer, GlobalAdam) else gradients,
                 variables,
                 strict=True,
             )
@@ -102,6 +101,116 @@ def test_one_device_equals_keras_adam_bit_for_bit(clip_norm):
         np.testing.assert_array_equal(a, b)
 
 
+def numpy_adam(gradients, placement, rate=1e-2, betas=(0.9, 0.999), epsilon=1e-8, clip_norm=None):
+    """Returns the changes of a weight over updates, in double precision."""
+    m = v = 0.0
+    change = 0.0
+    for t, gradient in enumerate(gradients, start=1):
+        if clip_norm is not None:
+            gradient = gradient * min(1.0, clip_norm / np.linalg.norm(gradient))
+        m = betas[0] * m + (1 - betas[0]) * gradient
+        v = betas[1] * v + (1 - betas[1]) * gradient**2
+        unbiased_m = m / (1 - betas[0] ** t)
+        if placement == "pytorch":
+            change = change - rate * unbiased_m / (np.sqrt(v / (1 - betas[1] ** t)) + epsilon)
+        else:
+            change = change - rate * unbiased_m * np.sqrt(1 - betas[1] ** t) / (
+                np.sqrt(v) + epsilon
+            )
+    return change
+
+
+def keras_change(optimizer, gradients):
+    variable = keras.Variable(np.zeros(gradients.shape[1:], np.float32))
+    for gradient in gradients:
+        optimizer.apply([tf.constant(gradient, tf.float32)], [variable])
+    return variable.numpy()
+
+
+@pytest.mark.parametrize("placement", ["tensorflow", "pytorch"])
+@pytest.mark.parametrize("scale", [1e-9, 1e-6, 1.0])
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.9)])
+@pytest.mark.parametrize("clip_norm", [None, 0.3])
+def test_both_placements_of_epsilon_equal_numpy(placement, scale, betas, clip_norm):
+    gradients = scale * np.random.default_rng(1).normal(size=(6, 5))
+    if clip_norm is not None:
+        clip_norm *= float(np.linalg.norm(gradients, axis=1).max())
+    config = TrainConfig(
+        learning_rate=1e-2,
+        adam_beta_1=betas[0],
+        adam_beta_2=betas[1],
+        adam_epsilon_placement=placement,
+        clip_norm=clip_norm,
+    )
+    found = keras_change(make_optimizer(config), gradients)
+    expected = numpy_adam(gradients, placement, betas=betas, clip_norm=clip_norm)
+    np.testing.assert_allclose(found, expected, rtol=2e-5)
+
+
+def test_tiny_gradients_tell_the_placements_apart():
+    """The first update of a gradient g is rate g / (|g| + epsilon) only in PyTorch."""
+    gradient = np.array([[1e-9, 1e-8, 1.0]])
+    found = {
+        placement: -keras_change(
+            make_optimizer(TrainConfig(learning_rate=1.0, adam_epsilon_placement=placement)),
+            gradient,
+        )
+        for placement in ("tensorflow", "pytorch")
+    }
+    np.testing.assert_allclose(found["pytorch"], [1 / 11, 1 / 2, 1.0], rtol=1e-5)
+    root = np.sqrt(0.001)
+    expected = gradient[0] * root / (gradient[0] * root + 1e-8)
+    np.testing.assert_allclose(found["tensorflow"], expected, rtol=2e-5)
+    assert found["pytorch"][0] > 25 * found["tensorflow"][0]
+
+
+@pytest.mark.parametrize("placement", ["tensorflow", "pytorch"])
+def test_moments_without_memory_need_no_correction(placement):
+    config = TrainConfig(
+        learning_rate=1.0, adam_beta_1=0.0, adam_beta_2=0.0, adam_epsilon_placement=placement
+    )
+    gradient = np.array([[1e-9, 1e-8, -3.0]])
+    found = keras_change(make_optimizer(config), gradient)
+    np.testing.assert_allclose(found, [-1 / 11, -1 / 2, 1.0], rtol=1e-5)
+
+
+def test_placement_survives_serialization():
+    optimizer = GlobalAdam(0.1, epsilon=1e-5, epsilon_placement="pytorch")
+    copy = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert isinstance(copy, GlobalAdam) and copy.epsilon_placement == "pytorch"
+    assert GlobalAdam.from_config(GlobalAdam(0.1).get_config()).epsilon_placement == "tensorflow"
+
+
+@pytest.fixture(scope="module")
+def two_replicas():
+    """One strategy for all tests: the collectives of a second one would bear the same numbers."""
+    return tf.distribute.MirroredStrategy(["cpu:0", "cpu:1"])
+
+
+def test_placement_keeps_the_reduction_over_replicas(two_replicas):
+    """Two replicas with parts of a gradient make the update of one with all of it."""
+    gradients = 1e-8 * np.random.default_rng(2).normal(size=(3, 4))
+    with two_replicas.scope():
+        variable = keras.Variable(np.zeros((4,), np.float32))
+        optimizer = GlobalAdam(1e-2, epsilon=1e-8, epsilon_placement="pytorch")
+        optimizer.build([variable])
+
+    @tf.function
+    def step(gradient):
+        def replica():
+            me = tf.distribute.get_replica_context().replica_id_in_sync_group
+            share = gradient * tf.where(tf.equal(me, 0), 0.25, 0.75)
+            optimizer.apply(replicas.sum_over([share]), [variable])
+
+        two_replicas.run(replica)
+
+    for gradient in gradients:
+        step(tf.constant(gradient, tf.float32))
+    np.testing.assert_allclose(variable.numpy(), numpy_adam(gradients, "pytorch"), rtol=1e-5)
+    copies = [v.numpy() for v in variable.value.values]
+    np.testing.assert_array_equal(*copies)
+
+
 def test_clipping_is_active_in_this_test():
     """Adam hides a constant factor.
 
@@ -113,13 +222,12 @@ def test_clipping_is_active_in_this_test():
     assert np.abs(updated(clipped)[0] - updated(free)[0]).max() > 1e-4
 
 
-def test_two_replicas_clip_the_sum():
+def test_two_replicas_clip_the_sum(two_replicas):
     """Keras would clip each replica's share.
 
     (0.6, 0) and (0, 0.8) would pass a bound of 1 unclipped, as does their sum of norm 1.
     """
-    strategy = tf.distribute.MirroredStrategy(["cpu:0", "cpu:1"])
-    with strategy.scope():
+    with two_replicas.scope():
         variable = keras.Variable(np.zeros((2,), np.float32))
         optimizer = GlobalAdam(0.1, global_clipnorm=1.0)
         optimizer.build([variable])
@@ -129,11 +237,9 @@ def test_two_replicas_clip_the_sum():
         def replica():
             me = tf.distribute.get_replica_context().replica_id_in_sync_group
             gradient = tf.where(tf.equal(me, 0), [3.0, 0.0], [0.0, 4.0])
-            optimizer.apply_gradients(
-                [(g, variable) for g in optimizer.sum_over_replicas([gradient])]
-            )
+            optimizer.apply_gradients([(g, variable) for g in replicas.sum_over([gradient])])
 
-        strategy.run(replica)
+        two_replicas.run(replica)
 
     step()
     # First moment after one step: (1 - beta_1) * clipped gradient; the sum (3, 4) has norm 5.

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfobj.training.checkpoint import load_run
 from tfobj.training.workdir import read_metrics
@@ -24,6 +25,7 @@ TINY = {
         "model.decoder_kernels=3",
         "model.slot_size=8",
         "model.num_steps=1",
+        "train.adam_epsilon_placement=pytorch",
     ],
     "iodine": [
         "model.decoder_channels=8",
@@ -67,6 +69,17 @@ def command(model, workdir, data_dir, steps=60, checkpoint_every=10):
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("data")
+
+
+def steps_of(logdir, tag):
+    """Returns the steps of a tag in all TensorBoard files of a folder, however often they occur."""
+    return sorted(
+        event.step
+        for path in logdir.iterdir()
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+        if value.tag == tag
+    )
 
 
 @pytest.mark.parametrize("steps", [20, pytest.param(60, marks=pytest.mark.slow)])
@@ -114,6 +127,11 @@ def test_killed_and_resumed_equals_uninterrupted(steps, tmp_path, data_dir):
         for name in ("whole", "killed")
     ]
     assert without_rates[0] == without_rates[1]
+
+    # TensorBoard has every one of them, and once.
+    steps = [row["step"] for row in without_rates[0] if row["split"] == "train"]
+    for name in ("whole", "killed"):
+        assert steps_of(tmp_path / name / "tensorboard" / "train", "loss") == steps
 
 
 def test_sigterm_saves_and_leaves_cleanly(tmp_path, data_dir):

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import resource
 import signal
 import subprocess
 import sys
@@ -131,6 +132,22 @@ def test_rows_after_the_restored_step_are_dropped(tmp_path):
         rows.write(step, "train", {"loss": 1.0 / step})
     Rows(tmp_path, step=20)
     assert [row["step"] for row in read_metrics(tmp_path)] == [10, 20]
+
+
+def test_a_disk_that_is_full_leaves_the_rows_before(tmp_path):
+    rows = Rows(tmp_path)
+    rows.write(1, "train", {"loss": 2.0})
+    size = rows.path.stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Python ignores the signal, so that writing beyond the limit fails, as on a full disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, hard))
+    try:
+        with pytest.raises(UserError, match="metrics.jsonl` cannot be written .File too large"):
+            rows.write(2, "train", {"loss": 1.0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1]
+    assert Rows(tmp_path, step=1).dropped == []
 
 
 def test_no_file_is_no_rows(tmp_path):

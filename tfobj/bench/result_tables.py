@@ -1,6 +1,5 @@
 """The tables of README.md and docs/results.md, from the files in results/. Needs no TensorFlow."""
 
-import json
 import statistics
 from typing import NamedTuple
 
@@ -85,7 +84,7 @@ def markers(part):
 
 def load_published(path):
     """Returns (model, data set) -> the papers' numbers."""
-    return {(row["model"], row["dataset"]): row for row in json.loads(path.read_text())}
+    return {(row["model"], row["dataset"]): row for row in files.read_json(path, list)}
 
 
 def scores_of(rows):
@@ -184,7 +183,7 @@ def _sources(groups, published):
 def dataset_table(path):
     """Returns what generating every data set takes, from the file of measured builds."""
     lines = _header("data set", "scenes or clips", "disk", "time")
-    report = json.loads(path.read_text())
+    report = files.read_json(path)
     for build in report["builds"]:
         minutes = build["seconds"] / 60
         time = f"{minutes:.0f} min" if minutes >= 1 else f"{build['seconds']:.0f} s"

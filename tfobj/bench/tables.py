@@ -3,7 +3,6 @@
 It needs no TensorFlow.
 """
 
-import json
 import pathlib
 
 from tfobj import files
@@ -29,7 +28,7 @@ def write_page(page, results, check=False):
     Raises:
       UserError: `check`, and they are not up to date.
     """
-    public = json.loads((results / "public_times.json").read_text())
+    public = files.read_json(results / "public_times.json")
 
     def reports(name):
         return read_reports(results / "benchmarks", f"{name}_*.json")
@@ -58,7 +57,7 @@ def write_page(page, results, check=False):
 
 def read_reports(folder, pattern):
     """Returns the reports of `folder` whose file names fit `pattern`, in alphabetical order."""
-    return [json.loads(path.read_text()) for path in sorted(pathlib.Path(folder).glob(pattern))]
+    return [files.read_json(path) for path in sorted(pathlib.Path(folder).glob(pattern))]
 
 
 def _table(header, rows, reports):

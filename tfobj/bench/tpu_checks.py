@@ -130,8 +130,8 @@ def is_current(path, experiment, search):
     If `search`, it must hold the largest batch as well.
     """
     try:
-        report = json.loads(path.read_text())
-    except (OSError, ValueError):
+        report = files.read_json(path)
+    except (OSError, UserError):
         return False
     return (
         report["fingerprint"] == experiment.fingerprint()
@@ -304,7 +304,7 @@ _HEADER = (
 
 def table(folder):
     """Returns the table as Markdown, one row per file of the folder."""
-    reports = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    reports = [files.read_json(path) for path in sorted(folder.glob("*.json"))]
     if not reports:
         raise UserError(
             f"`{folder}` has no files of checks; run python launch/check_tpu.py --all_presets "

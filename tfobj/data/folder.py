@@ -2,66 +2,43 @@
 
 import concurrent.futures
 import os
-import pathlib
 import warnings
 
 import numpy as np
 
+from tfobj.data import media, own_files
+from tfobj.data.file_tree import list_files
 from tfobj.data.packed import SceneArrays
-from tfobj.errors import UserError, unknown_name
+from tfobj.errors import UserError, UserNote, printable, unknown_name
 
 PREFIX = "folder:"
 """Marks a dataset name as the path of a folder."""
 
 FITS = ("crop", "pad")
-"""Ways to bring pictures of any shape to one size: cut out the centre, or add black borders."""
-
-
-def list_files(path):
-    """Returns the files below `path`, sorted and without hidden ones, or `path` if it is a file.
-
-    Raises:
-      UserError: if there is none.
-    """
-    path = pathlib.Path(path).expanduser()
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise UserError(
-            f"`path` must be a folder of pictures, or a picture. Received: {path} (no such folder)."
-        )
-
-    def hidden(file):
-        return any(part.startswith(".") for part in file.relative_to(path).parts)
-
-    files = sorted(file for file in path.rglob("*") if file.is_file() and not hidden(file))
-    if not files:
-        raise UserError(
-            f"`path` must hold at least one picture. Received: {path}, which has no files."
-        )
-    return files
+"""Ways to bring pictures to one size without distorting them; see `media.FITS`."""
 
 
 def open_folder(path, image_size, fit="crop", skip_unreadable=False):
     """Reads all pictures below a folder.
 
-    Accepts every format that Pillow reads (PNG, JPEG, WebP, GIF, BMP, TIFF, ...). Pictures are
-    rotated as their EXIF tag says, animations are reduced to their first frame, and transparent
-    parts become white.
+    Accepts every format that Pillow reads (PNG, JPEG, WebP, GIF, BMP, TIFF, ...), as `media` shows
+    them: upright, in 8 bits, white where they are transparent; of animations and files with several
+    pictures, the first. Files that this package wrote, such as decompositions, are left out.
 
     Args:
-      path: folder, searched with its subfolders, or one picture.
+      path: folder, searched with its subfolders as `list_files` does, or one picture.
       image_size: (height, width, channels) of the result; channels 3, or 1 for gray.
       fit: "crop" scales a picture until it covers the size and cuts out the centre; "pad" scales it
         until it fits inside and adds black borders. Neither distorts.
-      skip_unreadable: leave out files that are no pictures, with a warning that counts them,
-        instead of raising an error.
+      skip_unreadable: leave out files that are no pictures, or damaged, with a `UserNote` that
+        counts them and names the first, instead of raising an error.
 
     Returns:
       `SceneArrays` with `image` uint8 [n, H, W, C] in the order of `list_files`, without masks.
 
     Raises:
-      UserError: no such folder, nothing in it, or a file that is no picture.
+      UserError: no such folder, nothing in it, a subfolder that cannot be listed, or a file that is
+        no picture.
     """
     from tqdm import auto as tqdm
 
@@ -73,38 +50,99 @@ def open_folder(path, image_size, fit="crop", skip_unreadable=False):
             f"image_size={tuple(image_size)}."
         )
 
-    files = list_files(path)
+    files = list_pictures(path)
     images = np.empty((len(files), *image_size), np.uint8)
     unreadable = []
     count = 0
     # Pillow decodes and scales outside Python's lock, so threads serve all cores.
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        pictures = pool.map(lambda file: _read_or_none(file, image_size, fit), files)
-        pictures = tqdm.tqdm(pictures, "Reading pictures", len(files), leave=False)
-        for file, picture in zip(files, pictures, strict=True):
-            if picture is not None:
+        pictures = pool.map(lambda file: _read_or_reason(file, image_size, fit), files)
+        pictures = tqdm.tqdm(pictures, "Reading pictures", len(files), leave=False, disable=None)
+        for picture in pictures:
+            if not isinstance(picture, media.Unreadable):
                 images[count] = picture
                 count += 1
             elif skip_unreadable:
-                unreadable.append(file)
+                unreadable.append(picture)
             else:
                 pool.shutdown(wait=False, cancel_futures=True)
-                raise UserError(
-                    f"`{file}` is not a picture that can be read. "
-                    "Remove it, or skip unreadable files."
-                )
+                raise UserError(f"{picture} Remove it, or skip unreadable files.") from picture
 
-    if unreadable:
-        warnings.warn(
-            f"{len(unreadable)} of {len(files)} files are no pictures and were skipped, "
-            f"the first: {unreadable[0]}",
-            stacklevel=2,
-        )
+    _note_skipped(unreadable, len(files))
     if not count:
         raise UserError(
-            f"`path` must hold at least one picture. Received: {path}, where no file is one."
+            "`path` must hold at least one picture. "
+            f"Received: {printable(path)}, where no file is one."
         )
     return SceneArrays(images[:count])
+
+
+def open_first(path, image_size, first, number):
+    """Reads a few pictures below a folder, and no more of them than that.
+
+    Args:
+      path: as for `open_folder`.
+      image_size: as for `open_folder`.
+      first: number of the first file among those of `list_pictures`.
+      number: most pictures to read; files that are none are skipped, with a `UserNote`.
+
+    Returns:
+      (`SceneArrays`, number of files that may be pictures).
+
+    Raises:
+      UserError: as for `open_folder`; or there is no file `first`.
+    """
+    files = list_pictures(path)
+    if not 0 <= first < len(files):
+        raise UserError(f"`first` must be in 0 ... {len(files) - 1}. Received: {first}.")
+
+    images = []
+    unreadable = []
+    for file in files[first:]:
+        picture = _read_or_reason(file, image_size, "crop")
+        if isinstance(picture, media.Unreadable):
+            unreadable.append(picture)
+        else:
+            images.append(picture)
+        if len(images) == number:
+            break
+
+    _note_skipped(unreadable, len(files))
+    if not images:
+        raise UserError(
+            "`path` must hold at least one picture. "
+            f"Received: {printable(path)}, where no file is one."
+        )
+    return SceneArrays(np.stack(images)), len(files) - len(unreadable)
+
+
+def list_pictures(path):
+    """Returns what `list_files` does, without the files that this package wrote.
+
+    A single file is returned in any case.
+    """
+    files = list_files(path)
+    if len(files) == 1:
+        return files
+    pictures = own_files.leave_out(files)
+    if not pictures:
+        raise UserError(
+            "`path` must hold at least one picture. "
+            f"Received: {printable(path)}, which holds results of this program alone."
+        )
+    own_files.note_left_out(len(files) - len(pictures))
+    return pictures
+
+
+def _note_skipped(unreadable, num_files):
+    """Warns of files that were skipped: `unreadable` are their errors."""
+    if unreadable:
+        warnings.warn(
+            f"{len(unreadable)} of {num_files} files are no pictures and were skipped, "
+            f"the first: {unreadable[0]}",
+            UserNote,
+            stacklevel=3,
+        )
 
 
 def read_picture(file, image_size, fit="crop"):
@@ -114,34 +152,17 @@ def read_picture(file, image_size, fit="crop"):
       uint8 [H, W, C].
 
     Raises:
-      OSError: the file is no picture, or damaged (`PIL.UnidentifiedImageError` is one).
+      media.Unreadable: the file is no picture, or damaged.
     """
-    from PIL import Image, ImageOps
-
     height, width, channels = image_size
-    with Image.open(file) as opened:
-        picture = ImageOps.exif_transpose(opened)
-
-    if picture.mode.startswith("I"):
-        # Pillow would cut 16-bit values off at 255 instead of scaling them.
-        picture = Image.fromarray((np.asarray(picture).clip(0, 65535) // 256).astype(np.uint8))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    picture = media.read_picture(file, keep_side=max(height, width))
     picture = picture.convert({1: "L", 3: "RGB"}[channels])
-
-    methods = {"crop": ImageOps.fit, "pad": ImageOps.pad}
-    scaled = methods[fit](picture, (width, height), method=Image.Resampling.BICUBIC)
-    return np.asarray(scaled).reshape(height, width, channels)
+    return np.asarray(media.fit(picture, (height, width), fit)).reshape(height, width, channels)
 
 
-def _read_or_none(file, image_size, fit):
-    """Returns the picture, or None if Pillow cannot read the file."""
-    from PIL import Image
-
+def _read_or_reason(file, image_size, fit):
+    """Returns the picture, or the `Unreadable` that says why there is none."""
     try:
         return read_picture(file, image_size, fit)
-    # Damaged files surface as SyntaxError (broken PNG), ValueError or struct errors beside OSError,
-    # depending on the format's plugin.
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
-        return None
+    except media.Unreadable as error:
+        return error

@@ -10,26 +10,36 @@ memory.
 
 The folder appears complete or not at all, so a killed run leaves nothing half-made behind, and two
 runs may start at once. It lies inside the dataset's folder and vanishes when that is rebuilt.
+
+Where the dataset's folder cannot be written to, for example because an administrator has built it
+for everyone, the arrays go to the user's cache: $TFOBJ_CACHE, or tfobj in $XDG_CACHE_HOME or in
+~/.cache. There they are found by the place and the content of the dataset.
 """
 
 import contextlib
 import dataclasses
+import errno
+import hashlib
 import importlib
 import json
 import os
 import pathlib
 import shutil
+import sys
 import tempfile
 
 import numpy as np
 
-from tfobj.data import transforms
+from tfobj import files
+from tfobj.data import mapped, tfds_files, transforms
 from tfobj.errors import UserError, first_line
 from tfobj.structs import IGNORE_LABEL
 
-_BATCH = 256
-_BATCH_OF_CLIPS = 16
 _SUMMARY = "packed.json"
+_INCOMPLETE = ".incomplete_"
+
+CACHE = "TFOBJ_CACHE"
+"""Environment variable: folder for what can be made again."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,6 +56,7 @@ class SceneArrays:
         `transforms.pack_masks` (index 0, the background, is all ones); None for datasets without.
         Not part of training batches.
       tracks: name -> float32 [n, T, N, ...], factors that change from frame to frame; clips only.
+      source: name and version of the data set, such as "tetris/generated/1.0.0"; empty without one.
     """
 
     image: np.ndarray
@@ -54,6 +65,7 @@ class SceneArrays:
     num_objects: int = 0
     amodal_masks: np.ndarray | None = None
     tracks: dict = dataclasses.field(default_factory=dict)
+    source: str = ""
 
     @property
     def num_frames(self):
@@ -168,7 +180,7 @@ def open_split(protocol, split, data_dir=None):
             f"Received: {root}."
         )
 
-    folder = pathlib.Path(root) / "packed" / _view_name(protocol, chosen)
+    folder = _packed_folder(pathlib.Path(root), _view_name(protocol, chosen))
     if not folder.exists():
         _pack(builder, protocol, chosen, folder)
     arrays = _load(folder)
@@ -182,8 +194,8 @@ def open_split(protocol, split, data_dir=None):
     return arrays.slice(chosen.start, stop)
 
 
-def _prepared_builder(protocol, data_dir):
-    """Returns the protocol's TFDS builder, with its data on disk."""
+def builder_of(protocol, data_dir):
+    """Returns the protocol's TFDS builder, whether its data is on disk or not."""
     module = importlib.import_module(
         f"tfobj.datasets.{protocol.dataset}.{protocol.dataset}_dataset_builder"
     )
@@ -191,22 +203,65 @@ def _prepared_builder(protocol, data_dir):
     if protocol.base_config is not None:
         base = module.Builder.builder_configs[protocol.base_config]
         config = dataclasses.replace(base, name=protocol.config, **protocol.options)
+    return module.Builder(data_dir=data_dir, config=config)
 
-    def make():
-        return module.Builder(data_dir=data_dir, config=config)
 
-    builder = make()
-    if builder.is_prepared():
-        return builder
+def _prepared_builder(protocol, data_dir):
+    """Returns the protocol's TFDS builder, with its data on disk."""
+    root = data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    folder = pathlib.Path(root, protocol.dataset, protocol.config)
+    return tfds_files.prepare(lambda: builder_of(protocol, data_dir), folder)
 
+
+def _packed_folder(root, view):
+    """Returns the folder of a packed split: in that of the dataset, or in the user's cache."""
+    inside = root / "packed" / view
+    if inside.exists() or _can_write(inside.parent):
+        return inside
+
+    # Rebuilt data have another description or another date, and are packed anew.
+    info = root / "dataset_info.json"
+    identity = hashlib.sha256(os.fsencode(root.resolve()))
+    identity.update(info.read_bytes())
+    identity.update(str(info.stat().st_mtime_ns).encode())
+    names = root.parts[-3:]
+    outside = cache_folder() / "packed" / "-".join([*names, identity.hexdigest()[:16]]) / view
+    if outside.exists():
+        return outside
+    if not _can_write(outside.parent):
+        raise UserError(
+            f"`{root}` cannot be written to, nor can the cache, {outside.parent}. Set {CACHE} to a "
+            "folder for unpacked data sets."
+        )
+    print(
+        f"{root} cannot be written to; its scenes are unpacked to {outside.parent}.",
+        file=sys.stderr,
+    )
+    return outside
+
+
+def cache_folder():
+    """Returns the folder for what can be made again: $TFOBJ_CACHE, or where the system has it."""
+    if os.environ.get(CACHE):
+        return pathlib.Path(os.environ[CACHE]).expanduser()
+    # By the specification, relative paths are ignored.
+    shared = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(shared):
+        return pathlib.Path(shared, "tfobj")
+    return pathlib.Path("~/.cache/tfobj").expanduser()
+
+
+def _can_write(folder):
+    """Returns whether files can be made in `folder`; makes it if need be."""
     try:
-        builder.download_and_prepare()
-    except OSError:
-        # Another process may have been faster: a build ends with a rename onto its folder.
-        builder = make()
-        if not builder.is_prepared():
-            raise
-    return builder
+        folder.mkdir(parents=True, exist_ok=True)
+        # Permissions tell little of network and read-only file systems.
+        pathlib.Path(tempfile.mkdtemp(prefix=".probe_", dir=folder)).rmdir()
+    except OSError as e:
+        if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return False
+        raise UserError(f"`{folder}` cannot be written ({e.strerror or e}).") from e
+    return True
 
 
 def _view_name(protocol, split):
@@ -223,8 +278,17 @@ def _view_name(protocol, split):
 
 def _pack(builder, protocol, split, folder):
     """Unpacks a TFDS split into `folder`, which appears complete or not at all."""
-    folder.parent.mkdir(exist_ok=True)
-    prefix = f".incomplete_{folder.name}_"
+    prefix = f"{_INCOMPLETE}{folder.name}_"
+    with tfds_files.locked(folder.parent) as held:
+        if held:
+            # Those of killed processes: who packs now holds the lock.
+            for old in folder.parent.glob(f"{_INCOMPLETE}*"):
+                shutil.rmtree(old, ignore_errors=True)
+        if not folder.exists():
+            _pack_into(builder, protocol, split, folder, prefix)
+
+
+def _pack_into(builder, protocol, split, folder, prefix):
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
     try:
         _write(builder, protocol, split, temporary)
@@ -237,6 +301,8 @@ def _pack(builder, protocol, split, folder):
             raise UserError(
                 f"`{folder}` could not be written; is the disk full or the folder read-only?"
             )
+    except OSError as e:
+        raise UserError(f"`{folder}` cannot be written ({e.strerror or e}).") from e
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -246,10 +312,10 @@ def _write(builder, protocol, split, folder):
     num_objects = 0
     with contextlib.ExitStack() as stack:
         writers = {}
-        for batch in _read(builder, split.source):
+        for batch in tfds_files.read(builder, split.source):
             if split.objects is not None:
-                batch = _with_object_count(batch, split.objects)
-            arrays = _arrays_of(batch, protocol)
+                batch = with_object_count(batch, split.objects)
+            arrays = arrays_of(batch, protocol)
 
             labels = arrays["mask"]
             most = int(labels.max(initial=0, where=labels != IGNORE_LABEL))
@@ -268,7 +334,7 @@ def _write(builder, protocol, split, folder):
     (folder / _SUMMARY).write_text(json.dumps(summary) + "\n")
 
 
-def _arrays_of(batch, protocol):
+def arrays_of(batch, protocol):
     """Returns file name -> array of a batch of records, cropped and resized as in the protocol."""
     images = batch.get("image", batch.get("video"))
     arrays = {
@@ -325,52 +391,7 @@ def _form_packed(packed, width, protocol):
     return result
 
 
-def _read(builder, source):
-    """Yields batches of a prepared TFDS split in order: dicts of arrays [n, ...]."""
-    import tensorflow as tf
-    import tensorflow_datasets as tfds
-    from tqdm import auto as tqdm
-
-    if source not in builder.info.splits:
-        raise UserError(
-            f"{builder.info.full_name} must have a split {source!r}. "
-            f"Received: {', '.join(builder.info.splits)}."
-        )
-
-    info = builder.info.splits[source]
-    batch_size = _BATCH if "image" in builder.info.features else _BATCH_OF_CLIPS
-    # TFDS would keep a small split in memory, for a second epoch that never comes.
-    read_config = tfds.ReadConfig(try_autocache=False)
-
-    progress = tqdm.tqdm(
-        total=info.num_examples,
-        desc=f"Unpacking {builder.info.full_name} {source}",
-        unit=" scenes",
-        mininterval=0.5,
-    )
-    with progress:
-        # Shard by shard, so that an error can name the file.
-        for shard, path in enumerate(info.filepaths):
-            instruction = tfds.core.ReadInstruction(source, from_=shard, to=shard + 1, unit="shard")
-            dataset = builder.as_dataset(
-                split=instruction,
-                shuffle_files=False,
-                batch_size=batch_size,
-                read_config=read_config,
-            )
-            try:
-                for batch in tfds.as_numpy(dataset):
-                    yield batch
-                    progress.update(len(batch["mask"]))
-            except (tf.errors.OpError, AssertionError) as error:
-                reason = first_line(getattr(error, "message", error))
-                raise UserError(
-                    f"`{path}` is damaged ({reason}). Delete the folder {builder.data_path} "
-                    "to have it built again."
-                ) from error
-
-
-def _with_object_count(batch, objects):
+def with_object_count(batch, objects):
     """Returns the scenes of a batch that have objects[0] to objects[1] objects."""
     least, greatest = objects
     count = batch["factors"]["visibility"][:, 1:].sum(axis=1)
@@ -388,12 +409,14 @@ def _with_object_count(batch, objects):
 def _load(folder):
     """Maps the arrays of a packed folder to memory."""
     try:
-        summary = json.loads((folder / _SUMMARY).read_text())
+        keys = {"source": str, "num_scenes": int, "num_objects": int}
+        summary = files.read_json(folder / _SUMMARY, keys=keys)
         # Copy on write: writable, as sharing memory with TensorFlow requires, and yet the
         # file never changes.
         arrays = {path.stem: np.load(path, mmap_mode="c") for path in sorted(folder.glob("*.npy"))}
         if any(len(values) != summary["num_scenes"] for values in arrays.values()):
             raise ValueError("arrays of unequal length")
+        mapped.watch(sorted(folder.glob("*.npy")))
         return SceneArrays(
             image=arrays["image"],
             mask=arrays["mask"],
@@ -401,10 +424,14 @@ def _load(folder):
             num_objects=summary["num_objects"],
             amodal_masks=arrays.get("amodal_masks"),
             tracks=_with_prefix("track_", arrays),
+            source=summary["source"],
         )
-    except (ValueError, KeyError, OSError) as error:
+    # The one border to NumPy's reader of headers: those that are damaged end in ValueError,
+    # EOFError, SyntaxError, TypeError, OverflowError and more.
+    except Exception as error:
         raise UserError(
-            f"`{folder}` is damaged ({error}). Delete this folder to have it made again."
+            f"`{folder}` is damaged ({first_line(error)}). "
+            "Delete this folder to have it made again."
         ) from error
 
 

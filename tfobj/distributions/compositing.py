@@ -15,8 +15,9 @@ comes last:
     softras_or  the objects share O in the proportions of softras
 
 `softras` makes a faint object opaque where it is alone: its weight there is
-alpha / (alpha + exp(-(1 - d - epsilon) / gamma)). The paper names Liu et al. for its soft order and
-gives no formula.
+alpha / (alpha + exp(-(1 - d - epsilon) / gamma)). So that this does not show the rounding of
+placement by Fourier transforms, alphas below `LEAST_ALPHA` are zero to both softras orders. The
+paper names Liu et al. for its soft order and gives no formula.
 """
 
 from typing import Literal
@@ -29,11 +30,16 @@ Ordering = Literal["soft_over", "softras", "softras_or"]
 
 MAXIMUM_ALPHA = 1.0 - 1e-6
 """Keeps the logarithm of an object's transmittance finite."""
+LEAST_ALPHA = 1e-6
+"""Least coverage that the softras orders take for an object: several times the rounding that
+`nn.placement.place` leaves beside opaque objects, 1e-7."""
 BACKGROUND_NEARNESS = 1e-3
 """epsilon of Liu et al. 2019."""
-_TINY = 1e-30
 LEAST_SOFTRAS_TEMPERATURE = 0.015
-"""Below, an absent object at depth 0 would beat one at depth 1: log(_TINY) + 1 / gamma > 0."""
+"""Least gamma of the softras orders. Depth decides nearly alone there: it moves the logarithm of a
+weight by up to 1 / gamma = 67, coverage by no more than log(1 / LEAST_ALPHA) = 14."""
+_ABSENT = -1e30
+"""Logarithm of no coverage, finite so that a pixel without any object has a gradient."""
 
 
 def hard_weights(alphas, depths):
@@ -82,9 +88,14 @@ def soft_weights(alphas, depths, gamma, ordering="soft_over"):
         background = 1.0 - tf.reduce_sum(weights, axis=1, keepdims=True)
         return tf.concat([weights, background], axis=1)
 
+    present = alphas >= LEAST_ALPHA
+    alphas = tf.where(present, alphas, 0.0)
+    log_alphas = tf.math.log(tf.where(present, alphas, 1.0))  # no 1 / 0 in the gradient
+    log_alphas = tf.where(present, log_alphas, _ABSENT)
+
     # A softmax of logarithms per pixel: subtracting one global maximum of 1 / gamma would underflow
     # where the nearest object is absent.
-    logits = tf.math.log(alphas + _TINY) + (1.0 - depths[:, :, None, None, None]) / gamma
+    logits = log_alphas + (1.0 - depths[:, :, None, None, None]) / gamma
     if ordering == "softras_or":
         coverage = _coverage(alphas)
         return tf.concat([tf.nn.softmax(logits, axis=1) * coverage, 1.0 - coverage], axis=1)

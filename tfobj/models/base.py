@@ -15,11 +15,11 @@ multiplier or running moments: it is stored in weights, and `update_state` follo
 import abc
 from typing import Any, NamedTuple
 
-import keras
 import tensorflow as tf
 
 from tfobj import random
 from tfobj.config import Config, require
+from tfobj.models.keras_model import KerasModel
 from tfobj.structs import check_num_slots, check_num_steps, check_outputs
 
 
@@ -29,9 +29,13 @@ class SceneConfig(Config):
     prefix = "model."
 
     image_size: tuple[int, int]
+    """Height and width of an image in pixels, as the data set has it."""
     channels: int
+    """1 (gray) or 3 (colour), as the data set has it."""
     num_slots: int
+    """K: slots per scene."""
     num_steps: int
+    """Refinement steps; always 1 here, where there are none."""
 
     minimum_slots = 2
     minimum_steps = 1
@@ -78,7 +82,7 @@ class Preset(NamedTuple):
     """One named set of hyperparameters for a model on a dataset."""
 
     description: str
-    """What the preset trains, the source of its numbers, and the class of hardware it needs."""
+    """What the preset trains, and the source of its numbers."""
     model: dict
     """Changes to the model's config, which itself defaults to the paper's main table."""
     train: dict
@@ -87,9 +91,12 @@ class Preset(NamedTuple):
     """Changes to `tfobj.training.experiment.EvalConfig`."""
     data: dict = {}
     """Changes to `tfobj.training.experiment.DataConfig`."""
+    duration: str = ""
+    """How long all of its steps take on what hardware, roughly ("days on one GPU"); empty if nobody
+    knows."""
 
 
-class SceneModel(keras.Model, metaclass=abc.ABCMeta):
+class SceneModel(KerasModel):
     """Base of all models; see the module's docstring for the contract.
 
     Subclasses set `config_class`, wire their layers in `__init__` after `super().__init__(config)`,
@@ -254,25 +261,6 @@ class SceneModel(keras.Model, metaclass=abc.ABCMeta):
         weights = [v.value for v in self.trained_variables(stage)]
         gradients = tape.gradient(scaled, weights, unconnected_gradients="zero")
         return outputs, {"loss": loss, **terms}, gradients
-
-    def train_step(self, data):
-        """Makes one update for `compile` and `fit` on one device, as the package's own loop does.
-
-        Only the first stage is trained, because `fit` traces once.
-        """
-        step = tf.cast(tf.convert_to_tensor(self.optimizer.iterations.value), tf.int64)
-        outputs, terms, gradients = self.loss_and_gradients(
-            data, random.make_seed(self.run_seed, step), step
-        )
-        self.optimizer.apply(gradients, self.trained_variables(self.stages()[0][1]))
-        self.update_state(terms, outputs.statistics, step)
-        return terms
-
-    def test_step(self, data):
-        """Returns the loss terms of one batch, for `evaluate` and for validation in `fit`."""
-        outputs = self(data["image"], seed=random.make_seed(self.run_seed), training=False)
-        loss, terms = self.objective(outputs, tf.cast(self.optimizer.iterations.value, tf.int64))
-        return {"loss": loss, **terms}
 
     def get_config(self):
         return {"config": self.config.to_dict(), "run_seed": self.run_seed}

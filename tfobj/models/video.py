@@ -32,6 +32,8 @@ from tfobj.structs import SceneOutputs, check_num_slots
 NOISE_STRIDE = 1024
 """Cells per frame with noise of their own: cell r of frame t has the index t * NOISE_STRIDE + r."""
 
+LAST_FRAME = 2**31 // NOISE_STRIDE - 1
+"""Greatest t, a day at 24 frames a second: noise of later frames has no index in int32."""
 
 QUICK_EVAL = {"num_scenes": 32, "num_frames": 10, "batch_size": 16}
 QUICK_DATA = {"num_train": 2_000, "num_test": 320}

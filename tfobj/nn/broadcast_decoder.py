@@ -137,6 +137,10 @@ class BroadcastConv2D(keras.layers.Layer):
         return self.activation(x + position_map)  # [N, h, w, filters]
 
 
+class GridTooSmall(UserError):
+    """The grid to which latents are broadcast does not reach the size of the image."""
+
+
 @keras.saving.register_keras_serializable("tfobj")
 class BroadcastDecoder(keras.layers.Layer):
     """Latents [N, D] -> [N, H, W, channels[-1]] float32; the last layer is linear.
@@ -315,7 +319,7 @@ def _grid_size(size, grid_size, kernel_sizes, strides, padding, pixel_shuffle):
     smallest = tuple(smallest_side(goal) for goal in size)
     grid_size = tuple(grid_size or smallest)
     if grid_size[0] < smallest[0] or grid_size[1] < smallest[1]:
-        raise UserError(
+        raise GridTooSmall(
             f"The decoder grid {grid_size} reaches {reached(grid_size[0])}x{reached(grid_size[1])} "
             f"pixels (kernels {kernel_sizes}, strides {strides}, padding={padding!r}, "
             f"pixel_shuffle={pixel_shuffle}); the image has {size[0]}x{size[1]}. "

@@ -87,7 +87,7 @@ class UNet(keras.layers.Layer):
       num_blocks: blocks per path; the lowest map has H / 2**(num_blocks - 1) pixels, rounded up.
       filters: narrow width; see `block_widths`.
       mlp_hidden: hidden units of the MLP at the bottom (128, 128 in the paper).
-      channels: of the output.
+      channels: of the output; None for no output layer: the features of the last block.
       initializer: of all kernels.
       groups: of the norms; -1 for instance norms (MONet), 8 in GENESIS-V2.
 
@@ -118,13 +118,15 @@ class UNet(keras.layers.Layer):
         self.down = [UNetBlock(width, name=f"down_{i}", **common) for i, width in enumerate(down)]
         self.up = [UNetBlock(width, name=f"up_{i}", **common) for i, width in enumerate(up)]
 
-        self.output_layer = Conv2D(
-            channels,
-            1,
-            kernel_initializer=own_initializer(initializer),
-            dtype=self.dtype_policy,
-            name="output",
-        )
+        self.output_layer = None
+        if channels is not None:
+            self.output_layer = Conv2D(
+                channels,
+                1,
+                kernel_initializer=own_initializer(initializer),
+                dtype=self.dtype_policy,
+                name="output",
+            )
 
     def build(self, input_shape):
         _, height, width, channels = input_shape
@@ -157,7 +159,8 @@ class UNet(keras.layers.Layer):
         for block, (height, width, skip_channels) in zip(self.up, reversed(shapes), strict=True):
             block.build((None, height, width, channels + skip_channels))
             channels = block.convolution.filters
-        self.output_layer.build((None, height, width, channels))
+        if self.output_layer is not None:
+            self.output_layer.build((None, height, width, channels))
         self.built = True
 
     def call(self, x):
@@ -177,7 +180,9 @@ class UNet(keras.layers.Layer):
             if x.shape[1:3] != size:
                 x = double(x, size)
             x = block(tf.concat([x, skip], axis=-1))
-        return tf.cast(self.output_layer(x), tf.float32)
+        if self.output_layer is not None:
+            x = self.output_layer(x)
+        return tf.cast(x, tf.float32)
 
 
 def halve(x):

@@ -13,6 +13,7 @@ limit the size of a file.
 import hashlib
 import json
 import pathlib
+import re
 import shutil
 import zipfile
 import zlib
@@ -37,30 +38,49 @@ PART_BYTES = 15_000_000
 Compression never adds the million that is left to 16 MB.
 """
 
-_KEYS = (
-    "format",
-    "tfobj",
-    "seed",
-    "image_shape",
-    "protocol",
-    "batch_size",
-    "variables",
-    "steps",
-    "data",
-)
-_STEP_KEYS = (
-    "from_step",
-    "file",
-    "sha256",
-    "model",
-    "metrics",
-    "schedule",
-    "config",
-    "counter",
-    "params",
-    "outputs",
-    "forward",
-)
+_KEYS = {
+    "format": int,
+    "tfobj": str,
+    "seed": int,
+    "image_shape": list,
+    "protocol": (str, type(None)),
+    "batch_size": int,
+    "variables": dict,
+    "steps": list,
+    "data": dict,
+}
+_STEP_KEYS = {
+    "from_step": int,
+    "file": str,
+    "sha256": str,
+    "model": str,
+    "metrics": list,
+    "schedule": dict,
+    "config": dict,
+    "counter": str,
+    "params": list,
+    "outputs": list,
+    "forward": dict,
+}
+_FORWARD_KEYS = {
+    "file": str,
+    "sha256": str,
+    "batch_size": int,
+    "seed": int,
+    "params": list,
+    "outputs": list,
+}
+_CONFIG_KEYS = {
+    "data": {
+        "protocol": str,
+        "num_train": (int, type(None)),
+        "num_test": (int, type(None)),
+    },
+    "train": {"steps": int, "log_every": int, "eval_every": int, "checkpoint_every": int},
+}
+"""What a run reads from the settings of a step."""
+
+_FILE_NAME = re.compile(r"\w[\w.-]*")
 
 
 def write_manifest(folder, manifest):
@@ -76,35 +96,73 @@ def read_manifest(folder):
     """
     path = pathlib.Path(folder) / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as e:
+        manifest = files.read_json(path)
+    except FileNotFoundError as e:
         raise UserError(
             f"`{folder}` must be a folder made by launch/export_step.py. It has no {MANIFEST}."
         ) from e
-    except (json.JSONDecodeError, UnicodeDecodeError) as e:
-        raise UserError(f"`{path}` is damaged ({e}). Copy it again.") from e
 
-    if not isinstance(manifest, dict) or "format" not in manifest:
-        raise UserError(f"`{path}` is damaged (no format). Copy it again.")
+    files.check_keys(manifest, f"`{path}`", {"format": int})
     if manifest["format"] != FORMAT:
+        writer = files.excerpt(manifest.get("tfobj", "?")).strip("'")
         raise UserError(
             f"`{path}` must be of format {FORMAT}, which this tfobj reads. "
-            f"Received: format {manifest['format']!r}, written by tfobj "
-            f"{manifest.get('tfobj', '?')}. Use one version of tfobj on both hosts."
+            f"Received: format {files.excerpt(manifest['format'])}, written by tfobj {writer}. "
+            "Use one version of tfobj on both hosts."
         )
-    missing = _missing_keys(manifest)
-    if missing:
-        raise UserError(f"`{path}` is damaged (without {', '.join(missing)}). Copy it again.")
+    _check_manifest(manifest, f"`{path}`")
     return manifest
 
 
-def _missing_keys(manifest):
-    missing = [key for key in _KEYS if key not in manifest]
-    if missing:
-        return missing
+def _check_manifest(manifest, name):
+    """Raises a `UserError` unless all that a run reads from the manifest is there."""
+    files.check_keys(manifest, name, _KEYS)
+    files.check_keys(manifest["data"], f"{name}, data", {"train": list, "evaluation": list})
+    _check_variables(manifest["variables"], name)
     if not manifest["steps"]:
-        return ["steps"]
-    return [key for entry in manifest["steps"] for key in _STEP_KEYS if key not in entry]
+        raise UserError(f"{name} is damaged (without steps).")
+
+    for number, entry in enumerate(manifest["steps"]):
+        place = f"{name}, step {number}"
+        _check_object(entry, place, _STEP_KEYS)
+        _check_object(entry["forward"], f"{place}, forward", _FORWARD_KEYS)
+        for group, keys in _CONFIG_KEYS.items():
+            _check_object(entry["config"].get(group), f"{place}, config.{group}", keys)
+        for program in (entry, entry["forward"]):
+            _check_file_name(program["file"], place)
+        if entry["counter"] not in manifest["variables"]:
+            raise UserError(f"{place} is damaged (its counter is no variable).")
+    if manifest["steps"][0]["from_step"] != 0:
+        raise UserError(f"{name} is damaged (its first step does not begin at 0).")
+
+
+def _check_object(value, name, keys):
+    if not isinstance(value, dict):
+        raise UserError(
+            f"{name} is damaged (it must be an object. Received: {files.excerpt(value)})."
+        )
+    files.check_keys(value, name, keys)
+
+
+def _check_variables(variables, name):
+    """Raises a `UserError` unless it is a result of `describe_variables`."""
+    for variable, description in variables.items():
+        place = f"{name}, variable {variable!r}"
+        _check_object(description, place, {"shape": list, "dtype": str})
+        if not all(files.is_json(size, int) and size >= 0 for size in description["shape"]):
+            raise UserError(
+                f"{place} is damaged (its shape must be sizes. "
+                f"Received: {files.excerpt(description['shape'])})."
+            )
+
+
+def _check_file_name(file, name):
+    # A path could lead out of the folder, which was received from somewhere.
+    if not _FILE_NAME.fullmatch(file):
+        raise UserError(
+            f"{name} is damaged (`file` must be the name of a file in the folder. "
+            f"Received: {files.excerpt(file)})."
+        )
 
 
 def program_at(manifest, step):
@@ -130,6 +188,8 @@ def read_program(folder, entry):
         data = path.read_bytes()
     except FileNotFoundError as e:
         raise UserError(f"`{path}` is missing; copy the folder again, all of it.") from e
+    except OSError as e:
+        raise UserError(f"`{path}` cannot be read ({e.strerror or e}).") from e
     if hashlib.sha256(data).hexdigest() != entry["sha256"]:
         raise UserError(f"`{path}` is damaged (other bytes than were exported). Copy it again.")
     return data
@@ -272,18 +332,19 @@ def read_state(folder):
     """
     path = pathlib.Path(folder) / _SUMMARY
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        if summary["format"] != FORMAT:
-            raise UserError(
-                f"`{path}` must be of format {FORMAT}. Received: format {summary['format']!r}; "
-                "use one version of tfobj on both hosts."
-            )
-
-        return summary, read_arrays(folder, "part", summary["num_parts"], summary["variables"])
+        summary = files.read_json(path)
     except FileNotFoundError as e:
         raise UserError(f"`{path}` is missing; copy the folder again, all of it.") from e
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as e:
-        raise UserError(f"`{path}` is damaged ({e!r}). Copy it again.") from e
+
+    files.check_keys(summary, f"`{path}`", {"format": int})
+    if summary["format"] != FORMAT:
+        raise UserError(
+            f"`{path}` must be of format {FORMAT}. Received: format "
+            f"{files.excerpt(summary['format'])}; use one version of tfobj on both hosts."
+        )
+    files.check_keys(summary, f"`{path}`", {"step": int, "num_parts": int, "variables": dict})
+    _check_variables(summary["variables"], f"`{path}`")
+    return summary, read_arrays(folder, "part", summary["num_parts"], summary["variables"])
 
 
 def check_same_variables(expected, received, where):

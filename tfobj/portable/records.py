@@ -4,23 +4,45 @@ It needs the standard library and NumPy alone.
 """
 
 import pathlib
+import re
 import shutil
 import sys
 import time
 
 from tfobj.errors import UserError
 from tfobj.portable import artifact
+from tfobj.training.progress import TimeLeft
 
 KEPT_STATES = 2
 STATES = "state"
+_STATE = re.compile(r"step_(\d+)")
 
 
 def save_state(workdir, step, state, **facts):
-    """Writes the state of a step to `<workdir>/state/step_<n>`; the last `KEPT_STATES` stay."""
+    """Writes the state of a step to `<workdir>/state/step_<n>`.
+
+    The last `KEPT_STATES` stay. Those of later steps, which cannot be read, are not touched.
+    """
     folder = pathlib.Path(workdir) / STATES
     artifact.write_state(folder / f"step_{step:08d}", step, state, **facts)
-    for old in sorted(folder.glob("step_*"))[:-KEPT_STATES]:
+    until_now = [(number, path) for number, path in _states(workdir) if number <= step]
+    for _, old in until_now[:-KEPT_STATES]:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _states(workdir):
+    """Returns [(step, folder)] of all states, readable or not, ascending."""
+    folder = pathlib.Path(workdir) / STATES
+    if not folder.is_dir():
+        return []
+    found = [(_STATE.fullmatch(path.name), path) for path in folder.iterdir()]
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def remove_partial_states(workdir):
+    """Removes what killed writes left behind; for the process with the lock."""
+    for partial in (pathlib.Path(workdir) / STATES).glob(".incomplete_step_*"):
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def newest_state(workdir):
@@ -30,12 +52,12 @@ def newest_state(workdir):
       UserError: there are states, but none can be read.
     """
     failures = []
-    for folder in sorted((pathlib.Path(workdir) / STATES).glob("step_*"), reverse=True):
+    for _, folder in reversed(_states(workdir)):
         try:
             return artifact.read_state(folder)
         except UserError as e:
             failures.append(str(e))
-            print(f"warning: {e}", file=sys.stderr)
+            print(f"warning: {e} The state before is tried.", file=sys.stderr)
     if failures:
         raise UserError(f"No state of `{workdir}` can be read. Nothing was changed.")
     return None
@@ -48,22 +70,23 @@ class Progress:
     """
 
     def __init__(self, first_step, last_step):
-        self._first = first_step
+        self._step = first_step
         self._last = last_step
-        self._start = time.monotonic()
-        self._shown = self._start
+        self._left = TimeLeft(last_step, first_step)
+        self._shown = time.monotonic()
         self._terminal = sys.stderr.isatty()
 
-    def restart(self):
-        """Forgets the time so far, which went into compilation."""
-        self._start = time.monotonic()
+    def measured(self, step, seconds):
+        """Says how long the steps until `step` took, without compilation and evaluation."""
+        self._left.add(step - self._step, seconds)
+        self._step = step
 
     def show(self, step):
         """Rewrites the line, at most twice a second."""
         now = time.monotonic()
         if self._terminal and now - self._shown > 0.5:
             self._shown = now
-            sys.stderr.write(f"\r\033[K{step:,} of {self._last:,} steps, {self._left(step)}")
+            sys.stderr.write(f"\r\033[K{step:,} of {self._last:,} steps, {self._left}")
             sys.stderr.flush()
 
     def say(self, text):
@@ -77,16 +100,4 @@ class Progress:
         names = ("loss", "grad_norm")
         shown = [f"{name} {numbers[name]:.5g}" for name in names if name in numbers]
         rate = f"{steps_per_second:.2f} steps/s"
-        self.say("  ".join([f"step {step:>8,}", *shown, rate, self._left(step)]))
-
-    def _left(self, step):
-        done = step - self._first
-        if done < 1:
-            return "time left unknown"
-        seconds = (time.monotonic() - self._start) / done * (self._last - step)
-        hours, minutes = divmod(round(seconds / 60), 60)
-        if hours:
-            return f"{hours} h {minutes:02d} min left"
-        if minutes:
-            return f"{minutes} min left"
-        return f"{seconds:.0f} s left"
+        self.say("  ".join([f"step {step:>8,}", *shown, rate, str(self._left)]))

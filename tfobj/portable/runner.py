@@ -72,6 +72,7 @@ def run(folder, workdir, options=DEFAULT_OPTIONS):
     manifest = artifact.read_manifest(folder)
     with locked(workdir) as workdir, Signals() as signals:
         _check_same_run(workdir, manifest)
+        records.remove_partial_states(workdir)
         resumed = records.newest_state(workdir)
         summary, state = resumed or artifact.read_state(pathlib.Path(folder) / artifact.STATE)
         where = f"`{workdir if resumed else folder}`"
@@ -81,10 +82,10 @@ def run(folder, workdir, options=DEFAULT_OPTIONS):
         jax = program.start_jax(options.platform)
         train, evaluation = open_data(folder, manifest, options.data)
         data = {"num_train": len(train), "checksum": zlib.crc32(np.ascontiguousarray(train.image))}
-        if resumed and summary["data"] != data:
+        if resumed and summary.get("data") != data:
             raise UserError(
-                f"`{workdir}` was trained on other scenes: {summary['data']}. Received: {data}. "
-                "Repeat the old --data to resume it."
+                f"`{workdir}` was trained on other scenes: {summary.get('data')}. "
+                f"Received: {data}. Repeat the old --data to resume it."
             )
 
         artifact.write_manifest(workdir, manifest)
@@ -239,10 +240,11 @@ class _Loop:
             f"{manifest['steps'][0]['model']}: {len(train):,} scenes, batches of "
             f"{manifest['batch_size']}; {host['hardware']}; {host['software']}"
         )
+        if self.rows.warning:
+            self.progress.say(self.rows.warning)
         if resumed:
             self.progress.say(f"Resuming at step {first:,} of {self.last_step:,}.")
         self._load_program(state)
-        self.progress.restart()
 
     def until_done(self, signals):
         """Runs to the last step, to a signal or to the end of its time; saves in all cases."""
@@ -267,6 +269,7 @@ class _Loop:
 
                 metrics += self._finite(self.jax.device_get(waiting))
                 waiting = []
+                self.progress.measured(step, time.monotonic() - mark)
                 seconds += time.monotonic() - mark
                 self.time.step = seconds / len(metrics)
                 if "log" in due:

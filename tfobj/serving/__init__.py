@@ -13,7 +13,8 @@
 | `export` | writing a version folder, completely or not at all |
 | `card` | the README beside it |
 | `warmup` | requests that TensorFlow Serving replays before it takes traffic |
-| `zoo` | loading by name or folder |
+| `zoo` | loading exported models by name or folder |
+| `loading` | `tfobj.load`: these, and runs |
 | `pictures` | a user's files at their own size, for the loaded model |
 | `tracking` | objects followed through a clip, and tables of their tracks |
 | `fresh_scenes` | generated scenes that no model has seen, by name |

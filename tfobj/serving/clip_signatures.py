@@ -9,15 +9,15 @@ Videos are uint8 or float32 [B, T, H, W, C], frames [B, H, W, C]. Results have t
 input; those of `imagine`, which has no input image, have the model's size.
 
 A server keeps no state: a client sends back the `state_*` that it received. Frame by frame, the
-results are those of the whole clip.
+results are those of the whole clip. A clip's noise depends on `seed` alone, not on the rest of the
+batch.
 """
 
 import tensorflow as tf
 
 from tfobj import random
 from tfobj.models.video import VideoState
-from tfobj.serving import signatures
-from tfobj.serving.checks import check_image, check_range, resize, segment_ids, unit_range
+from tfobj.serving import checks, signatures
 
 PREFIX = "state_"
 FRAME = PREFIX + "frame"
@@ -55,18 +55,26 @@ def _clip_function(model, num_steps):
     results = tf.function(_clip_results(model, num_steps), autograph=False)
 
     def decompose(video, num_slots=config.num_slots, seed=0):
-        frames = tf.reshape(video, tf.concat([[-1], tf.shape(video)[2:]], axis=0))
-        checks = [
-            *check_image(frames, bounds),
-            check_range("num_slots", num_slots, bounds.num_slots),
-        ]
-        # Nothing runs on invalid numbers, so the error that is raised is that of the check.
-        with tf.control_dependencies(checks):
-            small = _map_frames(lambda x: _fit(x, config.image_size), video)
-            num_slots = tf.identity(num_slots)
+        video = checks.well_shaped({"video": video})["video"]
+        options = signatures.checked_options(num_slots=num_slots, seed=seed)
+        batch, num_frames, height, width = tf.unstack(tf.shape(video)[:4])
+        # Two factors of int32 each: their product alone may leave it.
+        num_scenes = tf.cast(batch, tf.int64) * tf.cast(num_frames, tf.int64)
+        video, options = checks.after(
+            [
+                *checks.check_image("video", video, bounds),
+                *signatures.checked_ranges(options, bounds),
+                checks.check_size(
+                    "video", num_scenes, options["num_slots"], height * width, model, bounds
+                ),
+            ],
+            video,
+            options,
+        )
 
-        size = tf.shape(video)[2:4]
-        return _at_size(results(small, num_slots, seed), size, are_clips=True)
+        small = _map_frames(lambda x: checks.fit(x, config.image_size), video)
+        found = signatures.finite_results("video", results(small, **options))
+        return _at_size(found, tf.shape(video)[2:4], are_clips=True)
 
     return decompose
 
@@ -75,31 +83,50 @@ def _stream_functions(model, num_steps):
     """Returns `init_state`, `step` and `imagine`, for clips that come frame by frame."""
     config = model.config
     bounds = signatures.limits(model)
+    observe = tf.function(_frame_results(model, num_steps), autograph=False)
 
     def init_state(batch=1, num_slots=config.num_slots, seed=0):
-        checks = [
-            check_range("batch", batch, (1, signatures.MAX_SAMPLES)),
-            check_range("num_slots", num_slots, bounds.num_slots),
-        ]
-        with tf.control_dependencies(checks):
-            batch = tf.identity(batch)
-            num_slots = tf.identity(num_slots)
-        return pack_state(model, model.initial_state(batch, num_slots, random.make_seed(seed)))
+        options = signatures.checked_options(batch=batch, num_slots=num_slots, seed=seed)
+        batch = options["batch"]
+        num_slots = options["num_slots"]
+        options = checks.after(
+            [
+                checks.check_range("batch", batch, bounds.num),
+                checks.check_range("num_slots", num_slots, bounds.num_slots),
+                checks.check_size("batch", batch, num_slots, 0, model, bounds),
+            ],
+            options,
+        )
+        with random.shared_by_scenes():
+            state = model.initial_state(
+                options["batch"], options["num_slots"], random.make_seed(options["seed"])
+            )
+        return pack_state(model, state)
 
     def step(image, **state):
-        checks = [
-            *check_image(image, bounds),
-            _check_state(model, state, tf.shape(image)[0]),
-        ]
-        with tf.control_dependencies(checks):
-            small = _fit(image, config.image_size)
-        state, outputs = model.observe(unpack_state(model, state), small, num_steps)
-        size = tf.shape(image)[1:3]
-        return {**pack_state(model, state), **_at_size(_fields(outputs), size)}
+        inputs = checks.well_shaped({"image": image, **state})
+        image = inputs["image"]
+        state = {name: inputs[name] for name in state}
+        shape = tf.shape(image)
+        image, state = checks.after(
+            [
+                *checks.check_image("image", image, bounds),
+                *_check_state(model, state, bounds, shape[1] * shape[2], shape[0]),
+            ],
+            image,
+            state,
+        )
+        found = observe(checks.fit(image, config.image_size), state)
+        found = signatures.finite_results(f"{PREFIX}*", found)
+        return _at_size(found, shape[1:3])
 
     def imagine(**state):
-        state, outputs = model.imagine(unpack_state(model, state), num_steps)
-        return {**pack_state(model, state), **_at_size(_fields(outputs), config.image_size)}
+        state = checks.well_shaped(state)
+        state = checks.after(_check_state(model, state, bounds), state)
+        with random.shared_by_scenes():
+            state, outputs = model.imagine(unpack_state(model, state), num_steps)
+        found = signatures.finite_results(f"{PREFIX}*", _fields(outputs))
+        return {**pack_state(model, state), **_at_size(found, config.image_size)}
 
     return init_state, step, imagine
 
@@ -167,21 +194,31 @@ def state_specs(model):
 
 
 def _clip_results(model, num_steps):
+    """Returns a function of clips at the model's size: their results, name -> tensor."""
+
     def infer(video, num_slots, seed):
-        outputs = model(
-            video, num_slots=num_slots, num_steps=num_steps, seed=random.make_seed(seed)
-        )
+        with random.shared_by_scenes():
+            outputs = model(
+                video, num_slots=num_slots, num_steps=num_steps, seed=random.make_seed(seed)
+            )
         return _fields(outputs)
+
+    return infer
+
+
+def _frame_results(model, num_steps):
+    """Returns a function of frames at the model's size: the next state and their results."""
+
+    def infer(image, state):
+        with random.shared_by_scenes():
+            state, outputs = model.observe(unpack_state(model, state), image, num_steps)
+        return {**pack_state(model, state), **_fields(outputs)}
 
     return infer
 
 
 def _fields(outputs):
     return {name: getattr(outputs, name) for name in FIELDS}
-
-
-def _fit(image, size):
-    return tf.image.resize(unit_range(image), size, antialias=True)
 
 
 def _map_frames(function, x):
@@ -200,14 +237,41 @@ def _at_size(results, size, are_clips=False):
         return function(x)
 
     resized = {
-        name: apply(lambda x: resize(x, size), results[name])
+        name: apply(lambda x: checks.resize(x, size), results[name])
         for name in ("recon", "masks", "slot_recons")
     }
-    return {**results, **resized, "segmentation": apply(segment_ids, resized["masks"])}
+    return {**results, **resized, "segmentation": apply(checks.segment_ids, resized["masks"])}
 
 
-def _check_state(model, state, batch):
-    memory = state[PREFIX + model.memory_names()[0]]
-    found = tf.shape(memory)[0]
-    message = f"`{PREFIX}*` must be of as many clips as `image`. Received:"
-    return tf.debugging.Assert(tf.equal(found, batch), [message, found, batch])
+def _check_state(model, state, bounds, pixels=0, batch=None):
+    """Returns the checks of a state, a list of ops.
+
+    Args:
+      model: the `VideoModel`.
+      state: name -> tensor.
+      bounds: `signatures.Limits`.
+      pixels: number of pixels of the next frames; 0 if there are none.
+      batch: number of the next frames; None if there are none.
+    """
+    memory = {PREFIX + name: state[PREFIX + name] for name in model.memory_names()}
+    first, *others = memory
+    shape = tf.shape(memory[first])
+    ops = [
+        checks.check_batch(first, memory[first]),
+        checks.check_range(f"{first}.shape[1]", shape[1], bounds.num_slots),
+        checks.check_size(first, shape[0], shape[1], pixels, model, bounds),
+        checks.check_range(FRAME, state[FRAME], bounds.frame),
+    ]
+    for name, value in memory.items():
+        ops.append(checks.check_finite(name, [value]))
+    for name in others:
+        found = tf.shape(memory[name])[:2]
+        message = f"`{name}` must be of as many clips and slots as `{first}`. Received:"
+        ops.append(
+            checks.check(tf.reduce_all(found == shape[:2]), message, found, "and", shape[:2])
+        )
+
+    if batch is not None:
+        message = f"`{PREFIX}*` must be of as many clips as `image`. Received:"
+        ops.append(checks.check(shape[0] == batch, message, shape[0], "and", batch))
+    return ops

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfobj.errors import UserError
+from tfobj.errors import UserError, printable
 from tfobj.models.base import DecodedScene
 from tfobj.serving import edit_tour, editing, pictures, scene_edits, slot_layout, zoo
 from tfobj.structs import check_num_slots
@@ -104,7 +104,7 @@ def from_run(
     examples = None
     if files:
         images = read_pictures(files, model.config.image_size, model.config.channels, fit)
-        titles = [pathlib.Path(file).name for file in files]
+        titles = [printable(pathlib.Path(file).name) for file in files]
         slots = [encode(image[None])[0] for image in images]
     else:
         arrays = open_scenes(experiment, split, data_dir)[0].frames()
@@ -139,7 +139,7 @@ def from_export(name_or_path, files, *, fit="crop", num_slots=None, seed=0):
         decode=decomposer.decode,
         images=images,
         slots=slots,
-        titles=[pathlib.Path(file).name for file in files],
+        titles=[printable(pathlib.Path(file).name) for file in files],
         examples=np.stack(slots),
     )
 

@@ -1,6 +1,6 @@
 """Writes a trained model as a SavedModel that serves with TensorFlow alone.
 
-    <directory>/README.md                     model card
+    <directory>/README.md                     model card of the newest version
     <directory>/<version>/saved_model.pb, variables/, fingerprint.pb
     <directory>/<version>/metadata.json       description for `zoo.load` and tools
     <directory>/<version>/assets.extra/tf_serving_warmup_requests
@@ -24,6 +24,8 @@ from tfobj import files
 from tfobj.errors import UserError
 from tfobj.serving import card, clip_signatures, signatures, warmup, zoo
 
+CARD = "README.md"
+
 _FORBIDDEN_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "XlaLaunch", "XlaLaunchV2"}
 
 
@@ -37,6 +39,7 @@ def export_model(
     experiment=None,
     evaluation=None,
     overwrite=False,
+    register=False,
 ):
     """Exports a `SceneModel`.
 
@@ -44,11 +47,13 @@ def export_model(
       model: the model with its weights.
       directory: parent of the version folders; created if it does not exist.
       name: name for servers and the model index; None uses the directory's name.
-      version: positive integer; None uses one more than the greatest version in the directory.
+      version: positive int64; None uses one more than the greatest version in the directory.
       num_steps: default number of inference steps; None uses the number of training.
       experiment: optional `ExperimentConfig`, or its `to_dict()`, for the card and the metadata.
       evaluation: optional dict, the content of a run's `evaluation.json` for these weights.
       overwrite: whether `version` is replaced if it exists.
+      register: whether the card may replace that of a model in the index of its zoo; the entry
+        itself is up to `add_to_index`.
 
     Returns:
       pathlib.Path of the version folder.
@@ -60,11 +65,17 @@ def export_model(
     """
     directory = pathlib.Path(directory)
     name = name or directory.resolve().name
+    found = zoo.version_folders(directory)
     if version is None:
-        version = max(zoo.versions(directory), default=0) + 1
-    if not isinstance(version, int) or version < 1:
-        raise UserError(f"`version` must be a positive integer. Received: version={version!r}.")
-    folder = directory / str(version)
+        version = max(found, default=0) + 1
+    is_integer = isinstance(version, int) and not isinstance(version, bool)
+    if not is_integer or not 1 <= version <= zoo.MAX_VERSION:
+        raise UserError(
+            f"`version` must be a positive integer of at most 2**63 - 1. "
+            f"Received: version={version!r}."
+        )
+    # A version may be there under another name, such as 007.
+    folder = found.get(version, directory / str(version))
     if folder.exists() and not overwrite:
         raise UserError(
             f"`{folder}` exists. Choose another version (by default the next free one), "
@@ -77,49 +88,54 @@ def export_model(
             f"Received: num_steps={num_steps}."
         )
 
-    serve = clip_signatures.serve if model.is_video else signatures.serve
     served = serve(model, num_steps)
-    metadata = _metadata(model, served, name, version, experiment, evaluation)
+    metadata = describe(model, served, name, version, experiment, evaluation)
     with files.atomic_folder(folder, replace=True) as partial:
         tf.saved_model.save(served.root, os.fspath(partial), signatures=served.signatures)
         check_portable(partial)
-        (partial / zoo.METADATA).write_text(json.dumps(metadata, indent=2) + "\n")
         warmup.write(partial, name, warmup_requests(metadata))
+        metadata["files"] = zoo.digests(partial)
+        (partial / zoo.METADATA).write_text(json.dumps(metadata, indent=2) + "\n")
 
     # The card describes the newest version, so it is written once that version is there.
-    files.write_text(directory / "README.md", card.render(metadata))
+    files.write_text(card_path(folder, register), card.render(metadata))
     return folder
 
 
-def add_to_index(folder):
-    """Adds an exported version folder to the index of its zoo.
+def card_path(folder, register):
+    """Returns the path of the card of a version folder.
 
-    A zoo is a folder with an `index.json` beside the folders of its models.
+    It lies beside the version folders, unless a card of a registered model is there: that one
+    describes the model that ships.
+    """
+    directory = folder.parent
+    index = zoo.read_index_file(directory.parent / zoo.INDEX) or {}
+    is_registered = any(entry["folder"] == directory.name for entry in index.values())
+    if is_registered and not register:
+        return folder / CARD
+    return directory / CARD
+
+
+def add_to_index(folder):
+    """Enters an exported version folder in the index of its zoo, as one of the models that ship.
 
     Returns:
-      Path of the index; None if the model is in no zoo, which changes nothing.
+      Path of the index.
+
+    Raises:
+      UserError: the model is in no zoo: there is no index.json beside its folder.
     """
     folder = pathlib.Path(folder).resolve()
     index_path = folder.parent.parent / zoo.INDEX
-    if not index_path.exists():
-        return None
-
-    metadata = zoo.read_metadata(folder)
-    experiment = metadata["experiment"] or {}
-    evaluation = metadata["evaluation"] or {}
-    trained_on = experiment.get("data", {}).get("protocol")
-    scores = {name: evaluation.get(name) for name in card.HEADLINE_SCORES}
-    entry = {
-        "folder": folder.parent.name,
-        "version": metadata["version"],
-        "model": experiment.get("model_name", metadata["model"]),
-        "protocol": evaluation.get("protocol") or trained_on,
-        "scores": {name: score for name, score in scores.items() if score is not None},
-        "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
-    }
+    index = zoo.read_index_file(index_path)
+    if index is None:
+        raise UserError(
+            f"`--register` must go with a folder beside an index. Missing: {index_path}."
+        )
 
     # Sorted, so that the difference between two versions of the file is one entry.
-    index = {**zoo.read_index(index_path), metadata["name"]: entry}
+    name = zoo.read_metadata(folder)["name"]
+    index = {**index, name: zoo.index_entry(folder)}
     files.write_text(index_path, json.dumps(dict(sorted(index.items())), indent=2) + "\n")
     return index_path
 
@@ -198,8 +214,18 @@ def _zero_state(shape, num_slots):
     return np.zeros(sides)
 
 
-def _metadata(model, served, name, version, experiment, evaluation):
-    """Returns the content of `metadata.json`."""
+def serve(model, num_steps=None):
+    """Returns the `signatures.Served` form of a `SceneModel`; arguments as in `export_model`."""
+    if model.is_video:
+        return clip_signatures.serve(model, num_steps)
+    return signatures.serve(model, num_steps)
+
+
+def describe(model, served, name, version=None, experiment=None, evaluation=None):
+    """Returns the content of `metadata.json`; arguments as in `export_model`.
+
+    `served` is the model's `signatures.Served` form.
+    """
     config = model.config
     if experiment is not None and not isinstance(experiment, dict):
         experiment = experiment.to_dict()

@@ -15,7 +15,8 @@ Every function has one form for all models: where a model fixes the number of sl
 refinement steps, it accepts that one value only. Inference is traced once, with free batch size,
 number of slots and number of steps; the signatures are thin wrappers around that trace.
 
-A scene's noise depends on `seed` and on its place in the batch, as in training.
+A scene's noise depends on `seed` alone, so its results do not depend on the rest of the batch.
+Scenes of `sample` differ by their noise, so there it depends on the place in the batch, too.
 """
 
 from typing import NamedTuple
@@ -23,21 +24,22 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfobj import random
-from tfobj.serving.checks import (
-    check,
-    check_batch,
-    check_image,
-    check_range,
-    resize,
-    segment_ids,
-    unit_range,
-)
+from tfobj.errors import UserError
+from tfobj.models.video import LAST_FRAME
+from tfobj.serving import checks
 
 MAX_SIDE = 2048
 """Longest side of an image in pixels: masks of larger ones would fill a server's memory."""
 MAX_SLOTS = 64
 MAX_STEPS = 100
 MAX_SAMPLES = 256
+MAX_SLOT_PIXELS = 2**27
+"""Most scenes x slots x pixels of a request: 92 million are 32 images of 512 x 512 with 11 slots.
+
+Inside, a pixel of the model's size counts `checks.MODEL_PIXEL` times. The results of the largest
+request take 2.5 GB at the peak (19 bytes per slot and pixel, measured)."""
+_MAX_IDS = 256
+"""Slots that `segmentation` can tell apart; it is uint8."""
 
 
 class Limits(NamedTuple):
@@ -49,6 +51,10 @@ class Limits(NamedTuple):
     num_steps: tuple
     num: tuple
     """Scenes that one request to `sample` returns."""
+    slot_pixels: tuple
+    """Scenes x slots x pixels of a request; see `checks.check_size`."""
+    frame: tuple
+    """State of a stream: frames before the next one."""
 
 
 class Served(NamedTuple):
@@ -65,8 +71,17 @@ class Served(NamedTuple):
 
 
 def limits(model):
-    """Returns the `Limits` of a `SceneModel`."""
+    """Returns the `Limits` of a `SceneModel`.
+
+    Raises:
+      UserError: a model of more slots than a segmentation can tell apart.
+    """
     config = model.config
+    if config.num_slots > _MAX_IDS:
+        raise UserError(
+            f"`model.num_slots` must be at most {_MAX_IDS} to be exported. "
+            f"Received: {config.num_slots}."
+        )
     num_slots = (config.minimum_slots, max(MAX_SLOTS, config.num_slots))
     if model.slots_are_fixed:
         num_slots = (config.num_slots, config.num_slots)
@@ -74,7 +89,12 @@ def limits(model):
     if model.has_steps:
         num_steps = (config.minimum_steps, max(MAX_STEPS, config.num_steps))
     return Limits(
-        side=(1, MAX_SIDE), num_slots=num_slots, num_steps=num_steps, num=(1, MAX_SAMPLES)
+        side=(1, MAX_SIDE),
+        num_slots=num_slots,
+        num_steps=num_steps,
+        num=(1, MAX_SAMPLES),
+        slot_pixels=(1, MAX_SLOT_PIXELS),
+        frame=(0, LAST_FRAME),
     )
 
 
@@ -153,23 +173,34 @@ def _image_functions(model, infer, default_steps):
 
     def inferred(image, num_slots, num_steps, seed):
         """Checks the inputs and returns the results at the model's size."""
-        checks = [
-            *check_image(image, bounds),
-            check_range("num_slots", num_slots, bounds.num_slots),
-            check_range("num_steps", num_steps, bounds.num_steps),
-        ]
-        # Nothing runs on invalid numbers, so the error that is raised is that of the check.
-        with tf.control_dependencies(checks):
-            small = tf.image.resize(unit_range(image), config.image_size, antialias=True)
-            num_slots = tf.identity(num_slots)
-            num_steps = tf.identity(num_steps)
-        return infer(small, num_slots, num_steps, seed)
+        image = checks.well_shaped({"image": image})["image"]
+        options = checked_options(num_slots=num_slots, num_steps=num_steps, seed=seed)
+        shape = tf.shape(image)
+        image, options = checks.after(
+            [
+                *checks.check_image("image", image, bounds),
+                *checked_ranges(options, bounds),
+                checks.check_size(
+                    "image",
+                    shape[0],
+                    options["num_slots"],
+                    shape[1] * shape[2],
+                    model,
+                    bounds,
+                    options["num_steps"],
+                ),
+            ],
+            image,
+            options,
+        )
+        results = infer(checks.fit(image, config.image_size), **options)
+        return finite_results("image", results)
 
     def decompose(image, num_slots=config.num_slots, num_steps=default_steps, seed=0):
         results = inferred(image, num_slots, num_steps, seed)
         size = tf.shape(image)[1:3]
         resized = {
-            name: resize(results[name], size)
+            name: checks.resize(results[name], size)
             for name in ("recon", "masks", "slot_recons", "amodal_masks")
             if name in results
         }
@@ -178,11 +209,11 @@ def _image_functions(model, infer, default_steps):
             scale = tf.cast(size, tf.float32) / [float(side) for side in config.image_size]
             resized["positions"] = (results["positions"] + 0.5) * scale - 0.5
 
-        return {**results, **resized, "segmentation": segment_ids(resized["masks"])}
+        return {**results, **resized, "segmentation": checks.segment_ids(resized["masks"])}
 
     def segment(image, num_slots=config.num_slots, num_steps=default_steps, seed=0):
         masks = inferred(image, num_slots, num_steps, seed)["masks"]
-        return {"segmentation": segment_ids(resize(masks, tf.shape(image)[1:3]))}
+        return {"segmentation": checks.segment_ids(checks.resize(masks, tf.shape(image)[1:3]))}
 
     def encode(image, num_slots=config.num_slots, num_steps=default_steps, seed=0):
         results = inferred(image, num_slots, num_steps, seed)
@@ -202,34 +233,67 @@ def latent_functions(model):
     decoded_slots = (1, max(MAX_SLOTS, config.num_slots))
 
     def decode(slots):
-        checks = [
-            check_batch("slots", slots),
-            check_range("slots.shape[1]", tf.shape(slots)[1], decoded_slots),
-            check(
-                tf.reduce_all(tf.math.is_finite(slots)),
-                "`slots` must be finite. Received: NaN or infinity.",
-            ),
-        ]
-        with tf.control_dependencies(checks):
-            slots = tf.identity(slots)
-        return model.decode(slots)._asdict()
+        slots = checks.well_shaped({"slots": slots})["slots"]
+        batch, num_slots = tf.unstack(tf.shape(slots)[:2])
+        slots = checks.after(
+            [
+                checks.check_batch("slots", slots),
+                checks.check_range("slots.shape[1]", num_slots, decoded_slots),
+                checks.check_size("slots", batch, num_slots, 0, model, bounds),
+                checks.check_finite("slots", [slots]),
+            ],
+            slots,
+        )
+        return finite_results("slots", model.decode(slots)._asdict())
 
     def sample(num=1, num_slots=config.num_slots, seed=0):
-        checks = [
-            check_range("num", num, bounds.num),
-            check_range("num_slots", num_slots, bounds.num_slots),
-        ]
-        with tf.control_dependencies(checks):
-            num = tf.identity(num)
-            num_slots = tf.identity(num_slots)
+        options = checked_options(num=num, num_slots=num_slots, seed=seed)
+        options = checks.after(
+            [
+                *checked_ranges(options, bounds),
+                checks.check_size("num", options["num"], options["num_slots"], 0, model, bounds),
+            ],
+            options,
+        )
+        num_slots = options["num_slots"]
         if model.slots_are_fixed:
             # The check allows one value only, and the model expects a Python integer.
             num_slots = None
-        return model.sample(num, random.make_seed(seed), num_slots)._asdict()
+        seed = random.make_seed(options["seed"])
+        return model.sample(options["num"], seed, num_slots)._asdict()
 
     if model.has_prior:
         return decode, sample
     return (decode,)
+
+
+def checked_options(**options):
+    """Returns options, Python integers or tensors, as int32 scalars by name."""
+    tensors = {name: tf.convert_to_tensor(value, tf.int32) for name, value in options.items()}
+    return checks.well_shaped(tensors)
+
+
+def checked_ranges(options, bounds):
+    """Returns the checks of those options that the limits know."""
+    return [
+        checks.check_range(name, value, getattr(bounds, name))
+        for name, value in options.items()
+        if name in bounds._fields
+    ]
+
+
+def finite_results(name, results):
+    """Returns results of the model, a dict, behind a check that all are finite.
+
+    They are not if weights or, say, edited latents are far too large.
+
+    Args:
+      name: name of the input that they belong to.
+      results: name -> tensor.
+    """
+    floats = [value for value in results.values() if value.dtype.is_floating]
+    what = "such that the results are finite"
+    return checks.after([checks.check_finite(name, floats, what)], results)
 
 
 def _integers(names):
@@ -249,13 +313,14 @@ def _inference(model):
             num_slots = None
         if not model.has_steps:
             num_steps = None
-        outputs = model(
-            image,
-            num_slots=num_slots,
-            num_steps=num_steps,
-            seed=random.make_seed(seed),
-            training=False,
-        )
+        with random.shared_by_scenes():
+            outputs = model(
+                image,
+                num_slots=num_slots,
+                num_steps=num_steps,
+                seed=random.make_seed(seed),
+                training=False,
+            )
 
         posterior = outputs.posterior or {}
         return {

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfobj import files
+from tfobj.errors import printable
 from tfobj.serving import pictures
 
 PREVIEW_FRAMES = 120
@@ -122,11 +123,12 @@ def checked_frames(path, numbered):
     for number, frame in numbered:
         if number is None:
             raise pictures.Unreadable(
-                f"`{path}` is a still picture, and this model follows objects through clips."
+                f"`{printable(path)}` is a still picture, and this model follows objects through "
+                "clips."
             )
         if shape is not None and frame.shape != shape:
             raise pictures.Unreadable(
-                f"`{path}` must hold frames of one size. Received: another one at frame "
+                f"`{printable(path)}` must hold frames of one size. Received: another one at frame "
                 f"{number + 1}."
             )
         shape = frame.shape

@@ -7,24 +7,32 @@
 Needs TensorFlow, but no code of the models.
 """
 
-import json
+import contextlib
+import hashlib
 import pathlib
+import re
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from tfobj.errors import UserError, first_line, unknown_name
+from tfobj import files
+from tfobj.errors import UserError, failed_assertion, first_line, unknown_name
 
 INDEX = "index.json"
 METADATA = "metadata.json"
+HEADLINE_SCORES = ("fg_ari", "fg_ari_frame", "ari", "msc", "miou", "aiou", "dpa_30", "mse", "psnr")
+"""Metric names of `evaluation.json` that cards and the model index show, in this order."""
 POSTERIOR = "posterior_"
 """Prefix of the results of `decompose` that are parameters of q(z | x)."""
+
+MAX_VERSION = 2**63 - 1
+"""TensorFlow Serving reads versions as int64."""
 
 _LUMA = np.float32([0.299, 0.587, 0.114])
 """Weights of red, green and blue in gray (ITU-R 601), as in Pillow."""
 
-_CHECKOUT_ZOO = pathlib.Path(__file__).resolve().parents[2] / "saved_models"
+_SHIPPED = files.shipped("saved_models")
 
 
 class Decomposition(NamedTuple):
@@ -61,11 +69,11 @@ class Rendering(NamedTuple):
 
 
 class Decomposer:
-    """An exported model.
+    """A trained model, exported or not.
 
     Attributes:
       metadata: content of `metadata.json`: name, image_size, num_slots, limits, scores, ...
-      folder: its version folder.
+      folder: its version folder, or that of the run it comes from.
       image_size: (H, W) inside the model; inputs of other sizes are stretched to it, results back.
       channels: 3, or 1 for gray.
       num_slots: default of `decompose`.
@@ -74,9 +82,9 @@ class Decomposer:
       is_video: whether it is a video model, which has `track` instead of `decompose` and `encode`.
     """
 
-    def __init__(self, folder):
+    def __init__(self, functions, metadata, folder):
         self.folder = pathlib.Path(folder)
-        self.metadata = read_metadata(self.folder)
+        self.metadata = metadata
         self.image_size = tuple(self.metadata["image_size"])
         self.channels = self.metadata["channels"]
         self.num_slots = self.metadata["num_slots"]
@@ -84,11 +92,17 @@ class Decomposer:
         self.has_prior = self.metadata["has_prior"]
         # Exports that are older than video models lack the key.
         self.is_video = self.metadata.get("is_video", False)
+        self._functions = functions
 
-        try:
-            self._loaded = tf.saved_model.load(str(self.folder))
-        except (OSError, ValueError, tf.errors.OpError) as e:
-            raise UserError(f"`{self.folder}` is damaged ({first_line(e)}).") from e
+    def __repr__(self):
+        """Says which model it is, what it takes and how well it scored."""
+        size = "x".join(map(str, (*self.image_size, self.channels)))
+        kind = "clips" if self.is_video else "images"
+        facts = [self.metadata["model"], f"{kind} of {size}", f"{self.num_slots} slots"]
+        evaluation = self.metadata.get("evaluation") or {}
+        if evaluation.get("fg_ari") is not None:
+            facts.append(f"foreground ARI {evaluation['fg_ari']:.3f}")
+        return f"<{self.metadata['name']}: {', '.join(facts)}; {self.folder}>"
 
     def decompose(self, images, num_slots=None, num_steps=None, seed=0):
         """Takes images apart into their objects.
@@ -98,7 +112,8 @@ class Decomposer:
             converted for RGB models, and the reverse.
           num_slots: K, if the model allows another number than its own; None uses the default.
           num_steps: refinement steps, likewise.
-          seed: of the noise. A scene's noise depends on its place in the batch as well.
+          seed: of the noise. All images of a batch get the same noise, so the results of an image
+            do not depend on the others.
 
         Returns:
           `Decomposition`, with B = 1 for one image.
@@ -107,7 +122,7 @@ class Decomposer:
           UserError: a value out of range, or pixels that are not finite or not in [0, 1].
         """
         arrays = self._run(
-            self._loaded.decompose,
+            "decompose",
             self._images(images),
             self._count("num_slots", num_slots),
             self._count("num_steps", num_steps),
@@ -124,7 +139,7 @@ class Decomposer:
     def encode(self, images, num_slots=None, num_steps=None, seed=0):
         """Returns the latents [B, K, D] of images; arguments as in `decompose`."""
         arrays = self._run(
-            self._loaded.encode,
+            "encode",
             self._images(images),
             self._count("num_slots", num_slots),
             self._count("num_steps", num_steps),
@@ -153,23 +168,23 @@ class Decomposer:
             )
 
         state = self._run(
-            self._loaded.init_state,
+            "init_state",
             np.int32(1),
             self._count("num_slots", num_slots),
             _int32("seed", seed),
         )
         for frame in frames:
-            arrays = self._run(self._loaded.step, self._batch(frame), **state)
+            arrays = self._run("step", self._batch(frame), **state)
             state = {name: arrays.pop(name) for name in state}
             yield Decomposition(**arrays, posterior={})
 
     def decode(self, slots):
         """Renders latents [B, K, D], e.g. edited ones of `encode`, as a `Rendering`."""
         size = self.metadata["slot_size"]
-        slots = np.asarray(slots, np.float32)
+        slots = _floats("slots", slots)
         if slots.ndim != 3 or slots.shape[-1] != size:
             raise UserError(f"`slots` must have shape [B, K, {size}]. Received: {slots.shape}.")
-        return Rendering(**self._run(self._loaded.decode, slots))
+        return Rendering(**self._run("decode", slots))
 
     def sample(self, num=1, num_slots=None, seed=0):
         """Samples `num` scenes from the prior, as a `Rendering`."""
@@ -180,7 +195,7 @@ class Decomposer:
             )
 
         arrays = self._run(
-            self._loaded.sample,
+            "sample",
             _int32("num", num),
             self._count("num_slots", num_slots),
             _int32("seed", seed),
@@ -188,23 +203,28 @@ class Decomposer:
         return Rendering(**arrays)
 
     def _run(self, function, *arguments, **named):
-        """Calls a saved function with arrays; returns its results, name -> array.
+        """Calls the saved function of a name with arrays; returns its results, name -> array.
 
         Raises:
-          UserError: a check in the graph failed; has its message.
+          UserError: there is no such function, or a check in the graph failed, with its message.
         """
+        saved = getattr(self._functions, function, None)
+        if not callable(saved):
+            raise UserError(f"`{self.folder}` is damaged (it has no function `{function}`).")
         arguments = [tf.convert_to_tensor(value) for value in arguments]
         named = {name: tf.convert_to_tensor(value) for name, value in named.items()}
 
         try:
-            results = function(*arguments, **named)
+            results = saved(*arguments, **named)
+        except tf.errors.ResourceExhaustedError as e:
+            raise UserError(
+                f"The memory is too small for this many scenes at once ({first_line(e)})."
+            ) from e
         except tf.errors.InvalidArgumentError as e:
-            # An `Assert` op prints its message and its values as "assertion failed: [m] [v] [v]".
-            _, found, message = str(e).partition("assertion failed: [")
-            if not found:
+            message = failed_assertion(e)
+            if message is None:
                 raise
-            line = message.splitlines()[0]
-            raise UserError(line.replace("] [", " ").rstrip("] ")) from e
+            raise UserError(message) from e
 
         return {name: value.numpy() for name, value in results.items()}
 
@@ -218,7 +238,7 @@ class Decomposer:
 
     def _batch(self, images):
         """Returns images as uint8 or float32 [B, H, W, C] with the model's number of channels."""
-        images = np.asarray(images)
+        images = _array("images", images)
         if images.ndim == 3:
             images = images[None]
         if images.ndim != 4 or images.shape[-1] not in (1, 3):
@@ -226,11 +246,12 @@ class Decomposer:
                 f"`images` must have shape [B, H, W, 1 or 3]. Received: {images.shape}."
             )
         if images.dtype != np.uint8:
+            # Integers of other types may mean 0 ... 1, 0 ... 255 or 0 ... 65535.
             if not np.issubdtype(images.dtype, np.floating):
                 raise UserError(
                     f"`images` must be uint8, or floats in [0, 1]. Received: dtype {images.dtype}."
                 )
-            images = images.astype(np.float32)
+            images = _floats("images", images)
 
         if images.shape[-1] == self.channels:
             return images
@@ -261,30 +282,43 @@ def load(name_or_path):
     Raises:
       UserError: no such name, or a folder without an exported model.
     """
-    path = pathlib.Path(name_or_path).expanduser()
-    if not path.is_dir():
-        path = _folder_in_index(str(name_or_path))
-    found = versions(path)
+    name = str(name_or_path)
+    path = _as_path(name)
+    if path is None or not path.is_dir():
+        path = _folder_in_index(name)
+    found = version_folders(path)
     folder = path
     if found:
-        folder = path / str(max(found))
+        folder = found[max(found)]
     if not (folder / "saved_model.pb").is_file():
         raise UserError(
             "`saved_model` must be the folder of an exported model. "
             f"Received: {path}, which holds no saved_model.pb."
         )
-    return Decomposer(folder)
+    metadata = read_metadata(folder)
+    return Decomposer(_load_functions(folder, metadata), metadata, folder)
+
+
+def _as_path(name):
+    """Returns the path that a name stands for; None if it cannot be one."""
+    try:
+        path = pathlib.Path(name).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError):  # too long, no such user, a null character
+        return None
+    return path
 
 
 def _folder_in_index(name):
-    """Returns the folder of a model in the zoo of the checkout."""
-    index = read_index(_CHECKOUT_ZOO / INDEX)
+    """Returns the folder of a model that ships with the package."""
+    index = read_index(_SHIPPED / INDEX)
     if name in index:
-        return _CHECKOUT_ZOO / index[name]["folder"]
+        files.check_keys(index[name], f"`{_SHIPPED / INDEX}`, {name}", {"folder": str})
+        return _SHIPPED / index[name]["folder"]
 
     # Names have no slashes: this was meant as a path.
-    path = pathlib.Path(name).expanduser()
-    if path.exists() or path.name != name:
+    path = _as_path(name)
+    if path is not None and (path.exists() or path.name != name):
         raise UserError(
             "`saved_model` must be the folder of an exported model. "
             f"Received: {name} (no such folder)."
@@ -292,30 +326,105 @@ def _folder_in_index(name):
     raise unknown_name("saved model", name, [*index, "PATH/TO/FOLDER"])
 
 
-def versions(directory):
-    """Returns the version numbers in the folder of a model, ascending."""
+def version_folders(directory):
+    """Returns the version folders of a model, number -> path, by ascending number.
+
+    A name is that of a version if TensorFlow Serving reads it as one: decimal digits, with leading
+    zeros or without, of a number in int64. Of two names of one number, the shorter counts.
+
+    Raises:
+      UserError: the folder cannot be read.
+    """
     directory = pathlib.Path(directory)
     if not directory.is_dir():
-        return []
-    return sorted(
-        int(child.name)
-        for child in directory.iterdir()
-        if child.name.isdecimal() and child.is_dir()
-    )
+        return {}
+    try:
+        children = [child for child in directory.iterdir() if child.is_dir()]
+    except OSError as e:
+        raise UserError(f"`{directory}` cannot be read ({e.strerror or e}).") from e
+
+    found = {}
+    for child in sorted(children, key=lambda child: len(child.name), reverse=True):
+        # Leading zeros aside, int64 has 19 digits; Python refuses to convert 5,000.
+        digits = re.fullmatch("0*([0-9]{1,19})", child.name)
+        if digits and int(digits[1]) <= MAX_VERSION:
+            found[int(digits[1])] = child
+    return dict(sorted(found.items()))
 
 
-def read_index(path=_CHECKOUT_ZOO / INDEX):
-    """Returns the index of a zoo; an empty dict if the file does not exist.
+def versions(directory):
+    """Returns the version numbers in the folder of a model, ascending."""
+    return list(version_folders(directory))
 
-    It maps names of models to dicts with folder, version, model, protocol, scores and bytes.
+
+def index_entry(folder):
+    """Returns what an index says about a version folder.
+
+    It is a dict of folder, version, model, protocol, scores and bytes.
+    """
+    folder = pathlib.Path(folder)
+    metadata = read_metadata(folder)
+    experiment = metadata.get("experiment") or {}
+    evaluation = metadata.get("evaluation") or {}
+    trained_on = (experiment.get("data") or {}).get("protocol")
+    scores = {name: evaluation.get(name) for name in HEADLINE_SCORES}
+    return {
+        "folder": folder.parent.name,
+        "version": metadata.get("version"),
+        "model": experiment.get("model_name", metadata["model"]),
+        "protocol": evaluation.get("protocol") or trained_on,
+        "scores": {name: score for name, score in scores.items() if score is not None},
+        "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+    }
+
+
+def read_index(path=_SHIPPED / INDEX):
+    """Returns the models of a zoo: those of its index, then all others in its folder.
+
+    A zoo is a folder with an `index.json` beside the folders of its models. The index lists those
+    that ship; what a user exports beside them is found without it.
+
+    Returns:
+      dict of names to dicts with folder, version, model, protocol, scores and bytes; empty if there
+      is no index.
+
+    Raises:
+      UserError: a damaged index.
     """
     path = pathlib.Path(path)
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
+    index = read_index_file(path)
+    if index is None:
         return {}
-    except ValueError as e:
-        raise UserError(f"`{path}` is damaged ({e}).") from e
+
+    known = {entry["folder"] for entry in index.values()}
+    for directory in sorted(path.parent.iterdir()):
+        found = version_folders(directory)
+        if directory.name in known or not found:
+            continue
+        # A folder that is no model, or a damaged one, has no place in a list.
+        with contextlib.suppress(UserError, AttributeError, OSError):
+            entry = index_entry(found[max(found)])
+            index.setdefault(directory.name, entry)
+    return index
+
+
+def read_index_file(path):
+    """Returns the content of an `index.json`; None if there is no such file.
+
+    Raises:
+      UserError: a damaged file.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        return None
+    index = files.read_json(path)
+    for name, entry in index.items():
+        folder = entry.get("folder") if isinstance(entry, dict) else None
+        if not isinstance(folder, str):
+            raise UserError(f"`{path}` is damaged ({name!r} has no folder).")
+        if pathlib.PurePath(folder).name != folder:
+            raise UserError(f"`{path}` is damaged ({folder!r} is not a folder beside it).")
+    return index
 
 
 def read_metadata(folder):
@@ -325,15 +434,142 @@ def read_metadata(folder):
       UserError: a SavedModel from elsewhere, or a damaged file.
     """
     path = pathlib.Path(folder, METADATA)
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as e:
+    if not path.exists():
         raise UserError(
             f"`{folder}` is a SavedModel, but not one that `launch/export.py` wrote: "
             f"{METADATA} is missing."
-        ) from e
-    except ValueError as e:
-        raise UserError(f"`{path}` is damaged ({e}).") from e
+        )
+    metadata = files.read_json(path)
+    for key, (is_valid, expected) in _METADATA_FIELDS.items():
+        if not is_valid(metadata.get(key)):
+            raise UserError(
+                f"`{path}` is damaged (`{key}` must be {expected}, but is "
+                f"{shortened(metadata.get(key))})."
+            )
+    return metadata
+
+
+def digests(folder):
+    """Returns the SHA-256 of every file of a version folder but its metadata, by relative path."""
+    folder = pathlib.Path(folder)
+    return {
+        path.relative_to(folder).as_posix(): _digest(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != METADATA
+    }
+
+
+def _digest(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _load_functions(folder, metadata):
+    """Returns the object with the saved functions.
+
+    Raises:
+      UserError: a file is damaged or missing.
+    """
+    # TensorFlow's reader believes what it reads: a flipped bit can end in an error of any kind, in
+    # a crash, or in other weights. Exports that are older than the digests lack the key.
+    for name, expected in (metadata.get("files") or {}).items():
+        text = name if name.isprintable() else repr(name)
+        try:
+            found = _digest(folder / name)
+        except FileNotFoundError as e:
+            raise UserError(f"`{folder}` is damaged ({text} is missing).") from e
+        except (OSError, ValueError) as e:
+            raise UserError(
+                f"`{folder}` is damaged ({text} cannot be read: {first_line(e)})."
+            ) from e
+        if found != expected:
+            raise UserError(f"`{folder}` is damaged ({text} is not as it was exported).")
+
+    try:
+        return tf.saved_model.load(str(folder))
+    # The border to TensorFlow's reader: damage that no digest shows ends in IndexError, KeyError,
+    # AttributeError, DecodeError, OpError and others.
+    except Exception as e:
+        raise UserError(f"`{folder}` is damaged ({first_line(e)}).") from e
+
+
+def _is_count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_size(value):
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_count, value))
+
+
+def _is_index(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_slot_or_none(value):
+    # -1 is the last slot.
+    return value is None or (isinstance(value, int) and not isinstance(value, bool))
+
+
+def _are_slot_parts(value):
+    if value is None:
+        return True
+    return isinstance(value, dict) and all(
+        isinstance(part, list) and len(part) == 2 and all(map(_is_index, part))
+        for part in value.values()
+    )
+
+
+def _is_one_of(*types):
+    return lambda value: isinstance(value, types)
+
+
+_METADATA_FIELDS = {
+    "name": (_is_one_of(str), "a name"),
+    "version": (lambda value: value is None or _is_count(value), "a positive integer"),
+    "model": (_is_one_of(str), "a name"),
+    "image_size": (_is_size, "two positive integers"),
+    "channels": (lambda value: _is_count(value) and value in (1, 3), "1 or 3"),
+    "num_slots": (_is_count, "a positive integer"),
+    "num_steps": (_is_count, "a positive integer"),
+    "slot_size": (_is_count, "a positive integer"),
+    "has_prior": (_is_one_of(bool), "true or false"),
+    "is_video": (_is_one_of(bool, type(None)), "true or false"),
+    "slot_parts": (_are_slot_parts, "ranges by name"),
+    "background_slot": (_is_slot_or_none, "an index or null"),
+    "limits": (_is_one_of(dict, type(None)), "an object"),
+    "experiment": (_is_one_of(dict, type(None)), "an object or null"),
+    "evaluation": (_is_one_of(dict, type(None)), "an object or null"),
+    "files": (_is_one_of(dict, type(None)), "an object"),
+}
+"""Key of `metadata.json` -> (whether a value is valid, what is).
+
+Missing keys are None: that is valid for those that older exports lack."""
+
+
+def shortened(value, length=60):
+    """Returns the text of a value from a file, on one line of bounded length."""
+    text = repr(value)
+    if len(text) > length:
+        text = f"{text[:length]}..."
+    return text
+
+
+def _array(name, value):
+    """Returns a value as an array."""
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as e:  # lists of unequal lengths
+        raise UserError(f"`{name}` must be an array ({first_line(e)}).") from e
+
+
+def _floats(name, value):
+    """Returns a value as a float32 array; what float32 cannot hold becomes infinite."""
+    array = _array(name, value)
+    is_number = np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)
+    if not is_number:
+        raise UserError(f"`{name}` must be numbers. Received: dtype {array.dtype}.")
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
 
 
 def _int32(name, value):

@@ -48,9 +48,24 @@ def settings(config, prefix=""):
 
 
 def preset_descriptions(model):
-    """Returns (preset, dataset) -> description of a model's presets.
+    """Returns (preset, dataset) -> description of a model's presets; see `preset_texts`."""
+    return preset_texts(model, "description")
+
+
+def preset_durations(model):
+    """Returns (preset, dataset) -> duration of a model's presets, where it is known."""
+    durations = preset_texts(model, "duration")
+    return {key: duration for key, duration in durations.items() if duration}
+
+
+def preset_texts(model, field):
+    """Returns (preset, dataset) -> a text field of a model's presets.
 
     It needs no TensorFlow as long as they are written as one plain table.
+
+    Args:
+      model: name of the model.
+      field: "description" or "duration" of `Preset`.
     """
     name = registry.canonical_model_name(model)
     spec = importlib.util.find_spec(registry.MODELS[name].module)
@@ -58,13 +73,13 @@ def preset_descriptions(model):
     if spec.submodule_search_locations:
         path = pathlib.Path(spec.submodule_search_locations[0], "presets.py")
     try:
-        return _written_presets(ast.parse(path.read_text()))
+        return _written_presets(ast.parse(path.read_text()), field)
     except (LookupError, ValueError):
-        return {key: preset.description for key, preset in registry.model_presets(name).items()}
+        return {key: getattr(preset, field) for key, preset in registry.model_presets(name).items()}
 
 
-def _written_presets(tree):
-    """Reads `PRESETS = {(preset, dataset): Preset("description", ...)}`.
+def _written_presets(tree, field):
+    """Reads `PRESETS = {(preset, dataset): Preset("description", ..., duration="...")}`.
 
     Raises:
       ValueError, LookupError: the presets are not written in this way.
@@ -83,8 +98,10 @@ def _written_presets(tree):
         if key is None or not isinstance(call, ast.Call):
             raise ValueError("a computed entry")
         named = {keyword.arg: keyword.value for keyword in call.keywords}
-        description = call.args[0] if call.args else named["description"]
-        found[ast.literal_eval(key)] = ast.literal_eval(description)
+        if call.args:
+            named["description"] = call.args[0]
+        text = named["description"] if field == "description" else named.get(field)
+        found[ast.literal_eval(key)] = ast.literal_eval(text) if text is not None else ""
     return found
 
 
@@ -118,7 +135,9 @@ def _kind(hint):
     origin = typing.get_origin(hint)
     args = typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join("none" if a is type(None) else _kind(a) for a in args)
+        kinds = ["none" if a is type(None) else _kind(a) for a in args]
+        # "integer at least 1, or none", since none is not a bound.
+        return ", or ".join(kinds) if " at least " in kinds[0] else " or ".join(kinds)
     if origin is typing.Literal:
         return " | ".join(map(str, args))
     if origin is tuple:

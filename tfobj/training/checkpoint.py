@@ -1,6 +1,7 @@
 """The run folder: one configuration for good, and checkpoints that survive a kill.
 
     <workdir>/config.json        the resolved experiment
+    <workdir>/data.json          what it is trained on, see `data_record`
     <workdir>/checkpoints/       the last few states: weights, optimizer, step, best score
     <workdir>/best/              the state with the best validation score
     <workdir>/...                see `workdir`
@@ -11,17 +12,21 @@ A state holds everything that a restart needs. The order of the data and the noi
 
 import dataclasses
 import json
-import os
 import pathlib
+import sys
 
 import tensorflow as tf
 
 from tfobj import files
 from tfobj.config import differences
-from tfobj.errors import UserError, first_line, unknown_name
+from tfobj.errors import UserError, unknown_name
+from tfobj.training.checkpoint_folder import CheckpointFolder
+from tfobj.training.data_record import DATA
 from tfobj.training.experiment import ExperimentConfig, build_model
 
-CHECKPOINTS = ("latest", "best")
+CONFIG = "config.json"
+CHECKPOINTS = {"latest": "checkpoints", "best": "best"}
+"""Name of a state -> its folder."""
 
 HARMLESS = (
     "train.steps_per_call",
@@ -33,42 +38,74 @@ HARMLESS = (
 )
 """Settings (or groups) that do not change the weights of a run and may differ when it resumes."""
 
-_UNREADABLE = (tf.errors.OpError, AssertionError, ValueError, IndexError, RuntimeError)
-"""What TensorFlow raises for a checkpoint that cannot be read.
-
-It is damaged (IndexError: cut short) or does not fit the model.
-"""
-
 
 def write_or_check_config(workdir, experiment):
-    """Writes the run's config, or compares `experiment` with the one that is there.
+    """Writes the run's config, after comparing it with the one that is there.
+
+    Raises:
+      UserError: as `check_config`.
+    """
+    check_config(workdir, experiment)
+    text = json.dumps(experiment.to_dict(), indent=2) + "\n"
+    files.write_text(pathlib.Path(workdir) / CONFIG, text)
+
+
+def check_config(workdir, experiment):
+    """Compares `experiment` with the config of the run in a folder, if there is one.
 
     Raises:
       UserError: if settings differ that would change the weights; lists each with its old and new
         value.
     """
-    path = pathlib.Path(workdir) / "config.json"
-    if path.exists():
-        old = read_config(workdir)
+    workdir = pathlib.Path(workdir)
+    if not (workdir / CONFIG).exists():
+        return
+    old = read_config(workdir)
 
-        changed = [
-            line
-            for line in differences(old.to_dict(), experiment.to_dict())
-            if not _is_harmless(line, experiment)
-        ]
-        if changed:
-            raise UserError(
-                f"`{workdir}` holds a run with other settings: {'; '.join(changed)}. "
-                "Repeat the old settings to resume it, or choose another --workdir."
-            )
-    files.write_text(path, json.dumps(experiment.to_dict(), indent=2) + "\n")
+    changed = [
+        line
+        for line in differences(old.to_dict(), experiment.to_dict())
+        if not line.startswith((*HARMLESS, "train.steps:"))
+        and not _is_moved_folder(line, workdir, old, experiment)
+    ]
+    if changed:
+        raise UserError(
+            f"`{workdir}` holds a run with other settings: {'; '.join(changed)}. "
+            "Repeat the old settings to resume it, or choose another --workdir."
+        )
+    _check_steps(workdir, old.train.steps, experiment.train)
 
 
-def _is_harmless(difference, experiment):
-    # More steps just go on, unless the learning rate is timed by the end of the run.
-    if experiment.train.cooldown_steps == 0 and difference.startswith("train.steps:"):
-        return True
-    return difference.startswith(HARMLESS)
+def _check_steps(workdir, before, train):
+    """Raises a `UserError` if the steps that were made would be others with a new `train.steps`."""
+    if train.steps == before:
+        return
+    reached = max(CheckpointFolder(workdir / CHECKPOINTS["latest"]).steps(), default=0)
+    if train.steps < reached:
+        raise UserError(
+            f"`train.steps` must be at least {reached}, which `{workdir}` has reached. "
+            f"Received: train.steps={train.steps} (train.steps: {before} -> {train.steps})."
+        )
+
+    # The rate of the first update of a cool-down is still the full one.
+    first = min(before, train.steps) - train.cooldown_steps + 1
+    if train.cooldown_steps and reached > max(first, 1):
+        raise UserError(
+            f"`{workdir}` has reached step {reached}, where the learning rate falls to zero with "
+            f"train.cooldown_steps={train.cooldown_steps} before the end, which therefore cannot "
+            f"move any more (train.steps: {before} -> {train.steps}). Repeat train.steps={before}, "
+            f"or begin a new run with these weights: --workdir=NEW_FOLDER --init_from={workdir}."
+        )
+
+
+def _is_moved_folder(difference, workdir, old, new):
+    """Whether pictures merely lie elsewhere; their content is compared when they are read."""
+    return (
+        difference.startswith("data.protocol:")
+        and not old.data.has_splits
+        and not new.data.has_splits
+        and (workdir / DATA).exists()
+    )
 
 
 def read_config(workdir):
@@ -77,16 +114,23 @@ def read_config(workdir):
     Raises:
       UserError: there is no run, or its file is damaged or from another version.
     """
-    path = pathlib.Path(workdir) / "config.json"
+    path = pathlib.Path(workdir) / CONFIG
     try:
-        return ExperimentConfig.from_dict(json.loads(path.read_text()))
+        content = files.read_json(path)
     except FileNotFoundError as e:
         raise UserError(
-            f"`--workdir` must be the folder of a run. Received: {workdir}, which has no "
-            "config.json."
+            f"`--workdir` must be the folder of a run. Received: {workdir}, which has no {CONFIG}."
         ) from e
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as e:
-        raise UserError(f"`{path}` is damaged ({e}).") from e
+
+    try:
+        return ExperimentConfig.from_dict(content)
+    except UserError as e:
+        raise UserError(f"`{path}` is damaged, or of another version. {e}") from e
+
+
+def say_on_stderr(line):
+    """Prints a line for the user, apart from the results of a command."""
+    print(line, file=sys.stderr)
 
 
 def by_path(variables):
@@ -108,9 +152,10 @@ class RunState:
       workdir: folder of the run.
       model, optimizer: those that are trained.
       keep: number of recent states that stay.
+      say: function of a line, told which checkpoints are damaged.
     """
 
-    def __init__(self, workdir, model, optimizer, keep):
+    def __init__(self, workdir, model, optimizer, keep, say=say_on_stderr):
         self.workdir = pathlib.Path(workdir)
         self.optimizer = optimizer
         lowest = float("-inf")
@@ -121,12 +166,10 @@ class RunState:
             optimizer=by_path(optimizer.variables),
             best_score=self.best_score,
         )
-        self._recent = tf.train.CheckpointManager(
-            self._checkpoint, os.fspath(self.workdir / "checkpoints"), keep, checkpoint_name="step"
-        )
-        self._best = tf.train.CheckpointManager(
-            self._checkpoint, os.fspath(self.workdir / "best"), 1, checkpoint_name="step"
-        )
+        self._keep = keep
+        self._say = say
+        self._recent = CheckpointFolder(self.workdir / CHECKPOINTS["latest"], say)
+        self._best = CheckpointFolder(self.workdir / CHECKPOINTS["best"], say)
 
     @property
     def step(self):
@@ -136,56 +179,74 @@ class RunState:
     def restore(self, step=None):
         """Restores the newest readable state, or that of `step`.
 
+        The best state is as complete as the recent ones, and serves if none of these can be read.
+
         Returns:
           Its step, 0 if there is none.
 
         Raises:
           UserError: there are checkpoints, but none can be read.
         """
-        failures = []
-        paths = self._recent.checkpoints
-        if step is not None:
-            folder = self.workdir / "checkpoints"
-            paths = [os.fspath(folder / f"step-{step}")] if step else []
+        if step == 0:
+            return 0
+        try:
+            found = self._recent.restore(self._read, step)
+        except UserError as e:
+            if not self._best.steps():
+                raise
+            self._say(f"warning: {e}")
+            found = None
+        if found is None and self._best.steps():
+            found = self._best.restore(self._read, step)
+            self._say(f"warning: going on from the best state, that of step {found:,}.")
+        return found or 0
 
-        # The newest one may have been cut short; then the one before serves.
-        for path in reversed(paths):
-            try:
-                self._checkpoint.restore(path).assert_existing_objects_matched()
-                return self.step
-            except _UNREADABLE as e:
-                failures.append(f"{path} ({first_line(e)})")
-        if failures:
-            raise UserError(
-                f"No checkpoint of `{self.workdir}` can be read: {'; '.join(failures)}. "
-                "Nothing was changed."
-            )
-        return 0
+    def recover(self):
+        """Completes or removes what killed writes left; for the process that holds the lock."""
+        self._recent.recover()
+        self._best.recover()
+
+    def _read(self, path):
+        _assert_matched(self._checkpoint.read(path))
 
     def save(self):
         """Saves the state of this step. Files of earlier steps stay valid until it is complete."""
-        self._save(self._recent)
+        self._recent.save(self._checkpoint, self.step, self._keep)
 
     def save_best(self, score):
         """Saves this state as the best if `score` is the highest so far; returns whether it is."""
         if not score > float(self.best_score.numpy()):
             return False
         self.best_score.assign(score)
-        self._save(self._best)
+        self._best.save_only(self._checkpoint, self.step)
         return True
 
-    def _save(self, manager):
-        if manager.latest_checkpoint and manager.latest_checkpoint.endswith(f"step-{self.step}"):
-            return
-        try:
-            manager.save(checkpoint_number=self.step)
-        except (tf.errors.OpError, OSError) as e:
-            reason = first_line(e)
-            raise UserError(
-                f"The checkpoint of step {self.step} could not be written to "
-                f"`{manager.directory}` ({reason}). "
-                f"The last complete one is {manager.latest_checkpoint}."
-            ) from e
+
+def _assert_matched(status):
+    # Otherwise TensorFlow complains at the end about every value in the file that has no variable:
+    # those of the optimizer where a model is loaded, and all of a checkpoint that does not fit.
+    status.expect_partial()
+    status.assert_existing_objects_matched()
+
+
+def load_weights(model, workdir, say=say_on_stderr):
+    """Gives a model the weights of a run: those of the newest state that can be read.
+
+    Returns:
+      The step of the state.
+
+    Raises:
+      UserError: there is no state, or none that can be read and fits the model.
+    """
+    return _load_weights(model, workdir, "latest", say)
+
+
+def _load_weights(model, workdir, which, say):
+    folder = CheckpointFolder(pathlib.Path(workdir) / CHECKPOINTS[which], say)
+    if not folder.steps():
+        raise UserError(f"`{workdir}` has no {which} checkpoint yet.")
+    checkpoint = tf.train.Checkpoint(weights=by_path(model.weights))
+    return folder.restore(lambda path: _assert_matched(checkpoint.read(path)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,32 +258,24 @@ class LoadedRun:
     step: int
 
 
-def load_run(workdir, which="latest"):
-    """Loads a run's model for use.
+def load_run(workdir, which="latest", say=say_on_stderr):
+    """Loads a run's model for use: the newest state that can be read.
 
     Args:
       workdir: folder of the run.
       which: "latest", or "best" by validation score.
+      say: function of a line, told which checkpoints are damaged.
 
     Returns:
       `LoadedRun`.
 
     Raises:
-      UserError: no run, no such checkpoint, or one that does not fit the config.
+      UserError: no run, no such checkpoint, or none that can be read and fits the config.
     """
     if which not in CHECKPOINTS:
         raise unknown_name("checkpoint", which, CHECKPOINTS)
     experiment = read_config(workdir)
-    folder = {"latest": "checkpoints", "best": "best"}[which]
-    path = tf.train.latest_checkpoint(os.fspath(pathlib.Path(workdir) / folder))
-    if path is None:
+    if not CheckpointFolder(pathlib.Path(workdir) / CHECKPOINTS[which]).steps():
         raise UserError(f"`{workdir}` has no {which} checkpoint yet.")
-
     model = build_model(experiment)
-    try:
-        status = tf.train.Checkpoint(weights=by_path(model.weights)).restore(path)
-        # The optimizer's variables are in the file and not needed.
-        status.assert_existing_objects_matched().expect_partial()
-    except _UNREADABLE as e:
-        raise UserError(f"The checkpoint {path} cannot be read ({first_line(e)}).") from e
-    return LoadedRun(experiment, model, int(path.rpartition("-")[2]))
+    return LoadedRun(experiment, model, _load_weights(model, workdir, which, say))

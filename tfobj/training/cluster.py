@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 
+from tfobj import files
 from tfobj.errors import UserError
 
 VARIABLE = "TF_CONFIG"
@@ -100,10 +101,10 @@ def read_cluster(text=None):
 def _read_entries(text):
     """Returns the dicts "cluster" and "task" of the variable."""
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError as e:
+        value = files.parse_json(text, VARIABLE, kind=None)
+    except UserError as e:
         raise UserError(
-            f"{VARIABLE} must be JSON ({e}). Received: {text}. Example: {EXAMPLE}."
+            f"{VARIABLE} must be JSON ({e}). Received: {files.excerpt(text)}. Example: {EXAMPLE}."
         ) from e
 
     entries = value if isinstance(value, dict) else {}

@@ -99,16 +99,19 @@ class Evaluator:
         health = self._health(tf.convert_to_tensor(image), random.make_seed(self.seed))
         return {name: float(value) for name, value in health.items()}
 
-    def score(self, arrays, description=None, tracking=False):
+    def score(self, arrays, description=None, tracking=False, progress=None):
         """Scores all scenes of `arrays`; returns a `SceneScorer`.
 
         Args:
           arrays: `SceneArrays`.
           description: makes a progress bar.
           tracking: score identity across the frames of labelled clips too (`metrics.tracking`).
+          progress: called with (scenes scored, all scenes) before every batch.
         """
         scorer = SceneScorer()
         for first, batch in self._batches(arrays, description):
+            if progress is not None:
+                progress(first, len(arrays))
             outputs = self.forward(batch["image"], first)
             masks = outputs.masks.numpy()
             # The scorer computes the MSE itself, and a weighted loss serves training alone.

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import keras
 
-from tfobj import registry
+from tfobj import files, registry
 from tfobj.config import Bounds, Config, NonNegativeInt, Positive, PositiveInt, require
 from tfobj.data import folder, packed, protocols
 from tfobj.data.pipeline import BatchStream
@@ -38,8 +38,13 @@ class TrainConfig(Config):
     """The rate falls linearly to zero over the last steps; 0: it does not."""
     optimizer: Literal["adam", "rmsprop"] = "adam"
     adam_beta_1: Decay = 0.9
+    """Decay of Adam's moving average of gradients."""
     adam_beta_2: Decay = 0.999
+    """Decay of Adam's moving average of squared gradients."""
     adam_epsilon: Positive = 1e-8
+    adam_epsilon_placement: Literal["tensorflow", "pytorch"] = "tensorflow"
+    """Where Adam adds epsilon: to the root of the second moment before its bias is corrected, as
+    TensorFlow and Keras do, or after it, as PyTorch does."""
     rmsprop_rho: Decay = 0.99
     rmsprop_epsilon: Positive = 1e-8
     """Keras adds it inside the root, where it acts like its own root outside."""
@@ -61,9 +66,13 @@ class TrainConfig(Config):
     steps_per_call: PositiveInt = 10
     """Updates made on the device before Python looks at the run (signals, progress bar)."""
     log_every: PositiveInt = 100
+    """Updates between two rows of the training curves."""
     eval_every: PositiveInt = 1_000
+    """Updates between two validations."""
     checkpoint_every: PositiveInt = 1_000
+    """Updates between two checkpoints."""
     keep_checkpoints: PositiveInt = 3
+    """Newest checkpoints that stay on disk."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,7 +102,7 @@ class DataConfig(Config):
     prefix = "data."
 
     protocol: str = "tetris"
-    """A name of `tfobj.data.protocols.PROTOCOLS`, or folder:/path/to/pictures."""
+    """A protocol that launch/list.py names, or folder:/path/to/pictures."""
     num_train: PositiveInt | None = None
     """Build and use only the first scenes (a quick look); none: the protocol's split."""
     num_test: PositiveInt | None = None
@@ -126,10 +135,12 @@ class ExperimentConfig(Config):
 
     @classmethod
     def from_dict(cls, values, prefix=""):
-        values = dict(values)
+        for name, kind in (("model_name", str), ("model", dict)):
+            received = values.get(name, "(absent)")
+            require(isinstance(received, kind), name, files.describe_kind(kind), received)
         model_config = registry.model_class(values["model_name"]).config_class
-        values["model"] = model_config.from_dict(values["model"], prefix="model.")
-        return super().from_dict(values, prefix)
+        model = model_config.from_dict(values["model"], prefix="model.")
+        return super().from_dict({**values, "model": model}, prefix)
 
 
 def resolve(model, dataset, preset=DEFAULT_PRESET, overrides=None, seed=0, needs_data=True):
@@ -158,12 +169,15 @@ def resolve(model, dataset, preset=DEFAULT_PRESET, overrides=None, seed=0, needs
         chosen = _preset(name, preset, _preset_dataset(dataset))
         image_size, protocol_name = _scene_format(dataset, chosen)
 
-    config = registry.model_class(name).config_class()
-    config = config.override(chosen.model, prefix="model.")
-    # The data decides the format; overrides come last, and may change all of it.
+    # The data decides the format; overrides come last, and may change all of it. All at once, since
+    # settings are checked together: a preset need not fit the image size of the default.
+    overrides = overrides or {}
+    changes = dict(chosen.model)
     if image_size is not None:
-        scene_format = {"image_size": image_size[:2], "channels": image_size[2]}
-        config = config.override(scene_format, prefix="model.")
+        changes |= {"image_size": image_size[:2], "channels": image_size[2]}
+    prefix = "model."
+    changes |= {k.removeprefix(prefix): v for k, v in overrides.items() if k.startswith(prefix)}
+    config = registry.model_class(name).config_class().override(changes, prefix)
 
     experiment = ExperimentConfig(
         model_name=name,
@@ -174,7 +188,20 @@ def resolve(model, dataset, preset=DEFAULT_PRESET, overrides=None, seed=0, needs
         train=TrainConfig().override(chosen.train, prefix="train."),
         eval=EvalConfig().override(chosen.eval, prefix="eval."),
     )
-    return experiment.override(overrides or {})
+    return experiment.override(overrides)
+
+
+def expected_duration(experiment):
+    """Returns how long the experiment's preset takes on what hardware, as its `Preset` says.
+
+    Empty if that is unknown, or the number of steps is not the preset's.
+    """
+    presets = registry.model_presets(experiment.model_name)
+    try:
+        preset = presets[experiment.preset, _preset_dataset(experiment.data.protocol)]
+    except KeyError:
+        return ""
+    return preset.duration if preset.train["steps"] == experiment.train.steps else ""
 
 
 def build_model(experiment):

@@ -18,11 +18,13 @@ import keras
 import tensorflow as tf
 
 import tfobj
+from tfobj import files
 from tfobj.errors import UserError
 from tfobj.training import machine
-from tfobj.training.checkpoint import RunState, write_or_check_config
+from tfobj.training.checkpoint import RunState, check_config, load_weights, write_or_check_config
+from tfobj.training.data_record import DataRecord
 from tfobj.training.evaluation import Evaluator
-from tfobj.training.experiment import build_model, open_scenes
+from tfobj.training.experiment import build_model, expected_duration, open_scenes
 from tfobj.training.observer import Observer
 from tfobj.training.optimizer import make_optimizer
 from tfobj.training.peers import agree
@@ -59,7 +61,15 @@ class Finished:
     """By a signal; the state is saved, and the same command resumes the run."""
 
 
-def train(experiment, workdir, strategy, data_dir=None, actions=()):
+def train(
+    experiment,
+    workdir,
+    strategy,
+    data_dir=None,
+    actions=(),
+    accept_new_data=False,
+    init_from=None,
+):
     """Trains until `experiment.train.steps`, from the beginning or from the newest checkpoint.
 
     A run that was killed at any moment and resumed has, on one device, bit for bit the weights of
@@ -72,14 +82,16 @@ def train(experiment, workdir, strategy, data_dir=None, actions=()):
       data_dir: TFDS data folder; None is its default.
       actions: callables of an `observer.Evaluation`, called after each evaluation (figures, for
         example).
+      accept_new_data: whether a run may resume with other data than it was trained on.
+      init_from: folder of a run with whose weights a new run begins; None: those of its seed.
 
     Returns:
       `Finished`.
 
     Raises:
-      UserError: the folder is in use, holds another configuration, cannot be written, or the batch
-        cannot be divided; of several workers: they have not the same settings or scenes, or one of
-        them is gone.
+      UserError: the folder is in use, holds another configuration, was trained on other data,
+        cannot be written, or the batch cannot be divided; of several workers: they have not the
+        same settings or scenes, or one of them is gone.
       TrainingDiverged: with the step and the terms; the last checkpoint is from before.
     """
     with contextlib.ExitStack() as stack:
@@ -91,11 +103,13 @@ def train(experiment, workdir, strategy, data_dir=None, actions=()):
         folder = pathlib.Path(workdir)
         if peers.is_chief:
             folder = stack.enter_context(locked(workdir))
-        run = _start(experiment, folder, strategy, peers, data_dir, actions)
+        run = _start(
+            experiment, folder, strategy, peers, data_dir, actions, accept_new_data, init_from
+        )
         return run.until_done(signals)
 
 
-def _start(experiment, workdir, strategy, peers, data_dir, actions):
+def _start(experiment, workdir, strategy, peers, data_dir, actions, accept_new_data, init_from):
     """Returns the `_Run`, its weights restored, on all workers the same."""
     config = experiment.train
     devices = len(strategy.extended.worker_devices)
@@ -104,21 +118,21 @@ def _start(experiment, workdir, strategy, peers, data_dir, actions):
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
     }
-    agree(peers, {**versions, "devices": devices, **experiment.to_dict()}, SAME_COMMAND)
+    facts = {**versions, "devices": devices, "init_from": init_from and str(init_from)}
+    agree(peers, {**facts, **experiment.to_dict()}, SAME_COMMAND)
     check_batch_size(strategy, config.batch_size, config.micro_batches)
 
     # Another configuration is refused before any work.
-    if peers.is_chief and (workdir / "config.json").exists():
-        write_or_check_config(workdir, experiment)
+    if peers.is_chief:
+        files.remove_partial_files(workdir)
+        check_config(workdir, experiment)
 
     # The others wait while the chief builds the dataset, if need be.
     if not peers.is_chief:
         peers.gather(None)
     scenes, validation, description = _open_data(experiment, data_dir)
     if peers.is_chief:
-        # After the data, so that a mistyped folder leaves no run behind.
-        write_or_check_config(workdir, experiment)
-        write_machine(workdir, machine.describe())
+        data = DataRecord(workdir, experiment, scenes, accept_new_data)
         peers.gather(None)
     checksum = zlib.crc32(scenes.image[0].tobytes())
     agree(peers, {"training scenes": len(scenes), "checksum of the first": checksum}, SAME_DATA)
@@ -127,26 +141,48 @@ def _start(experiment, workdir, strategy, peers, data_dir, actions):
         model = build_model(experiment)
         optimizer = make_optimizer(config)
     step_function = make_train_step(strategy, model, optimizer, experiment)
-    state = RunState(workdir, model, optimizer, config.keep_checkpoints)
+    damage = []
+    state = RunState(workdir, model, optimizer, config.keep_checkpoints, damage.append)
     first_step = _restore(state, peers)
+    if init_from and not first_step:
+        load_weights(model, init_from, damage.append)
 
-    console = Console(config.steps, first_step, experiment.model_name, enabled=peers.is_chief)
+    console = Console(
+        config.steps,
+        first_step,
+        experiment.model_name,
+        enabled=peers.is_chief,
+        eval_every=config.eval_every,
+    )
     console.say(f"{experiment.model_name}: {model.count_trainable():,} parameters; {description}")
+    duration = expected_duration(experiment)
+    if duration and not first_step:
+        console.say(f"The preset {experiment.preset} takes {duration}.")
     if peers.size > 1:
         console.say(
             f"{peers.size} workers with {devices} device{'s' * (devices > 1)} each; this one is "
             "the chief and reports."
         )
+    for line in damage:
+        console.say(line)
     for line in advice(strategy, config.precision):
         console.say(line)
     for text in experiment.model.warnings():
         console.say(f"warning: {text}")
     if first_step:
         console.say(f"Resuming at step {first_step:,} of {config.steps:,}.")
+    elif init_from:
+        console.say(f"Beginning with the weights of {init_from}.")
 
     batches = StageBatches(scenes, config, model.stages(), experiment.seed, strategy)
     observer = None
+    begin = None
     if peers.is_chief:
+        writer = MetricsWriter(workdir, first_step)
+        if writer.warning:
+            console.say(writer.warning)
+        if data.difference is not None:
+            console.say(f"Continuing with new data: {data.difference}.")
         evaluator = Evaluator(
             model,
             min(experiment.eval.batch_size, len(validation)),
@@ -160,14 +196,20 @@ def _start(experiment, workdir, strategy, peers, data_dir, actions):
             optimizer,
             evaluator,
             state,
-            MetricsWriter(workdir, first_step),
+            writer,
             console,
             validation,
             actions,
         )
         if not first_step:
             observer.draw_graph()
-    return _Run(config, step_function, batches, state, console, peers, observer)
+
+        def begin():
+            write_or_check_config(workdir, experiment)
+            data.write(first_step)
+            write_machine(workdir, machine.describe())
+
+    return _Run(config, step_function, batches, state, console, peers, observer, begin)
 
 
 def _open_data(experiment, data_dir):
@@ -201,6 +243,7 @@ def _validation_clips(clips, experiment):
 def _restore(state, peers):
     """Restores on all workers the checkpoint that the chief can read; returns its step."""
     if peers.is_chief:
+        state.recover()
         chosen = peers.gather(state.restore())[0]
     else:
         chosen = peers.gather(None)[0]
@@ -220,9 +263,12 @@ class _Run:
       console: `Console`.
       peers: `Peers` or `SingleWorker`.
       observer: `Observer` of the chief, None elsewhere.
+      begin: function of the chief that writes what makes the folder that of this run, None
+        elsewhere. It is called after the first updates: a start that fails leaves no run behind,
+        whose settings would have to be repeated.
     """
 
-    def __init__(self, config, step_function, batches, state, console, peers, observer):
+    def __init__(self, config, step_function, batches, state, console, peers, observer, begin):
         self.config = config
         self.step_function = step_function
         self.batches = batches
@@ -230,11 +276,13 @@ class _Run:
         self.console = console
         self.peers = peers
         self.observer = observer
+        self._begin = begin
 
     def until_done(self, signals):
         """Runs to the last step or to a signal at any worker; saves in both cases."""
         try:
             step, stopped_by = self._steps(signals)
+            self._begin_once()
             if self.observer:
                 self.state.save()
 
@@ -250,6 +298,11 @@ class _Run:
             if self.observer:
                 self.observer.writer.flush()
             self.console.close()
+
+    def _begin_once(self):
+        if self._begin is not None:
+            self._begin()
+            self._begin = None
 
     def _steps(self, signals):
         """Returns (step, what stopped the run or None)."""
@@ -267,8 +320,10 @@ class _Run:
             # Terms are means over all workers, so all of them stop here.
             if bad_step >= 0:
                 _stop_diverged(bad_step, terms)
-            means.add(terms, count, seconds)
-            self.console.advance(count, loss=terms["loss"])
+            self._begin_once()
+            compiled = self.step_function.compiled
+            means.add(terms, count, seconds, compiled)
+            self.console.advance(count, None if compiled else seconds, loss=terms["loss"])
 
             # The last step is logged, scored and saved whatever the intervals.
             last = step == config.steps
@@ -281,6 +336,8 @@ class _Run:
             if self.observer and (step % config.eval_every == 0 or last):
                 self.observer.evaluate(step)
             if self.observer and (step % config.checkpoint_every == 0 or last):
+                # Events first: those of saved steps are not written again after a kill.
+                self.observer.writer.flush()
                 self.state.save()
             if not last:
                 stopped_by = self._signal_anywhere(signals)
@@ -314,22 +371,27 @@ class _Means:
     def __init__(self):
         self._sums = {}
         self._num_steps = 0
-        self._seconds = 0.0
+        self._timed = {True: (0, 0.0), False: (0, 0.0)}
 
-    def add(self, terms, num_steps, seconds):
+    def add(self, terms, num_steps, seconds, compiled=False):
         # Terms of other stages than the last are dropped.
         self._sums = {
             name: self._sums.get(name, 0.0) + value * num_steps for name, value in terms.items()
         }
         self._num_steps += num_steps
-        self._seconds += seconds
+        count, total = self._timed[compiled]
+        self._timed[compiled] = (count + num_steps, total + seconds)
 
     def terms(self):
         return {name: total / self._num_steps for name, total in self._sums.items()}
 
     @property
     def steps_per_second(self):
-        return self._num_steps / self._seconds
+        # Calls that compiled count only where there are no others.
+        count, seconds = self._timed[False]
+        if not count:
+            count, seconds = self._timed[True]
+        return count / seconds
 
 
 def _stop_diverged(bad_step, terms):

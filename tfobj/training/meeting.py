@@ -23,6 +23,7 @@ import sys
 import threading
 import time
 
+from tfobj import files
 from tfobj.errors import UserError
 from tfobj.training.cluster import VARIABLE
 from tfobj.training.peers import Peers, SingleWorker
@@ -244,7 +245,7 @@ class _Connection:
         self._socket.settimeout(None)
 
         row, _, self._rest = self._rest.partition(b"\n")
-        return json.loads(row)
+        return files.parse_json(row, "a message")
 
     def is_open(self):
         """Whether the other side is there; only for a connection that nobody reads now."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import time
 from typing import Any
 
 from tfobj.data.pipeline import evaluation_batches
@@ -93,8 +94,14 @@ class Observer:
         self.console.say(
             f"step {step:>8,}  loss {terms['loss']:.5g}  grad norm {terms['grad_norm']:.3g}  "
             f"{steps_per_second:.2f} steps/s  active slots {health['active_slots']:.2f}"
+            f"{self._time_left(step)}"
         )
         self._warn(step, terms, health)
+
+    def _time_left(self, step):
+        if step >= self.experiment.train.steps:
+            return ""
+        return f"  {self.console.time_left}"
 
     def _warn(self, step, terms, health):
         geco = {name: value for name, value in terms.items() if name.startswith("geco_")}
@@ -117,7 +124,14 @@ class Observer:
 
     def evaluate(self, step):
         """Scores the validation scenes, keeps the state if it is the best, and acts."""
-        summary = self.evaluator.score(self.validation).summary()
+        start = time.monotonic()
+        if step >= self.experiment.train.steps:
+            # What follows takes a while, and the bar is at its end.
+            self.console.say(
+                f"All {step:,} steps are done. Scoring {len(self.validation):,} validation scenes "
+                "and drawing the last figures ..."
+            )
+        summary = self.evaluator.score(self.validation, progress=self._show_scored).summary()
         self.writer.write(step, "validation", summary)
         if self.state.save_best(validation_score(summary, self.experiment.eval.best_metric)):
             self._best_step = step
@@ -139,4 +153,9 @@ class Observer:
             self.writer,
         )
         for action in self.actions:
+            self.console.working("drawing figures")
             action(evaluation)
+        self.console.time_left.add_evaluation(time.monotonic() - start)
+
+    def _show_scored(self, done, total):
+        self.console.working("scoring validation scenes", done, total)

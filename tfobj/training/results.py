@@ -4,14 +4,14 @@ Every `results/<model>_<protocol>_<preset>_seed<n>.json` is the evaluation.json 
 tables and pages read them here, so that no number is written down twice.
 """
 
-import json
 import pathlib
 import re
 import statistics
 from typing import NamedTuple
 
-FOLDER = pathlib.Path(__file__).resolve().parents[2] / "results"
-"""Of a checkout; an installed package has none."""
+from tfobj import files
+
+FOLDER = files.shipped("results")
 
 SCORE_TITLES = {
     "aiou_micro": "amodal IoU",
@@ -44,7 +44,7 @@ def load(folder=FOLDER):
     """Returns (model, protocol, preset) -> evaluations of its recorded runs, by seed."""
     groups = {}
     for path in sorted(pathlib.Path(folder).glob("*_seed*.json")):
-        row = json.loads(path.read_text())
+        row = files.read_json(path, keys={"model": str, "protocol": str, "preset": str})
         groups.setdefault((row["model"], protocol_of(row), row["preset"]), []).append(row)
     return groups
 

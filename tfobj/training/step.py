@@ -8,7 +8,7 @@ wherever it is.
 
 import tensorflow as tf
 
-from tfobj import execution, random
+from tfobj import execution, random, replicas
 from tfobj.execution import Execution
 from tfobj.inference.schedules import stage_at
 from tfobj.training.strategy import check_batch_size, uses_xla
@@ -28,6 +28,10 @@ class TrainStep:
         reduction over replicas crosses devices.
       micro_batches: parts in which a replica's share of the batch is processed, one after the
         other; the gradient is that of the whole batch, in the memory of one part.
+
+    Attributes:
+      compiled: whether the last call of `run` traced and compiled, which takes the time of many
+        updates.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class TrainStep:
         )
         self._one = tf.function(self._one_step, autograph=False, reduce_retracing=False)
         self._many = tf.function(self._many_steps, autograph=False)
+        self.compiled = False
 
     def run(self, iterator, num_steps):
         """Makes `num_steps` updates with the iterator's next batches.
@@ -62,6 +67,7 @@ class TrainStep:
         sums = {}
         counts = {}
         first_bad_step = -1
+        traces = self._many.experimental_get_tracing_count()
         while done < num_steps:
             step = int(self.optimizer.iterations.numpy())
             stage, change = stage_at(self._stages, step)
@@ -77,6 +83,7 @@ class TrainStep:
             if first_bad_step < 0:
                 first_bad_step = int(bad_step)
             done += count
+        self.compiled = self._many.experimental_get_tracing_count() > traces
         return {name: total / counts[name] for name, total in sums.items()}, first_bad_step
 
     def trace(self, iterator):
@@ -110,12 +117,12 @@ class TrainStep:
           stage: `Stage` of the step.
         """
         terms, statistics, gradients = self._forward_backward(batch, seed, step, stage)
-        gradients = self.optimizer.sum_over_replicas(gradients)
+        gradients = replicas.sum_over(gradients)
         terms = {**terms, "grad_norm": tf.linalg.global_norm(gradients)}
         variables = self.model.trained_variables(stage)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         if self.model.has_state:
-            self.model.update_state(*_mean_over_replicas((terms, statistics)), step)
+            self.model.update_state(*replicas.mean_over((terms, statistics)), step)
         return terms
 
     def _mean_gradients(self, batch, seed, step, stage):
@@ -175,15 +182,6 @@ class TrainStep:
         )
         means = {name: value / tf.cast(num_steps, value.dtype) for name, value in sums.items()}
         return means, first_bad_step
-
-
-def _mean_over_replicas(values):
-    """Returns a nest of tensors of the current replica context as its mean over all replicas."""
-    context = tf.distribute.get_replica_context()
-    flat = tf.nest.flatten(values)
-    if context.num_replicas_in_sync > 1 and flat:
-        flat = context.all_reduce(tf.distribute.ReduceOp.MEAN, flat)
-    return tf.nest.pack_sequence_as(values, flat)
 
 
 def make_train_step(strategy, model, optimizer, experiment, xla=None):

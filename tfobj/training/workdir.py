@@ -23,6 +23,11 @@ from tfobj.errors import UserError
 METRICS = "metrics.jsonl"
 MACHINE = "machine.json"
 
+_SHOWN_LINES = 5
+
+_TOO_LARGE = 2.0**1000
+"""Numbers from here on are no metrics; larger integers cannot even become floats."""
+
 
 @contextlib.contextmanager
 def locked(workdir):
@@ -90,12 +95,26 @@ class Rows:
     """Appends to `<workdir>/metrics.jsonl`.
 
     A run that resumes at step s first drops the rows after s, which it is about to write again.
+
+    Attributes:
+      dropped: numbers of the lines that could not be read and were dropped as well; a last line
+        that a kill cut short is not one of them.
     """
 
     def __init__(self, workdir, step=0):
         self.path = pathlib.Path(workdir) / METRICS
-        kept = [json.dumps(row) + "\n" for row in read_metrics(workdir) if row["step"] <= step]
+        rows, self.dropped = _read_rows(self.path)
+        kept = [json.dumps(row) + "\n" for row in rows if row["step"] <= step]
         files.write_text(self.path, "".join(kept))
+
+    @property
+    def warning(self):
+        """What a user must know of dropped lines, None if there were none."""
+        if not self.dropped:
+            return None
+        shown = ", ".join(map(str, self.dropped[:_SHOWN_LINES]))
+        more = ", ..." * (len(self.dropped) > _SHOWN_LINES)
+        return f"warning: damaged lines of {self.path} are dropped: {shown}{more}."
 
     def write(self, step, split, numbers):
         """Writes one row; numbers that are not finite become null."""
@@ -107,15 +126,42 @@ class Rows:
 
 
 def read_metrics(workdir):
-    """Returns the rows of `<workdir>/metrics.jsonl`, without a last line cut short by a kill."""
-    path = pathlib.Path(workdir) / METRICS
-    rows = []
-    if not path.exists():
-        return rows
-    for line in path.read_text().splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            rows.append(json.loads(line))
+    """Returns the rows of `<workdir>/metrics.jsonl`, without lines that are damaged.
+
+    A run is more than its numbers: no line of them stops it.
+    """
+    rows, _ = _read_rows(pathlib.Path(workdir) / METRICS)
     return rows
+
+
+def _read_rows(path):
+    """Returns (rows, numbers of the damaged lines) of a `metrics.jsonl`."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except (FileNotFoundError, NotADirectoryError):
+        return [], []
+    except OSError as e:
+        raise UserError(f"`{path}` cannot be read ({e.strerror or e}).") from e
+
+    rows = []
+    damaged = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(_parse_row(line))
+        except UserError:
+            # What follows the last line break is empty, or was cut short by a kill.
+            if number < len(lines):
+                damaged.append(number)
+    return rows, damaged
+
+
+def _parse_row(line):
+    row = files.parse_json(line, "row", keys={"step": int, "split": str})
+    numbers = {key: (float, type(None)) for key in row if key != "split"}
+    files.check_keys(row, "row", numbers)
+    if not all(abs(row[key] or 0) < _TOO_LARGE for key in numbers) or row["step"] < 0:
+        raise UserError("A row must hold finite numbers.")
+    return row
 
 
 def training_minutes(rows):
@@ -127,7 +173,9 @@ def training_minutes(rows):
     last = 0
     for row in rows:
         if row["split"] == "train":
-            minutes += (row["step"] - last) / row["steps_per_second"] / 60.0
+            rate = row.get("steps_per_second")
+            if rate and rate > 0:
+                minutes += (row["step"] - last) / rate / 60.0
             last = row["step"]
     return minutes
 

@@ -9,6 +9,7 @@ import pathlib
 import numpy as np
 
 from tfobj import files
+from tfobj.data import own_files
 from tfobj.errors import UserError
 from tfobj.viz import canvas, palette
 from tfobj.viz.clip_pictures import (
@@ -185,7 +186,15 @@ def _write_gif(frames, path, frame_rate):
         for frame in frames
     )
     duration = 10 * max(2, round(100 / frame_rate))
-    first.save(path, format="GIF", save_all=True, append_images=others, duration=duration, loop=0)
+    first.save(
+        path,
+        format="GIF",
+        save_all=True,
+        append_images=others,
+        duration=duration,
+        loop=0,
+        comment=own_files.MARK.encode(),
+    )
 
 
 def _fit(pictures, size):

@@ -5,13 +5,18 @@ backend, they are safe in a process that trains. The first figure imports Matplo
 package.
 """
 
+import contextlib
+import functools
 import io
 import pathlib
 import textwrap
+import warnings
 
 import numpy as np
 
 from tfobj import files
+from tfobj.data import own_files
+from tfobj.errors import printable
 from tfobj.viz import palette
 
 DPI = 150
@@ -41,13 +46,61 @@ CAPTION_LINE = 21
 
 
 def new_figure(width, height):
-    """Returns a white figure of width x height pixels at `DPI` with an Agg canvas."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """Returns a white figure of width x height pixels at `DPI` with an Agg canvas.
 
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+    Its text is literal: a file name with two `$` is no formula. Characters that the font lacks are
+    drawn as boxes, without a warning.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure = _literal_figure_class()(
+        figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white"
+    )
     FigureCanvasAgg(figure)
     return figure
+
+
+@functools.cache
+def _literal_figure_class():
+    """Returns the class of all figures here; made on demand, because importing Matplotlib is slow.
+
+    Text is made literal when the figure is drawn or measured, and so whoever wrote it: titles,
+    labels, legends, notes. Ticks keep their formulas, the powers of log axes.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    class LiteralFigure(Figure):
+        def draw(self, renderer):
+            self._make_literal()
+            with _without_font_warnings():
+                return super().draw(renderer)
+
+        def get_tightbbox(self, *arguments, **options):
+            self._make_literal()
+            with _without_font_warnings():
+                return super().get_tightbbox(*arguments, **options)
+
+        def _make_literal(self):
+            ticks = set()
+            for axes in self.axes:
+                for axis in (axes.xaxis, axes.yaxis):
+                    ticks.update(map(id, axis.get_majorticklabels()))
+                    ticks.update(map(id, axis.get_minorticklabels()))
+                    ticks.add(id(axis.get_offset_text()))
+            for text in self.findobj(Text):
+                if id(text) not in ticks:
+                    text.set_parse_math(False)
+                    text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
+
+    return LiteralFigure
+
+
+@contextlib.contextmanager
+def _without_font_warnings():
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        yield
 
 
 class Grid:
@@ -226,10 +279,15 @@ def figure_to_array(figure):
 def save_figure(figure, path):
     """Writes a figure atomically, in the format of the suffix: png, pdf or svg.
 
+    PNG files carry the mark of `data.own_files`.
+
     Returns:
       path: pathlib.Path.
     """
     path = pathlib.Path(path)
+    metadata = None
+    if path.suffix.lower() == ".png":
+        metadata = {"Comment": own_files.MARK}
     with files.atomic_path(path) as partial:
-        figure.savefig(partial, dpi=DPI)
+        figure.savefig(partial, dpi=DPI, metadata=metadata)
     return path

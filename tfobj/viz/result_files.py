@@ -9,6 +9,12 @@ from tfobj.viz.animation import animation_frames, save_animation
 from tfobj.viz.canvas import save_figure
 from tfobj.viz.filmstrip import filmstrip_figure
 
+PICTURE_ENDINGS = ("_decomposition.png", "_segmentation.png", "_masks.npz")
+"""Endings of the files of a decomposed picture or frame."""
+
+CLIP_ENDINGS = ("_tracks.csv", "_tracks.npz", "_filmstrip.png", "_tracked.gif")
+"""Endings of the files of a tracked clip."""
+
 
 def write_decomposition(image, result, out, name, title):
     """Writes `<name>_decomposition.png`, `<name>_segmentation.png` and `<name>_masks.npz`.

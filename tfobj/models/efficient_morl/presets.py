@@ -6,7 +6,8 @@ from tfobj.models.base import Preset
 def paper_train(steps):
     """Returns the training settings of Emami 2021, appendix F.2, and of the released code.
 
-    The rate rises to 4e-4 over 10,000 updates and is then halved every 100,000.
+    The rate rises to 4e-4 over 10,000 updates and is then halved every 100,000. That code is in
+    PyTorch, so its Adam is `adam_epsilon_placement` "pytorch".
     """
     return {
         "steps": steps,
@@ -103,6 +104,7 @@ PRESETS = {
         "Small and fast, ours: a strided encoder, one refinement step; made for two CPU cores.",
         model={"num_slots": 4, **QUICK},
         train=QUICK_TRAIN,
+        duration="about 45 minutes on two CPU cores",
     ),
     ("quick", "multi_dsprites"): Preset(
         "The quick settings of Tetris at 64x64; not tuned.",
@@ -110,55 +112,70 @@ PRESETS = {
         train=QUICK_TRAIN,
     ),
     ("paper", "tetris"): Preset(
-        "Emami 2021 on Tetrominoes: published fg-ARI 0.982 +- 0.018; trained on two RTX 2080 Ti.",
+        "Emami 2021 on Tetrominoes: published fg-ARI 0.982 +- 0.018. For the authors' Adam, set "
+        "train.adam_epsilon_placement=pytorch.",
         model=TETRIS,
         train=paper_train(200_000),
         eval={"num_steps": 3},
+        duration="5 hours on two RTX 2080 Ti",
     ),
     ("paper", "multi_dsprites"): Preset(
-        "Emami 2021 on Multi-dSprites: published fg-ARI 0.912 +- 0.004; a day on several GPUs.",
+        "Emami 2021 on Multi-dSprites: published fg-ARI 0.912 +- 0.004. For the authors' Adam, set "
+        "train.adam_epsilon_placement=pytorch.",
         model=MULTI_DSPRITES,
         train=paper_train(300_000),
         eval={"num_steps": 1},
+        duration="a day on several GPUs",
     ),
     ("paper", "clevr_with_masks"): Preset(
-        "Emami 2021 on CLEVR6, 96x96: published fg-ARI 0.962 +- 0.016; trained on eight "
-        "RTX 2080 Ti.",
+        "Emami 2021 on CLEVR6, 96x96: published fg-ARI 0.962 +- 0.016. For the authors' Adam, set "
+        "train.adam_epsilon_placement=pytorch.",
         model=CLEVR6,
         train=paper_train(300_000),
         eval={"num_steps": 1},
+        duration="17 hours on eight RTX 2080 Ti",
     ),
     ("paper_128", "clevr_with_masks"): Preset(
         "CLEVR6 at 128x128, the size of the timings in Emami 2021, Fig. 10: the settings of "
-        "CLEVR10 with 7 slots; no published score.",
+        "CLEVR10 with 7 slots; no published score. For the authors' Adam, set "
+        "train.adam_epsilon_placement=pytorch.",
         model={**CLEVR10, "num_slots": 7},
         train=paper_train(300_000),
         eval={"num_steps": 2},
+        duration="a day on several GPUs",
     ),
     ("clevr10", "clevr_with_masks"): Preset(
-        "The released configuration for CLEVR10 at 128x128 with 11 slots; no published score.",
+        "The released configuration for CLEVR10 at 128x128 with 11 slots; no published score. For "
+        "the authors' Adam, set train.adam_epsilon_placement=pytorch.",
         model=CLEVR10,
         train=paper_train(300_000),
         eval={"num_steps": 2},
+        duration="a day on several GPUs",
     ),
     ("released", "tetris"): Preset(
-        "The paper's settings with the loss weights of the released code; its released run: "
-        "fg-ARI 0.997, MSE 2.76e-4, KL 70.7.",
+        "The paper's settings with the loss weights of the released code; its released run: fg-ARI "
+        "0.997, MSE 2.76e-4, KL 70.7. For the authors' Adam, set "
+        "train.adam_epsilon_placement=pytorch.",
         model={**TETRIS, **RELEASED},
         train=paper_train(200_000),
         eval={"num_steps": 3},
+        duration="5 hours on two RTX 2080 Ti",
     ),
     ("released", "multi_dsprites"): Preset(
-        "The paper's settings with the loss weights of the released code.",
+        "The paper's settings with the loss weights of the released code. For the authors' Adam, "
+        "set train.adam_epsilon_placement=pytorch.",
         model={**MULTI_DSPRITES, **RELEASED},
         train=paper_train(300_000),
         eval={"num_steps": 1},
+        duration="a day on several GPUs",
     ),
     ("released", "clevr_with_masks"): Preset(
-        "The paper's settings with the loss weights of the released code; its released run: "
-        "fg-ARI 0.9805, MSE 3.64e-4, KL 187.1.",
+        "The paper's settings with the loss weights of the released code; its released run: fg-ARI "
+        "0.9805, MSE 3.64e-4, KL 187.1. For the authors' Adam, set "
+        "train.adam_epsilon_placement=pytorch.",
         model={**CLEVR6, **RELEASED},
         train=paper_train(300_000),
         eval={"num_steps": 1},
+        duration="17 hours on eight RTX 2080 Ti",
     ),
 }

@@ -413,7 +413,12 @@ class FactoredScenes(SceneModel):
         return DecodedScene(compositing.composite(weights, colours), weights, colours)
 
     def sample(self, num, seed, num_slots=None):
-        """Samples `num` scenes from the prior; pixels are the mean of the likelihood."""
+        """Samples `num` scenes from the prior; pixels are the mean of the likelihood.
+
+        Backgrounds are decoded from N(0, I) (paper). Where those of the data hardly differ, their
+        posterior fills a corner of it, and samples also show the colours of the rest, which
+        training never saw.
+        """
         return self.decode(self.sample_slots(num, seed))
 
     def sample_slots(self, num, seed):

@@ -92,40 +92,46 @@ PRESETS = {
         model=QUICK,
         train=QUICK_TRAIN,
         eval=PAPER_EVAL,
+        duration="about 45 minutes on one CPU core",
     ),
     ("paper", "overlapping_polygons"): Preset(
         "Anciukevicius 2020 with the layers of its Table 5: published mIOU 0.83, aIOU 0.90, DPA "
-        "0.87, FID 75.9; weights of the loss are ours; a day on one GPU.",
+        "0.87, FID 75.9; weights of the loss are ours.",
         model={},
         train=PAPER_TRAIN,
         eval=PAPER_EVAL,
+        duration="a day on one GPU",
     ),
     ("paper", "multi_dsprites"): Preset(
         "Anciukevicius 2020, for --dataset=multi_dsprites_colored_on_black: crops around the "
-        "objects; published FID 66.7; a day on one GPU.",
+        "objects; published FID 66.7.",
         model=MULTI_DSPRITES,
         train=PAPER_TRAIN,
         eval=PAPER_EVAL,
+        duration="a day on one GPU",
     ),
     ("paper", "clevr_with_masks"): Preset(
         "Anciukevicius 2020 on CLEVR-5 (--dataset=clevr5, clevr5_vbg), 96x96: published mIOU 0.78, "
-        "aIOU 0.79, DPA 0.74; days on one GPU.",
+        "aIOU 0.79, DPA 0.74.",
         model=CLEVR_5,
         train=PAPER_TRAIN,
         eval=PAPER_EVAL,
+        duration="days on one GPU",
     ),
     ("clevr3", "clevr_with_masks"): Preset(
         "Anciukevicius 2020 on CLEVR-3 (--dataset=clevr3), 96x96, larger canvases: published mIOU "
-        "0.84, aIOU 0.85, DPA 0.92; days on one GPU.",
+        "0.84, aIOU 0.85, DPA 0.92.",
         model=CLEVR_3,
         train=PAPER_TRAIN,
         eval=PAPER_EVAL,
+        duration="days on one GPU",
     ),
     ("no_scene_prior", "clevr_with_masks"): Preset(
         "The ablation of Anciukevicius 2020, Table 2, on CLEVR-5-vbg: objects independent of each "
-        "other; days on one GPU.",
+        "other.",
         model={**CLEVR_5, "scene_prior": False},
         train=PAPER_TRAIN,
         eval=PAPER_EVAL,
+        duration="days on one GPU",
     ),
 }

@@ -14,7 +14,7 @@ import tensorflow_probability as tfp
 from tfobj.distributions.autoregressive import AutoregressiveGaussian
 from tfobj.nn.gated_conv import GatedConvStack, GatedMapToVector, GatedVectorToMap
 from tfobj.nn.iteration import scan
-from tfobj.nn.layers import Conv2D, Dense
+from tfobj.nn.layers import Conv2D, Dense, own_initializer
 from tfobj.nn.slots import batch_size
 
 tfd = tfp.distributions
@@ -67,16 +67,47 @@ def set_pytorch_initial_values(model):
                 weight.assign(keras.initializers.RandomUniform(-limit, limit)(weight.shape))
 
 
-def lstm_cell(units, name):
+class TwoBiasLSTMCell(keras.layers.LSTMCell):
+    """LSTM cell with PyTorch's two bias vectors, one of the inputs and one of the memory.
+
+    Only their sum counts, but Adam moves the sum of two vectors twice as far as a single one.
+    """
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.recurrent_bias = self.add_weight(
+            name="recurrent_bias",
+            shape=(4 * self.units,),
+            initializer=own_initializer(self.bias_initializer),
+        )
+
+    def call(self, inputs, states, training=False):
+        hidden, memory = states
+        gates = tf.matmul(inputs, self.kernel) + self.bias
+        gates += tf.matmul(hidden, self.recurrent_kernel) + self.recurrent_bias
+        write, keep, candidate, read = tf.split(gates, 4, axis=-1)
+
+        memory = tf.sigmoid(keep) * memory + tf.sigmoid(write) * tf.tanh(candidate)
+        hidden = tf.sigmoid(read) * tf.tanh(memory)
+        return hidden, [hidden, memory]
+
+
+def lstm_cell(units, name, recurrent_bias=False):
     """Returns an LSTM cell with the initial values of PyTorch.
 
     They are U(-f, f), f = 1 / sqrt(units), without a unit forget bias.
+
+    Args:
+      units: size of the memory.
+      name: of the layer.
+      recurrent_bias: whether it has the second bias vector, see `TwoBiasLSTMCell`.
     """
 
     def initial():
         return keras.initializers.RandomUniform(-(units**-0.5), units**-0.5)
 
-    return keras.layers.LSTMCell(
+    cell_class = TwoBiasLSTMCell if recurrent_bias else keras.layers.LSTMCell
+    return cell_class(
         units,
         kernel_initializer=initial(),
         recurrent_initializer=initial(),
@@ -208,12 +239,17 @@ class RecurrentPrior(keras.layers.Layer):
     """One step of p(z_k | z_<k): an LSTM that reads z_{k-1}, and a Dense layer.
 
     `distribution` returns the prior over all slots.
+
+    Args:
+      size: of a latent.
+      units: of the LSTM.
+      recurrent_bias: whether the LSTM has PyTorch's two bias vectors.
     """
 
-    def __init__(self, size, units, **kwargs):
+    def __init__(self, size, units, recurrent_bias=False, **kwargs):
         super().__init__(autocast=False, dtype="float32", **kwargs)
         self.size = size
-        self.cell = lstm_cell(units, "cell")
+        self.cell = lstm_cell(units, "cell", recurrent_bias)
         self.output_layer = Dense(2 * size, dtype="float32", name="output")
 
     def build(self, input_shape=None):

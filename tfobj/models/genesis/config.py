@@ -38,6 +38,7 @@ class GenesisConfig(SceneConfig):
     num_slots: int = 5
     num_steps: int = 1
     variant: Literal["genesis", "genesis_s", "genesis_v2"] = "genesis"
+    """GENESIS; with one latent per slot for mask and appearance; with slots from clustering."""
     mask_latent_size: PositiveInt = 64
     """Size of the mask latent; of the only latent in "genesis_s" and "genesis_v2"."""
     component_latent_size: PositiveInt = 16
@@ -46,7 +47,7 @@ class GenesisConfig(SceneConfig):
     training."""
     mask_strides: tuple[PositiveInt, ...] = ()
     """Strides of the mask encoder, one per layer; the decoder's are these in reverse order. Empty:
-    by image size, see `default_strides`."""
+    those of the released code for the image size."""
     mask_encoder_channels: tuple[PositiveInt, ...] = (32, 32, 64, 64, 64)
     mask_decoder_channels: tuple[PositiveInt, ...] = (64, 64, 32, 32, 32, 32)
     """One number more than strides: the first layer makes a map of the vector."""

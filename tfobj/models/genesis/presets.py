@@ -10,7 +10,8 @@ PAPER_TRAIN = {
     "clip_norm": 1e4,
 }
 """Released code of Engelcke 2020: Adam at a constant rate. It does not clip; the bound is ours, a
-mere guard far above ordinary norms."""
+mere guard far above ordinary norms. The code is in PyTorch, so its Adam is `adam_epsilon_placement`
+"pytorch"."""
 
 QUICK = {
     "mask_strides": (2, 2),
@@ -54,6 +55,7 @@ PRESETS = {
         "Small and fast, ours: few channels and a weak component decoder; made for two CPU cores.",
         model={"num_slots": 4, **QUICK},
         train=QUICK_TRAIN,
+        duration="about 20 minutes on two CPU cores",
     ),
     ("quick", "multi_dsprites"): Preset(
         "The quick settings of Tetris at 64x64; not tuned.",
@@ -61,32 +63,40 @@ PRESETS = {
         train=QUICK_TRAIN,
     ),
     ("paper", "tetris"): Preset(
-        "Engelcke 2020 on Tetrominoes: K of the released code, images of 35x35, not its 32x32; "
-        "no published score; days on one GPU.",
+        "Engelcke 2020 on Tetrominoes: K of the released code, images of 35x35, not its 32x32; no "
+        "published score. For the authors' Adam, set train.adam_epsilon_placement=pytorch.",
         model={"num_slots": 4},
         train=PAPER_TRAIN,
+        duration="days on one GPU",
     ),
     ("paper", "multi_dsprites"): Preset(
         "Engelcke 2020 on Multi-dSprites, 64x64, 12.6 million parameters: published fg-ARI 0.57 on "
-        "the authors' own version of the data; days on one GPU.",
+        "the authors' own version of the data. For the authors' Adam, set "
+        "train.adam_epsilon_placement=pytorch.",
         model={"num_slots": 6},
         train=PAPER_TRAIN,
+        duration="days on one GPU",
     ),
     ("paper", "clevr_with_masks"): Preset(
         "Engelcke 2020 on CLEVR6, 128x128; the README of the released code advises a smaller "
-        "likelihood_scale and goal for it; days on one GPU.",
+        "likelihood_scale and goal for it. For the authors' Adam, set "
+        "train.adam_epsilon_placement=pytorch.",
         model={"image_size": (128, 128), "num_slots": 7},
         train=PAPER_TRAIN,
+        duration="days on one GPU",
     ),
     ("genesis_s", "multi_dsprites"): Preset(
-        "GENESIS-S of Engelcke 2020: one latent per slot, trained like GENESIS; days on one GPU.",
+        "GENESIS-S of Engelcke 2020: one latent per slot, trained like GENESIS. For the authors' "
+        "Adam, set train.adam_epsilon_placement=pytorch.",
         model={"num_slots": 6, "variant": "genesis_s"},
         train=PAPER_TRAIN,
+        duration="days on one GPU",
     ),
     ("genesis_v2", "multi_dsprites"): Preset(
         "GENESIS-V2 of Engelcke 2021 with the settings of its released code: no recurrence over "
-        "slots; days on one GPU.",
+        "slots. For the authors' Adam, set train.adam_epsilon_placement=pytorch.",
         model={"num_slots": 6, "variant": "genesis_v2"},
         train=PAPER_TRAIN,
+        duration="days on one GPU",
     ),
 }

@@ -32,6 +32,7 @@ class IodineConfig(SceneConfig):
     lstm_size: NonNegativeInt = 0
     """Units of the refinement LSTM; 0 for none (Tetris)."""
     likelihood: Literal["normal", "logistic"] = "normal"
+    """Density of a colour given its slot: normal in the paper, logistic in the released code."""
     likelihood_scale: Positive = 0.1
     """Standard deviation of the normal (0.1, paper) or scale of the logistic (0.03, released code),
     for images in [0, 1]."""
@@ -41,8 +42,11 @@ class IodineConfig(SceneConfig):
     prior_variance: Positive = 1.0
     """1 in the paper; ln 2 in the released code, apparently by mistake."""
     initial_posterior: Literal["trained", "prior"] = "trained"
+    """What refinement starts from: a trained vector, the same for all slots, or the prior."""
     loss_weights: Literal["linear", "constant", "list"] = "linear"
+    """Weights of the losses of the R + 1 decodes: r / R, all 1, or `loss_weight_list`."""
     loss_weight_list: tuple[float, ...] = ()
+    """R + 1 weights."""
     latent_constant: bool = False
     """Appends the constant 5.0 to every latent (released code)."""
     inputs: RefinementInputsConfig = RefinementInputsConfig()

@@ -71,6 +71,7 @@ PRESETS = {
         "colour, but not yet one by one.",
         model={"num_slots": 4, **QUICK},
         train=QUICK_TRAIN,
+        duration="about 10 minutes on two CPU cores",
     ),
     ("quick", "multi_dsprites"): Preset(
         "The quick settings of Tetris at 64x64; not tuned.",
@@ -78,21 +79,24 @@ PRESETS = {
         train=QUICK_TRAIN,
     ),
     ("paper", "clevr_with_masks"): Preset(
-        "MONet on CLEVR6 as in Greff 2019 (K = 7, sigma 0.06 and 0.1): published fg-ARI "
-        "0.962 +- 0.006; days on one GPU.",
+        "MONet on CLEVR6 as in Greff 2019 (K = 7, sigma 0.06 and 0.1): published fg-ARI 0.962 +- "
+        "0.006.",
         model=CLEVR6,
         train=PAPER_TRAIN,
+        duration="days on one GPU",
     ),
     ("paper", "multi_dsprites"): Preset(
         "MONet on Multi-dSprites, unmodified: published fg-ARI 0.904 +- 0.008 (Greff 2019, which "
-        "does not state K; 6 here); days on one GPU.",
+        "does not state K; 6 here).",
         model={"num_slots": 6, "background_scale": 0.09, "foreground_scale": 0.11},
         train=PAPER_TRAIN,
+        duration="days on one GPU",
     ),
     ("paper", "tetris"): Preset(
         "MONet on Tetrominoes with the settings of a public library (sigma 0.3 and 0.36, Adam); "
-        "not in the papers; days on one GPU.",
+        "not in the papers. For that library's Adam, set train.adam_epsilon_placement=pytorch.",
         model={"num_slots": 4, "background_scale": 0.3, "foreground_scale": 0.36},
         train=TETRIS_TRAIN,
+        duration="days on one GPU",
     ),
 }

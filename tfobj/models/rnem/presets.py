@@ -52,20 +52,23 @@ PRESETS = {
         train=QUICK_TRAIN,
         eval=QUICK_EVAL,
         data=QUICK_DATA,
+        duration="about 20 minutes on one CPU core",
     ),
     ("paper", "bouncing_balls"): Preset(
         "van Steenkiste 2018 on four binary balls, also for --dataset=balls3_curtain, and for "
-        "testing on balls678_binary with num_slots=8. Zablotskaia 2020 report for its public "
-        "weights a per-frame fg-ARI of 0.77 and an ARI of 0.66 over 30 frames (0.64 and 0.45 on "
-        "6 to 8 balls with 9 slots). In the released code, inputs have noise in tests too "
-        "(model.noise_everywhere). A day on one GPU.",
+        "testing on balls678_binary with num_slots=8. Zablotskaia 2020 reports for its public "
+        "weights a per-frame fg-ARI of 0.77 and an ARI of 0.66 over 30 frames (0.64 and 0.45 on 6 "
+        "to 8 balls with 9 slots). In the released code, inputs have noise in tests too "
+        "(model.noise_everywhere).",
         model={},
         train=PAPER_TRAIN,
+        duration="a day on one GPU",
     ),
     ("no_attention", "bouncing_balls"): Preset(
         "R-NEM without attention, trained like R-NEM.",
         model={"attention": False},
         train=PAPER_TRAIN,
+        duration="a day on one GPU",
     ),
     ("rnn", "bouncing_balls"): Preset(
         "The recurrent network of van Steenkiste 2018, with one slot for the whole frame, trained "

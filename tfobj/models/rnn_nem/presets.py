@@ -13,8 +13,9 @@ PRESETS = {
         data=QUICK_DATA,
     ),
     ("paper", "bouncing_balls"): Preset(
-        "RNN-EM as in van Steenkiste 2018, with the settings of R-NEM; a day on one GPU.",
+        "RNN-EM as in van Steenkiste 2018, with the settings of R-NEM.",
         model={},
         train=PAPER_TRAIN,
+        duration="a day on one GPU",
     ),
 }

@@ -11,6 +11,8 @@ from tfobj.models.video import VideoConfig
 class SequentialIodineConfig(VideoConfig, IodineConfig):
     """Sequential IODINE: the settings of IODINE, where `num_steps` has no effect, and of clips."""
 
+    num_steps: int = 5
+    """Of the image model; no effect here, where every frame is refined once."""
     num_frames: int = 4
     curriculum: tuple[tuple[int, int], ...] = ()
     """((step, frames), ...): frames of a training clip from that many updates on."""

@@ -44,8 +44,9 @@ PRESETS = {
     ),
     ("paper", "bouncing_balls"): Preset(
         "The recipe of Greff 2019, appendix A.1, on balls (--dataset=balls4_color), for which no "
-        "scores are published; days on one GPU.",
+        "scores are published.",
         model=PAPER,
         train={**PAPER_TRAIN, "batch_size": 4},
+        duration="days on one GPU",
     ),
 }

@@ -18,6 +18,7 @@ class SlotAutoencoderConfig(SceneConfig):
     channels: int = 3
     num_slots: int = 4
     num_steps: int = 3
+    """Rounds of attention."""
     slot_size: PositiveInt = 64
     encoder_channels: tuple[PositiveInt, ...] = (32, 32, 32, 32)
     encoder_kernels: tuple[PositiveInt, ...] = (5,)

@@ -19,9 +19,10 @@ import keras
 import tensorflow as tf
 
 from tfobj import random
+from tfobj.errors import UserError
 from tfobj.models.base import DecodedScene, SceneModel
 from tfobj.models.slot_attention.config import SlotAttentionConfig
-from tfobj.nn.broadcast_decoder import BroadcastDecoder
+from tfobj.nn.broadcast_decoder import BroadcastDecoder, GridTooSmall
 from tfobj.nn.convolution import ConvStack
 from tfobj.nn.coordinates import PositionEmbedding
 from tfobj.nn.mlp import MLP
@@ -79,17 +80,20 @@ class SlotAutoencoder(SceneModel):
         super().__init__(config, **kwargs)
         self.tokens = ImageTokens(config, autocast=False, name="tokens")
 
-        self.decoder = BroadcastDecoder(
-            config.image_size,
-            (*config.decoder_channels, config.channels + 1),
-            config.decoder_kernels,
-            config.decoder_strides,
-            grid_size=config.decoder_grid or None,
-            pixel_shuffle=config.decoder_pixel_shuffle,
-            coarse_channels=int(config.decoder_coarse_masks),
-            positions="add",
-            name="decoder",
-        )
+        try:
+            self.decoder = BroadcastDecoder(
+                config.image_size,
+                (*config.decoder_channels, config.channels + 1),
+                config.decoder_kernels,
+                config.decoder_strides,
+                grid_size=config.decoder_grid or None,
+                pixel_shuffle=config.decoder_pixel_shuffle,
+                coarse_channels=int(config.decoder_coarse_masks),
+                positions="add",
+                name="decoder",
+            )
+        except GridTooSmall as e:
+            raise UserError(f"`model.decoder_grid` must suit `model.image_size`. {e}") from e
 
     def build(self, input_shape=None):
         self.tokens.build((None, *self.config.image_size, self.config.channels))

@@ -55,6 +55,7 @@ PRESETS = {
         "Small and fast, ours: a strided encoder, a small decoder; made for two CPU cores.",
         model={"num_slots": 4, "initial_log_sigma": -2.0, "decoder_grid": (18, 18), **QUICK},
         train=QUICK_TRAIN,
+        duration="about 20 minutes on two CPU cores",
     ),
     ("quick", "multi_dsprites"): Preset(
         "The quick settings of Tetris at 64x64; not tuned.",
@@ -63,20 +64,21 @@ PRESETS = {
     ),
     ("paper", "tetris"): Preset(
         "Locatello 2020 on Tetrominoes (layers as in the re-implementations): published fg-ARI "
-        "0.995 +- 0.002; days on one GPU.",
+        "0.995 +- 0.002.",
         model={"num_slots": 4},
         train=PAPER_TRAIN,
+        duration="days on one GPU",
     ),
     ("paper", "multi_dsprites"): Preset(
-        "Locatello 2020 on Multi-dSprites, 64x64: published fg-ARI 0.913 +- 0.003; days on "
-        "one GPU.",
+        "Locatello 2020 on Multi-dSprites, 64x64: published fg-ARI 0.913 +- 0.003.",
         model={"num_slots": 6},
         train=PAPER_TRAIN,
+        duration="days on one GPU",
     ),
     ("paper", "clevr_with_masks"): Preset(
-        "Locatello 2020 on CLEVR6, 128x128: published fg-ARI 0.988 +- 0.003; a day on "
-        "one 16 GB GPU.",
+        "Locatello 2020 on CLEVR6, 128x128: published fg-ARI 0.988 +- 0.003.",
         model=CLEVR6,
         train=PAPER_TRAIN,
+        duration="a day on one 16 GB GPU",
     ),
 }

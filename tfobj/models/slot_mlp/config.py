@@ -11,6 +11,7 @@ class SlotMLPConfig(SlotAutoencoderConfig):
     """Slot MLP; `num_steps` is kept for the common interface and must be 1."""
 
     num_steps: int = 1
+    """No attention: always 1."""
     pooled_grid: PositiveInt = 8
     """Side of the grid that tokens are max-pooled to."""
     hidden: tuple[PositiveInt, ...] = (512, 512)

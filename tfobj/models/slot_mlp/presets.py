@@ -18,8 +18,8 @@ PRESETS = {
         train=PAPER_TRAIN,
     ),
     ("paper", "multi_dsprites"): Preset(
-        "Slot MLP on Multi-dSprites, our layer sizes: Locatello 2020 reports fg-ARI 0.603 "
-        "+- 0.018.",
+        "Slot MLP on Multi-dSprites, our layer sizes: Locatello 2020 reports fg-ARI 0.603 +- "
+        "0.018.",
         model={"num_slots": 6},
         train=PAPER_TRAIN,
     ),

@@ -59,6 +59,7 @@ PRESETS = {
         "Small and fast, ours: a decoder at half resolution; made for two CPU cores.",
         model={"decoder_channels": (32, 32, 32), "decoder_pixel_shuffle": 2},
         train=QUICK_TRAIN,
+        duration="about 5 minutes on two CPU cores",
     ),
     ("quick", "multi_dsprites"): Preset(
         "The quick settings of Tetris at 64x64; not tuned.",
@@ -66,33 +67,36 @@ PRESETS = {
         train=QUICK_TRAIN,
     ),
     ("paper", "tetris"): Preset(
-        "The VAE of Greff 2019, Figures 5 and 6, on Tetris; layers and latent size are ours; hours "
-        "on one GPU.",
+        "The VAE of Greff 2019, Figures 5 and 6, on Tetris; layers and latent size are ours.",
         model={"latent_size": 32},
         train=SPRITES_TRAIN,
+        duration="hours on one GPU",
     ),
     ("paper", "multi_dsprites"): Preset(
         "The VAE of Greff 2019, Figures 5 and 6, on Multi-dSprites; layers and latent size are "
-        "ours; hours on one GPU.",
+        "ours.",
         model={"latent_size": 64},
         train=SPRITES_TRAIN,
+        duration="hours on one GPU",
     ),
     ("paper", "clevr_with_masks"): Preset(
-        "The VAE of Greff 2019, Figures 5 and 6, on CLEVR6; layers and latent size are ours; a day "
-        "on one GPU.",
+        "The VAE of Greff 2019, Figures 5 and 6, on CLEVR6; layers and latent size are ours.",
         model=CLEVR6,
         train={**SPRITES_TRAIN, "steps": 300_000},
+        duration="a day on one GPU",
     ),
     ("conv", "multi_dsprites"): Preset(
         "The VAE of Anciukevicius 2020 (26 latents): published FID 89.6 and KID 0.069 on scenes of "
-        "2 to 4 objects; a day on one GPU.",
+        "2 to 4 objects.",
         model={**CONV, "latent_size": 26},
         train=CONV_TRAIN,
+        duration="a day on one GPU",
     ),
     ("conv", "clevr_with_masks"): Preset(
         "The VAE of Anciukevicius 2020 at 96x96 (163 latents, CLEVR-5): published FID 221.9 and "
-        "KID 0.224 with varying backgrounds; a day on one GPU.",
+        "KID 0.224 with varying backgrounds.",
         model={**CONV, "latent_size": 163, "image_size": (96, 96)},
         train=CONV_TRAIN,
+        duration="a day on one GPU",
     ),
 }

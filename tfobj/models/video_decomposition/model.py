@@ -187,7 +187,8 @@ class VideoDecomposition(VideoModel):
 
     def num_cells(self, frame, num_steps):
         """Returns max(R - t, 2), the number of decodes of frame t (section 3.2.1, Fig. 2)."""
-        return static.maximum(num_steps - frame, 2)
+        # No frame is before the first: the state of a stream comes from outside.
+        return static.maximum(num_steps - static.maximum(frame, 0), 2)
 
     def memory_names(self):
         return "posterior", "hidden", "cell", "time_hidden", "time_cell"

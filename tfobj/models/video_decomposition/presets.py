@@ -11,7 +11,8 @@ PAPER_TRAIN = {
     "clip_norm": 5.0,
 }
 """Zablotskaia 2020, supplement and released code: Adam at 3e-4, batch 32 for clips of 4 frames,
-global norm clipped at 5. The number of steps is ours."""
+global norm clipped at 5. The number of steps is ours. The code is in PyTorch, so its Adam is
+`adam_epsilon_placement` "pytorch"."""
 
 BINARY = {"channels": 1, "likelihood_weight": 300.0, "entropy_weight": 0.1}
 """The paper repeats the single channel three times with a weight of 100, which is the same loss;
@@ -73,38 +74,44 @@ and 0.54 with 0.1."""
 
 PRESETS = {
     ("quick", "bouncing_balls"): Preset(
-        "A small model of our own for coloured frames of 32 x 32 and two CPU cores, trained on "
-        "clips of 1, 2, 4, then 8 frames.",
+        "A small model of our own for two CPU cores: coloured frames of 32 x 32, trained on clips "
+        "of 1, 2, 4, then 8 frames.",
         model=QUICK,
         train=QUICK_TRAIN,
         eval=QUICK_EVAL,
         data=QUICK_DATA,
+        duration="about 20 minutes on one CPU core",
     ),
     ("quick", "clevrer"): Preset(
-        "A small model of our own for frames of 32 x 32 with 3 to 5 objects and two CPU cores, "
+        "A small model of our own for two CPU cores: frames of 32 x 32 with 3 to 5 objects, "
         "trained on clips of 1, 2, 4, then 8 frames.",
         model=QUICK_CLEVRER,
         train=QUICK_TRAIN,
         eval=QUICK_EVAL,
         data={"num_train": 500, "num_test": 64},
+        duration="about 30 minutes on one CPU core",
     ),
     ("paper", "bouncing_balls"): Preset(
-        "Zablotskaia 2020 on binary balls, published per-frame fg-ARI 0.9999 and ARI 0.73; a day "
-        "on 8 GPUs.",
+        "Zablotskaia 2020 on binary balls, published per-frame fg-ARI 0.9999 and ARI 0.73. For the "
+        "authors' Adam, set train.adam_epsilon_placement=pytorch.",
         model=BINARY,
         train=PAPER_TRAIN,
+        duration="a day on 8 GPUs",
     ),
     ("paper_color", "bouncing_balls"): Preset(
         "Zablotskaia 2020 on coloured balls (--dataset=balls4_color), published per-frame fg-ARI "
-        "1.0000 and ARI 0.73; a day on 8 GPUs.",
+        "1.0000 and ARI 0.73. For the authors' Adam, set train.adam_epsilon_placement=pytorch.",
         model=COLOR,
         train=PAPER_TRAIN,
+        duration="a day on 8 GPUs",
     ),
     ("paper", "clevrer"): Preset(
         "Zablotskaia 2020 on CLEVRER clips of 3 to 5 objects (--dataset=clevrer345, or "
         "clevrer345_public for the published videos), published per-frame fg-ARI 0.93 and ARI 0.27 "
-        "with features of a pretrained network, which are left out here; a day on 8 GPUs.",
+        "with features of a pretrained network, which are left out here. For the authors' Adam, "
+        "set train.adam_epsilon_placement=pytorch.",
         model=CLEVRER,
         train=PAPER_TRAIN,
+        duration="a day on 8 GPUs",
     ),
 }

@@ -1,0 +1,70 @@
+"""What people hand to a model, as the float32 pixels in [0, 1] that models compute with."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfobj.errors import UserError
+
+_MARGIN = 1e-5
+"""Resizing and averaging leave values that exceed [0, 1] by their rounding."""
+
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+_EXPECTED = "`image` must be uint8, or finite floats in [0, 1]."
+
+
+def unit_range(image):
+    """Returns images as float32 in [0, 1].
+
+    Args:
+      image: array or tensor of any shape; uint8 in 0 ... 255, or floats of any precision in [0, 1].
+        The values of arrays and eager tensors are checked; those in a graph are for `check_range`.
+
+    Raises:
+      UserError: another type, NaN or infinity, or values outside [0, 1].
+    """
+    if not tf.is_tensor(image):
+        image = np.asarray(image)
+    check_values(image)
+    if image.dtype == tf.uint8:
+        # Division, as in training: a product with 1 / 255 rounds differently.
+        return tf.cast(image, tf.float32) / 255.0
+    return tf.cast(image, tf.float32)
+
+
+def check_range(image):
+    """Returns `image`, float32 in a graph, with an assertion that it is finite and in [0, 1].
+
+    XLA drops assertions.
+    """
+    inside = tf.reduce_all((image >= -_MARGIN) & (image <= 1.0 + _MARGIN))
+    message = f"{_EXPECTED} Received: values in"
+    received = [message, tf.reduce_min(image), "...", tf.reduce_max(image)]
+    with tf.control_dependencies([tf.debugging.Assert(inside, received)]):
+        return tf.identity(image)
+
+
+def check_values(image):
+    """Checks the type of images, and the values of arrays and eager tensors of floats.
+
+    Raises:
+      UserError: as in `unit_range`.
+    """
+    name = getattr(image.dtype, "name", str(image.dtype))
+    if name == "uint8":
+        return
+    if name not in _FLOATS:
+        raise UserError(f"{_EXPECTED} Received: dtype {name}.")
+
+    is_symbolic = tf.is_tensor(image) and not hasattr(image, "numpy")
+    if is_symbolic or 0 in image.shape:
+        return
+    least = float(tf.reduce_min(image))
+    greatest = float(tf.reduce_max(image))
+
+    # Comparisons with NaN are false, so NaN is outside, too.
+    if least >= -_MARGIN and greatest <= 1.0 + _MARGIN:
+        return
+    hint = ""
+    if least >= 0.0 and 1.0 < greatest <= 255.0:
+        hint = " Divide by 255, or hand the bytes over as uint8."
+    raise UserError(f"{_EXPECTED} Received: values in {least:.6g} ... {greatest:.6g}.{hint}")
