@@ -55,11 +55,14 @@ def check_values(image):
     if name not in _FLOATS:
         raise UserError(f"{_EXPECTED} Received: dtype {name}.")
 
-    is_symbolic = tf.is_tensor(image) and not hasattr(image, "numpy")
-    if is_symbolic or 0 in image.shape:
+    if tf.is_tensor(image) and not isinstance(image, tf.__internal__.EagerTensor):
         return
-    least = float(tf.reduce_min(image))
-    greatest = float(tf.reduce_max(image))
+    # With NumPy: while a graph is traced, TensorFlow would make nodes of it.
+    values = np.asarray(image)
+    if not values.size:
+        return
+    least = float(values.min())
+    greatest = float(values.max())
 
     # Comparisons with NaN are false, so NaN is outside, too.
     if least >= -_MARGIN and greatest <= 1.0 + _MARGIN:
