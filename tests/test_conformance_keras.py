@@ -164,7 +164,7 @@ def test_datasets_metrics_and_ways_to_hand_over_a_batch(case):
 
     # What a dataset hides until it is read.
     with pytest.raises(UserError, match=r"finite floats in \[0, 1\]. Received: values in 0 ... 2"):
-        model.fit(tf.data.Dataset.from_tensors(image * 250), shuffle=False, verbose=0)
+        model.fit(tf.data.Dataset.from_tensors((image * 250, masks)), shuffle=False, verbose=0)
 
 
 @one_model
@@ -186,6 +186,37 @@ def test_compiled_model_survives_a_file(case, tmp_path):
 
 
 @one_model
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (lambda x: x[0], r"Received: \(10, 12, 3\). One image is a batch of one: image.None."),
+        (lambda x: x[..., :1], r"Received: \(4, 10, 12, 1\)"),
+        (lambda x: x[:, 1:], r"Received: \(4, 9, 12, 3\)"),
+        (lambda x: x[:0], r"Received: \(0, 10, 12, 3\)"),
+        (lambda x: {"img": x}, "A batch must hold 'image'. Received: a dict of 'img'"),
+        (lambda x: None, "Received: "),
+    ],
+)
+def test_batches_of_another_shape_are_refused_before_anything_is_traced(case, wrong, message):
+    model = model_of(case)
+    model.compile()
+    batch = wrong(scenes(case.config))
+    for use in (model, model.predict, model.fit):
+        with pytest.raises(UserError, match=message):
+            use(batch)
+
+
+@one_model
+@pytest.mark.parametrize("options", [{"gradient_accumulation_steps": 2}, {"use_ema": True}])
+def test_optimizers_with_a_state_of_their_own_train(case, options):
+    model = build(case)
+    model.compile(keras.optimizers.Adam(1e-3, **options))
+    before = model.get_weights()
+    model.fit(scenes(case.config), batch_size=BATCH // 2, verbose=0)
+    assert any(np.any(a != b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+@one_model
 def test_what_keras_cannot_do_is_refused(case, two_replicas):
     model = build(case)
     with pytest.raises(UserError, match="`loss` must be None.*Received: loss='mse'"):
@@ -197,7 +228,13 @@ def test_what_keras_cannot_do_is_refused(case, two_replicas):
         masks = np.zeros((BATCH, *case.config.image_size), np.uint8)
         model.fit(scenes(case.config), masks, sample_weight=np.ones(BATCH), verbose=0)
 
+    model.compile(metrics=[metrics.ForegroundARI(num_true=2)])
+    with pytest.raises(UserError, match="`metrics` need true masks"):
+        model.fit(scenes(case.config), verbose=0)
+
     with two_replicas.scope():
+        with pytest.raises(UserError, match="must be built in the scope of the strategy"):
+            model.compile()
         model = build(case)
     for option in ({"jit_compile": True}, {"steps_per_execution": 2}):
         (name,) = option

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from tfobj import random
 from tfobj.config import Config, require
+from tfobj.models import inputs
 from tfobj.models.keras_model import KerasModel
 from tfobj.structs import check_num_slots, check_num_steps, check_outputs
 
@@ -213,14 +214,7 @@ class SceneModel(KerasModel):
             seed = random.make_seed()
         check_num_slots(num_slots, config.minimum_slots)
         check_num_steps(num_steps, config.minimum_steps)
-
-        expected = (*config.image_size, config.channels)
-        if tuple(image.shape[-3:]) != expected or len(image.shape) != 4 + self.is_video:
-            leading = "B, T, " if self.is_video else "B, "
-            raise ValueError(
-                f"`image` must have shape [{leading}{', '.join(map(str, expected))}]. "
-                f"Received: {tuple(image.shape)}."
-            )
+        inputs.check_shape(image, config)
         return num_slots, num_steps, seed
 
     def forward_in_training(self, image, seed, step, stage):

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfobj.errors import UserError
+from tfobj.errors import UserError, first_line
 
 _MARGIN = 1e-5
 """Resizing and averaging leave values that exceed [0, 1] by their rounding."""
@@ -23,7 +23,10 @@ def unit_range(image):
       UserError: another type, NaN or infinity, or values outside [0, 1].
     """
     if not tf.is_tensor(image):
-        image = np.asarray(image)
+        try:
+            image = np.asarray(image)
+        except ValueError as e:  # lists of unequal lengths
+            raise UserError(f"{_EXPECTED} Received: {first_line(e)}") from e
     check_values(image)
     if image.dtype == tf.uint8:
         # Division, as in training: a product with 1 / 255 rounds differently.
@@ -71,3 +74,28 @@ def check_values(image):
     if least >= 0.0 and 1.0 < greatest <= 255.0:
         hint = " Divide by 255, or hand the bytes over as uint8."
     raise UserError(f"{_EXPECTED} Received: values in {least:.6g} ... {greatest:.6g}.{hint}")
+
+
+def check_shape(image, config):
+    """Checks the shape of a batch, as far as it is known.
+
+    Args:
+      image: array or tensor.
+      config: `SceneConfig` of the model.
+
+    Raises:
+      UserError: it is no batch of images, or of clips, of the model's size, or an empty one.
+    """
+    size = (*config.image_size, config.channels)
+    shape = tuple(image.shape)
+    known = [found in (None, wanted) for found, wanted in zip(shape[-3:], size, strict=False)]
+    if len(shape) == 4 + config.is_video and all(known) and 0 not in shape:
+        return
+
+    leading = "B, T, " if config.is_video else "B, "
+    hint = ""
+    if shape == size:
+        hint = " One image is a batch of one: image[None]."
+    raise UserError(
+        f"`image` must have shape [{leading}{', '.join(map(str, size))}]. Received: {shape}.{hint}"
+    )

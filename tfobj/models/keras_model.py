@@ -36,6 +36,8 @@ class KerasModel(keras.Model, metaclass=abc.ABCMeta):
         # convolutions it slows down, and it cannot compile sums over replicas. Keras asks this
         # attribute where `jit_compile` is "auto".
         num_replicas = self.distribute_strategy.num_replicas_in_sync
+        # A namespace, because Keras looks into other attributes for weights.
+        self._origin = types.SimpleNamespace(strategy=tf.distribute.get_strategy())
         self.supports_jit = num_replicas == 1 and _has_accelerator()
 
     def __call__(self, image, *args, **kwargs):
@@ -49,10 +51,11 @@ class KerasModel(keras.Model, metaclass=abc.ABCMeta):
           UserError: images of another type, range or shape.
         """
         if isinstance(image, dict):
-            image = image["image"]
+            image = _image_of(image)
         # Keras calls with placeholders that are no tensors where it looks for shapes.
         if not isinstance(image, keras.KerasTensor):
             image = inputs.unit_range(image)
+        inputs.check_shape(image, self.config)
         return super().__call__(image, *args, **kwargs)
 
     def compile(self, optimizer=None, loss=None, *args, **kwargs):
@@ -72,6 +75,7 @@ class KerasModel(keras.Model, metaclass=abc.ABCMeta):
                 f"`loss` must be None: {type(self).__name__} is trained on its own objective. "
                 f"Received: loss={loss!r}."
             )
+        self._check_scope()
         num_replicas = self.distribute_strategy.num_replicas_in_sync
         for name, only in (("jit_compile", False), ("steps_per_execution", 1)):
             value = kwargs.get(name, "auto")
@@ -123,12 +127,13 @@ class KerasModel(keras.Model, metaclass=abc.ABCMeta):
                 f"`fit` cannot train under {type(self.distribute_strategy).__name__}. "
                 "Use launch/train.py, whose loop can."
             )
-        with _refusals_explained(x):
+        self._check_scope()
+        with self._refusals_explained(x):
             return super().fit(x, *args, **kwargs)
 
     def evaluate(self, x=None, *args, **kwargs):
         """Returns the means of the loss and its terms over scenes; arguments as in `fit`."""
-        with _refusals_explained(x):
+        with self._refusals_explained(x):
             return super().evaluate(x, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
@@ -136,22 +141,22 @@ class KerasModel(keras.Model, metaclass=abc.ABCMeta):
 
         All scenes draw the same noise, so the results of a scene do not depend on the others.
         """
-        with _refusals_explained(x):
+        with self._refusals_explained(x):
             return _scene_outputs(super().predict(x, *args, **kwargs))
 
     def train_on_batch(self, x, *args, **kwargs):
         """Makes one update; arguments and result as in `keras.Model.train_on_batch`."""
-        with _refusals_explained(x):
+        with self._refusals_explained(x):
             return super().train_on_batch(x, *args, **kwargs)
 
     def test_on_batch(self, x, *args, **kwargs):
         """Evaluates one batch; arguments and result as in `keras.Model.test_on_batch`."""
-        with _refusals_explained(x):
+        with self._refusals_explained(x):
             return super().test_on_batch(x, *args, **kwargs)
 
     def predict_on_batch(self, x):
         """Returns `SceneOutputs` of arrays for one batch."""
-        with _refusals_explained(x):
+        with self._refusals_explained(x):
             return _scene_outputs(super().predict_on_batch(x))
 
     def train_step(self, data):
@@ -160,7 +165,7 @@ class KerasModel(keras.Model, metaclass=abc.ABCMeta):
         share = replicas.share_of(batch_size(batch["image"]))
         batch = _without_empty_share(batch)
         step = self._finished_updates()
-        seed = random.make_seed(self.run_seed, step, share.first_scene)
+        seed = random.make_seed(self.run_seed, self._finished_batches(), share.first_scene)
 
         outputs, terms, gradients = self.loss_and_gradients(
             batch, seed, step, loss_scale=share.weight
@@ -217,10 +222,43 @@ class KerasModel(keras.Model, metaclass=abc.ABCMeta):
         archive.add_endpoint("serve", self.predict_step, signature)
         archive.write_out(filepath, verbose=verbose)
 
+    def _check_scope(self):
+        """Raises a `UserError` under a strategy that does not hold the model's weights."""
+        current = tf.distribute.get_strategy()
+        if tf.distribute.has_strategy() and current is not self._origin.strategy:
+            raise UserError(
+                "The model must be built in the scope of the strategy that trains it. Received: "
+                f"{type(current).__name__}, entered after the model was built."
+            )
+
+    @contextlib.contextmanager
+    def _refusals_explained(self, x):
+        """Raises a `UserError` for batches `x` that cannot be used, found here or in the graph."""
+        if x is None:
+            raise UserError(
+                "`x` must be images, a SceneBatch or a dataset of them. Received: None."
+            )
+        image = x.get("image") if isinstance(x, dict) else x
+        # In the graph, XLA would drop the check of the values, and sizes would be unknown.
+        if isinstance(image, np.ndarray):
+            inputs.check_values(image)
+            inputs.check_shape(image, self.config)
+
+        try:
+            yield
+        except tf.errors.InvalidArgumentError as e:
+            message = failed_assertion(e)
+            if message is None:
+                raise
+            raise UserError(message) from e
+
     def _finished_updates(self):
-        # A tensor: Keras' `value` is the variable itself, tf.cast to its own type hands it through,
-        # and it would be read after the update.
-        return tf.cast(tf.convert_to_tensor(self.optimizer.iterations.value), tf.int64)
+        # A tensor: Keras' variable would be read after the update.
+        return tf.cast(keras.ops.convert_to_tensor(self.optimizer.iterations), tf.int64)
+
+    def _finished_batches(self):
+        """Returns the number of batches, of which several make an update that accumulates them."""
+        return tf.cast(keras.ops.convert_to_tensor(self.optimizer._iterations), tf.int64)
 
     def _reported(self, batch, outputs, terms, share):
         """Adds the terms of a share to the means over the epoch, and returns these."""
@@ -233,6 +271,11 @@ class KerasModel(keras.Model, metaclass=abc.ABCMeta):
         self._epoch.terms.update_state(others, num_scenes)
         if "mask" in batch:
             return self.compute_metrics(batch["image"], batch["mask"], outputs.masks)
+        if self._compile_metrics is not None:
+            raise UserError(
+                "`metrics` need true masks: hand over (images, masks), or a SceneBatch with "
+                "'mask'. Received: images alone."
+            )
         return self.get_metrics_result()
 
 
@@ -298,15 +341,21 @@ def _scene_batch(data):
     if isinstance(x, list | tuple) and len(x) == 1:
         x = x[0]
     batch = dict(x) if isinstance(x, dict) else {"image": x}
-    if "image" not in batch:
-        raise UserError(f"`x` must hold 'image'. Received: a dict of {', '.join(sorted(batch))}.")
     if masks is not None:
         batch["mask"] = masks
 
-    image = inputs.unit_range(batch["image"])
+    image = inputs.unit_range(_image_of(batch))
     if not tf.executing_eagerly():
         image = inputs.check_range(image)
     return {**batch, "image": image}
+
+
+def _image_of(batch):
+    """Returns the images of a `SceneBatch`."""
+    if "image" not in batch:
+        names = ", ".join(map(repr, sorted(batch)))
+        raise UserError(f"A batch must hold 'image'. Received: a dict of {names}.")
+    return batch["image"]
 
 
 def _without_empty_share(batch):
@@ -349,20 +398,3 @@ def _scene_outputs(arrays):
         else:
             fields[name] = value
     return SceneOutputs(**{**fields, "posterior": fields["posterior"] or None})
-
-
-@contextlib.contextmanager
-def _refusals_explained(x):
-    """Raises a `UserError` for images `x` that `unit_range` refuses, found here or in the graph."""
-    image = x.get("image") if isinstance(x, dict) else x
-    # In the graph, XLA would drop the check.
-    if isinstance(image, np.ndarray):
-        inputs.check_values(image)
-
-    try:
-        yield
-    except tf.errors.InvalidArgumentError as e:
-        message = failed_assertion(e)
-        if message is None:
-            raise
-        raise UserError(message) from e
