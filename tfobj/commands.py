@@ -99,7 +99,10 @@ def quiet_start():
 
     On a machine with an NVIDIA driver they are shown after all if no GPU was found: they say why.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Errors stay visible where there is a driver. Elsewhere they are about the GPU that is not
+    # there and kernels that a processor lacks, and what fails is a Python error all the same.
+    has_driver = pathlib.Path("/dev/nvidia0").exists()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if has_driver else "3")
     if not any(pathlib.Path("/dev").glob("accel*")) and not pathlib.Path("/dev/vfio").exists():
         # No TPU here: while it is imported, tensorflow-tpu would for many minutes ask a cloud's
         # metadata service for one.
@@ -119,7 +122,7 @@ def quiet_start():
 
         import tensorflow as tf
 
-        if pathlib.Path("/dev/nvidia0").exists() and not tf.config.list_physical_devices("GPU"):
+        if has_driver and not tf.config.list_physical_devices("GPU"):
             captured.seek(0)
             sys.stderr.write(captured.read().decode(errors="replace"))
 
