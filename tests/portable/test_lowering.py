@@ -62,7 +62,8 @@ def test_every_model_is_lowered(case):
     grids = {
         v.path for v in model.weights if v.path.endswith("/grid")
     }  # everything else changes, state that no gradient trains as well
-    assert grids or case.model == "factored_scenes"
+    # Two decoders broadcast nothing.
+    assert bool(grids) == (case.model != "factored_scenes" and case.id != "vae-conv")
     assert written == names - grids
     assert step.manifest["counter"] in written
     assert (
