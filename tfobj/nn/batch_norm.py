@@ -60,14 +60,23 @@ class BatchNorm(keras.layers.Layer):
         """Name of this layer's statistics: the path of its moving mean, unique in a model."""
         return self.moving_mean.path
 
-    def call(self, x, training=False):
-        """Returns (normalised x, statistics).
+    def call(self, x, offset=0.0, training=False):
+        """Normalises x + offset.
 
-        In training, the statistics are {key: [2, C]}, E[x] and E[x**2] of the batch; otherwise {}.
+        Args:
+          x: [B, H, W, C].
+          offset: [C], the bias of the layer before. In training the batch's mean takes it away
+            again, so that it moves the averages alone, and is neither added nor differentiated.
+          training: whether the moments are those of the batch.
+
+        Returns:
+          (normalised x + offset, statistics). In training, the statistics are {key: [2, C]},
+          E[x + offset] and E[(x + offset)**2] of the batch; otherwise {}.
         """
+        offset = tf.cast(offset, tf.float32)
         if not training:
             scale = self.gain * tf.math.rsqrt(self.moving_variance + self.epsilon)
-            shift = self.bias - self.moving_mean * scale
+            shift = self.bias + (offset - self.moving_mean) * scale
             return tf.cast(tf.cast(x, tf.float32) * scale + shift, x.dtype), {}
 
         # One fused kernel; empty averages, because only those of the batch count here.
@@ -84,6 +93,7 @@ class BatchNorm(keras.layers.Layer):
         # The op returns the variance with Bessel's correction.
         count = tf.cast(tf.reduce_prod(tf.shape(x)[:-1]), tf.float32)
         variance *= (count - 1.0) / count
+        mean += offset
         return y, {self.key: tf.stop_gradient(tf.stack([mean, variance + tf.square(mean)]))}
 
     def update(self, statistics):

@@ -87,13 +87,15 @@ class GatedConv2D(keras.layers.Layer):
         return (*space, channels // 2)
 
     def call(self, x, training=False):
-        x = self.convolution(x)
-        statistics = {}
         if isinstance(self.norm, BatchNorm):
-            x, statistics = self.norm(x, training=training)
-        elif self.norm is not None:
+            x = self.convolution.linear(x)
+            x, statistics = self.norm(x, self.convolution.bias, training=training)
+            return gate(x), statistics
+
+        x = self.convolution(x)
+        if self.norm is not None:
             x = tf.cast(self.norm(x), self.compute_dtype)
-        return gate(x), statistics
+        return gate(x), {}
 
 
 @keras.saving.register_keras_serializable("tfobj")
