@@ -106,3 +106,30 @@ def test_moments_that_are_not_finite_change_nothing():
     norm.update({norm.key: tf.constant([[1.0, np.nan, 1.0], [2.0, 2.0, np.inf]])})
     np.testing.assert_allclose(norm.moving_mean, [0.1, 0.0, 0.0])
     np.testing.assert_allclose(norm.moving_variance, [1.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_offset_is_added_before_the_norm(training):
+    """Outputs, statistics and gradients are those of x + offset."""
+    norm = layer()
+    norm.moving_mean.assign([0.3, -0.2, 1.0])
+    x = tf.constant(maps())
+    offset = tf.constant([0.5, -2.0, 3.0])
+    weights = tf.constant(np.random.default_rng(1).normal(size=x.shape), tf.float32)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([x, offset])
+        y, statistics = norm(x, offset, training=training)
+        expected, expected_statistics = norm(x + offset, training=training)
+        value = tf.reduce_sum(y * weights)
+        expected_value = tf.reduce_sum(expected * weights)
+
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
+    for key, moments in expected_statistics.items():
+        np.testing.assert_allclose(statistics[key], moments, rtol=1e-4)
+    for source in (x, offset):
+        np.testing.assert_allclose(
+            tape.gradient(value, source, unconnected_gradients="zero"),
+            tape.gradient(expected_value, source),
+            rtol=1e-3,
+            atol=2e-3,
+        )

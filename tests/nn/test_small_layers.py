@@ -11,6 +11,7 @@ from tfobj.nn.convolution import ConvStack, FanInTruncatedNormal, as_tuple, outp
 from tfobj.nn.coordinates import PositionEmbedding
 from tfobj.nn.iteration import iterate
 from tfobj.nn.mlp import MLP
+from tfobj.nn.slots import log_softmax_over_slots, softmax_over_slots
 
 
 def test_linear_grid():
@@ -228,3 +229,35 @@ def test_fan_in_can_be_given_and_is_serialised():
     values = np.asarray(FanInTruncatedNormal(fan_in=4)((1000,)))
     assert abs(values.std() - 0.8796 / 2) < 0.05
     assert FanInTruncatedNormal.from_config(FanInTruncatedNormal(7).get_config()).fan_in == 7
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (3, 4, 6, 7, 1), (1, 1, 2, 2, 3)])
+def test_softmax_over_slots_is_that_of_tensorflow(shape):
+    """Values and gradients, also where logits are far apart."""
+    logits = tf.constant(np.random.default_rng(0).normal(scale=30.0, size=shape), tf.float32)
+    upstream = tf.constant(np.random.default_rng(1).normal(size=shape), tf.float32)
+    pairs = (
+        (softmax_over_slots, tf.nn.softmax),
+        (log_softmax_over_slots, tf.nn.log_softmax),
+    )
+    for ours, reference in pairs:
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(logits)
+            found = ours(logits)
+            expected = reference(logits, axis=1)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            tape.gradient(found, logits, upstream),
+            tape.gradient(expected, logits, upstream),
+            rtol=1e-4,
+            atol=1e-6,
+        )
+
+
+def test_softmax_over_slots_of_huge_logits_is_finite():
+    logits = tf.constant([[1e30, -1e30, 0.0], [-200.0, -201.0, -1e4]])
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        value = tf.reduce_sum(softmax_over_slots(logits)[:, 0])
+    np.testing.assert_allclose(value, 1.0 + 1.0 / (1.0 + np.exp(-1.0)), rtol=1e-6)
+    assert np.all(np.isfinite(tape.gradient(value, logits)))

@@ -98,10 +98,10 @@ def soft_weights(alphas, depths, gamma, ordering="soft_over"):
     logits = log_alphas + (1.0 - depths[:, :, None, None, None]) / gamma
     if ordering == "softras_or":
         coverage = _coverage(alphas)
-        return tf.concat([tf.nn.softmax(logits, axis=1) * coverage, 1.0 - coverage], axis=1)
+        return tf.concat([slots.softmax_over_slots(logits) * coverage, 1.0 - coverage], axis=1)
 
     background = tf.fill(tf.shape(logits[:, :1]), BACKGROUND_NEARNESS / gamma)
-    return tf.nn.softmax(tf.concat([logits, background], axis=1), axis=1)
+    return slots.softmax_over_slots(tf.concat([logits, background], axis=1))
 
 
 def composite(weights, colours):

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfobj.nn.slots import compose
+from tfobj.nn.slots import compose, log_softmax_over_slots, softmax_over_slots
 
 tfd = tfp.distributions
 
@@ -97,12 +97,12 @@ class SpatialMixture(tfd.Distribution):
     @property
     def log_masks(self):
         """[B, K, H, W, 1], log softmax of the mask logits over slots."""
-        return tf.nn.log_softmax(self.mask_logits, axis=1)
+        return log_softmax_over_slots(self.mask_logits)
 
     @property
     def masks(self):
         """[B, K, H, W, 1], sums to one over K."""
-        return tf.nn.softmax(self.mask_logits, axis=1)
+        return softmax_over_slots(self.mask_logits)
 
     def component_log_prob(self, image):
         """Returns l_k = log f(x_c; mu_kc), [(n,) B, K, H, W, M], of `image` [(n,) B, H, W, C].

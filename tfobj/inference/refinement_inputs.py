@@ -19,7 +19,7 @@ import tensorflow as tf
 from tfobj.config import Config, NonNegative, Positive
 from tfobj.errors import unknown_name
 from tfobj.nn import coordinates
-from tfobj.nn.slots import batch_and_slots, batch_size, fold_slots, unfold_slots
+from tfobj.nn.slots import batch_and_slots, batch_size, fold_slots, softmax_over_slots, unfold_slots
 
 SHARED = ("image", "pixel_likelihood", "coordinates")
 PER_SLOT = (
@@ -227,11 +227,11 @@ class RefinementInputs(keras.layers.Layer):
     def _mask_posterior(self, log_prob):
         epsilon = self.config.mask_posterior_epsilon
         if not epsilon:
-            return tf.nn.softmax(log_prob, axis=1)
+            return softmax_over_slots(log_prob)
 
         # As one more slot of density epsilon: neither densities nor their sum can overflow.
         rest = tf.zeros_like(log_prob[:, :1]) + math.log(epsilon)
-        return tf.nn.softmax(tf.concat([log_prob, rest], axis=1), axis=1)[:, :-1]
+        return softmax_over_slots(tf.concat([log_prob, rest], axis=1))[:, :-1]
 
     def _mask_gradient(self, terms):
         if self.config.mask_gradient_of == "logits":

@@ -3,6 +3,9 @@
 Most layers do not know about slots: they see [B * K, ...]. `fold_slots` makes these rows,
 `unfold_slots` inverts it.
 
+Softmaxes over slots are written out here: TensorFlow's own computes over the last axis alone and
+transposes the images there and back, which takes 2.5 to 3 times as long, forward and backward.
+
 All decoders share one convention, known only to `split_decoded` and `join_decoded`: [..., C + 1],
 the C colours of a slot first, its mask logit last.
 """
@@ -35,6 +38,23 @@ def fold_slots(x):
 def unfold_slots(x, batch, num_slots):
     """Reshapes [B * K, ...] to [B, K, ...]; `batch` and `num_slots` are integers or tensors."""
     return tf.reshape(x, [batch, num_slots, *x.shape[1:]])
+
+
+def softmax_over_slots(logits):
+    """Returns the softmax of logits [B, K, ...] over K."""
+    powers = tf.exp(_shifted(logits))
+    return powers / tf.reduce_sum(powers, axis=1, keepdims=True)
+
+
+def log_softmax_over_slots(logits):
+    """Returns the logarithm of the softmax of logits [B, K, ...] over K."""
+    shifted = _shifted(logits)
+    return shifted - tf.math.log(tf.reduce_sum(tf.exp(shifted), axis=1, keepdims=True))
+
+
+def _shifted(logits):
+    """Returns logits whose largest over slots is zero, so that no exponential overflows."""
+    return logits - tf.stop_gradient(tf.reduce_max(logits, axis=1, keepdims=True))
 
 
 def split_decoded(decoded):

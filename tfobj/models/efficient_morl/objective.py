@@ -11,7 +11,7 @@ import tensorflow_probability as tfp
 from tfobj.distributions.spatial_mixture import SpatialMixture
 from tfobj.inference.geco import HALF_LOG_2_PI
 from tfobj.models.base import DecodedScene
-from tfobj.nn.slots import compose, split_decoded
+from tfobj.nn.slots import compose, softmax_over_slots, split_decoded
 
 tfd = tfp.distributions
 
@@ -20,7 +20,7 @@ def decoded_scene(decoded):
     """Returns the `DecodedScene` of decoder outputs [B, K, H, W, C + 1]."""
     colours, mask_logits = split_decoded(decoded)
     colours = tf.sigmoid(colours)
-    masks = tf.nn.softmax(mask_logits, axis=1)
+    masks = softmax_over_slots(mask_logits)
     return DecodedScene(compose(masks, colours), masks, colours)
 
 

@@ -37,7 +37,14 @@ from tfobj.nn.broadcast_decoder import BroadcastGrid
 from tfobj.nn.iteration import scan
 from tfobj.nn.layers import Conv2D, Conv2DTranspose
 from tfobj.nn.mlp import MLP
-from tfobj.nn.slots import batch_and_slots, batch_size, fold_slots, split_decoded, unfold_slots
+from tfobj.nn.slots import (
+    batch_and_slots,
+    batch_size,
+    fold_slots,
+    log_softmax_over_slots,
+    split_decoded,
+    unfold_slots,
+)
 from tfobj.nn.unet import UNet, UNetBlock, default_blocks
 
 tfd = tfp.distributions
@@ -270,7 +277,7 @@ class ClusteringNetwork(keras.layers.Layer):
         batch, num_slots = batch_and_slots(latents)
         decoded = unfold_slots(self.decoder(fold_slots(latents)), batch, num_slots)
         means, logits = split_decoded(decoded)
-        return tf.nn.log_softmax(logits, axis=1), tf.sigmoid(means)
+        return log_softmax_over_slots(logits), tf.sigmoid(means)
 
     def prior(self, latents):
         """Returns p of every latent [B, K, D] given earlier slots, a `tfd.Normal` [B, K, D]."""

@@ -38,6 +38,8 @@ from tfobj.nn.slots import (
     batch_size,
     compose,
     fold_slots,
+    log_softmax_over_slots,
+    softmax_over_slots,
     split_decoded,
     unfold_slots,
 )
@@ -125,7 +127,7 @@ class Monet(SceneModel):
         nll = -mixture.log_prob(image)
         kl_per_latent = tfd.kl_divergence(posterior, tfd.Normal(0.0, 1.0))  # [B, K, D]
         kl = tf.reduce_sum(kl_per_latent, axis=[1, 2])
-        mask_kl = mask_divergence(log_masks, tf.nn.log_softmax(mask_logits, axis=1))
+        mask_kl = mask_divergence(log_masks, log_softmax_over_slots(mask_logits))
 
         return SceneOutputs(
             recon=recon,
@@ -143,7 +145,7 @@ class Monet(SceneModel):
             history={
                 "scopes": tf.exp(log_scopes),
                 "stick_masks": masks,
-                "decoded_masks": tf.nn.softmax(mask_logits, axis=1),
+                "decoded_masks": softmax_over_slots(mask_logits),
             },
         )
 
@@ -227,7 +229,7 @@ class Monet(SceneModel):
         Attention masks would need an image.
         """
         slot_recons, mask_logits = self.render(slots)
-        masks = tf.nn.softmax(mask_logits, axis=1)
+        masks = softmax_over_slots(mask_logits)
         return DecodedScene(compose(masks, slot_recons), masks, slot_recons)
 
     def sample(self, num, seed, num_slots=None):

@@ -32,6 +32,7 @@ from tfobj.nn.slots import (
     batch_size,
     compose,
     fold_slots,
+    softmax_over_slots,
     split_decoded,
     unfold_slots,
 )
@@ -142,7 +143,7 @@ class SlotAutoencoder(SceneModel):
         batch, num_slots = batch_and_slots(slots)
         decoded = unfold_slots(self.decoder(fold_slots(slots)), batch, num_slots)
         colours, mask_logits = split_decoded(decoded)
-        masks = tf.nn.softmax(mask_logits, axis=1)
+        masks = softmax_over_slots(mask_logits)
         slot_recons = 0.5 * (colours + 1.0)
         return DecodedScene(compose(masks, slot_recons), masks, slot_recons)
 

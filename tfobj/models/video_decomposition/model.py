@@ -58,6 +58,7 @@ from tfobj.nn.slots import (
     compose,
     fold_slots,
     join_decoded,
+    softmax_over_slots,
     split_decoded,
     unfold_slots,
 )
@@ -318,7 +319,7 @@ class VideoDecomposition(VideoModel):
     def decoded_slots(self, raw):
         """Returns the `DecodedSlots` of decoder outputs."""
         means, mask_logits = split_decoded(raw)
-        return DecodedSlots(tf.sigmoid(means), tf.nn.softmax(mask_logits, axis=1), mask_logits)
+        return DecodedSlots(tf.sigmoid(means), softmax_over_slots(mask_logits), mask_logits)
 
     def score(self, image, posterior, time_h, seed, cell, weight_terms):
         """Samples z, decodes it, and scores frames [B, H, W, C]: the `ScoredFrame` of a cell."""
@@ -390,7 +391,7 @@ class VideoDecomposition(VideoModel):
             log_prob,
             nll,
             entropy,
-            tf.nn.softmax(likelihood, axis=1),
+            softmax_over_slots(likelihood),
             means_gradient,
             masks_gradient,
         )
