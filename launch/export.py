@@ -43,7 +43,8 @@ def main(argv):
     from tfobj.serving import export
     from tfobj.training.checkpoint import load_run
 
-    run = load_run(_WORKDIR.value, _CHECKPOINT.value)
+    # Weights are float32 in every run, and an export must be fast where there is no bfloat16.
+    run = load_run(_WORKDIR.value, _CHECKPOINT.value, precision="float32")
     to = pathlib.Path("saved_models", pathlib.Path(_WORKDIR.value).resolve().name)
     if _TO.value:
         to = pathlib.Path(_TO.value)

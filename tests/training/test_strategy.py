@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from tfobj.errors import UserError
+from tfobj.training import precision
 from tfobj.training import strategy as strategy_module
 from tfobj.training.cluster import EXAMPLE
 from tfobj.training.peers import SingleWorker
@@ -153,6 +154,7 @@ def test_batch_size_names_workers(monkeypatch):
 def test_native_precision_of_the_tpu_is_recommended(monkeypatch):
     monkeypatch.setattr(tf.distribute, "TPUStrategy", tf.distribute.OneDeviceStrategy)
     assert "bfloat16" in advice(make_strategy("cpu"), "float32")[0]
+    monkeypatch.setattr(precision, "is_native", lambda devices: True)
     assert advice(make_strategy("cpu"), "bfloat16") == []
 
 

@@ -258,13 +258,14 @@ class LoadedRun:
     step: int
 
 
-def load_run(workdir, which="latest", say=say_on_stderr):
+def load_run(workdir, which="latest", say=say_on_stderr, precision=None):
     """Loads a run's model for use: the newest state that can be read.
 
     Args:
       workdir: folder of the run.
       which: "latest", or "best" by validation score.
       say: function of a line, told which checkpoints are damaged.
+      precision: in which the model computes; None for that of the run.
 
     Returns:
       `LoadedRun`.
@@ -277,5 +278,8 @@ def load_run(workdir, which="latest", say=say_on_stderr):
     experiment = read_config(workdir)
     if not CheckpointFolder(pathlib.Path(workdir) / CHECKPOINTS[which]).steps():
         raise UserError(f"`{workdir}` has no {which} checkpoint yet.")
-    model = build_model(experiment)
+    built = experiment
+    if precision is not None:
+        built = experiment.override({"train.precision": precision})
+    model = build_model(built)
     return LoadedRun(experiment, model, _load_weights(model, workdir, which, say))

@@ -10,6 +10,7 @@ from tfobj.config import Bounds, Config, NonNegativeInt, Positive, PositiveInt, 
 from tfobj.data import folder, packed, protocols
 from tfobj.data.pipeline import BatchStream
 from tfobj.errors import UserError, unknown_name
+from tfobj.training import precision
 
 DEFAULT_PRESET = "paper"
 Decay = Annotated[float, Bounds(low=0, below=1)]
@@ -50,9 +51,10 @@ class TrainConfig(Config):
     """Keras adds it inside the root, where it acts like its own root outside."""
     clip_norm: Positive | None = None
     """Bound on the global norm of the gradient of the global batch; none: no clipping."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
     """bfloat16: layers compute in bfloat16; weights, likelihoods, KL and statistics stay in
-    float32."""
+    float32. `auto` is bfloat16 where the hardware multiplies in it: TPUs, NVIDIA GPUs from Ampere
+    on, and processors with AVX-512 BF16 or AMX. A run keeps what it became."""
     compile: Literal["auto", "graph", "xla"] = "auto"
     """How forward and backward run: `graph` as an ordinary graph, `xla` compiled as a whole.
     `auto` is `xla` on GPU and TPU, and `graph` on CPU, where XLA's convolutions are slower."""
@@ -213,7 +215,7 @@ def build_model(experiment):
     keras.utils.set_random_seed(experiment.seed)
     before = keras.config.dtype_policy()
     policies = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
-    keras.config.set_dtype_policy(policies[experiment.train.precision])
+    keras.config.set_dtype_policy(policies[precision.decide(experiment.train.precision)])
     try:
         return model(experiment.model, run_seed=experiment.seed)
     except ValueError as e:  # A combination of layer settings that cannot be built.

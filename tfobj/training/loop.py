@@ -20,8 +20,15 @@ import tensorflow as tf
 import tfobj
 from tfobj import files
 from tfobj.errors import UserError
-from tfobj.training import machine
-from tfobj.training.checkpoint import RunState, check_config, load_weights, write_or_check_config
+from tfobj.training import machine, precision
+from tfobj.training.checkpoint import (
+    CONFIG,
+    RunState,
+    check_config,
+    load_weights,
+    read_config,
+    write_or_check_config,
+)
 from tfobj.training.data_record import DataRecord
 from tfobj.training.evaluation import Evaluator
 from tfobj.training.experiment import build_model, expected_duration, open_scenes
@@ -111,7 +118,6 @@ def train(
 
 def _start(experiment, workdir, strategy, peers, data_dir, actions, accept_new_data, init_from):
     """Returns the `_Run`, its weights restored, on all workers the same."""
-    config = experiment.train
     devices = len(strategy.extended.worker_devices)
     versions = {
         "tfobj": tfobj.__version__,
@@ -120,6 +126,9 @@ def _start(experiment, workdir, strategy, peers, data_dir, actions, accept_new_d
     }
     facts = {**versions, "devices": devices, "init_from": init_from and str(init_from)}
     agree(peers, {**facts, **experiment.to_dict()}, SAME_COMMAND)
+    chosen_by = experiment.train.precision
+    experiment = _decide_precision(experiment, workdir, strategy, peers)
+    config = experiment.train
     check_batch_size(strategy, config.batch_size, config.micro_batches)
 
     # Another configuration is refused before any work.
@@ -165,6 +174,8 @@ def _start(experiment, workdir, strategy, peers, data_dir, actions, accept_new_d
         )
     for line in damage:
         console.say(line)
+    if chosen_by == "auto":
+        console.say(f"train.precision=auto is {config.precision} in this run.")
     for line in advice(strategy, config.precision):
         console.say(line)
     for text in experiment.model.warnings():
@@ -210,6 +221,21 @@ def _start(experiment, workdir, strategy, peers, data_dir, actions, accept_new_d
             write_machine(workdir, machine.describe())
 
     return _Run(config, step_function, batches, state, console, peers, observer, begin)
+
+
+def _decide_precision(experiment, workdir, strategy, peers):
+    """Returns the experiment with what `train.precision=auto` becomes on the chief.
+
+    A run that goes on keeps its precision, whatever processor goes on with it.
+    """
+    if experiment.train.precision != "auto":
+        return experiment
+    decided = None
+    if peers.is_chief:
+        decided = precision.decide("auto", strategy.extended.worker_devices)
+        if (workdir / CONFIG).exists():
+            decided = read_config(workdir).train.precision
+    return experiment.override({"train.precision": peers.gather(decided)[0]})
 
 
 def _open_data(experiment, data_dir):

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 
 from tfobj.errors import UserError, first_line, unknown_name
-from tfobj.training import cluster
+from tfobj.training import cluster, precision
 from tfobj.training.meeting import PATIENCE, connect_workers
 from tfobj.training.peers import SingleWorker
 
@@ -142,12 +142,24 @@ def uses_xla(strategy, compile_option):
     )
 
 
-def advice(strategy, precision):
-    """Returns lines for the user about what a strategy does otherwise than one might expect."""
+def advice(strategy, train_precision):
+    """Returns lines for the user about what a strategy does otherwise than one might expect.
+
+    Args:
+      strategy: that trains.
+      train_precision: "float32" or "bfloat16".
+    """
     lines = []
-    if isinstance(strategy, tf.distribute.TPUStrategy) and precision == "float32":
+    devices = strategy.extended.worker_devices
+    if isinstance(strategy, tf.distribute.TPUStrategy) and train_precision == "float32":
         lines.append(
             "The TPU's native precision is bfloat16: --set train.precision=bfloat16 is faster."
+        )
+    if train_precision == "bfloat16" and not precision.is_native(devices):
+        factor = precision.slowdown(devices[0])
+        lines.append(
+            "warning: this hardware does not multiply in bfloat16; a convolution takes "
+            f"{factor:.1f} times as long as with train.precision=float32."
         )
     if cluster.is_configured() and peers_of(strategy).size == 1:
         lines.append(
