@@ -58,6 +58,9 @@ class TrainConfig(Config):
     compile: Literal["auto", "graph", "xla"] = "auto"
     """How forward and backward run: `graph` as an ordinary graph, `xla` compiled as a whole.
     `auto` is `xla` on GPU and TPU, and `graph` on CPU, where XLA's convolutions are slower."""
+    memory: Literal["default", "low"] = "default"
+    """low: chooses `micro_batches` for models of images, `rematerialise` for models of clips, and
+    says what it chose."""
     micro_batches: PositiveInt = 1
     """Parts in which every replica processes its scenes, one after the other: the same update in
     less memory and more time."""

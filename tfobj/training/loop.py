@@ -32,6 +32,7 @@ from tfobj.training.checkpoint import (
 from tfobj.training.data_record import DataRecord
 from tfobj.training.evaluation import Evaluator
 from tfobj.training.experiment import build_model, expected_duration, open_scenes
+from tfobj.training.memory import plan_memory
 from tfobj.training.observer import Observer
 from tfobj.training.optimizer import make_optimizer
 from tfobj.training.peers import agree
@@ -176,6 +177,9 @@ def _start(experiment, workdir, strategy, peers, data_dir, actions, accept_new_d
         console.say(line)
     if chosen_by == "auto":
         console.say(f"train.precision=auto is {config.precision} in this run.")
+    if config.memory == "low":
+        plan = plan_memory(experiment, model, strategy.num_replicas_in_sync)
+        console.say(f"train.memory=low: {plan.reason or 'as micro_batches and rematerialise say'}.")
     for line in advice(strategy, config.precision):
         console.say(line)
     for text in experiment.model.warnings():

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfobj import execution, random, replicas
 from tfobj.execution import Execution
 from tfobj.inference.schedules import stage_at
+from tfobj.training.memory import plan_memory
 from tfobj.training.strategy import check_batch_size, uses_xla
 
 _DEFAULT_EXECUTION = Execution()
@@ -199,5 +200,6 @@ def make_train_step(strategy, model, optimizer, experiment, xla=None):
     check_batch_size(strategy, config.batch_size, config.micro_batches)
     if xla is None:
         xla = uses_xla(strategy, config.compile)
-    chosen = Execution(xla=xla, rematerialise=config.rematerialise)
-    return TrainStep(strategy, model, optimizer, experiment.seed, chosen, config.micro_batches)
+    plan = plan_memory(experiment, model, strategy.num_replicas_in_sync)
+    chosen = Execution(xla=xla, rematerialise=plan.rematerialise)
+    return TrainStep(strategy, model, optimizer, experiment.seed, chosen, plan.micro_batches)
