@@ -115,6 +115,7 @@ NUM_SHOWN = 6
 
 def main(argv):
     commands.refuse_arguments(argv)
+    refuse_early()
     commands.load_tensorflow()
     from tfobj.training.checkpoint import load_run
     from tfobj.training.workdir import write_evaluation
@@ -147,14 +148,19 @@ def main(argv):
     return 0
 
 
-def open_scenes_to_score(run):
-    """Returns (scenes, description of the protocol), limited by the command line."""
+def refuse_early():
+    """Raises the errors that take no TensorFlow to find."""
     from tfobj.structs import check_num_slots, check_num_steps
-    from tfobj.training.experiment import open_scenes
+    from tfobj.training import run_folder
 
-    config = run.experiment.model
+    config = run_folder.check_run(_WORKDIR.value, _CHECKPOINT.value).model
     check_num_slots(_NUM_SLOTS.value, config.minimum_slots)
     check_num_steps(_NUM_STEPS.value, config.minimum_steps)
+
+
+def open_scenes_to_score(run):
+    """Returns (scenes, description of the protocol), limited by the command line."""
+    from tfobj.training.experiment import open_scenes
 
     scenes, protocol = open_scenes(run.experiment, _SPLIT.value, _DATA_DIR.value)
     if scenes.num_frames is not None:

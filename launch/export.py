@@ -39,6 +39,9 @@ _REGISTER = flags.DEFINE_bool(
 
 def main(argv):
     commands.refuse_arguments(argv)
+    from tfobj.training import run_folder
+
+    run_folder.check_run(_WORKDIR.value, _CHECKPOINT.value)
     commands.load_tensorflow()
     from tfobj.serving import export
     from tfobj.training.checkpoint import load_run

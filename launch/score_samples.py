@@ -79,6 +79,9 @@ COLUMNS = 8
 
 def main(argv):
     commands.refuse_arguments(argv)
+    from tfobj.training import run_folder
+
+    run_folder.check_run(_WORKDIR.value, _CHECKPOINT.value)
     commands.load_tensorflow()
     from tfobj.training import generation
     from tfobj.training.checkpoint import load_run

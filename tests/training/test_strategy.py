@@ -9,7 +9,6 @@ from tfobj.training import strategy as strategy_module
 from tfobj.training.cluster import EXAMPLE
 from tfobj.training.peers import SingleWorker
 from tfobj.training.strategy import (
-    STRATEGIES,
     advice,
     check_batch_size,
     distribute,
@@ -17,6 +16,7 @@ from tfobj.training.strategy import (
     refuse_multiworker,
     uses_xla,
 )
+from tfobj.training.strategy_names import STRATEGIES
 
 needs_no_gpu = pytest.mark.skipif("tf.config.list_physical_devices('GPU')", reason="there is a GPU")
 

@@ -32,7 +32,7 @@ class Measurement:
     Args:
       experiment: `ExperimentConfig`.
       what: one of `benchmark.MEASUREMENTS`.
-      strategy: a name of `STRATEGIES`.
+      strategy: one of `strategy_names.STRATEGIES`.
       data_dir: TFDS folder.
       seconds: length of a block.
 

@@ -11,7 +11,6 @@ from tfobj.config import Bounds, Config, NonNegativeInt, Positive, PositiveInt, 
 from tfobj.data import folder, packed, protocols
 from tfobj.data.pipeline import BatchStream
 from tfobj.errors import UserError, unknown_name
-from tfobj.training import precision
 
 DEFAULT_PRESET = "paper"
 Decay = Annotated[float, Bounds(low=0, below=1)]
@@ -213,6 +212,8 @@ def build_model(experiment):
     Sets Keras' random seed and its global dtype policy for the duration of the construction.
     """
     import keras
+
+    from tfobj.training import precision
 
     model = registry.model_class(experiment.model_name)
     keras.utils.set_random_seed(experiment.seed)

@@ -8,12 +8,11 @@ import weakref
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-from tfobj.errors import UserError, first_line, unknown_name
+from tfobj.errors import UserError, first_line
 from tfobj.training import cluster, precision
 from tfobj.training.meeting import PATIENCE, connect_workers
 from tfobj.training.peers import SingleWorker
-
-STRATEGIES = ("auto", "cpu", "gpu", "mirrored", "multiworker", "tpu")
+from tfobj.training.strategy_names import check_name
 
 _TPU_NEEDS = "a Cloud TPU VM with tensorflow-tpu 2.20.0 and libtpu <= 0.0.31"
 _TPU_PATIENCE = 10.0
@@ -35,14 +34,13 @@ def make_strategy(name, patience=PATIENCE):
     All but auto and multiworker ignore TF_CONFIG.
 
     Args:
-      name: one of `STRATEGIES`.
+      name: one of `strategy_names.STRATEGIES`.
       patience: seconds to wait for the other workers.
 
     Raises:
       UserError: what was looked for, and which strategies would work here.
     """
-    if name not in STRATEGIES:
-        raise unknown_name("strategy", name, STRATEGIES)
+    check_name(name)
     if _is_multiworker(name):
         return _multiworker_strategy(patience)
 
@@ -90,7 +88,7 @@ def refuse_multiworker(name, command):
     """Raises a `UserError` if `name` would be several workers.
 
     Args:
-      name: one of `STRATEGIES`.
+      name: one of `strategy_names.STRATEGIES`.
       command: the program, which works in one process.
     """
     if _is_multiworker(name):
