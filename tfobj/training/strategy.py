@@ -120,15 +120,23 @@ def check_batch_size(strategy, batch_size, micro_batches=1):
 
 
 def distribute(strategy, dataset):
-    """Returns endless global batches, dicts of tensors [B, ...], as a distributed dataset.
+    """Returns endless global batches, dicts of tensors [B, ...], as a dataset for the strategy.
 
     Replica r of R gets rows r * B / R ... (r + 1) * B / R - 1, in workers one after the other;
     `TrainStep` counts on it for the noise.
     """
+    # A strategy would copy all scenes into a graph, and hand batches on through threads.
+    if isinstance(strategy, tf.distribute.OneDeviceStrategy) and _is_cpu(strategy):
+        return dataset
     # Several workers give up static shapes of data that may end, in case its last batch is smaller.
     return strategy.experimental_distribute_dataset(
         dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
     )
+
+
+def _is_cpu(strategy):
+    (device,) = strategy.extended.worker_devices
+    return device.split(":")[-2] == "CPU"
 
 
 def uses_xla(strategy, compile_option):
