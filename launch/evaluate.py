@@ -115,8 +115,7 @@ NUM_SHOWN = 6
 
 def main(argv):
     commands.refuse_arguments(argv)
-    refuse_early()
-    commands.load_tensorflow()
+    commands.load_tensorflow(refuse_early().model_name)
     from tfobj.training.checkpoint import load_run
     from tfobj.training.workdir import write_evaluation
 
@@ -149,13 +148,14 @@ def main(argv):
 
 
 def refuse_early():
-    """Raises the errors that take no TensorFlow to find."""
+    """Returns the run's `ExperimentConfig`; raises the errors that take no TensorFlow to find."""
     from tfobj.structs import check_num_slots, check_num_steps
     from tfobj.training import run_folder
 
-    config = run_folder.check_run(_WORKDIR.value, _CHECKPOINT.value).model
-    check_num_slots(_NUM_SLOTS.value, config.minimum_slots)
-    check_num_steps(_NUM_STEPS.value, config.minimum_steps)
+    experiment = run_folder.check_run(_WORKDIR.value, _CHECKPOINT.value)
+    check_num_slots(_NUM_SLOTS.value, experiment.model.minimum_slots)
+    check_num_steps(_NUM_STEPS.value, experiment.model.minimum_steps)
+    return experiment
 
 
 def open_scenes_to_score(run):

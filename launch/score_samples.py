@@ -81,8 +81,8 @@ def main(argv):
     commands.refuse_arguments(argv)
     from tfobj.training import run_folder
 
-    run_folder.check_run(_WORKDIR.value, _CHECKPOINT.value)
-    commands.load_tensorflow()
+    experiment = run_folder.check_run(_WORKDIR.value, _CHECKPOINT.value)
+    commands.load_tensorflow(experiment.model_name)
     from tfobj.training import generation
     from tfobj.training.checkpoint import load_run
     from tfobj.training.workdir import write_evaluation

@@ -103,7 +103,7 @@ def main(argv):
     if cluster.is_configured():
         # TensorFlow's C++ parts say at length what `peers` says in one line.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    commands.load_tensorflow()
+    commands.load_tensorflow(experiment.model_name)
     return train(experiment, workdir)
 
 

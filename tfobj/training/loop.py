@@ -210,8 +210,6 @@ def _start(experiment, workdir, strategy, peers, data_dir, actions, accept_new_d
             validation,
             actions,
         )
-        if not first_step:
-            observer.draw_graph()
 
         def begin():
             write_or_check_config(workdir, experiment)
