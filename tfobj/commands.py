@@ -6,7 +6,6 @@ subcommand, whichever way it is started.
 
 import ast
 import contextlib
-import gc
 import os
 import pathlib
 import re
@@ -16,7 +15,7 @@ import tempfile
 import warnings
 
 import tfobj
-from tfobj import files, registry
+from tfobj import files, lean_import
 
 MISTAKE = 2
 """Exit status after a `UserError`."""
@@ -129,58 +128,18 @@ def quiet_start():
 
 
 def load_tensorflow(model=None):
-    """Imports TensorFlow quietly, without what no command needs, and lets it look for devices.
+    """Imports TensorFlow quietly and lets it look for devices.
 
     It takes a second or two: a command first refuses everything that can be refused without it.
 
     Args:
-      model: name of a model whose code is imported as well, for it may need TensorFlow Probability.
+      model: name of a model whose code is imported as well.
     """
-    with quiet_start(), _hidden(_UNUSED), _without_collection():
-        # TensorFlow imports Keras at its first use, which may come later than this block.
-        import keras  # noqa: F401
+    with quiet_start():
+        lean_import.load_tensorflow(model)
         import tensorflow as tf
 
         tf.config.list_physical_devices()
-        if model is not None:
-            registry.model_class(model)
-
-
-_UNUSED = ("jax", "matplotlib", "pandas", "sklearn")
-"""Packages that TensorFlow and Keras import if they find them, for functions that no command calls.
-
-Of 3.0 seconds and 800 MB that `import tensorflow` takes with all of them, they are 1.2 seconds and
-250 MB; of 0.7 seconds and 130 MB of TensorFlow Probability, they are half. Commands that need one
-import it themselves.
-"""
-
-
-@contextlib.contextmanager
-def _hidden(packages):
-    """Has `import` not find packages that are not loaded yet."""
-    hidden = [name for name in packages if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))
-    try:
-        yield
-    finally:
-        for name in hidden:
-            del sys.modules[name]
-
-
-@contextlib.contextmanager
-def _without_collection():
-    """Keeps the garbage collector from searching modules, while they are imported and afterwards.
-
-    There is no garbage among them, and the search takes 0.4 of the 1.7 seconds of the import.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if was_enabled:
-            gc.enable()
 
 
 def run(main):

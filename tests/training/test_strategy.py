@@ -168,6 +168,13 @@ def test_replicas_get_their_rows_in_order(two_replicas):
         assert rows == [[4 * number, 4 * number + 1], [4 * number + 2, 4 * number + 3]]
 
 
+def test_one_processor_reads_the_data_set_itself(two_replicas):
+    """A strategy would copy the scenes into the graph of its own data set."""
+    dataset = tf.data.Dataset.range(8).batch(2, drop_remainder=True).repeat()
+    assert distribute(make_strategy("cpu"), dataset) is dataset
+    assert distribute(two_replicas, dataset) is not dataset
+
+
 def test_unknown_name_gets_the_nearest():
     with pytest.raises(
         UserError,

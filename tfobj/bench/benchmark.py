@@ -27,6 +27,7 @@ import statistics
 import sys
 import tempfile
 
+from tfobj import lean_import
 from tfobj.bench.measuring import Calibration, Measurement
 from tfobj.errors import UserError, unknown_name
 from tfobj.processes import Child
@@ -201,6 +202,7 @@ def _start(stack, name, job, *arguments):
     # Several processes share the GPU, so none may take all of its memory.
     growth = os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     child = stack.enter_context(Child(name, {"TF_FORCE_GPU_ALLOW_GROWTH": growth}))
+    child.run(lean_import.load_tensorflow)
     return child, child.make(job, *arguments)
 
 
