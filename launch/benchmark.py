@@ -61,10 +61,17 @@ def main(argv):
         )
         print(f"docs/performance.md {'rewritten' if changed else 'is up to date'}.")
         return 0
+    from tfobj.config import parse_overrides
+    from tfobj.training import machine, strategy_names
+    from tfobj.training.experiment import resolve
+
+    # Mistakes are answered before TensorFlow is loaded.
+    strategy_names.check_name(_STRATEGY.value)
+    for model in _MODEL.value:
+        changes = parse_overrides(_SET.value)
+        resolve(model, _DATASET.value, _PRESET.value, changes, needs_data=False)
     commands.load_tensorflow()
     from tfobj.bench import benchmark
-    from tfobj.config import parse_overrides
-    from tfobj.training import machine
 
     rows = benchmark.make_rows(
         _MODEL.value,

@@ -53,14 +53,17 @@ _JSON = shared_flags.json_file()
 
 def main(argv):
     commands.refuse_arguments(argv)
-    commands.load_tensorflow()
     from tfobj import files
-    from tfobj.bench import engines
     from tfobj.config import parse_overrides
+    from tfobj.training.experiment import resolve
 
-    experiment, remarks = engines.make_experiment(
-        _MODEL.value, _DATASET.value, _PRESET.value, parse_overrides(_SET.value), _SEED.value
-    )
+    # Mistakes are answered before TensorFlow is loaded.
+    chosen = (_MODEL.value, _DATASET.value, _PRESET.value, parse_overrides(_SET.value), _SEED.value)
+    resolve(*chosen)
+    commands.load_tensorflow()
+    from tfobj.bench import engines
+
+    experiment, remarks = engines.make_experiment(*chosen)
     report = engines.compare(
         experiment, _STEPS.value, _ALSO_XLA.value, _TOLERANCE.value, _DATA_DIR.value
     )

@@ -81,6 +81,8 @@ def compile_steps(folder):
     overrides = parse_overrides(_SET.value)
     topology = tpu.parse_topology(_TOPOLOGY.value)
     tpu.check_installed()
+    if not _ALL_PRESETS.value:
+        tpu_checks.make_experiment(_MODEL.value, _DATASET.value, _PRESET.value, overrides)
     commands.load_tensorflow()
 
     limits = tpu_checks.Limits(_COMPILE_MINUTES.value, _SEARCH_MINUTES.value, _MAX_BATCH.value)

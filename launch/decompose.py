@@ -96,9 +96,10 @@ def main(argv):
     else:
         files = find_files(argv[1:], failures)
 
-    commands.load_tensorflow()
     from tfobj.serving import loading
 
+    loading.check(_SAVED_MODEL.value)
+    commands.load_tensorflow()
     decomposer = loading.load(_SAVED_MODEL.value)
     if decomposer.is_video and _NUM_STEPS.value is not None:
         raise UserError(

@@ -78,6 +78,7 @@ def main(argv):
     check_source(files)
     if _OTHER.value is None and len(files) < 2:
         check_single_scene(edits)
+    check_model()
     commands.load_tensorflow()
 
     session = open_session(files, edits)
@@ -131,6 +132,17 @@ def check_source(files):
     for file in files:
         if not pathlib.Path(file).expanduser().is_file():
             raise UserError(f"Pictures must be files. Received: {file}, which is none.")
+
+
+def check_model():
+    """Raises a `UserError` for a model that is not there."""
+    from tfobj.serving import zoo
+    from tfobj.training import run_folder
+
+    if _SAVED_MODEL.value:
+        zoo.find(_SAVED_MODEL.value)
+    else:
+        run_folder.check_run(_WORKDIR.value, _CHECKPOINT.value)
 
 
 def open_session(files, edits):

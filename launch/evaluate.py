@@ -115,7 +115,7 @@ NUM_SHOWN = 6
 
 def main(argv):
     commands.refuse_arguments(argv)
-    commands.load_tensorflow()
+    commands.load_tensorflow(refuse_early().model_name)
     from tfobj.training.checkpoint import load_run
     from tfobj.training.workdir import write_evaluation
 
@@ -147,14 +147,20 @@ def main(argv):
     return 0
 
 
+def refuse_early():
+    """Returns the run's `ExperimentConfig`; raises the errors that take no TensorFlow to find."""
+    from tfobj.structs import check_num_slots, check_num_steps
+    from tfobj.training import run_folder
+
+    experiment = run_folder.check_run(_WORKDIR.value, _CHECKPOINT.value)
+    check_num_slots(_NUM_SLOTS.value, experiment.model.minimum_slots)
+    check_num_steps(_NUM_STEPS.value, experiment.model.minimum_steps)
+    return experiment
+
+
 def open_scenes_to_score(run):
     """Returns (scenes, description of the protocol), limited by the command line."""
-    from tfobj.structs import check_num_slots, check_num_steps
     from tfobj.training.experiment import open_scenes
-
-    config = run.experiment.model
-    check_num_slots(_NUM_SLOTS.value, config.minimum_slots)
-    check_num_steps(_NUM_STEPS.value, config.minimum_steps)
 
     scenes, protocol = open_scenes(run.experiment, _SPLIT.value, _DATA_DIR.value)
     if scenes.num_frames is not None:

@@ -39,7 +39,10 @@ _REGISTER = flags.DEFINE_bool(
 
 def main(argv):
     commands.refuse_arguments(argv)
-    commands.load_tensorflow()
+    from tfobj.training import run_folder
+
+    experiment = run_folder.check_run(_WORKDIR.value, _CHECKPOINT.value)
+    commands.load_tensorflow(experiment.model_name)
     from tfobj.serving import export
     from tfobj.training.checkpoint import load_run
 

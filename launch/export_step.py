@@ -59,8 +59,8 @@ def read_experiment():
     """Returns the experiment of the flags: a run's, or one of model, data set and preset."""
     from tfobj.config import parse_overrides
     from tfobj.errors import UserError
-    from tfobj.training.checkpoint import read_config
     from tfobj.training.experiment import resolve
+    from tfobj.training.run_folder import read_config
 
     changes = parse_overrides(_SET.value)
     if _WORKDIR.value is None:
@@ -77,18 +77,20 @@ def read_experiment():
 
 def main(argv):
     commands.refuse_arguments(argv)
-    commands.load_tensorflow()
     from tfobj.errors import UserError
-    from tfobj.portable import exporting
 
     if _APPEND.value != (_FROM_STEP.value is not None):
         raise UserError("`--append` and `--from_step=N` go together.")
+    experiment = read_experiment()
+    commands.load_tensorflow()
+    from tfobj.portable import exporting
+
     to = pathlib.Path(_TO.value)
     if _APPEND.value:
-        exporting.append(read_experiment(), to, _FROM_STEP.value)
+        exporting.append(experiment, to, _FROM_STEP.value)
     else:
         exporting.export(
-            read_experiment(),
+            experiment,
             to,
             _WORKDIR.value,
             _PRECISION.value,

@@ -25,10 +25,11 @@ _WORKDIR = shared_flags.workdir(required=True, text="Folder to create.")
 
 def main(argv):
     commands.refuse_arguments(argv)
-    commands.load_tensorflow()
     from tfobj.portable import importing
 
-    imported = importing.import_state(_STATE.value, _WORKDIR.value)
+    found = importing.find_state(_STATE.value, _WORKDIR.value)
+    commands.load_tensorflow()
+    imported = importing.import_state(_STATE.value, _WORKDIR.value, found)
     print(
         f"Imported step {imported.step:,} of {imported.experiment.model_name} to {_WORKDIR.value}. "
         f"Next: {commands.spoken('evaluate')} --workdir={_WORKDIR.value}"

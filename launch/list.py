@@ -4,7 +4,8 @@
     python launch/list.py --model=iodine   # what --set takes, and its values in the paper's preset
     python launch/list.py --model=iodine --dataset=multi_dsprites --preset=release
 
-"Recorded" are the runs in results/, averaged over their seeds.
+"Recorded" are the runs in results/, averaged over their seeds. TensorFlow is not loaded, so that
+answers appear at once.
 """
 
 import pathlib
@@ -41,7 +42,7 @@ def main(argv):
 
 
 def overview():
-    """Returns the lines of the plain list; TensorFlow is not imported, so it appears at once."""
+    """Returns the lines of the plain list."""
     from tfobj import registry
 
     datasets = protocols_of_datasets()
@@ -99,7 +100,6 @@ def preset_lines(model, indent, column, datasets=None):
 
 def settings(model, dataset, preset):
     """Returns the lines of one model: presets, then every setting with its value in the preset."""
-    commands.load_tensorflow()
     from tfobj import registry
     from tfobj.training import catalogue
     from tfobj.training.experiment import resolve

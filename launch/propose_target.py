@@ -66,9 +66,8 @@ _OF_THE_SHORT_RUN = (
 def main(argv):
     commands.refuse_arguments(argv)
     check_source()
-    commands.load_tensorflow()
     from tfobj.training import geco_target
-    from tfobj.training.checkpoint import read_config
+    from tfobj.training.run_folder import read_config
     from tfobj.training.workdir import read_metrics
 
     if _WORKDIR.value:
@@ -116,13 +115,16 @@ def plan_of(experiment):
 def train_short_run():
     """Returns (folder, experiment or None after a signal, planned steps of the long run)."""
     from tfobj.config import parse_overrides
-    from tfobj.training import geco_target, loop, strategy
+    from tfobj.training import geco_target, strategy_names
     from tfobj.training.experiment import resolve
 
     planned = resolve(
         _MODEL.value, _DATASET.value, _PRESET.value, parse_overrides(_SET.value), _SEED.value
     )
     experiment = geco_target.short_run(planned, _STEPS.value)
+    strategy_names.check_name(_STRATEGY.value)
+    commands.load_tensorflow()
+    from tfobj.training import loop, strategy
 
     workdir = _OUT.value
     if not workdir:

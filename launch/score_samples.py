@@ -79,7 +79,10 @@ COLUMNS = 8
 
 def main(argv):
     commands.refuse_arguments(argv)
-    commands.load_tensorflow()
+    from tfobj.training import run_folder
+
+    experiment = run_folder.check_run(_WORKDIR.value, _CHECKPOINT.value)
+    commands.load_tensorflow(experiment.model_name)
     from tfobj.training import generation
     from tfobj.training.checkpoint import load_run
     from tfobj.training.workdir import write_evaluation

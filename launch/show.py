@@ -53,7 +53,6 @@ FOLDER_SIZE = (128, 128, 3)
 
 def main(argv):
     commands.refuse_arguments(argv)
-    commands.load_tensorflow()
     from tfobj import viz
     from tfobj.data import pipeline
     from tfobj.errors import UserError, printable
@@ -102,6 +101,9 @@ def open_scenes():
     number = _NUM_SCENES.value
     if protocol.num_frames is not None:
         number = max(1, number // 6)
+    protocol.split(_SPLIT.value)
+    # TFDS reads with it. A folder of pictures needs none.
+    commands.load_tensorflow()
     scenes = preview.open_scenes(protocol, _SPLIT.value, _FIRST.value, number, _DATA_DIR.value)
     return scenes, protocol.describe(_SPLIT.value), name
 

@@ -84,13 +84,8 @@ def default_workdir(model, dataset, preset):
 
 def main(argv):
     commands.refuse_arguments(argv)
-    from tfobj.training import cluster
-
-    if cluster.is_configured():
-        # TensorFlow's C++ parts say at length what `peers` says in one line.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    commands.load_tensorflow()
     from tfobj.config import parse_overrides
+    from tfobj.training import cluster
     from tfobj.training.experiment import resolve
 
     experiment = resolve(
@@ -99,18 +94,45 @@ def main(argv):
     if _PRINT_CONFIG.value:
         print(json.dumps(experiment.to_dict(), indent=2))
         return 0
-    return train(experiment)
-
-
-def train(experiment):
-    """Trains until the end, a signal or an error; workers leave each other in order."""
-    from tfobj.errors import UserError
-    from tfobj.training import loop, peers, strategy
-    from tfobj.viz import actions
 
     workdir = _WORKDIR.value
     if not workdir:
         workdir = default_workdir(experiment.model_name, _DATASET.value, _PRESET.value)
+    refuse_early(experiment, workdir)
+
+    if cluster.is_configured():
+        # TensorFlow's C++ parts say at length what `peers` says in one line.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    commands.load_tensorflow(experiment.model_name)
+    return train(experiment, workdir)
+
+
+def refuse_early(experiment, workdir):
+    """Raises the errors of the start that take no TensorFlow to find."""
+    from tfobj.training import cluster, run_folder, strategy_names
+
+    strategy_names.check_name(_STRATEGY.value)
+    # Workers first compare their settings with each other, which explains more.
+    if not cluster.is_configured():
+        kept = run_folder.with_precision_of_run(workdir, experiment)
+        run_folder.check_config(workdir, kept)
+        if _INIT_FROM.value and not run_folder.has_state(workdir):
+            run_folder.check_state(_INIT_FROM.value)
+
+
+def save_figures(evaluation):
+    """Draws the figures of an evaluation while training."""
+    # Here and not above: Matplotlib has time until the first figure.
+    from tfobj.viz import actions
+
+    actions.save_figures(evaluation)
+
+
+def train(experiment, workdir):
+    """Trains until the end, a signal or an error; workers leave each other in order."""
+    from tfobj.errors import UserError
+    from tfobj.training import loop, peers, strategy
+
     engine = strategy.make_strategy(_STRATEGY.value, _WAIT_FOR_WORKERS.value)
     workers = strategy.peers_of(engine)
     try:
@@ -119,7 +141,7 @@ def train(experiment):
             workdir,
             engine,
             _DATA_DIR.value,
-            actions=[actions.save_figures],
+            actions=[save_figures],
             accept_new_data=_ACCEPT_NEW_DATA.value,
             init_from=_INIT_FROM.value,
         )

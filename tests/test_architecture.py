@@ -1,6 +1,6 @@
 """The layers of the package, read from its imports, which point only to the left of
 
-structs, config, errors, execution, files, processes, random, registry, replicas
+structs, config, errors, execution, files, lazy, lean_import, processes, random, registry, replicas
 -> data -> nn -> distributions -> inference -> models -> metrics -> training -> portable
 -> serving -> bench -> viz -> commands -> launch -> __main__
 """
@@ -18,6 +18,8 @@ BASE = (
     "errors",
     "execution",
     "files",
+    "lazy",
+    "lean_import",
     "processes",
     "random",
     "registry",

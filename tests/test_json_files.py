@@ -30,7 +30,7 @@ DAMAGED = {
 
 
 def read_config(path):
-    from tfobj.training.checkpoint import read_config
+    from tfobj.training.run_folder import read_config
 
     return read_config(path.parent)
 
@@ -135,8 +135,8 @@ def leaves(values, path=()):
 
 
 def test_wrong_values_in_a_config_are_refused_by_name_or_make_a_config(tmp_path):
-    from tfobj.training.checkpoint import read_config
     from tfobj.training.experiment import ExperimentConfig, resolve
+    from tfobj.training.run_folder import read_config
 
     original = resolve("iodine", "tetris").to_dict()
     refused = 0

@@ -17,8 +17,9 @@ the same functions. Nothing heavy is imported here: TensorFlow is loaded by the 
 needs it.
 """
 
-import importlib
 import pathlib
+
+from tfobj import lazy
 
 __version__ = "0.1.0"
 
@@ -30,26 +31,16 @@ if (_checkout / "setup.cfg").is_file() and (_checkout / "datasets").is_dir():
     __path__.append(str(_checkout))
 
 _PUBLIC = {
-    "SceneBatch": "tfobj.structs",
-    "SceneOutputs": "tfobj.structs",
-    "ExperimentConfig": "tfobj.training.experiment",
-    "resolve": "tfobj.training.experiment",
-    "build_model": "tfobj.training.experiment",
-    "load": "tfobj.serving.loading",
-    "load_run": "tfobj.training.checkpoint",
-    "UserError": "tfobj.errors",
+    "SceneBatch": "structs",
+    "SceneOutputs": "structs",
+    "ExperimentConfig": "training.experiment",
+    "resolve": "training.experiment",
+    "build_model": "training.experiment",
+    "load": "serving.loading",
+    "load_run": "training.checkpoint",
+    "UserError": "errors",
 }
 _ROOMS = ("datasets", "metrics", "models", "viz")
 __all__ = [*_PUBLIC, *_ROOMS, "__version__"]
 
-
-def __getattr__(name):
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    if name in _ROOMS:
-        return importlib.import_module(f"tfobj.{name}")
-    raise AttributeError(f"module 'tfobj' has no attribute {name!r}")
-
-
-def __dir__():
-    return sorted(__all__)
+__getattr__, __dir__ = lazy.names(__name__, _PUBLIC, _ROOMS)

@@ -15,7 +15,7 @@ import tempfile
 import warnings
 
 import tfobj
-from tfobj import files
+from tfobj import files, lean_import
 
 MISTAKE = 2
 """Exit status after a `UserError`."""
@@ -127,9 +127,16 @@ def quiet_start():
             sys.stderr.write(captured.read().decode(errors="replace"))
 
 
-def load_tensorflow():
-    """Imports TensorFlow quietly and lets it look for devices; for the start of a command."""
+def load_tensorflow(model=None):
+    """Imports TensorFlow quietly and lets it look for devices.
+
+    It takes a second or two: a command first refuses everything that can be refused without it.
+
+    Args:
+      model: name of a model whose code is imported as well.
+    """
     with quiet_start():
+        lean_import.load_tensorflow(model)
         import tensorflow as tf
 
         tf.config.list_physical_devices()

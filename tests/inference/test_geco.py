@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfobj.inference.geco import (
-    ErrorMultiplier,
-    KLMultiplier,
-    gaussian_floor,
-    mean_squared_error_at,
-)
+from tfobj.inference.gaussian_error import gaussian_floor, mean_squared_error_at
+from tfobj.inference.geco import ErrorMultiplier, KLMultiplier
 
 START = math.log1p(math.exp(0.55))
 

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from tfobj.errors import UserError
+from tfobj.inference.graph_schedules import refinement_loss_weight
 from tfobj.inference.refinement import GateBias, RefinementNetwork
-from tfobj.inference.schedules import refinement_loss_weight
 
 BATCH = 2
 SLOTS = 3

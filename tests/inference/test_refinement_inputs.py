@@ -6,12 +6,12 @@ import tensorflow as tf
 
 from tfobj.distributions.spatial_mixture import SpatialMixture
 from tfobj.errors import UserError
-from tfobj.inference.refinement_inputs import (
+from tfobj.inference.refinement_inputs import RefinementInputs
+from tfobj.inference.refinement_settings import (
     DECODED,
     FLAT,
     NORMALISED,
     SPATIAL,
-    RefinementInputs,
     RefinementInputsConfig,
 )
 

@@ -3,7 +3,8 @@
 import pytest
 
 from tfobj.errors import UserError
-from tfobj.inference.schedules import check_schedule, refinement_loss_weight, stage_at
+from tfobj.inference.graph_schedules import refinement_loss_weight
+from tfobj.inference.schedules import check_schedule, stage_at
 
 
 @pytest.mark.parametrize(

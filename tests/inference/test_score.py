@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tfobj.bench.flops import count_flops
-from tfobj.inference.refinement_inputs import DECODED, RefinementInputsConfig
+from tfobj.inference.refinement_settings import DECODED, RefinementInputsConfig
 
 CASES = [case for case in conformance.MODELS if case.model == "iodine"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from tfobj import random
 from tfobj.serving import zoo
-from tfobj.training import checkpoint, experiment, optimizer
+from tfobj.training import checkpoint, experiment, optimizer, run_folder
 from tfobj.training.workdir import locked
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -36,7 +36,7 @@ def run(tmp_path_factory):
     chosen = experiment.resolve("slot_attention", "tetris", overrides=TINY)
     model = experiment.build_model(chosen)
     with locked(workdir):
-        checkpoint.write_or_check_config(workdir, chosen)
+        run_folder.write_or_check_config(workdir, chosen)
         adam = optimizer.make_optimizer(chosen.train)
         adam.build(model.trainable_variables)
         adam.iterations.assign(3)

@@ -92,22 +92,6 @@ def test_mistakes_are_one_line(arguments, message):
 
 
 @pytest.mark.parametrize("model", registry.MODELS)
-def test_presets_read_from_the_source_are_those_of_the_model(model):
-    assert catalogue.preset_descriptions(model) == {
-        key: preset.description for key, preset in registry.model_presets(model).items()
-    }
-
-
-@pytest.mark.parametrize("model", registry.MODELS)
-def test_durations_read_from_the_source_are_those_of_the_model(model):
-    assert catalogue.preset_durations(model) == {
-        key: preset.duration
-        for key, preset in registry.model_presets(model).items()
-        if preset.duration
-    }
-
-
-@pytest.mark.parametrize("model", registry.MODELS)
 def test_durations_agree_with_recorded_runs(model):
     """Each recorded preset says "about N minutes on one CPU core", or on two, N within a fifth."""
     durations = catalogue.preset_durations(model)

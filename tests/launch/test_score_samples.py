@@ -11,7 +11,7 @@ import pytest
 
 from tfobj import registry
 from tfobj.data import protocols
-from tfobj.training import checkpoint, experiment, optimizer
+from tfobj.training import checkpoint, experiment, optimizer, run_folder
 from tfobj.training.workdir import locked
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -58,7 +58,7 @@ def make_run(folder, model, dataset):
     chosen = chosen.override({**TINY[model], **SMALL_DATA})
     built = experiment.build_model(chosen)
     with locked(folder):
-        checkpoint.write_or_check_config(folder, chosen)
+        run_folder.write_or_check_config(folder, chosen)
         adam = optimizer.make_optimizer(chosen.train)
         adam.build(built.trainable_variables)
         adam.iterations.assign(3)

@@ -9,7 +9,7 @@ from tfobj import random
 from tfobj.distributions.gaussian import diagonal_gaussian, isotropic_prior
 from tfobj.distributions.spatial_mixture import SpatialMixture
 from tfobj.errors import UserError
-from tfobj.inference.refinement_inputs import FLAT, NORMALISED, SPATIAL
+from tfobj.inference.refinement_settings import FLAT, NORMALISED, SPATIAL
 from tfobj.models.iodine import PRESETS, Iodine, IodineConfig
 
 CASES = {case.id: case for case in conformance.MODELS if case.model == "iodine"}

@@ -10,9 +10,10 @@ from portable_host import rows, run_step, small
 
 from tfobj.errors import UserError
 from tfobj.portable import artifact, exporting, importing, records
-from tfobj.training.checkpoint import RunState, read_config
+from tfobj.training.checkpoint import RunState
 from tfobj.training.experiment import build_model
 from tfobj.training.optimizer import make_optimizer
+from tfobj.training.run_folder import read_config
 
 
 def checkpoint(workdir):

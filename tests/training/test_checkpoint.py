@@ -12,16 +12,10 @@ import tensorflow as tf
 
 from tfobj import files
 from tfobj.errors import UserError
-from tfobj.training.checkpoint import (
-    RunState,
-    check_config,
-    load_run,
-    load_weights,
-    read_config,
-    write_or_check_config,
-)
+from tfobj.training.checkpoint import RunState, load_run, load_weights
 from tfobj.training.experiment import build_model
 from tfobj.training.optimizer import GlobalAdam
+from tfobj.training.run_folder import check_config, read_config, write_or_check_config
 from tfobj.training.schedule import schedule_of
 
 

@@ -11,9 +11,9 @@ from PIL import Image
 from tfobj.data import fingerprint, folder
 from tfobj.data.packed import SceneArrays
 from tfobj.errors import UserError
-from tfobj.training.checkpoint import check_config, read_config, write_or_check_config
 from tfobj.training.data_record import DataRecord
 from tfobj.training.experiment import resolve
+from tfobj.training.run_folder import check_config, read_config, write_or_check_config
 
 
 def paint(path, value):

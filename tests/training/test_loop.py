@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from tfobj.errors import UserError
-from tfobj.training.checkpoint import check_config, load_run
+from tfobj.training.checkpoint import load_run
 from tfobj.training.loop import TrainingDiverged
+from tfobj.training.run_folder import check_config
 from tfobj.training.step import TrainStep
 from tfobj.training.workdir import locked, read_metrics
 

@@ -9,7 +9,6 @@ from tfobj.training import strategy as strategy_module
 from tfobj.training.cluster import EXAMPLE
 from tfobj.training.peers import SingleWorker
 from tfobj.training.strategy import (
-    STRATEGIES,
     advice,
     check_batch_size,
     distribute,
@@ -17,6 +16,7 @@ from tfobj.training.strategy import (
     refuse_multiworker,
     uses_xla,
 )
+from tfobj.training.strategy_names import STRATEGIES
 
 needs_no_gpu = pytest.mark.skipif("tf.config.list_physical_devices('GPU')", reason="there is a GPU")
 
@@ -166,6 +166,13 @@ def test_replicas_get_their_rows_in_order(two_replicas):
             for part in two_replicas.experimental_local_results(batch["image"])
         ]
         assert rows == [[4 * number, 4 * number + 1], [4 * number + 2, 4 * number + 3]]
+
+
+def test_one_processor_reads_the_data_set_itself(two_replicas):
+    """A strategy would copy the scenes into the graph of its own data set."""
+    dataset = tf.data.Dataset.range(8).batch(2, drop_remainder=True).repeat()
+    assert distribute(make_strategy("cpu"), dataset) is dataset
+    assert distribute(two_replicas, dataset) is not dataset
 
 
 def test_unknown_name_gets_the_nearest():

@@ -79,19 +79,25 @@ def test_a_run_that_resumes_shows_no_step_twice(tmp_path):
     assert [(row["step"], row["loss"]) for row in read_metrics(tmp_path)] == expected
 
 
+def num_graphs(workdir):
+    return sum(
+        event.HasField("graph_def")
+        for path in (workdir / "tensorboard" / "train").iterdir()
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+    )
+
+
 def test_a_run_that_begins_again_has_one_graph(tmp_path):
     for _ in range(2):
         writer = MetricsWriter(tmp_path)
         writer.graph(tf.function(lambda x: x + 1.0).get_concrete_function(tf.constant(1.0)).graph)
         writer.flush()
-    logdir = tmp_path / "tensorboard" / "train"
-    graphs = [
-        event
-        for path in logdir.iterdir()
-        for event in tf.compat.v1.train.summary_iterator(str(path))
-        if event.HasField("graph_def")
-    ]
-    assert len(graphs) == 1
+    assert num_graphs(tmp_path) == 1
+
+
+def test_the_first_evaluation_of_a_run_draws_its_graph(train_tiny, tmp_path):
+    train_tiny(tmp_path, **{"train.steps": 4, "train.eval_every": 2})
+    assert num_graphs(tmp_path) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 40, b"garbled"])

@@ -27,11 +27,13 @@ import statistics
 import sys
 import tempfile
 
+from tfobj import lean_import
 from tfobj.bench.measuring import Calibration, Measurement
 from tfobj.errors import UserError, unknown_name
 from tfobj.processes import Child
 from tfobj.training.experiment import ExperimentConfig, resolve
-from tfobj.training.strategy import STRATEGIES, refuse_multiworker
+from tfobj.training.strategy import refuse_multiworker
+from tfobj.training.strategy_names import check_name
 
 MEASUREMENTS = ("train", "inference", "data")
 FEW_SCENES = {"data.num_train": 512, "data.num_test": 32}
@@ -109,7 +111,7 @@ def run(rows, strategy="auto", seconds=2.0, blocks=5, data_dir=None):
 
     Args:
       rows: list of `Row`.
-      strategy: a name of `STRATEGIES`.
+      strategy: one of `strategy_names.STRATEGIES`.
       seconds: length of a block; at least one step is made.
       blocks: turns of every row.
       data_dir: TFDS folder for the few scenes that are built; None builds them in a temporary one.
@@ -185,8 +187,7 @@ def run(rows, strategy="auto", seconds=2.0, blocks=5, data_dir=None):
 def _check_arguments(rows, strategy, seconds, blocks):
     if not rows:
         raise UserError("`rows` must have at least one entry. Received: none.")
-    if strategy not in STRATEGIES:
-        raise unknown_name("strategy", strategy, STRATEGIES)
+    check_name(strategy)
     refuse_multiworker(strategy, "launch/benchmark.py")
     if not 0 < seconds < math.inf:
         raise UserError(f"`seconds` must be positive. Received: seconds={seconds}.")
@@ -201,6 +202,7 @@ def _start(stack, name, job, *arguments):
     # Several processes share the GPU, so none may take all of its memory.
     growth = os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     child = stack.enter_context(Child(name, {"TF_FORCE_GPU_ALLOW_GROWTH": growth}))
+    child.run(lean_import.load_tensorflow)
     return child, child.make(job, *arguments)
 
 

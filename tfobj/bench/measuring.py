@@ -16,7 +16,7 @@ from tfobj.training.evaluation import Evaluator
 from tfobj.training.experiment import build_model, first_batches, open_scenes
 from tfobj.training.optimizer import make_optimizer
 from tfobj.training.step import make_train_step
-from tfobj.training.strategy import make_strategy, uses_xla
+from tfobj.training.strategy import distribute, make_strategy, uses_xla
 
 MATMUL_SIZE = 2048
 CONVOLUTIONS = ((32, 35, 32, 5), (28, 64, 32, 5), (14, 128, 64, 3))
@@ -32,7 +32,7 @@ class Measurement:
     Args:
       experiment: `ExperimentConfig`.
       what: one of `benchmark.MEASUREMENTS`.
-      strategy: a name of `STRATEGIES`.
+      strategy: one of `strategy_names.STRATEGIES`.
       data_dir: TFDS folder.
       seconds: length of a block.
 
@@ -77,7 +77,7 @@ class Measurement:
             model = build_model(experiment)
             optimizer = make_optimizer(config)
         step = make_train_step(strategy, model, optimizer, experiment)
-        iterator = iter(strategy.experimental_distribute_dataset(stream.dataset()))
+        iterator = iter(distribute(strategy, stream.dataset()))
         return lambda count: step.run(iterator, count), count_flops(step.trace(iterator))
 
     def _inference(self, experiment, stream):

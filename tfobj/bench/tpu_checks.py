@@ -94,7 +94,6 @@ def _all_rows(overrides, topology, chips):
 
 def make_experiment(model, dataset, preset, settings):
     """Returns the `ExperimentConfig` of a preset whose scenes are not needed."""
-    # It imports TensorFlow, which the table does without.
     from tfobj.training.experiment import resolve
 
     return resolve(model, dataset, preset, settings, needs_data=False)

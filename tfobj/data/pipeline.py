@@ -148,6 +148,8 @@ class BatchStream:
 
         options = tf.data.Options()
         options.deterministic = True
+        # Rewriting the pipeline copies its constants, all scenes among them, and gains nothing.
+        options.experimental_optimization.apply_default_optimizations = False
         options.experimental_distribute.auto_shard_policy = (
             tf.data.experimental.AutoShardPolicy.DATA
         )

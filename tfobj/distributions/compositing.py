@@ -20,13 +20,9 @@ placement by Fourier transforms, alphas below `LEAST_ALPHA` are zero to both sof
 paper names Liu et al. for its soft order and gives no formula.
 """
 
-from typing import Literal
-
 import tensorflow as tf
 
 from tfobj.nn import slots
-
-Ordering = Literal["soft_over", "softras", "softras_or"]
 
 MAXIMUM_ALPHA = 1.0 - 1e-6
 """Keeps the logarithm of an object's transmittance finite."""
@@ -35,9 +31,6 @@ LEAST_ALPHA = 1e-6
 `nn.placement.place` leaves beside opaque objects, 1e-7."""
 BACKGROUND_NEARNESS = 1e-3
 """epsilon of Liu et al. 2019."""
-LEAST_SOFTRAS_TEMPERATURE = 0.015
-"""Least gamma of the softras orders. Depth decides nearly alone there: it moves the logarithm of a
-weight by up to 1 / gamma = 67, coverage by no more than log(1 / LEAST_ALPHA) = 14."""
 _ABSENT = -1e30
 """Logarithm of no coverage, finite so that a pixel without any object has a gradient."""
 

@@ -26,7 +26,7 @@ Inception features, and the functions `..._on_device` works without TensorFlow, 
 SciPy.
 """
 
-import importlib
+from tfobj import lazy
 
 _PUBLIC = {
     "AdjustedRandIndex": "streaming",
@@ -93,14 +93,4 @@ _MODULES = (
 )
 __all__ = list(_PUBLIC)
 
-
-def __getattr__(name):
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__():
-    return sorted([*__all__, *_MODULES])
+__getattr__, __dir__ = lazy.names(__name__, _PUBLIC, _MODULES)

@@ -18,46 +18,11 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfobj import random
-from tfobj.config import Config, require
 from tfobj.models import inputs
 from tfobj.models.keras_model import KerasModel
+from tfobj.models.settings import Preset as Preset  # once at home here
+from tfobj.models.settings import SceneConfig as SceneConfig
 from tfobj.structs import check_num_slots, check_num_steps, check_outputs
-
-
-class SceneConfig(Config):
-    """Settings shared by all models; subclasses are dataclasses with these fields."""
-
-    prefix = "model."
-
-    image_size: tuple[int, int]
-    """Height and width of an image in pixels, as the data set has it."""
-    channels: int
-    """1 (gray) or 3 (colour), as the data set has it."""
-    num_slots: int
-    """K: slots per scene."""
-    num_steps: int
-    """Refinement steps; always 1 here, where there are none."""
-
-    minimum_slots = 2
-    minimum_steps = 1
-    is_video = False
-    """Whether the model takes video clips [B, T, H, W, C], and its outputs have the axis T."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        require(
-            min(self.image_size) >= 1, "model.image_size", "two positive numbers", self.image_size
-        )
-        require(self.channels in (1, 3), "model.channels", "1 or 3", self.channels)
-        check_num_slots(self.num_slots, self.minimum_slots)
-        check_num_steps(self.num_steps, self.minimum_steps)
-
-    def warnings(self):
-        """Returns warnings about settings that are valid but rarely intended, one sentence each.
-
-        They are printed when a run starts.
-        """
-        return []
 
 
 class DecodedScene(NamedTuple):
@@ -77,24 +42,6 @@ class Stage(NamedTuple):
     """The weights that are trained, by a name that the model defines in `trained_variables`."""
     num_frames: int | None = None
     """T, frames of a training clip; None for image models."""
-
-
-class Preset(NamedTuple):
-    """One named set of hyperparameters for a model on a dataset."""
-
-    description: str
-    """What the preset trains, and the source of its numbers."""
-    model: dict
-    """Changes to the model's config, which itself defaults to the paper's main table."""
-    train: dict
-    """Changes to `tfobj.training.experiment.TrainConfig`."""
-    eval: dict = {}
-    """Changes to `tfobj.training.experiment.EvalConfig`."""
-    data: dict = {}
-    """Changes to `tfobj.training.experiment.DataConfig`."""
-    duration: str = ""
-    """How long all of its steps take on what hardware, roughly ("days on one GPU"); empty if nobody
-    knows."""
 
 
 class SceneModel(KerasModel):

@@ -21,9 +21,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfobj import random
-from tfobj.config import require
-from tfobj.inference.schedules import check_schedule
-from tfobj.models.base import SceneConfig, SceneModel, Stage
+from tfobj.models.base import SceneModel, Stage
+from tfobj.models.settings import VideoConfig as VideoConfig
 from tfobj.nn import static
 from tfobj.nn.iteration import record, scan
 from tfobj.nn.slots import batch_size
@@ -35,43 +34,8 @@ NOISE_STRIDE = 1024
 LAST_FRAME = 2**31 // NOISE_STRIDE - 1
 """Greatest t, a day at 24 frames a second: noise of later frames has no index in int32."""
 
-QUICK_EVAL = {"num_scenes": 32, "num_frames": 10, "batch_size": 16}
-QUICK_DATA = {"num_train": 2_000, "num_test": 320}
-"""Shared by the `quick` presets of all video models."""
-
 SCENE_FIELDS = ("recon", "masks", "slot_recons", "slots")
 """The fields of `SceneOutputs` that every frame has; all other outputs of a frame are terms."""
-
-
-class VideoConfig(SceneConfig):
-    """Settings shared by all video models."""
-
-    num_frames: int
-    """T, frames of a training clip."""
-    curriculum: tuple
-    """((step, frames), ...): frames of a training clip from that many updates on.
-
-    The batch shrinks in proportion: a clip of twice the length takes twice the memory.
-    """
-
-    minimum_frames = 1
-    is_video = True
-
-    def __post_init__(self):
-        super().__post_init__()
-        self.lengths()
-
-    def lengths(self):
-        """Returns ((0, frames), (step, frames), ...), the lengths of training clips."""
-        require(
-            self.num_frames >= self.minimum_frames,
-            "model.num_frames",
-            f"at least {self.minimum_frames}",
-            self.num_frames,
-        )
-        return check_schedule(
-            self.num_frames, self.curriculum, "model.curriculum", self.minimum_frames
-        )
 
 
 class Cell(NamedTuple):

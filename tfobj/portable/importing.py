@@ -8,9 +8,7 @@ from typing import NamedTuple
 from tfobj import files
 from tfobj.errors import UserError
 from tfobj.portable import artifact, records
-from tfobj.training.checkpoint import RunState, by_path
 from tfobj.training.experiment import ExperimentConfig, build_model
-from tfobj.training.optimizer import make_optimizer
 from tfobj.training.workdir import MACHINE, METRICS
 
 
@@ -21,7 +19,7 @@ class Imported(NamedTuple):
     step: int
 
 
-def import_state(state, workdir):
+def import_state(state, workdir, found=None):
     """Writes a run folder from what `launch/run_step.py` left behind.
 
     The folder has the settings of the stage in force, one checkpoint with weights, optimizer and
@@ -31,6 +29,7 @@ def import_state(state, workdir):
     Args:
       state: folder of the run on the JAX host (its newest readable state is taken).
       workdir: folder to make; it must not exist or be empty, and appears whole or not at all.
+      found: of `find_state`, where it was called before; None calls it.
 
     Returns:
       `Imported`.
@@ -38,23 +37,14 @@ def import_state(state, workdir):
     Raises:
       UserError: no readable state, one that does not fit the model, or a `workdir` in use.
     """
+    from tfobj.training.checkpoint import RunState, by_path
+    from tfobj.training.optimizer import make_optimizer
+
     state = pathlib.Path(state)
     workdir = pathlib.Path(workdir)
-    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
-        raise UserError(
-            f"`--workdir` must be a new folder. Received: {workdir}, which is not empty; its files "
-            "stay as they are."
-        )
-    manifest = artifact.read_manifest(state)
-    found = records.newest_state(state)
-    if found is None:
-        raise UserError(
-            f"`--state` must be the folder of a run of launch/run_step.py. Received: {state}, "
-            "which holds no state."
-        )
+    manifest, summary, arrays = found or find_state(state, workdir)
 
     # The program that made the last update is in force until the next one is made.
-    summary, arrays = found
     step = summary["step"]
     entry, _ = artifact.program_at(manifest, max(step - 1, 0))
     experiment = ExperimentConfig.from_dict(entry["config"])
@@ -76,6 +66,28 @@ def import_state(state, workdir):
                 shutil.copyfile(state / name, partial / name)
         RunState(partial, model, optimizer, experiment.train.keep_checkpoints).save()
     return Imported(experiment, step)
+
+
+def find_state(state, workdir):
+    """Returns (manifest, summary, arrays) of the newest readable state; needs no TensorFlow.
+
+    Arguments and errors as of `import_state`.
+    """
+    state = pathlib.Path(state)
+    workdir = pathlib.Path(workdir)
+    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+        raise UserError(
+            f"`--workdir` must be a new folder. Received: {workdir}, which is not empty; its files "
+            "stay as they are."
+        )
+    manifest = artifact.read_manifest(state)
+    found = records.newest_state(state)
+    if found is None:
+        raise UserError(
+            f"`--state` must be the folder of a run of launch/run_step.py. Received: {state}, "
+            "which holds no state."
+        )
+    return manifest, *found
 
 
 def _assign(variables, arrays, summary, state):

@@ -8,6 +8,7 @@ model.decompose(images)                             # see `zoo.Decomposer`
 import pathlib
 
 from tfobj.serving import zoo
+from tfobj.training import run_folder
 
 _CONFIG = "config.json"
 """The file that makes a folder a run."""
@@ -30,6 +31,19 @@ def load(name_or_path):
     if len(path.parts) and _is_run(path):
         return _load_run(path)
     return zoo.load(name_or_path)
+
+
+def check(name_or_path):
+    """Raises the errors of `load` that take no TensorFlow to find: no such model, a damaged index.
+
+    Raises:
+      UserError: as `load`.
+    """
+    path = pathlib.Path(name_or_path).expanduser()
+    if len(path.parts) and _is_run(path):
+        run_folder.check_run(path)
+    else:
+        zoo.find(name_or_path)
 
 
 def _is_run(path):

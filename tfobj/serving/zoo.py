@@ -4,7 +4,7 @@
     result = decomposer.decompose(images, num_slots=5)    # images [B, H, W, C], uint8 or float
     result.segmentation, result.masks, result.slot_recons
 
-Needs TensorFlow, but no code of the models.
+Needs no code of the models, and TensorFlow only to load and to run one: `find` has none.
 """
 
 import contextlib
@@ -14,7 +14,6 @@ import re
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from tfobj import files
 from tfobj.errors import UserError, failed_assertion, first_line, unknown_name
@@ -208,6 +207,8 @@ class Decomposer:
         Raises:
           UserError: there is no such function, or a check in the graph failed, with its message.
         """
+        import tensorflow as tf
+
         saved = getattr(self._functions, function, None)
         if not callable(saved):
             raise UserError(f"`{self.folder}` is damaged (it has no function `{function}`).")
@@ -282,6 +283,15 @@ def load(name_or_path):
     Raises:
       UserError: no such name, or a folder without an exported model.
     """
+    folder, metadata = find(name_or_path)
+    return Decomposer(_load_functions(folder, metadata), metadata, folder)
+
+
+def find(name_or_path):
+    """Returns (version folder, content of its `metadata.json`) of an exported model.
+
+    Arguments and errors as of `load`; TensorFlow is not needed.
+    """
     name = str(name_or_path)
     path = _as_path(name)
     if path is None or not path.is_dir():
@@ -295,8 +305,7 @@ def load(name_or_path):
             "`saved_model` must be the folder of an exported model. "
             f"Received: {path}, which holds no saved_model.pb."
         )
-    metadata = read_metadata(folder)
-    return Decomposer(_load_functions(folder, metadata), metadata, folder)
+    return folder, read_metadata(folder)
 
 
 def _as_path(name):
@@ -484,6 +493,8 @@ def _load_functions(folder, metadata):
             ) from e
         if found != expected:
             raise UserError(f"`{folder}` is damaged ({text} is not as it was exported).")
+
+    import tensorflow as tf
 
     try:
         return tf.saved_model.load(str(folder))

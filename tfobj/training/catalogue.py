@@ -1,14 +1,11 @@
 """The presets and settings to choose from, read from where they are written down.
 
-Descriptions have one home, the source. Presets are found without importing their model, because
-TensorFlow takes seconds to load and a list should not.
+Descriptions have one home, the source. None of this needs TensorFlow, which takes seconds to load.
 """
 
 import ast
 import dataclasses
-import importlib.util
 import inspect
-import pathlib
 import textwrap
 import types
 import typing
@@ -48,61 +45,14 @@ def settings(config, prefix=""):
 
 
 def preset_descriptions(model):
-    """Returns (preset, dataset) -> description of a model's presets; see `preset_texts`."""
-    return preset_texts(model, "description")
+    """Returns (preset, dataset) -> description of a model's presets."""
+    return {key: preset.description for key, preset in registry.model_presets(model).items()}
 
 
 def preset_durations(model):
     """Returns (preset, dataset) -> duration of a model's presets, where it is known."""
-    durations = preset_texts(model, "duration")
-    return {key: duration for key, duration in durations.items() if duration}
-
-
-def preset_texts(model, field):
-    """Returns (preset, dataset) -> a text field of a model's presets.
-
-    It needs no TensorFlow as long as they are written as one plain table.
-
-    Args:
-      model: name of the model.
-      field: "description" or "duration" of `Preset`.
-    """
-    name = registry.canonical_model_name(model)
-    spec = importlib.util.find_spec(registry.MODELS[name].module)
-    path = pathlib.Path(spec.origin)
-    if spec.submodule_search_locations:
-        path = pathlib.Path(spec.submodule_search_locations[0], "presets.py")
-    try:
-        return _written_presets(ast.parse(path.read_text()), field)
-    except (LookupError, ValueError):
-        return {key: getattr(preset, field) for key, preset in registry.model_presets(name).items()}
-
-
-def _written_presets(tree, field):
-    """Reads `PRESETS = {(preset, dataset): Preset("description", ..., duration="...")}`.
-
-    Raises:
-      ValueError, LookupError: the presets are not written in this way.
-    """
-    tables = [
-        node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PRESETS"
-    ]
-    # A table that is computed is told by importing it, not by reading it.
-    if not isinstance(tables[-1], ast.Dict):
-        raise ValueError("a computed table")
-
-    found = {}
-    for key, call in zip(tables[-1].keys, tables[-1].values, strict=True):
-        if key is None or not isinstance(call, ast.Call):
-            raise ValueError("a computed entry")
-        named = {keyword.arg: keyword.value for keyword in call.keywords}
-        if call.args:
-            named["description"] = call.args[0]
-        text = named["description"] if field == "description" else named.get(field)
-        found[ast.literal_eval(key)] = ast.literal_eval(text) if text is not None else ""
-    return found
+    presets = registry.model_presets(model).items()
+    return {key: preset.duration for key, preset in presets if preset.duration}
 
 
 def _field_texts(config_class):

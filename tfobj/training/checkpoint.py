@@ -11,121 +11,15 @@ A state holds everything that a restart needs. The order of the data and the noi
 """
 
 import dataclasses
-import json
 import pathlib
 import sys
 
 import tensorflow as tf
 
-from tfobj import files
-from tfobj.config import differences
-from tfobj.errors import UserError, unknown_name
+from tfobj.errors import UserError
 from tfobj.training.checkpoint_folder import CheckpointFolder
-from tfobj.training.data_record import DATA
 from tfobj.training.experiment import ExperimentConfig, build_model
-
-CONFIG = "config.json"
-CHECKPOINTS = {"latest": "checkpoints", "best": "best"}
-"""Name of a state -> its folder."""
-
-HARMLESS = (
-    "train.steps_per_call",
-    "train.log_every",
-    "train.eval_every",
-    "train.checkpoint_every",
-    "train.keep_checkpoints",
-    "eval.",
-)
-"""Settings (or groups) that do not change the weights of a run and may differ when it resumes."""
-
-
-def write_or_check_config(workdir, experiment):
-    """Writes the run's config, after comparing it with the one that is there.
-
-    Raises:
-      UserError: as `check_config`.
-    """
-    check_config(workdir, experiment)
-    text = json.dumps(experiment.to_dict(), indent=2) + "\n"
-    files.write_text(pathlib.Path(workdir) / CONFIG, text)
-
-
-def check_config(workdir, experiment):
-    """Compares `experiment` with the config of the run in a folder, if there is one.
-
-    Raises:
-      UserError: if settings differ that would change the weights; lists each with its old and new
-        value.
-    """
-    workdir = pathlib.Path(workdir)
-    if not (workdir / CONFIG).exists():
-        return
-    old = read_config(workdir)
-
-    changed = [
-        line
-        for line in differences(old.to_dict(), experiment.to_dict())
-        if not line.startswith((*HARMLESS, "train.steps:"))
-        and not _is_moved_folder(line, workdir, old, experiment)
-    ]
-    if changed:
-        raise UserError(
-            f"`{workdir}` holds a run with other settings: {'; '.join(changed)}. "
-            "Repeat the old settings to resume it, or choose another --workdir."
-        )
-    _check_steps(workdir, old.train.steps, experiment.train)
-
-
-def _check_steps(workdir, before, train):
-    """Raises a `UserError` if the steps that were made would be others with a new `train.steps`."""
-    if train.steps == before:
-        return
-    reached = max(CheckpointFolder(workdir / CHECKPOINTS["latest"]).steps(), default=0)
-    if train.steps < reached:
-        raise UserError(
-            f"`train.steps` must be at least {reached}, which `{workdir}` has reached. "
-            f"Received: train.steps={train.steps} (train.steps: {before} -> {train.steps})."
-        )
-
-    # The rate of the first update of a cool-down is still the full one.
-    first = min(before, train.steps) - train.cooldown_steps + 1
-    if train.cooldown_steps and reached > max(first, 1):
-        raise UserError(
-            f"`{workdir}` has reached step {reached}, where the learning rate falls to zero with "
-            f"train.cooldown_steps={train.cooldown_steps} before the end, which therefore cannot "
-            f"move any more (train.steps: {before} -> {train.steps}). Repeat train.steps={before}, "
-            f"or begin a new run with these weights: --workdir=NEW_FOLDER --init_from={workdir}."
-        )
-
-
-def _is_moved_folder(difference, workdir, old, new):
-    """Whether pictures merely lie elsewhere; their content is compared when they are read."""
-    return (
-        difference.startswith("data.protocol:")
-        and not old.data.has_splits
-        and not new.data.has_splits
-        and (workdir / DATA).exists()
-    )
-
-
-def read_config(workdir):
-    """Reads `<workdir>/config.json` as an `ExperimentConfig`.
-
-    Raises:
-      UserError: there is no run, or its file is damaged or from another version.
-    """
-    path = pathlib.Path(workdir) / CONFIG
-    try:
-        content = files.read_json(path)
-    except FileNotFoundError as e:
-        raise UserError(
-            f"`--workdir` must be the folder of a run. Received: {workdir}, which has no {CONFIG}."
-        ) from e
-
-    try:
-        return ExperimentConfig.from_dict(content)
-    except UserError as e:
-        raise UserError(f"`{path}` is damaged, or of another version. {e}") from e
+from tfobj.training.run_folder import CHECKPOINTS, check_run, check_state
 
 
 def say_on_stderr(line):
@@ -242,9 +136,8 @@ def load_weights(model, workdir, say=say_on_stderr):
 
 
 def _load_weights(model, workdir, which, say):
+    check_state(workdir, which)
     folder = CheckpointFolder(pathlib.Path(workdir) / CHECKPOINTS[which], say)
-    if not folder.steps():
-        raise UserError(f"`{workdir}` has no {which} checkpoint yet.")
     checkpoint = tf.train.Checkpoint(weights=by_path(model.weights))
     return folder.restore(lambda path: _assert_matched(checkpoint.read(path)))
 
@@ -273,11 +166,7 @@ def load_run(workdir, which="latest", say=say_on_stderr, precision=None):
     Raises:
       UserError: no run, no such checkpoint, or none that can be read and fits the config.
     """
-    if which not in CHECKPOINTS:
-        raise unknown_name("checkpoint", which, CHECKPOINTS)
-    experiment = read_config(workdir)
-    if not CheckpointFolder(pathlib.Path(workdir) / CHECKPOINTS[which]).steps():
-        raise UserError(f"`{workdir}` has no {which} checkpoint yet.")
+    experiment = check_run(workdir, which)
     built = experiment
     if precision is not None:
         built = experiment.override({"train.precision": precision})

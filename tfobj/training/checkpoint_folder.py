@@ -16,8 +16,6 @@ import pathlib
 import re
 import shutil
 
-import tensorflow as tf
-
 from tfobj import files
 from tfobj.errors import UserError, first_line
 
@@ -108,6 +106,9 @@ class CheckpointFolder:
         Raises:
           UserError: it cannot be written; the files of earlier steps are as they were.
         """
+        # Here and not above, because what has been saved can be listed without it.
+        import tensorflow as tf
+
         if step in self._intact:
             return
         temporary = self.prefix(step).with_name(f"step-{step}{_TEMPORARY}")

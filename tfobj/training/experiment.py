@@ -1,16 +1,16 @@
-"""Resolves what a user types (a model, a dataset, a preset, overrides) to one experiment."""
+"""Resolves what a user types (a model, a dataset, a preset, overrides) to one experiment.
+
+TensorFlow is loaded by `build_model`, not before: mistakes are answered at once.
+"""
 
 import dataclasses
 from typing import Annotated, Literal
-
-import keras
 
 from tfobj import files, registry
 from tfobj.config import Bounds, Config, NonNegativeInt, Positive, PositiveInt, require
 from tfobj.data import folder, packed, protocols
 from tfobj.data.pipeline import BatchStream
 from tfobj.errors import UserError, unknown_name
-from tfobj.training import precision
 
 DEFAULT_PRESET = "paper"
 Decay = Annotated[float, Bounds(low=0, below=1)]
@@ -143,7 +143,7 @@ class ExperimentConfig(Config):
         for name, kind in (("model_name", str), ("model", dict)):
             received = values.get(name, "(absent)")
             require(isinstance(received, kind), name, files.describe_kind(kind), received)
-        model_config = registry.model_class(values["model_name"]).config_class
+        model_config = registry.model_config(values["model_name"])
         model = model_config.from_dict(values["model"], prefix="model.")
         return super().from_dict({**values, "model": model}, prefix)
 
@@ -182,7 +182,7 @@ def resolve(model, dataset, preset=DEFAULT_PRESET, overrides=None, seed=0, needs
         changes |= {"image_size": image_size[:2], "channels": image_size[2]}
     prefix = "model."
     changes |= {k.removeprefix(prefix): v for k, v in overrides.items() if k.startswith(prefix)}
-    config = registry.model_class(name).config_class().override(changes, prefix)
+    config = registry.model_config(name)().override(changes, prefix)
 
     experiment = ExperimentConfig(
         model_name=name,
@@ -214,6 +214,10 @@ def build_model(experiment):
 
     Sets Keras' random seed and its global dtype policy for the duration of the construction.
     """
+    import keras
+
+    from tfobj.training import precision
+
     model = registry.model_class(experiment.model_name)
     keras.utils.set_random_seed(experiment.seed)
     before = keras.config.dtype_policy()

@@ -13,7 +13,7 @@ import math
 from typing import NamedTuple
 
 from tfobj.errors import UserError
-from tfobj.inference.geco import gaussian_floor, mean_squared_error_at
+from tfobj.inference.gaussian_error import gaussian_floor, mean_squared_error_at
 from tfobj.metrics.health import WARMUP_STEPS
 
 SETTINGS = {"geco_target": False, "geco_goal": True}

@@ -21,14 +21,7 @@ import tfobj
 from tfobj import files
 from tfobj.errors import UserError
 from tfobj.training import machine, precision
-from tfobj.training.checkpoint import (
-    CONFIG,
-    RunState,
-    check_config,
-    load_weights,
-    read_config,
-    write_or_check_config,
-)
+from tfobj.training.checkpoint import RunState, load_weights
 from tfobj.training.data_record import DataRecord
 from tfobj.training.evaluation import Evaluator
 from tfobj.training.experiment import build_model, expected_duration, open_scenes
@@ -36,6 +29,11 @@ from tfobj.training.memory import plan_memory
 from tfobj.training.observer import Observer
 from tfobj.training.optimizer import make_optimizer
 from tfobj.training.peers import agree
+from tfobj.training.run_folder import (
+    check_config,
+    with_precision_of_run,
+    write_or_check_config,
+)
 from tfobj.training.stage_batches import StageBatches
 from tfobj.training.step import make_train_step
 from tfobj.training.strategy import (
@@ -216,8 +214,6 @@ def _start(experiment, workdir, strategy, peers, data_dir, actions, accept_new_d
             validation,
             actions,
         )
-        if not first_step:
-            observer.draw_graph()
 
         def begin():
             write_or_check_config(workdir, experiment)
@@ -236,9 +232,8 @@ def _decide_precision(experiment, workdir, strategy, peers):
         return experiment
     decided = None
     if peers.is_chief:
-        decided = precision.decide("auto", strategy.extended.worker_devices)
-        if (workdir / CONFIG).exists():
-            decided = read_config(workdir).train.precision
+        kept = with_precision_of_run(workdir, experiment).train.precision
+        decided = precision.decide(kept, strategy.extended.worker_devices)
     return experiment.override({"train.precision": peers.gather(decided)[0]})
 
 

@@ -72,10 +72,6 @@ class Observer:
         self._met_step = state.step
         self._warned = set()
 
-    def draw_graph(self):
-        """Writes the graph of the forward pass to TensorBoard."""
-        self.writer.graph(self.evaluator.trace(self.probe).graph)
-
     def log(self, step, terms, steps_per_second, batch_size):
         """Writes the means of the terms since the last log, the rates, and the model's health."""
         health = self.evaluator.health(self.probe)
@@ -133,6 +129,9 @@ class Observer:
             )
         summary = self.evaluator.score(self.validation, progress=self._show_scored).summary()
         self.writer.write(step, "validation", summary)
+        if step <= self.experiment.train.eval_every:
+            # Of the forward pass, which the first evaluation has just traced.
+            self.writer.graph(self.evaluator.trace(self.probe).graph)
         if self.state.save_best(validation_score(summary, self.experiment.eval.best_metric)):
             self._best_step = step
 

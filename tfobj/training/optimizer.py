@@ -63,21 +63,26 @@ class GlobalAdam(_Global, keras.optimizers.Adam):
             raise ValueError("GlobalAdam has no `amsgrad`.")
         self.epsilon_placement = epsilon_placement
 
-    def update_step(self, gradient, variable, learning_rate):
-        index = self._get_variable_index(variable)
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        # Here and not in `update_step`, which Keras calls for each of dozens of variables.
         step = tf.cast(self.iterations.value + 1, tf.float32)
         c_1 = _bias_correction(self.beta_1, step)
         c_2 = _bias_correction(self.beta_2, step)
-        epsilon = self.epsilon
+        rate = tf.cast(learning_rate, tf.float32) * tf.sqrt(c_2) / c_1
+        epsilon = tf.constant(self.epsilon)
         if self.epsilon_placement == "pytorch":
             epsilon *= tf.sqrt(c_2)
+        super()._backend_update_step(grads, trainable_variables, (rate, epsilon))
 
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        rate, epsilon = learning_rate
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self._momentums[index].value.handle,
             v=self._velocities[index].value.handle,
             grad=gradient,
-            lr=tf.cast(learning_rate, tf.float32) * tf.sqrt(c_2) / c_1,
+            lr=rate,
             # The rate is corrected already.
             beta1_power=0.0,
             beta2_power=0.0,

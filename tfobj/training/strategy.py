@@ -8,12 +8,11 @@ import weakref
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-from tfobj.errors import UserError, first_line, unknown_name
+from tfobj.errors import UserError, first_line
 from tfobj.training import cluster, precision
 from tfobj.training.meeting import PATIENCE, connect_workers
 from tfobj.training.peers import SingleWorker
-
-STRATEGIES = ("auto", "cpu", "gpu", "mirrored", "multiworker", "tpu")
+from tfobj.training.strategy_names import check_name
 
 _TPU_NEEDS = "a Cloud TPU VM with tensorflow-tpu 2.20.0 and libtpu <= 0.0.31"
 _TPU_PATIENCE = 10.0
@@ -35,14 +34,13 @@ def make_strategy(name, patience=PATIENCE):
     All but auto and multiworker ignore TF_CONFIG.
 
     Args:
-      name: one of `STRATEGIES`.
+      name: one of `strategy_names.STRATEGIES`.
       patience: seconds to wait for the other workers.
 
     Raises:
       UserError: what was looked for, and which strategies would work here.
     """
-    if name not in STRATEGIES:
-        raise unknown_name("strategy", name, STRATEGIES)
+    check_name(name)
     if _is_multiworker(name):
         return _multiworker_strategy(patience)
 
@@ -90,7 +88,7 @@ def refuse_multiworker(name, command):
     """Raises a `UserError` if `name` would be several workers.
 
     Args:
-      name: one of `STRATEGIES`.
+      name: one of `strategy_names.STRATEGIES`.
       command: the program, which works in one process.
     """
     if _is_multiworker(name):
@@ -122,15 +120,23 @@ def check_batch_size(strategy, batch_size, micro_batches=1):
 
 
 def distribute(strategy, dataset):
-    """Returns endless global batches, dicts of tensors [B, ...], as a distributed dataset.
+    """Returns endless global batches, dicts of tensors [B, ...], as a dataset for the strategy.
 
     Replica r of R gets rows r * B / R ... (r + 1) * B / R - 1, in workers one after the other;
     `TrainStep` counts on it for the noise.
     """
+    # A strategy would copy all scenes into a graph, and hand batches on through threads.
+    if isinstance(strategy, tf.distribute.OneDeviceStrategy) and _is_cpu(strategy):
+        return dataset
     # Several workers give up static shapes of data that may end, in case its last batch is smaller.
     return strategy.experimental_distribute_dataset(
         dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
     )
+
+
+def _is_cpu(strategy):
+    (device,) = strategy.extended.worker_devices
+    return device.split(":")[-2] == "CPU"
 
 
 def uses_xla(strategy, compile_option):

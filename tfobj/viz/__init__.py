@@ -14,49 +14,49 @@
 | All of these on one page | `write_report` |
 
 `save_figure` writes files atomically, `figure_to_array` feeds TensorBoard. No pyplot, no global
-state.
+state. Importing this package loads nothing heavy; Matplotlib comes with the first figure.
 """
 
-from tfobj.viz.canvas import figure_to_array, figure_to_png, save_figure
-from tfobj.viz.curves import learning_curve_figure
-from tfobj.viz.editing import edits_figure, slots_figure
-from tfobj.viz.layers import layers_figure
-from tfobj.viz.palette import (
-    SLOT_COLOURS,
-    checkerboard,
-    render_masks,
-    render_segmentation,
-    render_true_mask,
-    slot_colours,
-)
-from tfobj.viz.panels import decomposition_figure, masks_grid, refinement_strip
-from tfobj.viz.report import worst_first, write_report
-from tfobj.viz.samples import samples_figure
-from tfobj.viz.stick_breaking import stick_breaking_figure
-from tfobj.viz.traversal import traversal_figure
-from tfobj.viz.truth import truth_figure
+from tfobj import lazy
 
-__all__ = [
-    "SLOT_COLOURS",
-    "checkerboard",
-    "decomposition_figure",
-    "edits_figure",
-    "figure_to_array",
-    "figure_to_png",
-    "layers_figure",
-    "learning_curve_figure",
-    "masks_grid",
-    "refinement_strip",
-    "render_masks",
-    "render_segmentation",
-    "render_true_mask",
-    "samples_figure",
-    "save_figure",
-    "slot_colours",
-    "slots_figure",
-    "stick_breaking_figure",
-    "traversal_figure",
-    "truth_figure",
-    "worst_first",
-    "write_report",
-]
+_PUBLIC = {
+    "SLOT_COLOURS": "palette",
+    "checkerboard": "palette",
+    "decomposition_figure": "panels",
+    "edits_figure": "editing",
+    "figure_to_array": "canvas",
+    "figure_to_png": "canvas",
+    "layers_figure": "layers",
+    "learning_curve_figure": "curves",
+    "masks_grid": "panels",
+    "refinement_strip": "panels",
+    "render_masks": "palette",
+    "render_segmentation": "palette",
+    "render_true_mask": "palette",
+    "samples_figure": "samples",
+    "save_figure": "canvas",
+    "slot_colours": "palette",
+    "slots_figure": "editing",
+    "stick_breaking_figure": "stick_breaking",
+    "traversal_figure": "traversal",
+    "truth_figure": "truth",
+    "worst_first": "report",
+    "write_report": "report",
+}
+_MODULES = (
+    "canvas",
+    "curves",
+    "editing",
+    "layers",
+    "palette",
+    "panels",
+    "report",
+    "report_page",
+    "samples",
+    "stick_breaking",
+    "traversal",
+    "truth",
+)
+__all__ = list(_PUBLIC)
+
+__getattr__, __dir__ = lazy.names(__name__, _PUBLIC, _MODULES)

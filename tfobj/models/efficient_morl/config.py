@@ -5,9 +5,9 @@ import math
 from typing import Literal
 
 from tfobj.config import NonNegative, NonNegativeInt, Positive, PositiveInt, require
-from tfobj.inference.geco import EASY_ERROR, gaussian_floor, mean_squared_error_at
+from tfobj.inference.gaussian_error import EASY_ERROR, gaussian_floor, mean_squared_error_at
 from tfobj.inference.schedules import check_schedule
-from tfobj.models.base import SceneConfig
+from tfobj.models.settings import SceneConfig
 
 FURTHEST_BELOW = 0.1
 """How far GECO targets may lie below the least NLL, in nats per pixel and channel.

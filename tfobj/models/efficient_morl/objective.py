@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfobj.distributions.spatial_mixture import SpatialMixture
-from tfobj.inference.geco import HALF_LOG_2_PI
+from tfobj.inference.gaussian_error import HALF_LOG_2_PI
 from tfobj.models.base import DecodedScene
 from tfobj.nn.slots import compose, softmax_over_slots, split_decoded
 

@@ -1,6 +1,6 @@
 """Hyperparameters of EfficientMORL: (preset, dataset) -> `Preset`."""
 
-from tfobj.models.base import Preset
+from tfobj.models.settings import Preset
 
 
 def paper_train(steps):

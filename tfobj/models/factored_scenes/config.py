@@ -5,8 +5,8 @@ import math
 from typing import Annotated, Literal
 
 from tfobj.config import Bounds, NonNegative, NonNegativeInt, Positive, PositiveInt, require
-from tfobj.distributions import compositing
-from tfobj.models.base import SceneConfig
+from tfobj.distributions.orderings import LEAST_SOFTRAS_TEMPERATURE, Ordering
+from tfobj.models.settings import SceneConfig
 
 Probability = Annotated[float, Bounds(above=0, below=1)]
 
@@ -63,7 +63,7 @@ class FactoredScenesConfig(SceneConfig):
     initial_alpha: Probability = 0.5
     """Alpha of canvases before training; 0.5 is that of zero biases. Objects that are faint at
     first do not hide each other while none has an appearance yet."""
-    ordering: compositing.Ordering = "soft_over"
+    ordering: Ordering = "soft_over"
     """Soft depth order of objects in training; the paper follows Liu et al. 2019 and gives no
     formula."""
     depth_temperature: Positive = 0.1
@@ -169,7 +169,7 @@ class FactoredScenesConfig(SceneConfig):
             require(len(value) > 0, f"model.{name}", "one number per layer", value)
 
     def _check_softras(self):
-        least = compositing.LEAST_SOFTRAS_TEMPERATURE
+        least = LEAST_SOFTRAS_TEMPERATURE
         for name in ("depth_temperature", "final_depth_temperature"):
             value = getattr(self, name)
             require(

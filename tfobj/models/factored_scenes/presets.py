@@ -1,6 +1,6 @@
 """Hyperparameters of the factored scenes: (preset, dataset) -> `Preset`."""
 
-from tfobj.models.base import Preset
+from tfobj.models.settings import Preset
 
 PAPER_TRAIN = {
     "steps": 450_000,

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfobj.inference.schedules import step_function
+from tfobj.inference.graph_schedules import step_function
 
 
 def position_temperature(config, step):

@@ -5,8 +5,8 @@ import math
 from typing import Annotated, Literal
 
 from tfobj.config import Bounds, NonNegative, NonNegativeInt, Positive, PositiveInt, require
-from tfobj.inference.geco import EASY_ERROR, gaussian_floor, mean_squared_error_at
-from tfobj.models.base import SceneConfig
+from tfobj.inference.gaussian_error import EASY_ERROR, gaussian_floor, mean_squared_error_at
+from tfobj.models.settings import SceneConfig
 
 STRIDES = {
     32: (1, 2, 1, 2, 1),

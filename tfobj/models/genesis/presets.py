@@ -1,6 +1,6 @@
 """Hyperparameters of GENESIS: (preset, dataset) -> `Preset`."""
 
-from tfobj.models.base import Preset
+from tfobj.models.settings import Preset
 
 PAPER_TRAIN = {
     "steps": 500_000,

@@ -4,8 +4,8 @@ import dataclasses
 from typing import Literal
 
 from tfobj.config import NonNegativeInt, Positive, PositiveInt, require
-from tfobj.inference.refinement_inputs import FLAT, SPATIAL, RefinementInputsConfig
-from tfobj.models.base import SceneConfig
+from tfobj.inference.refinement_settings import FLAT, SPATIAL, RefinementInputsConfig
+from tfobj.models.settings import SceneConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -32,9 +32,9 @@ import tensorflow as tf
 from tfobj import execution, random
 from tfobj.distributions.gaussian import diagonal_gaussian, isotropic_prior, negative_elbo_gradient
 from tfobj.distributions.spatial_mixture import SpatialMixture
+from tfobj.inference.graph_schedules import refinement_loss_weight
 from tfobj.inference.refinement import RefinementNetwork
 from tfobj.inference.refinement_inputs import RefinementInputs
-from tfobj.inference.schedules import refinement_loss_weight
 from tfobj.inference.score import decode_and_score
 from tfobj.models.base import DecodedScene, SceneModel
 from tfobj.models.iodine.config import IodineConfig

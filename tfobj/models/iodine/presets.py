@@ -2,7 +2,7 @@
 
 import math
 
-from tfobj.models.base import Preset
+from tfobj.models.settings import Preset
 
 PAPER_TRAIN = {
     "steps": 1_000_000,

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Literal
 
 from tfobj.config import NonNegative, Positive, PositiveInt, require
-from tfobj.models.base import SceneConfig
+from tfobj.models.settings import SceneConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

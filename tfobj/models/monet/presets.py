@@ -1,6 +1,6 @@
 """Hyperparameters of MONet: (preset, dataset) -> `Preset`."""
 
-from tfobj.models.base import Preset
+from tfobj.models.settings import Preset
 
 PAPER_TRAIN = {
     "steps": 1_000_000,

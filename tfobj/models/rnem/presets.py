@@ -1,7 +1,6 @@
 """Hyperparameters of R-NEM and RNN-EM: (preset, dataset) -> `Preset`."""
 
-from tfobj.models.base import Preset
-from tfobj.models.video import QUICK_DATA, QUICK_EVAL
+from tfobj.models.settings import QUICK_DATA, QUICK_EVAL, Preset
 
 PAPER_TRAIN = {
     "steps": 390_500,

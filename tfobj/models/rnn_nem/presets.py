@@ -1,8 +1,7 @@
 """Hyperparameters of RNN-EM: (preset, dataset) -> `Preset`."""
 
-from tfobj.models.base import Preset
 from tfobj.models.rnem.presets import PAPER_TRAIN, QUICK, QUICK_TRAIN
-from tfobj.models.video import QUICK_DATA, QUICK_EVAL
+from tfobj.models.settings import QUICK_DATA, QUICK_EVAL, Preset
 
 PRESETS = {
     ("quick", "bouncing_balls"): Preset(

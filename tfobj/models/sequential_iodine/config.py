@@ -4,7 +4,7 @@ import dataclasses
 
 from tfobj.config import Positive, require
 from tfobj.models.iodine.config import IodineConfig
-from tfobj.models.video import VideoConfig
+from tfobj.models.settings import VideoConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from tfobj.distributions.gaussian import diagonal_gaussian
-from tfobj.inference.schedules import refinement_loss_weight
+from tfobj.inference.graph_schedules import refinement_loss_weight
 from tfobj.models.iodine.model import Iodine
 from tfobj.models.sequential_iodine.config import SequentialIodineConfig
 from tfobj.models.video import VideoModel

@@ -1,8 +1,7 @@
 """Hyperparameters of sequential IODINE: (preset, dataset) -> `Preset`."""
 
-from tfobj.models.base import Preset
 from tfobj.models.iodine.presets import MULTI_DSPRITES, PAPER_TRAIN
-from tfobj.models.video import QUICK_DATA, QUICK_EVAL
+from tfobj.models.settings import QUICK_DATA, QUICK_EVAL, Preset
 
 PAPER = {
     **MULTI_DSPRITES,

@@ -3,7 +3,7 @@
 import dataclasses
 
 from tfobj.config import NonNegative, NonNegativeInt, PositiveInt, require
-from tfobj.models.base import SceneConfig
+from tfobj.models.settings import SceneConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Hyperparameters of Slot Attention: (preset, dataset) -> `Preset`."""
 
-from tfobj.models.base import Preset
+from tfobj.models.settings import Preset
 
 PAPER_TRAIN = {
     "steps": 500_000,

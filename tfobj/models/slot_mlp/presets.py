@@ -3,7 +3,7 @@
 They are those of Slot Attention, with one iteration.
 """
 
-from tfobj.models.base import Preset
+from tfobj.models.settings import Preset
 from tfobj.models.slot_attention.presets import CLEVR6, PAPER_TRAIN, QUICK, QUICK_TRAIN
 
 PRESETS = {

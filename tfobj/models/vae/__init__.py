@@ -3,8 +3,10 @@
 They are those of Greff et al. 2019 and Anciukevicius et al. 2020.
 """
 
+from tfobj import lazy
 from tfobj.models.vae.config import VAEConfig
-from tfobj.models.vae.model import VAE
 from tfobj.models.vae.presets import PRESETS
 
 __all__ = ["PRESETS", "VAE", "VAEConfig"]
+
+__getattr__, __dir__ = lazy.names(__name__, {"VAE": "model"})

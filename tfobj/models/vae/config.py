@@ -5,8 +5,11 @@ from typing import Literal
 
 from tfobj.config import NonNegative, NonNegativeInt, Positive, PositiveInt, require
 from tfobj.errors import UserError
-from tfobj.models.base import SceneConfig
-from tfobj.models.vae.convolutional import SIDE_MULTIPLE
+from tfobj.models.settings import SceneConfig
+
+SIDE_MULTIPLE = 16
+"""Divisor of an image's sides in "conv": its encoder halves four times, its decoder begins at an
+eighth."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,6 @@ import keras
 from tfobj.nn.layers import Conv2D, Dense
 from tfobj.nn.residual import Chain, convolution, decoder_stages, encoder_stages, group_norm
 
-SIDE_MULTIPLE = 16
-"""Divisor of an image's sides: the encoder halves four times; the decoder begins at an eighth."""
-
 
 def make_encoder(filters, latent_size, name):
     """Returns the `Chain` from images [B, H, W, C] to [B, 2 D].

@@ -23,7 +23,7 @@ import tensorflow_probability as tfp
 
 from tfobj import random
 from tfobj.distributions.gaussian import isotropic_nll, log_variance_gaussian
-from tfobj.inference.schedules import step_function
+from tfobj.inference.graph_schedules import step_function
 from tfobj.models.base import DecodedScene, SceneModel
 from tfobj.models.vae import convolutional
 from tfobj.models.vae.config import VAEConfig

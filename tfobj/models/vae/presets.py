@@ -2,7 +2,7 @@
 
 import math
 
-from tfobj.models.base import Preset
+from tfobj.models.settings import Preset
 
 SPRITES_TRAIN = {
     "steps": 200_000,

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Annotated, Literal
 
 from tfobj.config import Bounds, NonNegative, Positive, PositiveInt, require
-from tfobj.models.video import VideoConfig
+from tfobj.models.settings import VideoConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
