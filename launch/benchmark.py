@@ -5,7 +5,9 @@ r"""Measures training steps, inference and the input pipeline, relative to the m
     python launch/benchmark.py --model=slot_attention --also="train.precision=bfloat16"
     python launch/benchmark.py --model=iodine --model=efficient_morl \
         --also="model=efficient_morl model.num_steps=0" --json=benchmark.json
-    python launch/benchmark.py --write_docs   # the tables of docs/performance.md
+    python launch/benchmark.py --rows=all      # all tables of docs/performance.md, in half an hour
+    python launch/benchmark.py --rows=speed_monet_multi_dsprites,memory   # parts of them
+    python launch/benchmark.py --write_docs    # the tables again, from results/benchmarks/
 
 Every row runs in a process of its own. The rows take turns in blocks of --seconds, --blocks times,
 and the table shows the median over blocks. --also measures every model again with the settings it
@@ -48,18 +50,22 @@ _WRITE_DOCS, _CHECK = shared_flags.write_docs(
     "Measure nothing; write the tables of docs/performance.md from results/benchmarks/."
 )
 
+_ROWS = flags.DEFINE_list(
+    "rows",
+    None,
+    "Measure reports of docs/performance.md, by name, by table (speed, refinement, dials, memory, "
+    "clips) or all, write them to results/benchmarks/, and write the tables.",
+)
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def main(argv):
     commands.refuse_arguments(argv)
-    if _WRITE_DOCS.value:
-        from tfobj.bench import tables
-
-        changed = tables.write_page(
-            ROOT / "docs" / "performance.md", ROOT / "results", _CHECK.value
-        )
-        print(f"docs/performance.md {'rewritten' if changed else 'is up to date'}.")
+    if _ROWS.value:
+        measure_page(_ROWS.value)
+    if _ROWS.value or _WRITE_DOCS.value:
+        write_docs()
         return 0
     from tfobj.config import parse_overrides
     from tfobj.training import machine, strategy_names
@@ -87,6 +93,34 @@ def main(argv):
         report = {"command": machine.command_line(), **report}
         files.write_text(_JSON.value, json.dumps(report, indent=2) + "\n")
     return 0
+
+
+def measure_page(names):
+    """Measures reports of docs/performance.md into results/benchmarks/."""
+    from tfobj.bench import page
+    from tfobj.training import strategy_names
+
+    # Mistakes are answered before TensorFlow is loaded.
+    reports = page.chosen_reports(names)
+    strategy_names.check_name(_STRATEGY.value)
+    commands.load_tensorflow()
+    from tfobj.bench import benchmark
+
+    def measure_one(plan, strategy):
+        rows = benchmark.make_rows(
+            plan.models, plan.dataset, plan.preset, plan.overrides, plan.also, plan.what
+        )
+        return benchmark.run(rows, strategy, plan.seconds, plan.blocks, _DATA_DIR.value)
+
+    page.measure(reports, ROOT / "results" / "benchmarks", measure_one, _STRATEGY.value)
+
+
+def write_docs():
+    """Writes the tables of docs/performance.md, or checks them."""
+    from tfobj.bench import tables
+
+    changed = tables.write_page(ROOT / "docs" / "performance.md", ROOT / "results", _CHECK.value)
+    print(f"docs/performance.md {'rewritten' if changed else 'is up to date'}.")
 
 
 if __name__ == "__main__":

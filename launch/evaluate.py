@@ -252,9 +252,10 @@ def has_tracking():
 def facts_of(run, scenes, protocol, num_observed):
     """Returns what the evaluation says about the run beside its scores."""
     from tfobj.training.machine import command_line
-    from tfobj.training.workdir import MACHINE, read_metrics, training_minutes
+    from tfobj.training.workdir import MACHINE, read_metrics, training_minutes, validation_curve
 
     experiment = run.experiment
+    metrics = read_metrics(_WORKDIR.value)
     num_steps = steps_at_test_time(run)
     if num_steps is None:
         num_steps = experiment.model.num_steps
@@ -270,7 +271,9 @@ def facts_of(run, scenes, protocol, num_observed):
         "num_slots": _NUM_SLOTS.value or experiment.model.num_slots,
         "num_steps": num_steps,
         "config_fingerprint": experiment.fingerprint(),
-        "training_minutes": round(training_minutes(read_metrics(_WORKDIR.value)), 1),
+        "precision": experiment.train.precision,
+        "training_minutes": round(training_minutes(metrics), 1),
+        "validation_curve": validation_curve(metrics, experiment.eval.best_metric),
     }
     machine = pathlib.Path(_WORKDIR.value) / MACHINE
     if machine.exists():

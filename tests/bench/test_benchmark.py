@@ -1,8 +1,10 @@
 """Rows and their report."""
 
+import json
+
 import pytest
 
-from tfobj.bench import benchmark
+from tfobj.bench import benchmark, page
 from tfobj.errors import UserError
 
 SMALL = {
@@ -130,3 +132,57 @@ def test_report_of_real_processes(tmp_path, capfd):
     assert "the pipeline makes" in text
     assert max(map(len, text.splitlines())) <= 130
     assert capfd.readouterr().out == "", "progress belongs on stderr"
+
+
+def test_other_work_is_measured(monkeypatch, tmp_path):
+    """Of 100 ticks 70 were idle or waited for a disk."""
+    times = tmp_path / "stat"
+    monkeypatch.setattr(benchmark, "PROCESSOR_TIMES", times)
+    assert benchmark.busy_share(0.0) == 0.0  # not on this system
+    times.write_text("cpu  100 0 0 900 0 0 0 0 0 0\n")
+    later = "cpu  130 0 0 960 10 0 0 0 0 0\n"
+    monkeypatch.setattr(benchmark.time, "sleep", lambda seconds: times.write_text(later))
+    assert benchmark.busy_share() == pytest.approx(0.3)
+
+
+def test_reports_of_the_page_are_chosen_by_name_and_table():
+    assert page.chosen_reports(["all"]) == list(page.REPORTS)
+    speed = page.chosen_reports(["speed"])
+    assert len(speed) == 11 and all(name.startswith("speed_") for name in speed)
+    assert page.chosen_reports(["clips", "speed_monet_multi_dsprites"]) == [
+        "speed_monet_multi_dsprites",
+        "clips_04_frames",
+        "clips_10_frames",
+        "clips_40_frames",
+    ]
+    with pytest.raises(UserError, match="'sped'. Did you mean 'speed'"):
+        page.chosen_reports(["sped"])
+
+
+@pytest.mark.parametrize("name", page.REPORTS)
+def test_reports_of_the_page_have_rows(name):
+    plan = page.REPORTS[name]
+    rows = benchmark.make_rows(
+        plan.models, plan.dataset, plan.preset, plan.overrides, plan.also, plan.what
+    )
+    assert len(rows) >= 2
+
+
+def test_reports_are_written_one_by_one_with_the_time_left(tmp_path, capsys):
+    (tmp_path / "clips_04_frames.json").write_text('{"minutes": 3.0}')
+
+    def measure_one(plan, strategy):
+        if plan is page.REPORTS["clips_40_frames"]:
+            raise KeyboardInterrupt
+        return {"rows": [plan.overrides["model.num_frames"], strategy]}
+
+    with pytest.raises(KeyboardInterrupt):
+        page.measure(page.chosen_reports(["clips"]), tmp_path, measure_one, "cpu")
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        "clips_04_frames.json",
+        "clips_10_frames.json",
+    ]
+    report = json.loads((tmp_path / "clips_10_frames.json").read_text())
+    assert report["rows"] == [10, "cpu"]
+    assert report["command"] == "python launch/benchmark.py --rows=clips_10_frames"
+    assert "[1/3] clips_04_frames, about 9 min left" in capsys.readouterr().err

@@ -23,19 +23,25 @@ import contextlib
 import dataclasses
 import math
 import os
+import pathlib
 import statistics
 import sys
 import tempfile
+import time
 
 from tfobj import lean_import
 from tfobj.bench.measuring import Calibration, Measurement
 from tfobj.errors import UserError, unknown_name
 from tfobj.processes import Child
+from tfobj.training import precision
 from tfobj.training.experiment import ExperimentConfig, resolve
 from tfobj.training.strategy import refuse_multiworker
 from tfobj.training.strategy_names import check_name
 
 MEASUREMENTS = ("train", "inference", "data")
+PROCESSOR_TIMES = pathlib.Path("/proc/stat")
+MUCH = 0.15
+"""Share of the processors from which on other work disturbs a measurement."""
 FEW_SCENES = {"data.num_train": 512, "data.num_test": 32}
 """Settings of a benchmark unless others are given.
 
@@ -95,6 +101,8 @@ def make_rows(models, dataset, preset="paper", overrides=None, also=(), what=("t
                 {**FEW_SCENES, **(overrides or {}), **changes},
                 needs_data=False,
             )
+            decided = precision.decide(experiment.train.precision)
+            experiment = experiment.override({"train.precision": decided})
             settings = " ".join(f"{name}={value}" for name, value in changes.items())
             pipeline = (experiment.data, experiment.train.batch_size)
             rows += [
@@ -124,6 +132,13 @@ def run(rows, strategy="auto", seconds=2.0, blocks=5, data_dir=None):
       UserError: a number out of range, or something that a row needs is missing.
     """
     _check_arguments(rows, strategy, seconds, blocks)
+    busy = busy_share()
+    if busy > MUCH:
+        print(
+            f"warning: other work takes {busy:.0%} of this machine's processors; the times will "
+            "be too long.",
+            file=sys.stderr,
+        )
     precisions = sorted({row.experiment.train.precision for row in rows})
     experiments = [row.experiment for row in rows]
     with contextlib.ExitStack() as stack:
@@ -152,8 +167,13 @@ def run(rows, strategy="auto", seconds=2.0, blocks=5, data_dir=None):
 
         results = [[] for _ in rows]
         peaks = []
+        start = time.monotonic()
         for number in range(blocks):
-            print(f"round {number + 1} of {blocks}", file=sys.stderr, flush=True)
+            left = ""
+            if number:
+                seconds_left = (time.monotonic() - start) / number * (blocks - number)
+                left = f", {seconds_left:.0f} s left"
+            print(f"round {number + 1} of {blocks}{left}", file=sys.stderr, flush=True)
             peaks.append(calibration.call())
             for child, result in zip(children, results, strict=True):
                 result.append(child.call())
@@ -174,6 +194,7 @@ def run(rows, strategy="auto", seconds=2.0, blocks=5, data_dir=None):
         "strategy": strategy,
         "seconds": seconds,
         "blocks": blocks,
+        "busy_share_before": busy,
         "calibration": {
             "matmul_gflops": statistics.median(matmul),
             "matmul_gflops_per_block": matmul,
@@ -182,6 +203,26 @@ def run(rows, strategy="auto", seconds=2.0, blocks=5, data_dir=None):
         },
         "rows": lines,
     }
+
+
+def busy_share(seconds=1.0):
+    """Returns the share of this machine's processors that is taken, 0 ... 1, measured for a while.
+
+    Where the system does not count it (only Linux does), it is 0.
+    """
+
+    def ticks():
+        """Returns (all, idle) since the start of the machine."""
+        words = PROCESSOR_TIMES.read_text().split("\n", 1)[0].split()[1:]
+        counts = [int(word) for word in words]
+        return sum(counts[:8]), counts[3] + counts[4]
+
+    if not PROCESSOR_TIMES.exists():
+        return 0.0
+    before = ticks()
+    time.sleep(seconds)
+    total, idle = (new - old for new, old in zip(ticks(), before, strict=True))
+    return 1.0 - idle / total if total else 0.0
 
 
 def _check_arguments(rows, strategy, seconds, blocks):
@@ -237,6 +278,7 @@ def _summary(row, facts, blocks, convolution_gflops):
         "ms_per_step_per_block": times,
         "images_per_second": 1000.0 * images / median,
         "peak_memory_mb": max(block["peak_memory_mb"] for block in blocks),
+        "start_memory_mb": blocks[0]["start_memory_mb"],
         "gflop_per_step": gflop,
         "fraction_of_conv_peak": gflop and gflop / min(times) * 1000.0 / convolution_gflops,
         "matmul_gflops_per_block": [block["matmul_gflops"] for block in blocks],

@@ -42,6 +42,7 @@ class Measurement:
 
     def __init__(self, experiment, what, strategy, data_dir, seconds):
         self.strategy = make_strategy(strategy)
+        self.start_memory_mb = _peak_memory_mb(self.strategy)
         self.device = _device(self.strategy)
         prepare = {"train": self._train, "inference": self._inference, "data": self._data}[what]
         stream = first_batches(experiment, _scenes(experiment, data_dir))
@@ -56,6 +57,7 @@ class Measurement:
             "matmul_gflops": matmul,
             "ms": 1000.0 * _seconds(self.steps, self.count) / self.count,
             "peak_memory_mb": _peak_memory_mb(self.strategy),
+            "start_memory_mb": self.start_memory_mb,
         }
 
     def _steps_in(self, seconds):

@@ -4,6 +4,7 @@ It needs no TensorFlow.
 """
 
 import pathlib
+import statistics
 
 from tfobj import files
 
@@ -14,8 +15,8 @@ It chooses the convolution with which a time is compared.
 """
 CONVOLUTION_SIZES = (35, 64, 128)
 
-START_MB = 700
-"""Memory of a process that has imported TensorFlow and computed nothing, in MB."""
+GOOD_SCORES = (0.90, 0.95)
+"""Foreground ARI of validation scenes that a user may wait for."""
 COMMAND = "python launch/benchmark.py --write_docs"
 
 
@@ -37,6 +38,8 @@ def write_page(page, results, check=False):
         "speed": speed_table(reports("speed"), public),
         "refinement": refinement_table(reports("refinement"), public),
         "dials": dials_table(reports("dials")),
+        "memory": memory_table(reports("memory"), public),
+        "minutes": minutes_table(results),
         "clips": clips_table(reports("clips")),
     }
 
@@ -80,8 +83,8 @@ def speed_table(reports, public):
     Args:
       reports: of `benchmark.run`.
       public: content of results/public_times.json. Its times are from another machine. Their values
-        on this one are estimated twice: from the rates of a matrix product, and of a convolution of
-        the same size, on both.
+        on this one are estimated twice: from the rates of a matrix product, and of the fastest
+        convolution, on both.
     """
     header = (
         "model",
@@ -94,9 +97,11 @@ def speed_table(reports, public):
         "GFLOP",
         "of conv peak",
         "of conv of its size",
-        "public, ms there",
+        "best public: ms there",
+        "MB there",
         "ratio by matmul",
         "ratio by convolution",
+        "ratio side by side, before",
         "pipeline / step",
     )
 
@@ -139,15 +144,20 @@ def _speed_cells(report, row, public):
 
 
 def _public_cells(report, row, public):
-    """Returns (public time, ratios to it by matmul and by convolution)."""
+    """Returns (public time, its memory, ratios to it: by matmul, by convolution, as measured)."""
     # Other settings than the precision make another step than the public one.
     settings = row["settings"].replace("train.precision=bfloat16", "")
     known = _public_row(public, row)
     if known is None or row["preset"] != "paper" or settings:
-        return ["–", "–", "–"]
+        return ["–"] * 5
 
-    ratios = [row["ms_per_step"] / ms for ms in _carried_over(known["ms"], report, row, public)]
-    return [f"{known['ms']:,} ({known['source']})", *(f"{ratio:.2f}" for ratio in ratios)]
+    ratios = [row["ms_per_step"] / ms for ms in _carried_over(known["ms"], report, public)]
+    ratios.append(known["side_by_side"][row["precision"]])
+    return [
+        f"{known['ms']:,} ({known['source']})",
+        f"{known['mb']:,}",
+        *(f"{ratio:.2f}" for ratio in ratios),
+    ]
 
 
 def _public_row(public, row, model=None):
@@ -162,17 +172,15 @@ def _public_row(public, row, model=None):
     return None
 
 
-def _carried_over(ms, report, row, public):
+def _carried_over(ms, report, public):
     """Returns estimates of a public time on the machine of `report`.
 
-    One is by the rates of a matrix product, the other by those of a convolution.
+    One is by the rates of a matrix product, the other by those of the fastest convolution.
     """
-    size = _convolution_size(row)
     calibration = report["calibration"]
     by_matmul = ms * public["matmul_gflops"] / calibration["matmul_gflops"]
-    rate = _convolution_rate(calibration, size)
-    by_convolution = ms * public["convolution_gflops"][str(size)] / rate
-    return [by_matmul, by_convolution]
+    rate = calibration["convolution_gflops"]["float32"]
+    return [by_matmul, ms * public["convolution_gflops"] / rate]
 
 
 def _convolution_size(row):
@@ -225,7 +233,7 @@ def _refinement_cells(report, row, public):
     if row["what"] == "train":
         known = _public_row(public, row, "iodine")
     if known:
-        times = _carried_over(known["ms"], report, row, public)
+        times = _carried_over(known["ms"], report, public)
         faster = [f"{ms / row['ms_per_step']:.1f}" for ms in times]
 
     return [
@@ -273,6 +281,102 @@ def dials_table(reports):
         first = report["rows"][0]
         rows += [_dial_cells(row, first) for row in report["rows"]]
     return _table(header, rows, reports)
+
+
+def memory_table(reports, public):
+    """Returns Markdown: peak memory and time by default, and under `train.memory=low`.
+
+    Args:
+      reports: of `benchmark.run`, each with these two rows.
+      public: content of results/public_times.json.
+    """
+    header = (
+        "model",
+        "dataset",
+        "batch",
+        "peak MB",
+        "of it above start",
+        "with train.memory=low",
+        "of it above start",
+        "time",
+        "best public, MB",
+    )
+
+    rows = []
+    for report in reports:
+        default, low = report["rows"]
+        known = _public_row(public, default)
+        rows.append(
+            [
+                f"`{default['model']}`",
+                default["dataset"],
+                str(default["batch_size"]),
+                f"{default['peak_memory_mb']:,.0f}",
+                f"{_above_start(default):,.0f}",
+                f"{low['peak_memory_mb']:,.0f}",
+                f"{_above_start(low):,.0f}",
+                f"{low['ms_per_step'] / default['ms_per_step']:.2f}",
+                f"{known['mb']:,}" if known else "–",
+            ]
+        )
+    return _table(header, rows, reports)
+
+
+def minutes_table(results):
+    """Returns Markdown: how soon recorded runs on Tetris came to good validation scores.
+
+    Args:
+      results: folder of the evaluations of runs.
+    """
+    header = (
+        "model",
+        "preset",
+        "precision",
+        "seeds",
+        *(f"minutes to {score:.2f}" for score in GOOD_SCORES),
+        "minutes in all",
+        "test fg-ARI",
+    )
+    groups = {}
+    for path in sorted(pathlib.Path(results).glob("*.json")):
+        run = files.read_json(path)
+        if "validation_curve" in run and run["protocol"].startswith("tetris/"):
+            key = (run["model"], run["preset"], run["precision"])
+            groups.setdefault(key, []).append(run)
+
+    lines = [
+        f"| {' | '.join(header)} |",
+        f"|{'---|' * len(header)}",
+        *(f"| {' | '.join(_minutes_cells(*key, groups[key]))} |" for key in sorted(groups)),
+        "",
+        "; ".join(sorted({run["hardware"] for runs in groups.values() for run in runs})) + ".",
+    ]
+    return "\n".join(lines)
+
+
+def _minutes_cells(model, preset, precision, runs):
+    def reached(run, score):
+        """Returns the minutes after which a run's validation score was that high, or None."""
+        return next(
+            (row["minutes"] for row in run["validation_curve"] if row["fg_ari"] >= score), None
+        )
+
+    cells = []
+    for score in GOOD_SCORES:
+        minutes = [reached(run, score) for run in runs]
+        if None in minutes:
+            cells.append(f"not in {minutes.count(None)} of {len(runs)}")
+        else:
+            cells.append(f"{statistics.mean(minutes):.1f}")
+    return [
+        f"`{model}`",
+        preset,
+        precision,
+        str(len(runs)),
+        *cells,
+        f"{statistics.mean(run['training_minutes'] for run in runs):.1f}",
+        f"{statistics.mean(run['fg_ari'] for run in runs):.3f}",
+    ]
 
 
 def _dial_cells(row, first):
@@ -346,8 +450,13 @@ def _clip_cells(key, pair):
 
 
 def _memory_ratio(row, other):
-    """Returns the ratio of two rows' peak memories, both above what TensorFlow takes."""
-    return (row["peak_memory_mb"] - START_MB) / (other["peak_memory_mb"] - START_MB)
+    """Returns the ratio of two rows' peak memories, both above that of their start."""
+    return _above_start(row) / _above_start(other)
+
+
+def _above_start(row):
+    """Returns the peak memory of a row less that of its process before it had a model, in MB."""
+    return row["peak_memory_mb"] - row["start_memory_mb"]
 
 
 def _machines(reports):

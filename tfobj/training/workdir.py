@@ -180,6 +180,21 @@ def training_minutes(rows):
     return minutes
 
 
+def validation_curve(rows, name):
+    """Returns the validation score `name` over the run: dicts with its step, minutes and value.
+
+    Args:
+      rows: of `read_metrics`.
+      name: of a score; validations without it are left out.
+    """
+    curve = []
+    for i, row in enumerate(rows):
+        if row["split"] == "validation" and row.get(name) is not None:
+            minutes = round(training_minutes(rows[: i + 1]), 2)
+            curve.append({"step": row["step"], "minutes": minutes, name: round(row[name], 4)})
+    return curve
+
+
 def write_evaluation(path, summary, **facts):
     """Writes `evaluation.json`: facts (protocol, seed, step, ...) and flat metric names.
 

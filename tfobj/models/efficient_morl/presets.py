@@ -97,6 +97,7 @@ QUICK_TRAIN = {
     "clip_norm": 5.0,
     "eval_every": 2_000,
     "log_every": 500,
+    "precision": "auto",
 }
 
 PRESETS = {

@@ -63,6 +63,7 @@ QUICK_TRAIN = {
     "clip_norm": None,
     "eval_every": 500,
     "log_every": 100,
+    "precision": "auto",
 }
 
 PRESETS = {

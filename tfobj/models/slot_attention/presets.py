@@ -48,6 +48,7 @@ QUICK_TRAIN = {
     "clip_norm": 1.0,
     "eval_every": 2_000,
     "log_every": 500,
+    "precision": "auto",
 }
 
 PRESETS = {

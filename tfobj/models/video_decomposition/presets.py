@@ -64,6 +64,7 @@ QUICK_TRAIN = {
     "clip_norm": 5.0,
     "eval_every": 500,
     "log_every": 100,
+    "precision": "auto",
 }
 """Some seeds divide frames into stripes or patches for good.
 
