@@ -98,8 +98,7 @@ def main(argv):
 
     from tfobj.serving import loading
 
-    loading.check(_SAVED_MODEL.value)
-    commands.load_tensorflow()
+    commands.load_tensorflow(loading.check(_SAVED_MODEL.value))
     decomposer = loading.load(_SAVED_MODEL.value)
     if decomposer.is_video and _NUM_STEPS.value is not None:
         raise UserError(

@@ -78,8 +78,7 @@ def main(argv):
     check_source(files)
     if _OTHER.value is None and len(files) < 2:
         check_single_scene(edits)
-    check_model()
-    commands.load_tensorflow()
+    commands.load_tensorflow(check_model())
 
     session = open_session(files, edits)
     out = pathlib.Path(_OUT.value)
@@ -135,14 +134,14 @@ def check_source(files):
 
 
 def check_model():
-    """Raises a `UserError` for a model that is not there."""
+    """Returns the model whose code is needed, None for an export; refuses one that is not there."""
     from tfobj.serving import zoo
     from tfobj.training import run_folder
 
     if _SAVED_MODEL.value:
         zoo.find(_SAVED_MODEL.value)
-    else:
-        run_folder.check_run(_WORKDIR.value, _CHECKPOINT.value)
+        return None
+    return run_folder.check_run(_WORKDIR.value, _CHECKPOINT.value).model_name
 
 
 def open_session(files, edits):

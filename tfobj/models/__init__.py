@@ -2,7 +2,8 @@
 
     from tfobj.models import EfficientMORL, IODINE, SlotAttention
 
-Classes are found under their own names and under the names of the table, written as one word.
+Classes are found under their own names and under the names of the table, written as one word. A
+class loads TensorFlow; settings and presets, which a model's package has beside it, do not.
 """
 
 import importlib

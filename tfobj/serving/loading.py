@@ -36,14 +36,17 @@ def load(name_or_path):
 def check(name_or_path):
     """Raises the errors of `load` that take no TensorFlow to find: no such model, a damaged index.
 
+    Returns:
+      The name of the model whose code `load` needs; None for an exported model, which needs none.
+
     Raises:
       UserError: as `load`.
     """
     path = pathlib.Path(name_or_path).expanduser()
     if len(path.parts) and _is_run(path):
-        run_folder.check_run(path)
-    else:
-        zoo.find(name_or_path)
+        return run_folder.check_run(path).model_name
+    zoo.find(name_or_path)
+    return None
 
 
 def _is_run(path):
