@@ -28,7 +28,14 @@ import tensorflow as tf
 
 from tfobj.errors import UserError, unknown_name
 from tfobj.nn import coordinates
-from tfobj.nn.convolution import ConvStack, as_tuple, output_size, pad_zeros, zero_border
+from tfobj.nn.convolution import (
+    ConvStack,
+    as_tuple,
+    crop,
+    output_size,
+    pad_zeros,
+    zero_border,
+)
 from tfobj.nn.layers import Dense, own_initializer
 
 POSITIONS = {"append": coordinates.linear_grid, "add": coordinates.border_grid}
@@ -241,7 +248,7 @@ class BroadcastDecoder(keras.layers.Layer):
         x = self.stack(self.first(latents, weight_terms=weight_terms))
         if self.pixel_shuffle > 1:
             x = self._enlarge(x)
-        return tf.cast(x[:, : self.size[0], : self.size[1]], tf.float32)
+        return tf.cast(crop(x, self.size), tf.float32)
 
     def _enlarge(self, x):
         """[N, h, w, channels] -> [N, r h, r w, fine + coarse channels]."""

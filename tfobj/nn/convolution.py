@@ -212,6 +212,14 @@ def pad_zeros(x, border):
     return tf.pad(x, [[0, 0], [border, border], [border, border], [0, 0]])
 
 
+def crop(x, size):
+    """[B, H, W, C] -> [B, *size, C]: cuts the lower and right border."""
+    # A slice of everything is copied, and its gradient padded.
+    if x.shape[1:3] == tuple(size):
+        return x
+    return x[:, : size[0], : size[1]]
+
+
 def as_tuple(value, count):
     """Returns `value`, one number or `count` numbers, as a tuple of length `count`.
 

@@ -17,6 +17,7 @@ import keras
 import tensorflow as tf
 
 from tfobj.errors import UserError
+from tfobj.nn.convolution import crop
 from tfobj.nn.layers import Conv2D, own_initializer
 from tfobj.nn.mlp import MLP
 
@@ -194,4 +195,4 @@ def halve(x):
 
 def double(x, size):
     """Repeats every pixel of [B, h, w, C] along both axes and crops to `size` (H, W)."""
-    return tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2)[:, : size[0], : size[1]]
+    return crop(tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2), size)

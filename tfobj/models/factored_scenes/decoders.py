@@ -14,7 +14,7 @@ import math
 import keras
 import tensorflow as tf
 
-from tfobj.nn.convolution import ConvStack
+from tfobj.nn.convolution import ConvStack, crop
 from tfobj.nn.layers import Conv2D, Dense
 from tfobj.nn.residual import Chain, decoder_stages, enlarge
 
@@ -131,8 +131,7 @@ class BackgroundDecoder(keras.layers.Layer):
         x = tf.reshape(x, [-1, *self.grid, self.GRID_CHANNELS])
         for factor, stage in zip((2, 4, 4), self.stages, strict=True):
             x = stage(enlarge(x, factor))
-        height, width = self.image_size
-        return tf.sigmoid(tf.cast(x[:, :height, :width], tf.float32))
+        return tf.sigmoid(tf.cast(crop(x, self.image_size), tf.float32))
 
 
 @keras.saving.register_keras_serializable("tfobj")

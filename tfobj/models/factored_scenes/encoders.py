@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 
 from tfobj.nn.batch_norm import BatchNorm
+from tfobj.nn.convolution import crop
 from tfobj.nn.layers import Conv2D, Dense
 from tfobj.nn.residual import Chain, encoder_stages, enlarge
 
@@ -128,12 +129,12 @@ class PositionNetwork(keras.layers.Layer):
         x, _ = self.bottom(x)
 
         for block, skip in zip(reversed(self.up), reversed(skips), strict=True):
-            x = enlarge(x, 2)[:, : skip.shape[1], : skip.shape[2]]
+            x = crop(enlarge(x, 2), skip.shape[1:3])
             x, _ = block(tf.concat([x, skip], axis=-1))
 
         x = tf.cast(self.head(x), tf.float32)
         if r > 1:
-            x = enlarge(x, r)[:, :height, :width]
+            x = crop(enlarge(x, r), (height, width))
         return tf.transpose(x, [0, 3, 1, 2])
 
 

@@ -25,7 +25,7 @@ import tensorflow_probability as tfp
 from tfobj import random
 from tfobj.distributions.gaussian import log_variance_gaussian
 from tfobj.distributions.relaxed import gumbel
-from tfobj.nn.convolution import ConvStack
+from tfobj.nn.convolution import ConvStack, crop
 from tfobj.nn.layers import Conv2D, Dense
 from tfobj.nn.residual import Chain, ResidualDense
 
@@ -92,8 +92,7 @@ class _PositionMaps(keras.layers.Layer):
     def call(self, x):
         x = self.map(self.hidden(tf.cast(x, self.compute_dtype)))
         x = tf.reshape(x, [-1, *self.grid, self.filters[0]])
-        height, width = self.image_size
-        x = tf.cast(self.head(self.cnn(x)), tf.float32)[:, :height, :width]
+        x = tf.cast(crop(self.head(self.cnn(x)), self.image_size), tf.float32)
         return tf.transpose(x, [0, 3, 1, 2])
 
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfobj.distributions.autoregressive import AutoregressiveGaussian
+from tfobj.nn.convolution import crop
 from tfobj.nn.gated_conv import GatedConvStack, GatedMapToVector, GatedVectorToMap
 from tfobj.nn.iteration import scan
 from tfobj.nn.layers import Conv2D, Dense, own_initializer
@@ -183,8 +184,7 @@ class MaskDecoder(keras.layers.Layer):
 
     def call(self, latents, training=False):
         x, statistics = self.stack(self.first(latents), training=training)
-        height, width = self.size
-        logits = self.output_layer(x[:, :height, :width])
+        logits = self.output_layer(crop(x, self.size))
         return tf.cast(logits, tf.float32), statistics
 
 

@@ -34,6 +34,7 @@ from tfobj.models.genesis.components import (
 )
 from tfobj.nn import coordinates
 from tfobj.nn.broadcast_decoder import BroadcastGrid
+from tfobj.nn.convolution import crop
 from tfobj.nn.iteration import scan
 from tfobj.nn.layers import Conv2D, Conv2DTranspose
 from tfobj.nn.mlp import MLP
@@ -170,8 +171,7 @@ class EnlargingDecoder(keras.layers.Layer):
         x = self.broadcast(latents)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = tf.nn.relu(tf.cast(norm(convolution(x)), self.compute_dtype))
-        height, width = self.size
-        return tf.cast(self.output_layer(x[:, :height, :width]), tf.float32)
+        return tf.cast(self.output_layer(crop(x, self.size)), tf.float32)
 
 
 class ClusteringNetwork(keras.layers.Layer):

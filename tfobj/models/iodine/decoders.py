@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from tfobj.nn.broadcast_decoder import BroadcastDecoder
-from tfobj.nn.convolution import ConvStack, FanInTruncatedNormal
+from tfobj.nn.convolution import ConvStack, FanInTruncatedNormal, crop
 from tfobj.nn.mlp import MLP
 
 
@@ -77,4 +77,4 @@ class DeconvDecoder(keras.layers.Layer):
 
     def call(self, latents, weight_terms=None):
         x = self.stack(tf.reshape(self.mlp(latents), [-1, 8, 8, 8]))
-        return tf.cast(x[:, : self.size[0], : self.size[1]], tf.float32)
+        return tf.cast(crop(x, self.size), tf.float32)
