@@ -132,3 +132,37 @@ def test_wrong_numbers_of_blocks(make, message):
     with pytest.raises(UserError) as error:
         make()
     assert str(error.value) == message
+
+
+def test_doubling_is_that_of_repeat_also_in_a_compiled_loop():
+    """Values and gradients; XLA does not compile the gradient of tf.repeat within a loop."""
+    x = tf.constant(np.random.default_rng(0).normal(size=(2, 3, 4, 5)), tf.float32)
+    weights = tf.constant(np.random.default_rng(1).normal(size=(2, 6, 7, 5)), tf.float32)
+
+    def reference(x):
+        return tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2)[:, :6, :7]
+
+    def value_and_gradient(function):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = tf.reduce_sum(tf.square(function(x)) * weights)
+        return value, tape.gradient(value, x)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def in_loop():
+        def total(x):
+            # An input of the loop: its gradient is taken within.
+            return tf.while_loop(
+                lambda i, _: i < 2,
+                lambda i, sums: (i + 1, sums + 0.5 * double(x, (6, 7))),
+                (0, tf.zeros_like(weights)),
+                maximum_iterations=2,
+            )[1]
+
+        return value_and_gradient(total)
+
+    expected = value_and_gradient(reference)
+    for found in (value_and_gradient(lambda x: double(x, (6, 7))), in_loop()):
+        np.testing.assert_array_equal(double(x, (6, 7)), reference(x))
+        np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+        np.testing.assert_allclose(found[1], expected[1], rtol=1e-4, atol=1e-5)

@@ -96,7 +96,10 @@ def make_experiment(model, dataset, preset, settings):
     """Returns the `ExperimentConfig` of a preset whose scenes are not needed."""
     from tfobj.training.experiment import resolve
 
-    return resolve(model, dataset, preset, settings, needs_data=False)
+    experiment = resolve(model, dataset, preset, settings, needs_data=False)
+    if experiment.train.precision == "auto":
+        return experiment.override({"train.precision": "bfloat16"})  # What it is on a TPU.
+    return experiment
 
 
 def changed_settings(settings):

@@ -22,6 +22,7 @@ from tfobj.training.checkpoint import RunState, by_path
 from tfobj.training.experiment import build_model
 from tfobj.training.optimizer import make_optimizer
 from tfobj.training.schedule import schedule_of
+from tfobj.training.stage_batches import batch_size_of
 from tfobj.training.step import make_train_step
 
 _CPU = "/device:CPU:0"
@@ -64,7 +65,8 @@ def lower_step(experiment, workdir=None, from_step=0):
 
     Its inputs are `image` uint8 [B, H, W, C], `seed` int32 [3] of `tfobj.random.make_seed`, `step`
     int64 (updates finished) and `learning_rate` float32; its metrics are the loss and its terms
-    before the update, as in training.
+    before the update, as in training. Models of clips take `image` [B, T, H, W, C], with the frames
+    and the batch of the stage.
 
     Args:
       experiment: `ExperimentConfig`; B is `train.batch_size`.
@@ -86,6 +88,7 @@ def lower_step(experiment, workdir=None, from_step=0):
             tf.distribute.get_strategy(), model, optimizer, experiment, xla=True
         )
         stage, until_step = stage_at(model.stages(), from_step)
+        batch_size = batch_size_of(stage, model.stages(), experiment.train, num_replicas=1)
         names = []  # Known after tracing: a stage may have terms of its own.
 
         def step(image, seed, step, learning_rate):
@@ -95,7 +98,7 @@ def lower_step(experiment, workdir=None, from_step=0):
             return [terms[name] for name in names]
 
         inputs = (
-            _image_spec(experiment, experiment.train.batch_size, tf.uint8),
+            _image_spec(experiment, batch_size, tf.uint8, stage.num_frames),
             tf.TensorSpec([3], tf.int32, "seed"),
             tf.TensorSpec([], tf.int64, "step"),
             tf.TensorSpec([], tf.float32, "learning_rate"),
@@ -182,8 +185,9 @@ def _as_float(image):
     return tf.cast(image, tf.float32) / 255.0
 
 
-def _image_spec(experiment, batch_size, dtype):
-    shape = [batch_size, *experiment.model.image_size, experiment.model.channels]
+def _image_spec(experiment, batch_size, dtype, num_frames=None):
+    frames = [] if num_frames is None else [num_frames]
+    shape = [batch_size, *frames, *experiment.model.image_size, experiment.model.channels]
     return tf.TensorSpec(shape, dtype, "image")
 
 

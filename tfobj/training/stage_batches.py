@@ -39,7 +39,9 @@ class StageBatches:
         first_step = 0 if stage.num_frames is None else start
         if first_step != self._first_step:
             self._first_step = first_step
-            self.batch_size = self._size(stage)
+            self.batch_size = batch_size_of(
+                stage, self._stages, self._config, self._strategy.num_replicas_in_sync
+            )
             stream = BatchStream(
                 self._scenes, self.batch_size, seed=self._seed, num_frames=stage.num_frames
             )
@@ -54,9 +56,18 @@ class StageBatches:
             return ()
         return (change - step,)
 
-    def _size(self, stage):
-        if stage.num_frames is None:
-            return self._config.batch_size
-        unit = self._strategy.num_replicas_in_sync * self._config.micro_batches
-        size = self._config.batch_size * self._stages[0][1].num_frames // stage.num_frames
-        return max(size // unit, 1) * unit
+
+def batch_size_of(stage, stages, config, num_replicas):
+    """Returns the scenes in a batch of `stage`, a multiple of replicas times micro-batches.
+
+    Args:
+      stage: one of `stages`.
+      stages: of `SceneModel.stages`.
+      config: `TrainConfig`; its `batch_size` is that of the first stage.
+      num_replicas: replicas that share a batch.
+    """
+    if stage.num_frames is None:
+        return config.batch_size
+    unit = num_replicas * config.micro_batches
+    size = config.batch_size * stages[0][1].num_frames // stage.num_frames
+    return max(size // unit, 1) * unit
