@@ -5,6 +5,7 @@ r"""Measures training steps, inference and the input pipeline, relative to the m
     python launch/benchmark.py --model=slot_attention --also="train.precision=bfloat16"
     python launch/benchmark.py --model=iodine --model=efficient_morl \
         --also="model=efficient_morl model.num_steps=0" --json=benchmark.json
+    python launch/benchmark.py --what=serve --json=results/benchmarks/serve.json
     python launch/benchmark.py --write_docs   # the tables of docs/performance.md
 
 Every row runs in a process of its own. The rows take turns in blocks of --seconds, --blocks times,
@@ -14,6 +15,10 @@ see the same minutes of the same machine. A few hundred scenes are built for the
 twice the multiply-accumulates of the convolutions and matrix products that the graph really runs;
 "of peak" is their rate in the fastest block relative to the fastest convolution (forward and
 backward) of the run.
+
+--what=serve measures something else, and goes alone: latency and throughput of trained models at
+batch sizes 1, 8 and 32, as a Keras model in a graph, as the signature of a SavedModel, and as
+`zoo.decompose` (--saved_model; default: all shipped models of images).
 """
 
 import json
@@ -38,7 +43,10 @@ _SET = shared_flags.overrides(text="Override a setting of all rows")
 _ALSO = flags.DEFINE_multi_string(
     "also", [], "Settings to measure every model once more with; repeatable."
 )
-_WHAT = flags.DEFINE_list("what", ["train"], "What to measure: train, inference, data.")
+_WHAT = flags.DEFINE_list("what", ["train"], "What to measure: train, inference, data; or serve.")
+_SAVED_MODEL = flags.DEFINE_multi_string(
+    "saved_model", [], "Exported model for --what=serve, repeatable; default: all shipped ones."
+)
 _STRATEGY = shared_flags.strategy()
 _SECONDS = flags.DEFINE_float("seconds", 2.0, "Length of a block.")
 _BLOCKS = flags.DEFINE_integer("blocks", 5, "Blocks of every row.")
@@ -64,7 +72,22 @@ def main(argv):
     commands.load_tensorflow()
     from tfobj.bench import benchmark
     from tfobj.config import parse_overrides
+    from tfobj.errors import UserError
     from tfobj.training import machine
+
+    if _WHAT.value == ["serve"]:
+        from tfobj.bench import serving
+
+        report = serving.run(_SAVED_MODEL.value, _SECONDS.value, _BLOCKS.value)
+        print(serving.format_report(report))
+        _write(report, machine.command_line())
+        return 0
+    if _SAVED_MODEL.value:
+        raise UserError(
+            f"`--saved_model` must go with --what=serve. Received: --what={','.join(_WHAT.value)}."
+        )
+    if "serve" in _WHAT.value:
+        raise UserError(f"`--what=serve` must go alone. Received: --what={','.join(_WHAT.value)}.")
 
     rows = benchmark.make_rows(
         _MODEL.value,
@@ -76,10 +99,14 @@ def main(argv):
     )
     report = benchmark.run(rows, _STRATEGY.value, _SECONDS.value, _BLOCKS.value, _DATA_DIR.value)
     print(benchmark.format_report(report))
-    if _JSON.value:
-        report = {"command": machine.command_line(), **report}
-        files.write_text(_JSON.value, json.dumps(report, indent=2) + "\n")
+    _write(report, machine.command_line())
     return 0
+
+
+def _write(report, command):
+    """Writes a report, with the command that made it, to --json."""
+    if _JSON.value:
+        files.write_text(_JSON.value, json.dumps({"command": command, **report}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
