@@ -5,6 +5,7 @@ r"""Measures training steps, inference and the input pipeline, relative to the m
     python launch/benchmark.py --model=slot_attention --also="train.precision=bfloat16"
     python launch/benchmark.py --model=iodine --model=efficient_morl \
         --also="model=efficient_morl model.num_steps=0" --json=benchmark.json
+    python launch/benchmark.py --what=serve --saved_model=slot_attention_tetris
     python launch/benchmark.py --rows=all      # all tables of docs/performance.md, in half an hour
     python launch/benchmark.py --rows=speed_monet_multi_dsprites,memory   # parts of them
     python launch/benchmark.py --write_docs    # the tables again, from results/benchmarks/
@@ -16,6 +17,10 @@ see the same minutes of the same machine. A few hundred scenes are built for the
 twice the multiply-accumulates of the convolutions and matrix products that the graph really runs;
 "of peak" is their rate in the fastest block relative to the fastest convolution (forward and
 backward) of the run.
+
+--what=serve measures something else, and goes alone: latency and throughput of trained models at
+batch sizes 1, 8 and 32, as a Keras model in a graph, as the signature of a SavedModel, and as
+`zoo.decompose` (--saved_model; default: all shipped models of images).
 """
 
 import json
@@ -40,7 +45,10 @@ _SET = shared_flags.overrides(text="Override a setting of all rows")
 _ALSO = flags.DEFINE_multi_string(
     "also", [], "Settings to measure every model once more with; repeatable."
 )
-_WHAT = flags.DEFINE_list("what", ["train"], "What to measure: train, inference, data.")
+_WHAT = flags.DEFINE_list("what", ["train"], "What to measure: train, inference, data; or serve.")
+_SAVED_MODEL = flags.DEFINE_multi_string(
+    "saved_model", [], "Exported model for --what=serve, repeatable; default: all shipped ones."
+)
 _STRATEGY = shared_flags.strategy()
 _SECONDS = flags.DEFINE_float("seconds", 2.0, "Length of a block.")
 _BLOCKS = flags.DEFINE_integer("blocks", 5, "Blocks of every row.")
@@ -54,7 +62,7 @@ _ROWS = flags.DEFINE_list(
     "rows",
     None,
     "Measure reports of docs/performance.md, by name, by table (speed, refinement, dials, memory, "
-    "clips) or all, write them to results/benchmarks/, and write the tables.",
+    "clips, serve) or all, write them to results/benchmarks/, and write the tables.",
 )
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -68,16 +76,30 @@ def main(argv):
         write_docs()
         return 0
     from tfobj.config import parse_overrides
+    from tfobj.errors import UserError
     from tfobj.training import machine, strategy_names
     from tfobj.training.experiment import resolve
 
     # Mistakes are answered before TensorFlow is loaded.
+    what = ",".join(_WHAT.value)
+    if what != "serve" and _SAVED_MODEL.value:
+        raise UserError(f"`--saved_model` must go with --what=serve. Received: --what={what}.")
+    if what != "serve" and "serve" in _WHAT.value:
+        raise UserError(f"`--what=serve` must go alone. Received: --what={what}.")
     strategy_names.check_name(_STRATEGY.value)
     for model in _MODEL.value:
         changes = parse_overrides(_SET.value)
         resolve(model, _DATASET.value, _PRESET.value, changes, needs_data=False)
     commands.load_tensorflow()
     from tfobj.bench import benchmark
+
+    if what == "serve":
+        from tfobj.bench import serving
+
+        report = serving.run(_SAVED_MODEL.value, _SECONDS.value, _BLOCKS.value)
+        print(serving.format_report(report))
+        _write(report, machine.command_line())
+        return 0
 
     rows = benchmark.make_rows(
         _MODEL.value,
@@ -89,9 +111,7 @@ def main(argv):
     )
     report = benchmark.run(rows, _STRATEGY.value, _SECONDS.value, _BLOCKS.value, _DATA_DIR.value)
     print(benchmark.format_report(report))
-    if _JSON.value:
-        report = {"command": machine.command_line(), **report}
-        files.write_text(_JSON.value, json.dumps(report, indent=2) + "\n")
+    _write(report, machine.command_line())
     return 0
 
 
@@ -104,9 +124,11 @@ def measure_page(names):
     reports = page.chosen_reports(names)
     strategy_names.check_name(_STRATEGY.value)
     commands.load_tensorflow()
-    from tfobj.bench import benchmark
+    from tfobj.bench import benchmark, serving
 
     def measure_one(plan, strategy):
+        if plan is page.SERVE:
+            return serving.run((), plan.seconds, plan.blocks)
         rows = benchmark.make_rows(
             plan.models, plan.dataset, plan.preset, plan.overrides, plan.also, plan.what
         )
@@ -121,6 +143,12 @@ def write_docs():
 
     changed = tables.write_page(ROOT / "docs" / "performance.md", ROOT / "results", _CHECK.value)
     print(f"docs/performance.md {'rewritten' if changed else 'is up to date'}.")
+
+
+def _write(report, command):
+    """Writes a report, with the command that made it, to --json."""
+    if _JSON.value:
+        files.write_text(_JSON.value, json.dumps({"command": command, **report}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

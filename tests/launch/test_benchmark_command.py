@@ -78,3 +78,17 @@ def test_mistakes_are_one_line(tmp_path, arguments, message):
     assert (
         process.returncode == 2 and len(errors) == 1 and errors[0].startswith(f"error: {message}")
     ), process.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--what=serve,train"], "`--what=serve` must go alone"),
+        (["--saved_model=slot_attention_tetris"], "`--saved_model` must go with --what=serve"),
+        (["--what=serve", "--saved_model=video_decomposition_balls"], "must be a model of images"),
+    ],
+)
+def test_serving_is_measured_alone(arguments, message, tmp_path):
+    process = benchmark(*arguments, cwd=tmp_path)
+    assert process.returncode == 2
+    assert message in process.stderr

@@ -147,7 +147,7 @@ def test_texts_come_from_below_the_fields():
     assert settings["batch_size"].text == "Scenes per update, over all replicas."
     assert (
         settings["clip_norm"].kind == "positive number or none"
-        and settings["precision"].kind == "float32 | bfloat16"
+        and settings["precision"].kind == "auto | float32 | bfloat16"
     )
 
 

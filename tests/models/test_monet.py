@@ -294,7 +294,7 @@ def test_decoding_uses_the_reconstructed_masks():
     slots = model(image, seed=conformance.seed()).slots
     means, logits = model.render(slots)
     scene = model.decode(slots)
-    np.testing.assert_allclose(scene.masks, tf.nn.softmax(logits, 1))
+    np.testing.assert_allclose(scene.masks, tf.nn.softmax(logits, 1), rtol=1e-6)
     np.testing.assert_allclose(
         scene.recon, tf.reduce_sum(tf.nn.softmax(logits, 1) * means, 1), atol=1e-6
     )

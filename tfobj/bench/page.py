@@ -80,6 +80,8 @@ def _low_memory(model, dataset, batch_size):
     return Plan((model,), dataset, overrides, ({"train.memory": "low"},), blocks=3)
 
 
+SERVE = Plan((), "", {}, what=("serve",), seconds=1.0, blocks=7)
+"""All shipped models of images, measured by `serving.run`."""
 SIXTEEN = {"model.num_steps": 16}
 
 REPORTS = {
@@ -120,6 +122,7 @@ REPORTS = {
     "clips_04_frames": _clips(4, 16, 32),
     "clips_10_frames": _clips(10, 16, 32),
     "clips_40_frames": _clips(40, 8),
+    "serve": SERVE,
 }
 """Name of a file in results/benchmarks -> what is measured for it; its first word is the table."""
 

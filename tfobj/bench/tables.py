@@ -7,6 +7,7 @@ import pathlib
 import statistics
 
 from tfobj import files
+from tfobj.bench.serving_table import serving_table
 
 PICTURE_SIZE = {"tetris": 35, "multi_dsprites": 64, "clevr_with_masks": 128}
 """Dataset -> height of its images, where a row does not say its own.
@@ -41,6 +42,7 @@ def write_page(page, results, check=False):
         "memory": memory_table(reports("memory"), public),
         "minutes": minutes_table(results),
         "clips": clips_table(reports("clips")),
+        "serve": serving_table(read_reports(results / "benchmarks", "serve.json")),
     }
 
     # All of them are written before one is reported: a list, not a generator.

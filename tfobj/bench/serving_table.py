@@ -1,0 +1,83 @@
+"""The table of serving in docs/performance.md, from reports of `bench.serving`.
+
+It needs no TensorFlow.
+"""
+
+import statistics
+
+_TITLES = {
+    "keras": "Keras model in a graph",
+    "signature": "signature of the SavedModel",
+    "zoo": "`zoo.decompose`",
+}
+_HEADER = (
+    "model",
+    "image",
+    "batch",
+    "called by",
+    "ms, median",
+    "90th percentile",
+    "fastest",
+    "images/s",
+    "relative to Keras (blocks: min–max)",
+)
+
+
+NO_REPORT = (
+    "No measurement is recorded: "
+    "`python launch/benchmark.py --what=serve --json=results/benchmarks/serve.json` makes one."
+)
+
+
+def serving_table(reports):
+    """Returns Markdown: one row per model, batch size and door of reports of `serving.run`.
+
+    The last column is the median, over the rounds, of a block's images per second relative to those
+    of the Keras model's block in the same round. Without a report, it is a sentence that says so.
+    """
+    if not reports:
+        return NO_REPORT
+
+    lines = [f"| {' | '.join(_HEADER)} |", f"|{'---|' * len(_HEADER)}"]
+    for report in reports:
+        lines += _lines(report)
+    return "\n".join([*lines, "", *map(_circumstances, reports)])
+
+
+def _lines(report):
+    keras = {
+        (row["model"], row["batch_size"]): row["images_per_second_per_block"]
+        for row in report["rows"]
+        if row["door"] == "keras"
+    }
+    for row in report["rows"]:
+        cells = _cells(row, keras[row["model"], row["batch_size"]])
+        yield f"| {' | '.join(cells)} |"
+
+
+def _circumstances(report):
+    machine = report["machine"]
+    return (
+        f"{machine['hardware']}; {machine['software']}. {report['blocks']} blocks of "
+        f"{report['seconds']:g} s in turns; load average at the start: "
+        f"{report['load_average']:.1f}."
+    )
+
+
+def _cells(row, keras):
+    rates = row["images_per_second_per_block"]
+    ratios = [own / other for own, other in zip(rates, keras, strict=True)]
+    relative = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
+    if row["door"] == "keras":
+        relative = "1.00"
+    return [
+        f"`{row['model']}`",
+        "x".join(map(str, row["image_size"])),
+        str(row["batch_size"]),
+        _TITLES[row["door"]],
+        f"{row['ms_median']:.1f}",
+        f"{row['ms_90']:.1f}",
+        f"{row['ms_min']:.1f}",
+        f"{row['images_per_second']:.0f}",
+        relative,
+    ]
