@@ -196,8 +196,38 @@ def test_files_are_named_by_their_settings_and_kept(tmp_path):
     assert not tpu_checks.is_current(path, changed, search=False)
     path.write_text(json.dumps(report(fingerprint=experiment.fingerprint(), fits=None)))
     assert not tpu_checks.is_current(path, experiment, search=False)
+    given_up = report(fingerprint=experiment.fingerprint(), fits=None, compile_minutes=20.0)
+    path.write_text(json.dumps(given_up))
+    assert tpu_checks.is_current(path, experiment, search=False, compile_minutes=20.0)
+    assert not tpu_checks.is_current(path, experiment, search=False, compile_minutes=30.0)
     path.write_text("{")
     assert not tpu_checks.is_current(path, experiment, search=False)
+
+
+def test_every_model_comes_first_with_its_smallest_preset():
+    """In both precisions, on one chip and on eight, with a batch that eight chips can share."""
+    from tfobj import registry
+    from tfobj.bench import tpu
+
+    rows = tpu_checks._all_rows({}, tpu.parse_topology("v5e:2x2"), 1)
+    models = [name for name in registry.MODELS if presets_of(name)]
+    first = rows[: 4 * len(models)]
+    assert {row[0] for row in first} == set(models)
+    assert len({(*row[:2], row[3], row[4]["train.precision"]) for row in first}) == len(first)
+    datasets = {row[0]: row[1] for row in first}
+    assert datasets["iodine"] == datasets["genesis"] == "tetris"
+    assert datasets["video_decomposition"] == "bouncing_balls"
+
+    for model, dataset, _, chips, settings in rows:
+        experiment = tpu_checks.make_experiment(model, dataset, "paper", settings)
+        assert experiment.train.batch_size % chips == 0
+
+
+def presets_of(model):
+    """Returns the (preset, data set) pairs of a model's paper presets."""
+    from tfobj import registry
+
+    return [key for key in registry.model_presets(model) if key[0] == "paper"]
 
 
 def test_all_presets_continue_where_files_exist(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ It says what is compiled, keeps one file per check, and makes the table of docs/
 """
 
 import json
+import math
 import sys
 import time
 from importlib.metadata import version
@@ -17,9 +18,10 @@ BEGIN = "<!-- table: written by `python launch/check_tpu.py --write_docs` -->"
 END = "<!-- end of table -->"
 GIB = 2**30
 
+EIGHT_CHIPS = ("v5e:2x4", 8)
+"""(topology, chips) on which every paper preset is checked as well, its batch divided."""
 MORE_CHECKS = (
     ("iodine", "clevr_with_masks", "v5e:2x2", 1, {"train.batch_size": 4}),
-    ("iodine", "clevr_with_masks", "v5e:2x4", 8, {}),
     ("iodine", "clevr_with_masks", "v5e:2x2", 1, {"train.rematerialise": True}),
     ("iodine", "clevr_with_masks", "v5e:2x2", 1, {"train.micro_batches": 8}),
     ("iodine", "tetris", "v5e:2x2", 1, {"model.num_steps": 4, "train.rematerialise": True}),
@@ -61,24 +63,48 @@ def check_all(folder, overrides, topology, chips, search=False, limits=DEFAULT_L
       search: search the largest batch as well.
       limits: `Limits` of each check.
     """
+    waiting = []
     rows = _all_rows(overrides, topology, chips)
-    for number, (model, dataset, mesh, num_chips, settings) in enumerate(rows, start=1):
+    for model, dataset, mesh, num_chips, settings in rows:
         experiment = make_experiment(model, dataset, "paper", settings)
         path = folder / file_name(experiment, dataset, settings, mesh, num_chips)
-        kept = is_current(path, experiment, search)
-        _say(f"[{number}/{len(rows)}] {path.name}{': kept' * kept}")
-        if not kept:
-            report = check(model, dataset, "paper", settings, mesh, num_chips, search, limits)
-            files.write_text(path, json.dumps(report, indent=1) + "\n")
+        if not is_current(path, experiment, search, limits.compile_minutes):
+            waiting.append((path, (model, dataset, "paper", settings, mesh, num_chips)))
+
+    _say(f"{len(rows)} checks, of which {len(rows) - len(waiting)} have a file and are kept")
+    start = time.monotonic()
+    for done, (path, arguments) in enumerate(waiting):
+        left = ""
+        if done:
+            minutes = (time.monotonic() - start) / done * (len(waiting) - done) / 60
+            left = f", about {minutes:.0f} min left"
+        _say(f"[{done + 1}/{len(waiting)}] {path.name}{left}")
+        report = check(*arguments, search, limits)
+        files.write_text(path, json.dumps(report, indent=1) + "\n")
 
 
 def _all_rows(overrides, topology, chips):
-    """Returns a list of (model, dataset, topology, chips, settings)."""
-    rows = [
-        (model, dataset, topology, chips, {})
+    """Returns a list of (model, dataset, topology, chips, settings), the most telling first.
+
+    Every model's smallest paper preset comes before the others, each on `chips` and on
+    `EIGHT_CHIPS`, so that a table that is not complete yet has all models.
+    """
+    presets = [
+        sorted(
+            (_num_pixels(model, dataset), model, dataset)
+            for preset, dataset in registry.model_presets(model)
+            if preset == "paper"
+        )
         for model in registry.MODELS
-        for preset, dataset in registry.model_presets(model)
-        if preset == "paper"
+    ]
+    smallest = [sizes[0] for sizes in presets if sizes]
+    others = sorted(entry for sizes in presets for entry in sizes[1:])
+    mesh, more_chips = EIGHT_CHIPS
+    rows = [
+        (model, dataset, *where, _divisible_batch(model, dataset, *where))
+        for group in (smallest, others)
+        for where in ((topology, chips), (tpu.parse_topology(mesh), more_chips))
+        for _, model, dataset in group
     ]
 
     rows += [
@@ -90,6 +116,22 @@ def _all_rows(overrides, topology, chips):
         for row in rows
         for precision in ("float32", "bfloat16")
     ]
+
+
+def _divisible_batch(model, dataset, topology, chips):
+    """Returns the setting that makes the paper's batch a multiple of the devices; {} if it is."""
+    batch_size = make_experiment(model, dataset, "paper", {}).train.batch_size
+    devices = topology.num_devices(chips)
+    if batch_size % devices == 0:
+        return {}
+    return {"train.batch_size": -(-batch_size // devices) * devices}
+
+
+def _num_pixels(model, dataset):
+    """Returns the pixels of all slots of a scene of a paper preset."""
+    settings = make_experiment(model, dataset, "paper", {}).model
+    frames = settings.num_frames if settings.is_video else 1
+    return settings.num_slots * math.prod(settings.image_size) * frames
 
 
 def make_experiment(model, dataset, preset, settings):
@@ -126,20 +168,21 @@ def file_name(experiment, dataset, settings, topology, chips):
     return "_".join(parts) + ".json"
 
 
-def is_current(path, experiment, search):
+def is_current(path, experiment, search, compile_minutes=0.0):
     """Whether a file holds a finished check of exactly this experiment.
 
-    If `search`, it must hold the largest batch as well.
+    A compilation that was given up is finished, unless `compile_minutes` are more than it had. If
+    `search`, the file must hold the largest batch as well.
     """
     try:
         report = files.read_json(path)
     except (OSError, UserError):
         return False
-    return (
-        report["fingerprint"] == experiment.fingerprint()
-        and report["fits"] is not None
-        and not (search and "largest_batch" not in report)
-    )
+    if report["fingerprint"] != experiment.fingerprint():
+        return False
+    if report["fits"] is None:
+        return report.get("compile_minutes", 0.0) >= compile_minutes > 0.0
+    return not search or "largest_batch" in report
 
 
 def check(model, dataset, preset, settings, topology, chips, search, limits=DEFAULT_LIMITS):
@@ -164,6 +207,7 @@ def check(model, dataset, preset, settings, topology, chips, search, limits=DEFA
         "image_shape": [*experiment.model.image_size, experiment.model.channels],
         **report,
         "fingerprint": experiment.fingerprint(),
+        "compile_minutes": limits.compile_minutes,
         "software": {name: version(name) for name in ("tensorflow", "jax", "libtpu")},
     }
 
