@@ -65,6 +65,7 @@ _ROWS = flags.DEFINE_list(
     "clips, serve) or all, write them to results/benchmarks/, and write the tables.",
 )
 
+WHAT = ("train", "inference", "data", "serve")
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -76,7 +77,7 @@ def main(argv):
         write_docs()
         return 0
     from tfobj.config import parse_overrides
-    from tfobj.errors import UserError
+    from tfobj.errors import UserError, unknown_name
     from tfobj.training import machine, strategy_names
     from tfobj.training.experiment import resolve
 
@@ -84,6 +85,9 @@ def main(argv):
     what = ",".join(_WHAT.value)
     if what != "serve" and _SAVED_MODEL.value:
         raise UserError(f"`--saved_model` must go with --what=serve. Received: --what={what}.")
+    for name in _WHAT.value:
+        if name not in WHAT:
+            raise unknown_name("measurement", name, WHAT)
     if what != "serve" and "serve" in _WHAT.value:
         raise UserError(f"`--what=serve` must go alone. Received: --what={what}.")
     strategy_names.check_name(_STRATEGY.value)

@@ -35,6 +35,7 @@ and the command prints how well they agree with the truth (video models: balls4_
 import pathlib
 import sys
 import time
+from typing import Any, NamedTuple
 
 if not __package__:  # `python launch/decompose.py` from a checkout
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -67,7 +68,9 @@ _NUM_SCENES = flags.DEFINE_integer(
 )
 
 BATCH = 20
-"""Scenes of --dataset per call."""
+"""Scenes or pictures per call, at most."""
+MOST_PIXELS = 2**22
+"""Pixels of all slots together per call, so that the results of a batch take some 100 MB."""
 DRAWN_SCENES = 8
 """Scenes of --dataset in the figure."""
 DRAWN_CLIPS = 3
@@ -182,36 +185,93 @@ def decompose(decomposer, images):
     )
 
 
+class Picture(NamedTuple):
+    """A picture, or a frame of a clip."""
+
+    number: int
+    """Of its file among all files."""
+    file: pathlib.Path
+    frame: int | None
+    image: Any
+    """uint8 [H, W, C]."""
+
+    def stem(self):
+        """Returns the beginning of the names of its results."""
+        return self.file.stem if self.frame is None else f"{self.file.stem}_{self.frame:04d}"
+
+    def title(self):
+        """Returns what its figure is called."""
+        from tfobj.errors import printable
+
+        name = printable(self.file.name)
+        return name if self.frame is None else f"{name}, frame {self.frame}"
+
+
+def read_pictures(decomposer, files, unreadable):
+    """Yields every `Picture` of files; what cannot be read is added to `unreadable`."""
+    from tfobj.serving import pictures
+
+    for number, file in enumerate(files):
+        try:
+            for frame, image in read_frames(decomposer, file):
+                yield Picture(number, file, frame, image)
+        except pictures.Unreadable as e:
+            unreadable.append(e)
+
+
+def batches(items, num_slots):
+    """Yields lists of consecutive `Picture`s of one size, as many as one call takes."""
+    batch = []
+    for picture in items:
+        height, width = picture.image.shape[:2]
+        size = max(1, min(BATCH, MOST_PIXELS // (num_slots * height * width)))
+        if batch and (len(batch) >= size or picture.image.shape != batch[0].image.shape):
+            yield batch
+            batch = []
+        batch.append(picture)
+    if batch:
+        yield batch
+
+
 def decompose_files(decomposer, files, out, failures):
-    """Decomposes pictures and frames; files that cannot be read are named at the end."""
+    """Decomposes pictures and frames; files that cannot be read are named at the end.
+
+    Pictures are read by a thread and results are written by another one, while the model works.
+    """
+    import numpy as np
     from tqdm import auto as tqdm
 
-    from tfobj.errors import printable
-    from tfobj.serving import output_files, pictures
+    from tfobj import threads
+    from tfobj.serving import output_files
     from tfobj.viz import result_files
 
     names = output_files.OutputNames(out, result_files.PICTURE_ENDINGS)
-    num_unreadable = 0
+    num_slots = _NUM_SLOTS.value or decomposer.num_slots
+    unreadable = []
     count = 0
     start = time.monotonic()
-    for file in tqdm.tqdm(files, "Decomposing", unit=" files", disable=None):
-        try:
-            for frame, image in read_frames(decomposer, file):
-                name = file.stem
-                title = printable(file.name)
-                if frame is not None:
-                    name = f"{file.stem}_{frame:04d}"
-                    title = f"{printable(file.name)}, frame {frame}"
-                result = decompose(decomposer, image)
-                result_files.write_decomposition(image, result, out, names.unused(name), title)
-                count += 1
-        except pictures.Unreadable as e:
-            failures.append(e)
-            num_unreadable += 1
+    progress = tqdm.tqdm(total=len(files), desc="Decomposing", unit=" files", disable=None)
+
+    def write(picture, result, name):
+        result_files.write_decomposition(picture.image, result, out, name, picture.title())
+        progress.update(picture.number - progress.n)
+
+    pictures = read_pictures(decomposer, files, unreadable)
+    with (
+        progress,
+        threads.read_ahead(pictures, 2 * BATCH) as ahead,
+        threads.WriteBehind(2 * BATCH) as writer,
+    ):
+        for batch in batches(ahead, num_slots):
+            results = decompose(decomposer, np.stack([picture.image for picture in batch]))
+            for i, picture in enumerate(batch):
+                writer.do(write, picture, results.scene(i), names.unused(picture.stem()))
+            count += len(batch)
+        writer.do(lambda: progress.update(len(files) - progress.n))
 
     if count:
         rate = count / (time.monotonic() - start)
-        num_slots = result.masks.shape[1]
+        num_slots = results.masks.shape[1]
         what = f"1 picture into {num_slots} slots"
         if count > 1:
             what = f"{count} pictures into {num_slots} slots each"
@@ -219,13 +279,14 @@ def decompose_files(decomposer, files, out, failures):
             f"Decomposed {what} ({rate:.1f} per second, figures included); "
             f"the results are in {out}."
         )
-    complain(failures, num_unreadable, len(files))
+    complain([*failures, *unreadable], len(unreadable), len(files))
 
 
 def track_files(decomposer, files, out, failures):
     """Follows the objects of clips; files that cannot be read are named at the end."""
     from tqdm import auto as tqdm
 
+    from tfobj import threads
     from tfobj.errors import printable
     from tfobj.serving import output_files, pictures, tracking
     from tfobj.viz import result_files
@@ -234,15 +295,12 @@ def track_files(decomposer, files, out, failures):
     num_unreadable = 0
     for file in files:
         shown = printable(file.name)
-        numbered = tqdm.tqdm(
-            read_frames(decomposer, file, even=True),
-            f"Following {shown}",
-            unit=" frames",
-            disable=None,
-        )
+        read = read_frames(decomposer, file, even=True)
         try:
-            frames = tracking.checked_frames(file, numbered)
-            clip = tracking.track_clip(decomposer, frames, _NUM_SLOTS.value, _SEED.value)
+            with threads.read_ahead(read, BATCH) as ahead:
+                numbered = tqdm.tqdm(ahead, f"Following {shown}", unit=" frames", disable=None)
+                frames = tracking.checked_frames(file, numbered)
+                clip = tracking.track_clip(decomposer, frames, _NUM_SLOTS.value, _SEED.value)
             if clip is None:
                 raise pictures.Unreadable(
                     f"`{printable(file)}` must hold at least one frame. Received: 0 frames."

@@ -1,6 +1,7 @@
 """The layers of the package, read from its imports, which point only to the left of
 
-structs, config, errors, execution, files, lazy, lean_import, processes, random, registry, replicas
+structs, config, errors, execution, files, lazy, lean_import, processes, random, registry,
+replicas, threads
 -> data -> nn -> distributions -> inference -> models -> metrics -> training -> portable
 -> serving -> bench -> viz -> commands -> launch -> __main__
 """
@@ -24,6 +25,7 @@ BASE = (
     "random",
     "registry",
     "replicas",
+    "threads",
 )
 LAYERS = (
     "base",

@@ -244,3 +244,24 @@ def test_help_teaches(tmp_path):
     text = process.stdout + process.stderr
     assert "python launch/decompose.py --saved_model=" in text
     assert "_masks.npz" in text
+
+
+def test_batches_give_the_results_of_single_pictures(saved_model, tmp_path):
+    """Pictures of two sizes in turns, then more of one size than a batch takes."""
+    from tfobj.serving import zoo
+
+    rng = np.random.default_rng(5)
+    sides = [14, 20, 14, 20, 14, 20] + [14] * 22
+    images = [rng.integers(0, 256, (side, side, 3), np.uint8) for side in sides]
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"picture_{i:02d}.png")
+    process = decompose(f"--saved_model={saved_model}", ".", "--seed=3", cwd=tmp_path)
+    assert "Decomposed 28 pictures into 3 slots each" in process.stdout
+
+    decomposer = zoo.load(saved_model)
+    for i in (0, 1, 5, 6, 25, 26, 27):
+        expected = decomposer.decompose(images[i], seed=3)
+        found = np.load(tmp_path / "out" / f"picture_{i:02d}_masks.npz")
+        np.testing.assert_allclose(found["masks"], expected.masks[0], atol=1e-5)
+        np.testing.assert_allclose(found["slots"], expected.slots[0], atol=1e-4)
+        assert found["segmentation"].shape == images[i].shape[:2]

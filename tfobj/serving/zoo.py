@@ -58,6 +58,13 @@ class Decomposition(NamedTuple):
 
     Only models that place their objects have them."""
 
+    def scene(self, index):
+        """Returns the `Decomposition` of one of the scenes alone, with B = 1."""
+        only = slice(index, index + 1)
+        arrays = {name: x[only] for name, x in self._asdict().items() if isinstance(x, np.ndarray)}
+        posterior = {name: value[only] for name, value in self.posterior.items()}
+        return self._replace(**arrays, posterior=posterior)
+
 
 class Rendering(NamedTuple):
     """Arrays of B scenes at the model's own size; fields as in `Decomposition`."""
