@@ -20,11 +20,11 @@ def plan(model, dataset, preset="paper", replicas=1, built=None, **train):
 @pytest.mark.parametrize(
     "model, dataset, batch_size, replicas, micro_batches",
     [
-        ("slot_attention", "tetris", 32, 1, 8),  # 4 scenes of 4 x 35 x 35
-        ("slot_attention", "tetris", 32, 2, 4),
+        ("slot_attention", "tetris", 32, 1, 4),  # 8 scenes of 4 x 35 x 35
+        ("slot_attention", "tetris", 32, 2, 2),
         ("slot_attention", "tetris", 7, 1, 1),  # divided by 1 and 7 alone, and one is too few
         ("slot_attention", "clevr_with_masks", 4, 1, 4),
-        ("monet", "multi_dsprites", 8, 1, 8),
+        ("monet", "multi_dsprites", 8, 1, 4),
         ("iodine", "tetris", 2, 1, 1),
     ],
 )

@@ -328,7 +328,8 @@ def minutes_table(results):
     """Returns Markdown: how soon recorded runs on Tetris came to good validation scores.
 
     Args:
-      results: folder of the evaluations of runs.
+      results: folder of the evaluations of runs; its folder `precision` has more of the same
+        presets, in given precisions.
     """
     header = (
         "model",
@@ -340,7 +341,9 @@ def minutes_table(results):
         "test fg-ARI",
     )
     groups = {}
-    for path in sorted(pathlib.Path(results).glob("*.json")):
+    folder = pathlib.Path(results)
+    names = "*_seed*.json"
+    for path in [*sorted(folder.glob(names)), *sorted(folder.glob(f"precision/{names}"))]:
         run = files.read_json(path)
         if "validation_curve" in run and run["protocol"].startswith("tetris/"):
             key = (run["model"], run["preset"], run["precision"])
