@@ -103,8 +103,8 @@ REPORTS = {
         blocks=3,
     ),
     "refinement_tetris": _refinement("tetris", **{"train.batch_size": 8}),
-    "refinement_clevr_with_masks": _refinement(
-        "clevr_with_masks", **{"train.batch_size": 1, "model.image_size": (128, 128)}
+    "refinement_clevr6": _refinement(
+        "clevr6", **{"train.batch_size": 1, "model.image_size": (128, 128)}
     ),
     "dials_iodine_tetris": Plan(
         ("iodine",),
