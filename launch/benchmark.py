@@ -91,8 +91,8 @@ def main(argv):
     if what != "serve" and "serve" in _WHAT.value:
         raise UserError(f"`--what=serve` must go alone. Received: --what={what}.")
     strategy_names.check_name(_STRATEGY.value)
+    changes = parse_overrides(_SET.value)
     for model in _MODEL.value:
-        changes = parse_overrides(_SET.value)
         resolve(model, _DATASET.value, _PRESET.value, changes, needs_data=False)
     commands.load_tensorflow()
     from tfobj.bench import benchmark
@@ -109,7 +109,7 @@ def main(argv):
         _MODEL.value,
         _DATASET.value,
         _PRESET.value,
-        parse_overrides(_SET.value),
+        changes,
         [parse_overrides(shlex.split(text)) for text in _ALSO.value],
         _WHAT.value,
     )

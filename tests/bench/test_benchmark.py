@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tfobj.bench import benchmark, page
+from tfobj.bench import benchmark, page, turns
 from tfobj.errors import UserError
 
 SMALL = {
@@ -137,12 +137,12 @@ def test_report_of_real_processes(tmp_path, capfd):
 def test_other_work_is_measured(monkeypatch, tmp_path):
     """Of 100 ticks 70 were idle or waited for a disk."""
     times = tmp_path / "stat"
-    monkeypatch.setattr(benchmark, "PROCESSOR_TIMES", times)
-    assert benchmark.busy_share(0.0) == 0.0  # not on this system
+    monkeypatch.setattr(turns, "PROCESSOR_TIMES", times)
+    assert turns.busy_share(0.0) == 0.0  # not on this system
     times.write_text("cpu  100 0 0 900 0 0 0 0 0 0\n")
     later = "cpu  130 0 0 960 10 0 0 0 0 0\n"
-    monkeypatch.setattr(benchmark.time, "sleep", lambda seconds: times.write_text(later))
-    assert benchmark.busy_share() == pytest.approx(0.3)
+    monkeypatch.setattr(turns.time, "sleep", lambda seconds: times.write_text(later))
+    assert turns.busy_share() == pytest.approx(0.3)
 
 
 def test_reports_of_the_page_are_chosen_by_name_and_table():

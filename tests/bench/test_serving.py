@@ -31,7 +31,7 @@ def report(rates):
     ]
     return {
         "machine": {"hardware": "2 cores", "software": "Python"},
-        "load_average": 0.5,
+        "busy_share_before": 0.02,
         "seconds": 2.0,
         "blocks": 3,
         "rows": rows,
@@ -84,11 +84,11 @@ def test_table_compares_blocks_of_the_same_round():
     assert keras.endswith("| 1.00 |")
     assert signature.endswith("| 0.95 (0.90–0.96) |")
     assert zoo_line.endswith("| 0.90 (0.90–0.95) |")
-    assert "load average at the start: 0.5" in table
+    assert "other work at the start: 2% of the processors" in table
 
 
 def test_table_without_a_report_says_how_to_make_one():
-    assert "--what=serve" in serving_table([])
+    assert "--rows=serve" in serving_table([])
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ def row(**changes):
         "preset": "paper",
         "what": "train",
         "settings": "",
+        "image_size": [35, 35],
         "batch_size": 8,
         "precision": "float32",
         "ms_per_step": 300.0,

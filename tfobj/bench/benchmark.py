@@ -21,15 +21,13 @@ a machine with other tenants only the best of several is a property of the code.
 
 import contextlib
 import dataclasses
-import math
 import os
-import pathlib
 import statistics
 import sys
 import tempfile
-import time
 
 from tfobj import lean_import
+from tfobj.bench import turns
 from tfobj.bench.measuring import Calibration, Measurement
 from tfobj.errors import UserError, unknown_name
 from tfobj.processes import Child
@@ -39,9 +37,6 @@ from tfobj.training.strategy import refuse_multiworker
 from tfobj.training.strategy_names import check_name
 
 MEASUREMENTS = ("train", "inference", "data")
-PROCESSOR_TIMES = pathlib.Path("/proc/stat")
-MUCH = 0.15
-"""Share of the processors from which on other work disturbs a measurement."""
 FEW_SCENES = {"data.num_train": 512, "data.num_test": 32}
 """Settings of a benchmark unless others are given.
 
@@ -132,13 +127,7 @@ def run(rows, strategy="auto", seconds=2.0, blocks=5, data_dir=None):
       UserError: a number out of range, or something that a row needs is missing.
     """
     _check_arguments(rows, strategy, seconds, blocks)
-    busy = busy_share()
-    if busy > MUCH:
-        print(
-            f"warning: other work takes {busy:.0%} of this machine's processors; the times will "
-            "be too long.",
-            file=sys.stderr,
-        )
+    busy = turns.notice_other_work()
     precisions = sorted({row.experiment.train.precision for row in rows})
     experiments = [row.experiment for row in rows]
     with contextlib.ExitStack() as stack:
@@ -167,13 +156,7 @@ def run(rows, strategy="auto", seconds=2.0, blocks=5, data_dir=None):
 
         results = [[] for _ in rows]
         peaks = []
-        start = time.monotonic()
-        for number in range(blocks):
-            left = ""
-            if number:
-                seconds_left = (time.monotonic() - start) / number * (blocks - number)
-                left = f", {seconds_left:.0f} s left"
-            print(f"round {number + 1} of {blocks}{left}", file=sys.stderr, flush=True)
+        for _ in turns.rounds(blocks):
             peaks.append(calibration.call())
             for child, result in zip(children, results, strict=True):
                 result.append(child.call())
@@ -205,35 +188,12 @@ def run(rows, strategy="auto", seconds=2.0, blocks=5, data_dir=None):
     }
 
 
-def busy_share(seconds=1.0):
-    """Returns the share of this machine's processors that is taken, 0 ... 1, measured for a while.
-
-    Where the system does not count it (only Linux does), it is 0.
-    """
-
-    def ticks():
-        """Returns (all, idle) since the start of the machine."""
-        words = PROCESSOR_TIMES.read_text().split("\n", 1)[0].split()[1:]
-        counts = [int(word) for word in words]
-        return sum(counts[:8]), counts[3] + counts[4]
-
-    if not PROCESSOR_TIMES.exists():
-        return 0.0
-    before = ticks()
-    time.sleep(seconds)
-    total, idle = (new - old for new, old in zip(ticks(), before, strict=True))
-    return 1.0 - idle / total if total else 0.0
-
-
 def _check_arguments(rows, strategy, seconds, blocks):
     if not rows:
         raise UserError("`rows` must have at least one entry. Received: none.")
     check_name(strategy)
     refuse_multiworker(strategy, "launch/benchmark.py")
-    if not 0 < seconds < math.inf:
-        raise UserError(f"`seconds` must be positive. Received: seconds={seconds}.")
-    if blocks < 1:
-        raise UserError(f"`blocks` must be at least 1. Received: blocks={blocks}.")
+    turns.check_turns(seconds, blocks)
 
 
 def _start(stack, name, job, *arguments):

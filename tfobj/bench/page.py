@@ -35,9 +35,8 @@ class Plan(NamedTuple):
 
 
 def _speed(model, dataset, batch_size):
-    # Public CLEVR is not generated here; there is no pipeline to time.
-    what = ("train",) if dataset == "clevr_with_masks" else ("train", "data")
-    return Plan((model,), dataset, {"train.batch_size": batch_size}, (BFLOAT16,), what)
+    overrides = {"train.batch_size": batch_size}
+    return Plan((model,), dataset, overrides, (BFLOAT16,), what=("train", "data"))
 
 
 def _refinement(dataset, **overrides):

@@ -4,6 +4,7 @@ import statistics
 from typing import NamedTuple
 
 from tfobj import files, registry
+from tfobj.bench import markdown
 from tfobj.training import results as recorded
 
 COMMAND = "make readme"
@@ -98,7 +99,7 @@ def scores_of(rows):
 
 def summary_table(groups, published):
     """Returns one line per model, in the order of the registry: its best recorded preset."""
-    lines = _header("model", "data set", "score", "published", "minutes")
+    cells = []
     for model in registry.MODELS:
         own = {
             key: recorded.measure(rows)
@@ -110,16 +111,16 @@ def summary_table(groups, published):
         key = max(own, key=lambda k: own[k].score)
         best = own[key]
         paper = _published_of(key, published)
-        lines.append(
-            _line(
+        cells.append(
+            [
                 f"`{model}`",
                 key[1],
                 f"{best.score:.3f} {best.score_title}",
                 _cells_of_paper(paper, scores_of(groups[key]).published[:1]),
                 f"{best.minutes:.0f}",
-            )
+            ]
         )
-    return "\n".join(lines)
+    return "\n".join(markdown.table(("model", "data set", "score", "published", "minutes"), cells))
 
 
 def full_tables(groups, published):
@@ -134,7 +135,7 @@ def full_tables(groups, published):
 
 def _full_table(kind, groups, published):
     titles = [title for _, title, _ in kind.columns]
-    lines = _header(
+    header = (
         "model",
         "protocol",
         "preset",
@@ -144,10 +145,11 @@ def _full_table(kind, groups, published):
         *titles,
         kind.published_title,
     )
+    cells = []
     for key, rows in groups.items():
         model, protocol, preset = key
-        lines.append(
-            _line(
+        cells.append(
+            [
                 f"`{model}`",
                 protocol,
                 preset,
@@ -156,9 +158,9 @@ def _full_table(kind, groups, published):
                 spread(rows, "training_minutes", "{:.0f}"),
                 *(spread(rows, name, form) for name, _, form in kind.columns),
                 _cells_of_paper(_published_of(key, published), kind.published),
-            )
+            ]
         )
-    return lines
+    return markdown.table(header, cells)
 
 
 def _sources(groups, published):
@@ -182,16 +184,15 @@ def _sources(groups, published):
 
 def dataset_table(path):
     """Returns what generating every data set takes, from the file of measured builds."""
-    lines = _header("data set", "scenes or clips", "disk", "time")
+    cells = []
     report = files.read_json(path)
     for build in report["builds"]:
         minutes = build["seconds"] / 60
         time = f"{minutes:.0f} min" if minutes >= 1 else f"{build['seconds']:.0f} s"
-        lines.append(
-            _line(
-                f"`{build['dataset']}`", f"{build['scenes']:,}", f"{build['megabytes']:,} MB", time
-            )
+        cells.append(
+            [f"`{build['dataset']}`", f"{build['scenes']:,}", f"{build['megabytes']:,} MB", time]
         )
+    lines = markdown.table(("data set", "scenes or clips", "disk", "time"), cells)
     return "\n".join([*lines, "", f"Measured on {report['hardware']}."])
 
 
@@ -219,11 +220,3 @@ def _cells_of_paper(paper, columns):
         return "–"
     numbers = ", ".join(form.format(paper[name]) for name, form in columns if name in paper)
     return numbers.replace(", ±", " ±")
-
-
-def _header(*titles):
-    return [_line(*titles), "|---" * len(titles) + "|"]
-
-
-def _line(*cells):
-    return f"| {' | '.join(cells)} |"

@@ -14,8 +14,6 @@ The Keras model gets the weights of the export; it neither checks nor segments. 
 come before the first block.
 """
 
-import math
-import os
 import statistics
 import sys
 import time
@@ -23,6 +21,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from tfobj.bench import turns
 from tfobj.errors import UserError
 from tfobj.serving import zoo
 from tfobj.training import machine
@@ -46,28 +45,25 @@ def run(names=(), seconds=2.0, blocks=5, batch_sizes=BATCH_SIZES):
       batch_sizes: images per call.
 
     Returns:
-      The report: a dict for JSON with `machine`, `load_average` and `rows`, one per model, batch
-      size and door; `format_report` prints it.
+      The report: a dict for JSON with `machine`, `busy_share_before` and `rows`, one per model,
+      batch size and door; `format_report` prints it.
 
     Raises:
       UserError: a number out of range, no such model, a model of clips, or one that does not say
         how it was trained.
     """
-    if not 0 < seconds < math.inf:
-        raise UserError(f"`seconds` must be positive. Received: seconds={seconds}.")
-    if blocks < 1:
-        raise UserError(f"`blocks` must be at least 1. Received: blocks={blocks}.")
+    turns.check_turns(seconds, blocks)
 
     # Whatever can be refused is, before the first model is measured.
     decomposers = [_load(name) for name in names or _shipped()]
-    load_average = os.getloadavg()[0]
+    busy = turns.notice_other_work()
     rows = []
     for decomposer in decomposers:
         rows += _measure(decomposer, seconds, blocks, batch_sizes)
     facts = machine.describe()
     return {
         "machine": {name: facts[name] for name in ("hardware", "software")},
-        "load_average": round(load_average, 1),
+        "busy_share_before": busy,
         "seconds": seconds,
         "blocks": blocks,
         "rows": rows,
@@ -76,7 +72,7 @@ def run(names=(), seconds=2.0, blocks=5, batch_sizes=BATCH_SIZES):
 
 def _shipped():
     """Returns the names of the shipped models that take images."""
-    names = [name for name in zoo.read_index() if not zoo.load(name).is_video]
+    names = [name for name in zoo.read_index() if not zoo.find(name)[1].get("is_video")]
     if not names:
         raise UserError("`saved_model` must be given: no model of images ships here.")
     return names
@@ -131,13 +127,7 @@ def _measure(decomposer, seconds, blocks, batch_sizes):
                 door(batch)
 
     times = {(size, door): [] for size in batch_sizes for door in DOORS}
-    start = time.monotonic()
-    for number in range(blocks):
-        left = "estimating the time left"
-        if number:
-            taken = time.monotonic() - start
-            left = f"{taken / number * (blocks - number):.0f} s left"
-        print(f"{name}: round {number + 1} of {blocks}, {left}", file=sys.stderr, flush=True)
+    for _ in turns.rounds(blocks, f"{name}: "):
         for size, door in times:
             times[size, door].append(_block(doors[door], images[size], seconds))
 
@@ -200,6 +190,6 @@ def format_report(report):
             f"{report['blocks']} blocks of {report['seconds']:g} s in turns: median, 90th "
             "percentile and minimum of the calls; images per second of the median block.",
             f"{report['machine']['hardware']}; {report['machine']['software']}; "
-            f"load average at the start {report['load_average']:.1f}.",
+            f"other work at the start: {report['busy_share_before']:.0%} of the processors.",
         ]
     )

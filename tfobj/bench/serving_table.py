@@ -5,6 +5,8 @@ It needs no TensorFlow.
 
 import statistics
 
+from tfobj.bench import markdown
+
 _TITLES = {
     "keras": "Keras model in a graph",
     "signature": "signature of the SavedModel",
@@ -23,10 +25,7 @@ _HEADER = (
 )
 
 
-NO_REPORT = (
-    "No measurement is recorded: "
-    "`python launch/benchmark.py --what=serve --json=results/benchmarks/serve.json` makes one."
-)
+NO_REPORT = "No measurement is recorded: `python launch/benchmark.py --rows=serve` makes one."
 
 
 def serving_table(reports):
@@ -38,29 +37,26 @@ def serving_table(reports):
     if not reports:
         return NO_REPORT
 
-    lines = [f"| {' | '.join(_HEADER)} |", f"|{'---|' * len(_HEADER)}"]
-    for report in reports:
-        lines += _lines(report)
-    return "\n".join([*lines, "", *map(_circumstances, reports)])
+    rows = [cells for report in reports for cells in _rows(report)]
+    return "\n".join([*markdown.table(_HEADER, rows), "", *map(_circumstances, reports)])
 
 
-def _lines(report):
+def _rows(report):
     keras = {
         (row["model"], row["batch_size"]): row["images_per_second_per_block"]
         for row in report["rows"]
         if row["door"] == "keras"
     }
     for row in report["rows"]:
-        cells = _cells(row, keras[row["model"], row["batch_size"]])
-        yield f"| {' | '.join(cells)} |"
+        yield _cells(row, keras[row["model"], row["batch_size"]])
 
 
 def _circumstances(report):
     machine = report["machine"]
     return (
         f"{machine['hardware']}; {machine['software']}. {report['blocks']} blocks of "
-        f"{report['seconds']:g} s in turns; load average at the start: "
-        f"{report['load_average']:.1f}."
+        f"{report['seconds']:g} s in turns; other work at the start: "
+        f"{report['busy_share_before']:.0%} of the processors."
     )
 
 

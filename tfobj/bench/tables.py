@@ -7,13 +7,9 @@ import pathlib
 import statistics
 
 from tfobj import files
+from tfobj.bench import markdown
 from tfobj.bench.serving_table import serving_table
 
-PICTURE_SIZE = {"tetris": 35, "multi_dsprites": 64, "clevr_with_masks": 128}
-"""Dataset -> height of its images, where a row does not say its own.
-
-It chooses the convolution with which a time is compared.
-"""
 CONVOLUTION_SIZES = (35, 64, 128)
 
 GOOD_SCORES = (0.90, 0.95)
@@ -67,14 +63,7 @@ def read_reports(folder, pattern):
 
 def _table(header, rows, reports):
     """Returns a table as Markdown, with the machines of its reports below."""
-    lines = [
-        f"| {' | '.join(header)} |",
-        f"|{'---|' * len(header)}",
-        *(f"| {' | '.join(cells)} |" for cells in rows),
-        "",
-        _machines(reports),
-    ]
-    return "\n".join(lines)
+    return "\n".join([*markdown.table(header, rows), "", _machines(reports)])
 
 
 def speed_table(reports, public):
@@ -190,8 +179,7 @@ def _convolution_size(row):
 
     Of two equally near ones it is the larger.
     """
-    size = row.get("image_size") or [PICTURE_SIZE[row["dataset"]]]
-    height = size[0]
+    height = row["image_size"][0]
     return max(CONVOLUTION_SIZES, key=lambda size: (-abs(size - height), size))
 
 
@@ -349,14 +337,9 @@ def minutes_table(results):
             key = (run["model"], run["preset"], run["precision"])
             groups.setdefault(key, []).append(run)
 
-    lines = [
-        f"| {' | '.join(header)} |",
-        f"|{'---|' * len(header)}",
-        *(f"| {' | '.join(_minutes_cells(*key, groups[key]))} |" for key in sorted(groups)),
-        "",
-        "; ".join(sorted({run["hardware"] for runs in groups.values() for run in runs})) + ".",
-    ]
-    return "\n".join(lines)
+    rows = [_minutes_cells(*key, groups[key]) for key in sorted(groups)]
+    hardware = sorted({run["hardware"] for runs in groups.values() for run in runs})
+    return "\n".join([*markdown.table(header, rows), "", f"{'; '.join(hardware)}."])
 
 
 def _minutes_cells(model, preset, precision, runs):

@@ -11,8 +11,9 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 from tfobj import files, registry
-from tfobj.bench import tpu, tpu_search
+from tfobj.bench import markdown, tpu, tpu_search
 from tfobj.errors import UserError
+from tfobj.training.progress import describe_seconds
 
 BEGIN = "<!-- table: written by `python launch/check_tpu.py --write_docs` -->"
 END = "<!-- end of table -->"
@@ -76,8 +77,8 @@ def check_all(folder, overrides, topology, chips, search=False, limits=DEFAULT_L
     for done, (path, arguments) in enumerate(waiting):
         left = ""
         if done:
-            minutes = (time.monotonic() - start) / done * (len(waiting) - done) / 60
-            left = f", about {minutes:.0f} min left"
+            seconds = (time.monotonic() - start) / done * (len(waiting) - done)
+            left = f", about {describe_seconds(seconds)} left"
         _say(f"[{done + 1}/{len(waiting)}] {path.name}{left}")
         report = check(*arguments, search, limits)
         files.write_text(path, json.dumps(report, indent=1) + "\n")
@@ -362,15 +363,11 @@ def table(folder):
         ", ".join(f"{name} {number}" for name, number in report["software"].items())
         for report in reports
     }
-    lines = [
-        f"| {' | '.join(_HEADER)} |",
-        f"|{'---|' * len(_HEADER)}",
-        *(f"| {' | '.join(_cells(report))} |" for report in reports),
-        "",
+    below = (
         f"Compiled with {'; '.join(sorted(software))}. "
-        "Seconds are those of a shared machine with two cores.",
-    ]
-    return "\n".join(lines)
+        "Seconds are those of a shared machine with two cores."
+    )
+    return "\n".join([*markdown.table(_HEADER, map(_cells, reports)), "", below])
 
 
 def _order(report):

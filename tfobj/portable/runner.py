@@ -20,12 +20,15 @@ import zlib
 
 import numpy as np
 
+from tfobj import threads
 from tfobj.config import differences
 from tfobj.data.pipeline import BatchStream
 from tfobj.errors import UserError
 from tfobj.portable import artifact, program, records, scenes, scoring
-from tfobj.portable.prefetching import Batches
 from tfobj.training.workdir import Rows, Signals, locked, write_evaluation, write_machine
+
+PREFETCHED = 4
+"""Batches that are put on the device before they are needed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,17 +249,22 @@ class _Loop:
             self.progress.say(f"Resuming at step {first:,} of {self.last_step:,}.")
         self._load_program(state)
 
+    def _batches(self):
+        """Yields the images of the batches to come, on the device."""
+        for step in range(self.trainer.step, self.last_step):
+            yield self.jax.device_put(self.stream.batch(step)["image"])
+
     def until_done(self, signals):
         """Runs to the last step, to a signal or to the end of its time; saves in all cases."""
         waiting = []  # Metrics of steps that the device may not have finished.
         metrics = []  # Those of finished steps since the last log.
         seconds = 0.0
         mark = time.monotonic()
-        with Batches(self.jax, self.stream, self.trainer.step, self.last_step) as batches:
+        with threads.read_ahead(self._batches(), PREFETCHED) as batches:
             while self.trainer.step < self.last_step and not signals.received:
                 if not self.time.is_left():
                     break
-                waiting.append(self.trainer.advance(batches.next()))
+                waiting.append(self.trainer.advance(next(batches)))
                 step = self.trainer.step
                 self.progress.show(step)
 
