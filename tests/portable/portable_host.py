@@ -1,4 +1,4 @@
-"""Small experiments on real Tetris scenes, and a host that has only JAX and NumPy."""
+"""Small experiments on real scenes and clips, and a host that has only JAX and NumPy."""
 
 import json
 import os
@@ -9,6 +9,16 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
+IODINE = {
+    "model.decoder_channels": (6,),
+    "model.decoder_kernel": 3,
+    "model.refinement_channels": (6,),
+    "model.refinement_mlp": (8,),
+    "model.refinement_kernel": 3,
+    "model.num_steps": 2,
+    "model.latent_size": 4,
+    "model.lstm_size": 8,
+}
 SMALL = {
     "slot_attention": {
         "model.encoder_channels": (6, 6),
@@ -20,17 +30,28 @@ SMALL = {
         "model.mlp_hidden": 8,
         "model.num_steps": 2,
     },
-    "iodine": {
-        "model.decoder_channels": (6,),
-        "model.decoder_kernel": 3,
-        "model.refinement_channels": (6,),
-        "model.refinement_mlp": (8,),
-        "model.refinement_kernel": 3,
+    "iodine": IODINE,
+    "sequential_iodine": {
+        **IODINE,
+        "model.num_frames": 2,
+        "model.curriculum": ((10, 4),),
+        "eval.num_frames": 5,
+    },
+    "video_decomposition": {
         "model.num_steps": 2,
+        "model.num_frames": 1,
+        "model.curriculum": ((10, 3),),
         "model.latent_size": 4,
         "model.lstm_size": 8,
+        "model.decoder_hidden": (8,),
+        "model.decoder_channels": (6, 6),
+        "model.refinement_channels": (6, 6),
+        "model.refinement_features": 8,
+        "model.prior_hidden": 8,
+        "eval.num_frames": 3,
     },
 }
+"""Models of clips train on longer clips, in smaller batches, from the tenth update on."""
 TRAIN = {
     "data.num_train": 48,
     "data.num_test": 12,
@@ -80,16 +101,19 @@ _ENVIRONMENT = {
 }
 
 
-def small(model, **changes):
-    """Returns a small `ExperimentConfig` on Tetris.
+def small(model, dataset=None, **changes):
+    """Returns a small `ExperimentConfig` on Tetris, or on bouncing balls for a model of clips.
 
     Warm-up, cool-down and clipping bind within its 20 steps.
     """
+    from tfobj import registry
     from tfobj.training.experiment import resolve
 
+    if dataset is None:
+        dataset = "balls4_color_32" if registry.model_config(model).is_video else "tetris"
     return resolve(
         model,
-        "tetris",
+        dataset,
         overrides={
             **SMALL[model],
             **TRAIN,

@@ -72,7 +72,7 @@ def test_parts_of_another_state_are_refused(tmp_path, state):
         ("null", "is damaged"),
         ('{"format": "1"}', "`format` must be an integer"),
         ('{"format": 99, "tfobj": "9.9"}', "Received: format 99, written by tfobj 9.9"),
-        ('{"format": 1}', "is damaged .without tfobj, seed"),
+        (json.dumps({"format": artifact.FORMAT}), "is damaged .without tfobj, seed"),
     ],
 )
 def test_manifests_that_cannot_be_used_are_refused(tmp_path, text, message):
@@ -96,7 +96,10 @@ def manifest():
         "schedule": {},
         "config": config,
         "counter": "adam/iterations",
-        "forward": {**program, "batch_size": 2, "seed": 0},
+        "batch_size": 4,
+        "num_frames": None,
+        "stream_start": 0,
+        "forward": {**program, "batch_size": 2, "num_frames": None, "seed": 0},
         **program,
     }
     return {
@@ -104,6 +107,7 @@ def manifest():
         "tfobj": "0",
         "seed": 0,
         "image_shape": [8, 8, 3],
+        "num_frames": None,
         "protocol": "tetris",
         "batch_size": 4,
         "variables": {"adam/iterations": {"shape": [], "dtype": "int64"}},

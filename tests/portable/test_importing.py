@@ -105,8 +105,8 @@ def test_states_that_do_not_fit_are_refused(state, tmp_path):
     manifest["steps"][0]["config"]["model"]["num_stepz"] = 3
     (state / "manifest.json").write_text(json.dumps(manifest))
     refused("Unknown setting 'model.num_stepz'")
-    (state / "manifest.json").write_text(json.dumps({**manifest, "format": 2}))
-    refused("Received: format 2")
+    (state / "manifest.json").write_text(json.dumps({**manifest, "format": 99}))
+    refused("Received: format 99")
     shutil.rmtree(state / "state")
     (state / "manifest.json").write_text(json.dumps(manifest))
     refused("holds no state")

@@ -16,6 +16,8 @@ from tfobj.portable import artifact, scenes
         "multi_dsprites_binarized",
         "multi_dsprites_colored_on_black",
         "overlapping_polygons",
+        "balls4_color_32",
+        "balls3_curtain",
     ],
 )
 def test_drawn_scenes_are_those_of_the_builder(name, tmp_path):
@@ -71,16 +73,21 @@ def test_a_file_of_the_user_is_read(tmp_path, arrays):
     assert len(back) == 9
     np.savez(tmp_path / "floats.npz", image=arrays.image / 255.0)
     with pytest.raises(
-        UserError, match=r"must hold `image`, uint8 \[n, H, W, C\]. Received: float64"
+        UserError, match=r"must hold `image`, uint8 \[n, \(T,\) H, W, C\]. Received: float64"
     ):
         scenes.read(tmp_path / "floats.npz")
     with pytest.raises(UserError, match="is missing"):
         scenes.read(tmp_path / "none.npz")
 
 
-def test_images_of_another_size_are_refused(arrays):
-    with pytest.raises(
-        UserError,
-        match=r"Training scenes must be images of shape \[35, 35, 3\].*Received: \[4, 5, 3\]",
-    ):
-        scenes.check(arrays, {"image_shape": [35, 35, 3]}, "Training scenes")
+@pytest.mark.parametrize(
+    "num_frames, message",
+    [
+        (None, r"must be images of shape \[35, 35, 3\].*Received: \[4, 5, 3\]"),
+        (9, r"must be clips of shape \[9, 35, 35, 3\].*Received: \[4, 5, 3\]"),
+    ],
+)
+def test_scenes_of_another_size_are_refused(arrays, num_frames, message):
+    manifest = {"image_shape": [35, 35, 3], "num_frames": num_frames}
+    with pytest.raises(UserError, match=f"Training scenes {message}"):
+        scenes.check(arrays, manifest, "Training scenes")

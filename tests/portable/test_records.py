@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfobj.errors import UserError
-from tfobj.portable import records
+from tfobj.portable import artifact, records
 
 
 def save(workdir, *steps):
@@ -16,7 +16,10 @@ def names(workdir):
     return sorted(path.name for path in (workdir / "state").iterdir())
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"format": 1}', b"[" * 100_000], ids=len)
+_EMPTY = f'{{"format": {artifact.FORMAT}}}'.encode()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", _EMPTY, b"[" * 100_000], ids=len)
 def test_the_newest_readable_state_counts(tmp_path, capsys, content):
     save(tmp_path, 10, 20)
     (tmp_path / "state" / "step_00000020" / "state.json").write_bytes(content)

@@ -69,19 +69,29 @@ def reconstruction_columns(image, recon, true, *, ignore_label, prefixes):
       ignore_label: id that marks pixels without label, or None.
       prefixes: lengths in frames.
     """
-    if image.ndim == 5:
-        frame_mse = video.frame_mean_squared_error(image, recon)
-        mse = frame_mse.mean(-1)
-        by_length = _by_length("mse", video.prefix_means(frame_mse, prefixes))
-    else:
-        mse = reconstruction.mean_squared_error(image, recon)
-        by_length = {}
-
-    values = {"mse": mse, "psnr": reconstruction.psnr(mse), **by_length}
+    columns = error_columns(image, recon, prefixes)
+    values = {"psnr": reconstruction.psnr(columns.values["mse"])}
     if true is not None:
         values["mse_foreground"] = reconstruction.foreground_mean_squared_error(
             image, recon, true, ignore_label=ignore_label
         )
+    return columns | _infinite_is_failed(values)
+
+
+def error_columns(image, recon, prefixes):
+    """Scores reconstructions by mse and, for videos, by the mse of prefixes.
+
+    The arguments are those of `reconstruction_columns`.
+    """
+    if image.ndim == 4:
+        return _infinite_is_failed({"mse": reconstruction.mean_squared_error(image, recon)})
+    frame_mse = video.frame_mean_squared_error(image, recon)
+    by_length = _by_length("mse", video.prefix_means(frame_mse, prefixes))
+    return _infinite_is_failed({"mse": frame_mse.mean(-1), **by_length})
+
+
+def _infinite_is_failed(values):
+    """Returns the `Columns` of errors, which are infinite where the model failed."""
     return Columns(values, {name: np.isinf(column) for name, column in values.items()})
 
 
@@ -138,7 +148,7 @@ def segment_columns(ids, true, *, num_segments=None, empty_value, ignore_label, 
     # Tables add up over frames, so counting once serves both levels.
     failed = lost.any((2, 3))
     columns = _table_columns(tables.sum(1), failed.any(1), empty_value)
-    return columns | _frame_columns(tables, failed, empty_value, prefixes)
+    return columns | frame_columns(tables, failed, empty_value, prefixes)
 
 
 def _tables(true, ids, num_segments, ignore_label, level):
@@ -183,7 +193,7 @@ def _table_columns(table, failed, empty_value):
     return with_worst(values, failed) | Columns({"num_objects": num_objects}, {})
 
 
-def _frame_columns(tables, failed, empty_value, prefixes):
+def frame_columns(tables, failed, empty_value, prefixes):
     """Scores single frames and prefixes of videos.
 
     Args:

@@ -23,7 +23,7 @@ import numpy as np
 from tfobj import files
 from tfobj.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 """Version of the manifest and of the files beside it; another version is refused."""
 
 PROGRAM = ".stablehlo"
@@ -43,6 +43,7 @@ _KEYS = {
     "tfobj": str,
     "seed": int,
     "image_shape": list,
+    "num_frames": (int, type(None)),
     "protocol": (str, type(None)),
     "batch_size": int,
     "variables": dict,
@@ -58,6 +59,9 @@ _STEP_KEYS = {
     "schedule": dict,
     "config": dict,
     "counter": str,
+    "batch_size": int,
+    "num_frames": (int, type(None)),
+    "stream_start": int,
     "params": list,
     "outputs": list,
     "forward": dict,
@@ -66,6 +70,7 @@ _FORWARD_KEYS = {
     "file": str,
     "sha256": str,
     "batch_size": int,
+    "num_frames": (int, type(None)),
     "seed": int,
     "params": list,
     "outputs": list,

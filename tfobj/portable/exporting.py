@@ -10,10 +10,12 @@ from tfobj.portable import artifact, lowering, scenes, stablehlo
 from tfobj.training.evaluation import EVALUATION_SEED
 from tfobj.training.experiment import open_scenes
 
+_OF_FORWARD = ("batch_size", "num_frames", "params", "outputs")
+
 _README = """# {model} on {protocol}, to be trained with JAX
 
 The training step of tfobj {version} with its state: {num_variables} variables after {step:,}
-updates, batches of {batch_size} images of {shape}, products in {precision} precision. The host
+updates, batches of {batch_size} {scenes_of_shape}, products in {precision} precision. The host
 needs Python 3.11, JAX {jax} or later and NumPy, and a checkout of tfobj {version} that need not be
 installed. TensorFlow is not needed.
 
@@ -53,7 +55,7 @@ def export(experiment, to, workdir=None, precision="default", num_scenes=None, d
         too few scenes.
     """
     to = pathlib.Path(to)
-    _check_exportable(experiment, to)
+    _check_unused(to)
     split_scenes = {}
     if num_scenes is not None:
         split_scenes = _open(experiment, num_scenes, data_dir)
@@ -75,7 +77,8 @@ def export(experiment, to, workdir=None, precision="default", num_scenes=None, d
             "seed": experiment.seed,
             "protocol": experiment.data.protocol,
             "image_shape": entry["image_shape"],
-            "batch_size": entry["batch_size"],
+            "num_frames": _num_frames(experiment),
+            "batch_size": experiment.train.batch_size,
             "precision": precision,
             "counter": entry["counter"],
             "variables": artifact.describe_variables(step.state),
@@ -87,17 +90,18 @@ def export(experiment, to, workdir=None, precision="default", num_scenes=None, d
     return manifest
 
 
-def _check_exportable(experiment, to):
-    if experiment.model.is_video:
-        raise UserError(
-            "`model` must be an image model: scenes of an exported run are images. "
-            f"Received: {experiment.model_name}."
-        )
+def _check_unused(to):
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(
             f"`--to` must be a new folder. Received: {to}, which is not empty; --append adds a "
             "stage to an exported run."
         )
+
+
+def _num_frames(experiment):
+    """Returns the frames of the clips of an experiment's data; None for images."""
+    protocol = scenes.protocol_of(experiment.data.to_dict())
+    return protocol.num_frames if protocol else None
 
 
 def _write_scenes(folder, split_scenes):
@@ -179,12 +183,15 @@ def _write_stages(experiment, step, folder, from_step, precision):
 def _write_stage(experiment, step, folder, from_step, precision):
     """Writes the step and the forward pass of a stage; returns its entry of the manifest."""
     batch_size = min(experiment.eval.batch_size, scenes.NUM_EVALUATION)
-    forward = lowering.lower_forward(experiment, batch_size)
+    num_frames = _num_frames(experiment)
+    if num_frames is not None:
+        num_frames = min(num_frames, experiment.eval.num_frames or num_frames)
+    forward = lowering.lower_forward(experiment, batch_size, num_frames)
     path = folder / f"forward_{from_step:06d}{artifact.PROGRAM}"
     scored = {
         "seed": EVALUATION_SEED,
         **_write_program(path, forward, precision),
-        **{name: forward.manifest[name] for name in ("batch_size", "params", "outputs")},
+        **{name: forward.manifest[name] for name in _OF_FORWARD},
     }
 
     path = folder / f"step_{from_step:06d}{artifact.PROGRAM}"
@@ -235,6 +242,9 @@ def _open(experiment, num_scenes, data_dir):
 def _readme(manifest, step):
     entry = manifest["steps"][0]
     count = entry["config"]["data"]["num_train"]
+    kind = "images"
+    if entry["num_frames"] is not None:
+        kind = f"clips of {entry['num_frames']} frames"
     described = "drawn from the seed when the run starts"
     if manifest["data"]["train"]:
         described = "in data/"
@@ -247,8 +257,8 @@ def _readme(manifest, step):
         version=manifest["tfobj"],
         num_variables=len(manifest["variables"]),
         step=step,
-        batch_size=manifest["batch_size"],
-        shape="x".join(map(str, manifest["image_shape"])),
+        batch_size=entry["batch_size"],
+        scenes_of_shape=f"{kind} of {'x'.join(map(str, manifest['image_shape']))}",
         precision=manifest["precision"],
         jax=entry["jax"],
         scenes=described,

@@ -19,10 +19,11 @@ import tensorflow as tf
 from tfobj.errors import UserError
 from tfobj.inference.schedules import stage_at
 from tfobj.training.checkpoint import RunState, by_path
+from tfobj.training.evaluation import frame_by_frame
 from tfobj.training.experiment import build_model
 from tfobj.training.optimizer import make_optimizer
 from tfobj.training.schedule import schedule_of
-from tfobj.training.stage_batches import batch_size_of
+from tfobj.training.stage_batches import batch_size_of, stream_start
 from tfobj.training.step import make_train_step
 
 _CPU = "/device:CPU:0"
@@ -75,8 +76,9 @@ def lower_step(experiment, workdir=None, from_step=0):
       from_step: number of updates before the step, where stages of training follow each other.
 
     Returns:
-      `LoweredStep`; `until_step` of its manifest is the number of updates after which another
-      program is needed, or None.
+      `LoweredStep`. Its manifest has `until_step`, the number of updates after which another
+      program is needed, or None, and, of the batches, `num_frames`, the frames of a clip, None for
+      images, and `stream_start`, the number of updates before the first batch of their stream.
 
     Raises:
       UserError: the step holds an operation that does not run everywhere, or the run has no
@@ -104,35 +106,53 @@ def lower_step(experiment, workdir=None, from_step=0):
             tf.TensorSpec([], tf.float32, "learning_rate"),
         )
         lowered = _lower(experiment, step, inputs, names, model.weights, optimizer.variables)
-        facts = {"counter": optimizer.iterations.path, "until_step": until_step}
+        facts = {
+            "counter": optimizer.iterations.path,
+            "until_step": until_step,
+            "num_frames": stage.num_frames,
+            "stream_start": stream_start(model.stages(), from_step),
+        }
         return lowered._replace(manifest={**lowered.manifest, **facts})
 
 
-def lower_forward(experiment, batch_size):
+def lower_forward(experiment, batch_size, num_frames=None):
     """Lowers the forward pass that evaluations score.
 
-    Its inputs are `image` float32 [B, H, W, C], values in [0, 1], and `seed` int32 [3].
+    Its inputs are `image` float32 [B, (T,) H, W, C], values in [0, 1], and `seed` int32 [3]. A
+    model of images sees the frames of clips one by one, as in every evaluation.
 
     Args:
       experiment: `ExperimentConfig`; `eval.num_steps` is the number of refinement steps.
       batch_size: B.
+      num_frames: T; None for images.
 
     Returns:
       `LoweredStep` without optimizer variables. Its outputs of kind "metric" are `masks`
-      [B, K, H, W, 1] and `recon` [B, H, W, C].
+      [B, (T,) K, H, W, 1] and `recon` [B, (T,) H, W, C], and its manifest has `num_frames`.
     """
     with tf.device(_CPU):
         model = build_model(experiment)
 
-        def forward(image, seed):
-            outputs = model(image, num_steps=experiment.eval.num_steps, seed=seed, training=False)
-            return [tf.cast(outputs.masks, tf.float32), tf.cast(outputs.recon, tf.float32)]
+        def infer(image, seed):
+            return model(image, num_steps=experiment.eval.num_steps, seed=seed, training=False)
 
-        inputs = (
-            _image_spec(experiment, batch_size, tf.float32),
-            tf.TensorSpec([3], tf.int32, "seed"),
-        )
-        return _lower(experiment, forward, inputs, ["masks", "recon"], model.weights, [])
+        def forward(image, seed):
+            if num_frames is None or experiment.model.is_video:
+                outputs = infer(image, seed)
+            else:
+                outputs = frame_by_frame(infer, image, seed)
+            # Loops over frames lose the number of frames, and reshapes the batch.
+            masks = tf.ensure_shape(outputs.masks, [*lead, num_slots, *size, 1])
+            recon = tf.ensure_shape(outputs.recon, images.shape)
+            return [tf.cast(masks, tf.float32), tf.cast(recon, tf.float32)]
+
+        images = _image_spec(experiment, batch_size, tf.float32, num_frames)
+        *lead, _, _, _ = images.shape
+        num_slots = experiment.model.num_slots
+        size = experiment.model.image_size
+        inputs = (images, tf.TensorSpec([3], tf.int32, "seed"))
+        lowered = _lower(experiment, forward, inputs, ["masks", "recon"], model.weights, [])
+        return lowered._replace(manifest={**lowered.manifest, "num_frames": num_frames})
 
 
 def check_runs_everywhere(hlo_text):

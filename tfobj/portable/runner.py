@@ -135,12 +135,23 @@ def open_data(folder, manifest, data=None):
     scenes.check(train, manifest, "Training scenes")
     if evaluation is not None:
         scenes.check(evaluation, manifest, "Evaluation scenes")
-    if manifest["batch_size"] > len(train):
-        raise UserError(
-            f"Training scenes must be at least the batch of {manifest['batch_size']} for which the "
-            f"step was exported. Received: {len(train)}."
-        )
+    if manifest["num_frames"] is not None and manifest["steps"][0]["num_frames"] is None:
+        train = train.frames()  # A model of images trains on the frames of clips.
+    for entry in manifest["steps"]:
+        count = _stream(train, manifest, entry).num_scenes
+        if entry["batch_size"] > count:
+            raise UserError(
+                f"Training scenes must be at least the batch of {entry['batch_size']} for which "
+                f"the step was exported. Received: {count}."
+            )
     return train, evaluation
+
+
+def _stream(train, manifest, entry):
+    """Returns the `BatchStream` of a stage."""
+    return BatchStream(
+        train, entry["batch_size"], seed=manifest["seed"], num_frames=entry["num_frames"]
+    )
 
 
 def _read_data(folder, data):
@@ -218,6 +229,7 @@ class _Loop:
         self.folder = folder
         self.workdir = workdir
         self.manifest = manifest
+        self.train = train
         self.evaluation = evaluation
         self.data = data
         self.host = host
@@ -231,7 +243,6 @@ class _Loop:
         }
         minutes = options.minutes or math.inf
         self.time = _Time(started + 60.0 * minutes)
-        self.stream = BatchStream(train, manifest["batch_size"], seed=manifest["seed"])
         first = int(state[manifest["counter"]])
         self.saved_at = None
         if resumed:
@@ -251,8 +262,14 @@ class _Loop:
 
     def _batches(self):
         """Yields the images of the batches to come, on the device."""
-        for step in range(self.trainer.step, self.last_step):
-            yield self.jax.device_put(self.stream.batch(step)["image"])
+        begin = self.trainer.step
+        while begin < self.last_step:
+            entry, end = artifact.program_at(self.manifest, begin)
+            end = min(end or self.last_step, self.last_step)
+            stream = _stream(self.train, self.manifest, entry)
+            for step in range(begin, end):
+                yield self.jax.device_put(stream.batch(step - entry["stream_start"])["image"])
+            begin = end
 
     def until_done(self, signals):
         """Runs to the last step, to a signal or to the end of its time; saves in all cases."""
@@ -355,7 +372,7 @@ class _Loop:
         rates = {
             "learning_rate": self.trainer.learning_rate,
             "steps_per_second": rate,
-            "images_per_second": rate * self.manifest["batch_size"],
+            "images_per_second": rate * self.entry["batch_size"],
         }
         self.rows.write(step, "train", {**numbers, **rates})
         self.progress.log(step, numbers, rate)
@@ -376,10 +393,13 @@ class _Loop:
         start = time.monotonic()
         step = self.trainer.step
         forward = self.entry["forward"]
+        evaluation = self.evaluation
+        if forward["num_frames"] is not None:
+            evaluation = evaluation.first_frames(forward["num_frames"])
         variables = self.trainer.variables
         summary = scoring.score(
             lambda image, seed: self.forward(variables, image, seed),
-            self.evaluation,
+            evaluation,
             forward["batch_size"],
             forward["seed"],
         )

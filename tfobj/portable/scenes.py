@@ -10,7 +10,7 @@ import numpy as np
 
 from tfobj.data import protocols
 from tfobj.data.packed import SceneArrays
-from tfobj.datasets.generators import polygons, sprites, tetris
+from tfobj.datasets.generators import balls, polygons, sprites, tetris
 from tfobj.errors import UserError
 from tfobj.portable import artifact
 
@@ -18,14 +18,30 @@ NUM_EVALUATION = 320
 """Scenes of the papers' test split."""
 
 GENERATE = "generate"
+
+
+def _draw_balls(indices, protocol):
+    return balls.clips(
+        indices,
+        variant=_variant(protocol),
+        num_frames=protocol.num_frames,
+        size=protocol.image_size[0],
+    )
+
+
+def _draw_sprites(indices, protocol):
+    return sprites.scenes(indices, variant=_variant(protocol).removeprefix("generated_"))
+
+
 _DRAWN = {
-    "tetris": lambda indices, variant: tetris.scenes(indices),
-    "multi_dsprites": lambda indices, variant: sprites.scenes(indices, variant=variant),
-    "overlapping_polygons": lambda indices, variant: polygons.scenes(indices),
+    "bouncing_balls": _draw_balls,
+    "multi_dsprites": _draw_sprites,
+    "overlapping_polygons": lambda indices, protocol: polygons.scenes(indices),
+    "tetris": lambda indices, protocol: tetris.scenes(indices),
 }
-"""Dataset -> function of scene numbers and the variant that its config names."""
+"""Dataset -> function of scene numbers and the protocol."""
 _CHUNK = 500
-"""Scenes drawn at a time; larger chunks fall out of the processor's cache."""
+"""Images drawn at a time; larger chunks fall out of the processor's cache."""
 
 
 def protocol_of(data):
@@ -40,7 +56,7 @@ def can_generate(protocol):
     return (
         protocol is not None
         and protocol.dataset in _DRAWN
-        and (protocol.base_config or protocol.config).startswith("generated")
+        and not _variant(protocol).startswith("public")
         and protocol.crop is None
         and all(split.objects is None for split in protocol.splits.values())
     )
@@ -62,7 +78,6 @@ def generate(protocol, split, num_scenes=None, with_masks=True):
             "--with_data=N, and the scenes travel in the folder."
         )
     chosen = protocol.split(split)
-    variant = (protocol.base_config or protocol.config).partition("_")[2]
     start = chosen.start
     if chosen.source == "test":
         start += protocol.test_start
@@ -71,18 +86,25 @@ def generate(protocol, split, num_scenes=None, with_masks=True):
         count = min(num_scenes, count)
 
     # Filled in place: a list of chunks and their concatenation would take twice the memory.
-    image = np.empty((count, *protocol.image_size), np.uint8)
+    frames = () if protocol.num_frames is None else (protocol.num_frames,)
+    image = np.empty((count, *frames, *protocol.image_size), np.uint8)
     mask = None
     if with_masks:
-        mask = np.empty(image.shape[:3], np.uint8)
+        mask = np.empty(image.shape[:-1], np.uint8)
 
-    for first in range(0, count, _CHUNK):
-        indices = np.arange(start + first, start + min(first + _CHUNK, count))
-        scenes = _DRAWN[protocol.dataset](indices, variant)
-        image[first : first + _CHUNK] = scenes["image"]
+    chunk = max(1, _CHUNK // (protocol.num_frames or 1))
+    for first in range(0, count, chunk):
+        indices = np.arange(start + first, start + min(first + chunk, count))
+        drawn = _DRAWN[protocol.dataset](indices, protocol)
+        image[first : first + chunk] = drawn["image" if "image" in drawn else "video"]
         if with_masks:
-            mask[first : first + _CHUNK] = scenes["mask"]
+            mask[first : first + chunk] = drawn["mask"]
     return SceneArrays(image, mask)
+
+
+def _variant(protocol):
+    """Returns the dataset's own config that the scenes are made with."""
+    return protocol.base_config or protocol.config
 
 
 def write(folder, stem, scenes):
@@ -141,23 +163,30 @@ def read(path, stem="train"):
 
 def _check_part(path, part):
     image = part.get("image")
-    if image is None or image.dtype != np.uint8 or image.ndim != 4:
+    if image is None or image.dtype != np.uint8 or image.ndim not in (4, 5):
         received = "nothing" if image is None else f"{image.dtype} {image.shape}"
-        raise UserError(f"`{path}` must hold `image`, uint8 [n, H, W, C]. Received: {received}.")
+        raise UserError(
+            f"`{path}` must hold `image`, uint8 [n, (T,) H, W, C]. Received: {received}."
+        )
 
     mask = part.get("mask")
-    if mask is not None and (mask.dtype != np.uint8 or mask.shape != image.shape[:3]):
+    if mask is not None and (mask.dtype != np.uint8 or mask.shape != image.shape[:-1]):
         raise UserError(
-            f"`{path}`: `mask` must be uint8 {image.shape[:3]}. "
+            f"`{path}`: `mask` must be uint8 {image.shape[:-1]}. "
             f"Received: {mask.dtype} {mask.shape}."
         )
 
 
 def check(scenes, manifest, what):
     """Raises a `UserError` unless the scenes have the size for which the programs were made."""
-    if list(scenes.image.shape[1:]) != manifest["image_shape"]:
+    shape = manifest["image_shape"]
+    kind = "images"
+    if manifest["num_frames"] is not None:
+        shape = [manifest["num_frames"], *shape]
+        kind = "clips"
+    if list(scenes.image.shape[1:]) != shape:
         raise UserError(
-            f"{what} must be images of shape {manifest['image_shape']}, for which the step was "
+            f"{what} must be {kind} of shape {shape}, for which the step was "
             f"exported. Received: {list(scenes.image.shape[1:])}."
         )
 

@@ -6,7 +6,7 @@ It needs NumPy alone; the other scores need the run's return.
 import numpy as np
 
 from tfobj.data.pipeline import evaluation_batches
-from tfobj.metrics import clustering, reconstruction, scene_scores
+from tfobj.metrics import clustering, scene_scores, video
 from tfobj.metrics.scores import summarise
 
 
@@ -16,16 +16,17 @@ def score(forward, scenes, batch_size, seed):
     The numbers are those of `launch/evaluate.py` under the same names.
 
     Args:
-      forward: function of (image float32 [B, H, W, C], seed int32 [3]) that returns (masks
-        [B, K, H, W, 1], recon [B, H, W, C]).
+      forward: function of (image float32 [B, (T,) H, W, C], seed int32 [3]) that returns (masks
+        [B, (T,) K, H, W, 1], recon [B, (T,) H, W, C]).
       scenes: `SceneArrays`; without masks there is the reconstruction error alone.
       batch_size: B.
       seed: of the inference noise; scene i draws the same noise whatever the batch size.
 
     Returns:
-      dict: num_scenes, failed_scenes, and for mse, fg_ari and ari the mean over scenes,
-      `<name>_std`, `undefined_<name>` if some are left out, and `failed_<name>` if some count with
-      the worst value because the model's outputs are not finite.
+      dict: num_scenes, failed_scenes, and for mse, fg_ari and ari, and those of clips by frame
+      and by length, the mean over scenes, `<name>_std`, `undefined_<name>` if some are left out,
+      and `failed_<name>` if some count with the worst value because the model's outputs are not
+      finite.
     """
     columns = []
     failed_columns = []
@@ -47,16 +48,24 @@ def score(forward, scenes, batch_size, seed):
 
 def _score_batch(masks, recon, image, true):
     """Returns the `scene_scores.Columns` of one batch, without labels of the error alone."""
-    mse = reconstruction.mean_squared_error(image, recon)
-    columns = scene_scores.Columns({"mse": mse}, {"mse": np.isinf(mse)})
+    columns = scene_scores.error_columns(image, recon, video.PREFIXES)
     if true is None:
         return columns
 
     segments = clustering.segment_ids(masks)
     lost = segments == clustering.NO_SLOT
-    table = clustering.contingency_table(
-        true, np.where(lost, 0, segments), num_predicted=masks.shape[1]
+    failed = lost.any((-2, -1))
+    tables = clustering.contingency_table(
+        true,
+        np.where(lost, 0, segments),
+        num_predicted=masks.shape[-4],
+        level="sequence" if true.ndim == 3 else "frame",
     )
+    if true.ndim == 4:
+        columns |= scene_scores.frame_columns(tables, failed, np.nan, video.PREFIXES)
+        tables = tables.sum(1)
+        failed = failed.any(1)
+
     index = clustering.adjusted_rand_index_from_table
-    scores = {"fg_ari": index(table, foreground_only=True), "ari": index(table)}
-    return columns | scene_scores.with_worst(scores, lost.any((1, 2)))
+    scores = {"fg_ari": index(tables, foreground_only=True), "ari": index(tables)}
+    return columns | scene_scores.with_worst(scores, failed)

@@ -33,10 +33,8 @@ class StageBatches:
 
     def iterator(self, step):
         """Returns the iterator whose next batch is that of the update after `step` updates."""
-        start, stage = [entry for entry in self._stages if entry[0] <= step][-1]
-
-        # Images have one stream for all stages, clips one for each.
-        first_step = 0 if stage.num_frames is None else start
+        stage, _ = stage_at(self._stages, step)
+        first_step = stream_start(self._stages, step)
         if first_step != self._first_step:
             self._first_step = first_step
             self.batch_size = batch_size_of(
@@ -55,6 +53,19 @@ class StageBatches:
         if change is None:
             return ()
         return (change - step,)
+
+
+def stream_start(stages, step):
+    """Returns the number of updates before the first batch of the stream in force after `step`.
+
+    Images have one stream for all stages, clips one for each.
+
+    Args:
+      stages: of `SceneModel.stages`.
+      step: number of updates.
+    """
+    start, stage = [entry for entry in stages if entry[0] <= step][-1]
+    return 0 if stage.num_frames is None else start
 
 
 def batch_size_of(stage, stages, config, num_replicas):
