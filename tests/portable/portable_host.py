@@ -60,6 +60,8 @@ TRAIN = {
     "train.learning_rate": 1e-3,
     "train.warmup_steps": 8,
     "train.cooldown_steps": 5,
+    "train.cooldown": "cosine",
+    "train.ema_decay": 0.9,
     "train.clip_norm": 1.0,
     "train.log_every": 1,
     "train.eval_every": 20,

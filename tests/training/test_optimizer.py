@@ -44,6 +44,16 @@ def test_the_decay_may_begin_after_the_warm_up(step, rate):
     )
 
 
+def test_a_cosine_falls_slowly_at_first_and_last():
+    schedule = WarmupDecay(0.5, cooldown_steps=100, total_steps=100, cooldown="cosine")
+    np.testing.assert_allclose(
+        [float(schedule(s)) for s in (0, 25, 50, 75, 100)],
+        [0.5, 0.25 * (1 + np.sqrt(0.5)), 0.25, 0.25 * (1 - np.sqrt(0.5)), 0.0],
+        rtol=1e-5,
+        atol=1e-8,
+    )
+
+
 def test_the_cooldown_ends_at_zero():
     schedule = WarmupDecay(0.5, cooldown_steps=10, total_steps=100)
     np.testing.assert_allclose(

@@ -26,6 +26,7 @@ TINY = {
         "model.slot_size=8",
         "model.num_steps=1",
         "train.adam_epsilon_placement=pytorch",
+        "train.ema_decay=0.9",
     ],
     "iodine": [
         "model.decoder_channels=8",

@@ -152,7 +152,17 @@ def lower_forward(experiment, batch_size, num_frames=None):
         size = experiment.model.image_size
         inputs = (images, tf.TensorSpec([3], tf.int32, "seed"))
         lowered = _lower(experiment, forward, inputs, ["masks", "recon"], model.weights, [])
+        _read_averages(lowered.manifest["params"], experiment, model)
         return lowered._replace(manifest={**lowered.manifest, "num_frames": num_frames})
+
+
+def _read_averages(params, experiment, model):
+    """Names the average in place of each weight among the parameters, if the run keeps some."""
+    optimizer = make_optimizer(experiment.train)
+    optimizer.build(model.trainable_variables)
+    paths = {weight.path: average.path for weight, average in optimizer.averages}
+    for param in params:
+        param["name"] = paths.get(param["name"], param["name"])
 
 
 def check_runs_everywhere(hlo_text):

@@ -19,7 +19,7 @@ import tensorflow as tf
 from tfobj.errors import UserError
 from tfobj.training.checkpoint_folder import CheckpointFolder
 from tfobj.training.experiment import ExperimentConfig, build_model
-from tfobj.training.run_folder import CHECKPOINTS, check_run, check_state
+from tfobj.training.run_folder import CHECKPOINTS, check_run, check_state, read_config
 
 
 def say_on_stderr(line):
@@ -55,10 +55,15 @@ class RunState:
         lowest = float("-inf")
         self.best_score = tf.Variable(lowest, dtype=tf.float64, trainable=False, name="best_score")
 
+        # Averages also by the weight's path: who loads them builds no optimizer.
+        averages = {}
+        if optimizer.averages:
+            averages = {"averages": {w.path: average.value for w, average in optimizer.averages}}
         self._checkpoint = tf.train.Checkpoint(
             weights=by_path(model.weights),
             optimizer=by_path(optimizer.variables),
             best_score=self.best_score,
+            **averages,
         )
         self._keep = keep
         self._say = say
@@ -126,6 +131,8 @@ def _assert_matched(status):
 def load_weights(model, workdir, say=say_on_stderr):
     """Gives a model the weights of a run: those of the newest state that can be read.
 
+    They are the averages if the run keeps some (`train.ema_decay`).
+
     Returns:
       The step of the state.
 
@@ -138,7 +145,12 @@ def load_weights(model, workdir, say=say_on_stderr):
 def _load_weights(model, workdir, which, say):
     check_state(workdir, which)
     folder = CheckpointFolder(pathlib.Path(workdir) / CHECKPOINTS[which], say)
-    checkpoint = tf.train.Checkpoint(weights=by_path(model.weights))
+    parts = {"weights": by_path(model.weights)}
+    if read_config(workdir).train.ema_decay:
+        averages = by_path(model.trainable_variables)
+        others = {path: v for path, v in parts["weights"].items() if path not in averages}
+        parts = {"weights": others, "averages": averages}
+    checkpoint = tf.train.Checkpoint(**parts)
     return folder.restore(lambda path: _assert_matched(checkpoint.read(path)))
 
 

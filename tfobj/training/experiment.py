@@ -36,7 +36,9 @@ class TrainConfig(Config):
     from step decay_start on."""
     decay_start: NonNegativeInt = 0
     cooldown_steps: NonNegativeInt = 0
-    """The rate falls linearly to zero over the last steps; 0: it does not."""
+    """The rate falls to zero over the last steps; 0: it does not."""
+    cooldown: Literal["linear", "cosine"] = "linear"
+    """How it falls: linearly, or along half a cosine, first slowly and last slowly."""
     optimizer: Literal["adam", "rmsprop"] = "adam"
     adam_beta_1: Decay = 0.9
     """Decay of Adam's moving average of gradients."""
@@ -51,6 +53,9 @@ class TrainConfig(Config):
     """Keras adds it inside the root, where it acts like its own root outside."""
     clip_norm: Positive | None = None
     """Bound on the global norm of the gradient of the global batch; none: no clipping."""
+    ema_decay: Decay = 0.0
+    """Above 0, validation, evaluation, figures and exports use an exponential moving average of the
+    weights with this decay per update, such as 0.999; less in the first updates."""
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
     """bfloat16: layers compute in bfloat16; weights, likelihoods, KL and statistics stay in
     float32. `auto` is bfloat16 where the hardware multiplies in it: TPUs, NVIDIA GPUs from Ampere

@@ -154,6 +154,7 @@ def _start(experiment, workdir, strategy, peers, data_dir, actions, accept_new_d
     first_step = _restore(state, peers)
     if init_from and not first_step:
         load_weights(model, init_from, damage.append)
+        optimizer.begin_averages()
 
     console = Console(
         config.steps,

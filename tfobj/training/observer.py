@@ -74,7 +74,8 @@ class Observer:
 
     def log(self, step, terms, steps_per_second, batch_size):
         """Writes the means of the terms since the last log, the rates, and the model's health."""
-        health = self.evaluator.health(self.probe)
+        with self.optimizer.averaged():
+            health = self.evaluator.health(self.probe)
 
         self.writer.write(
             step,
@@ -127,7 +128,8 @@ class Observer:
                 f"All {step:,} steps are done. Scoring {len(self.validation):,} validation scenes "
                 "and drawing the last figures ..."
             )
-        summary = self.evaluator.score(self.validation, progress=self._show_scored).summary()
+        with self.optimizer.averaged():
+            summary = self.evaluator.score(self.validation, progress=self._show_scored).summary()
         self.writer.write(step, "validation", summary)
         if step <= self.experiment.train.eval_every:
             # Of the forward pass, which the first evaluation has just traced.
@@ -151,9 +153,10 @@ class Observer:
             summary,
             self.writer,
         )
-        for action in self.actions:
-            self.console.working("drawing figures")
-            action(evaluation)
+        with self.optimizer.averaged():
+            for action in self.actions:
+                self.console.working("drawing figures")
+                action(evaluation)
         self.console.time_left.add_evaluation(time.monotonic() - start)
 
     def _show_scored(self, done, total):

@@ -1,5 +1,6 @@
-"""Adam and RMSprop with the schedule and the clipping that these papers share."""
+"""Adam and RMSprop with the schedule, the clipping and the averages that these papers share."""
 
+import contextlib
 import math
 
 import keras
@@ -16,7 +17,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.schedule = WarmupDecaySchedule(*args, **kwargs)
 
     def __call__(self, step):
-        return self.schedule.at(tf.cast(step, tf.float32), tf.minimum, tf.maximum)
+        return self.schedule.at(tf.cast(step, tf.float32), tf.minimum, tf.maximum, tf.cos)
 
     def get_config(self):
         return self.schedule._asdict()
@@ -29,7 +30,68 @@ class _Global:
     Keras sums after clipping: each replica's share is clipped by itself, and two replicas then
     differ from one on the joined batch (5e-3 in the weights after 16 steps of Adam, clipping
     active).
+
+    They also keep the exponential moving averages of the weights, which fluctuate less than the
+    weights. After t updates
+
+        average += (1 - min(ema_decay, (1 + t) / (10 + t))) (weight - average),
+
+    so that the weights before training are soon forgotten, whatever the decay. Keras' own
+    `use_ema` pairs averages with the wrong weights where a stage trains some of them.
+
+    Args:
+      ema_decay: in [0, 1); 0 keeps no averages.
     """
+
+    def __init__(self, *args, ema_decay=0.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.ema_decay = ema_decay
+        self._averages = []
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        if self.ema_decay:
+            self._averages = self.add_optimizer_variables(variables, "average")
+            self.begin_averages()
+
+    def begin_averages(self):
+        """Sets the averages to the weights, which something else than an update has changed."""
+        for weight, average in self.averages:
+            average.assign(weight)
+
+    @property
+    def averages(self):
+        """Pairs of a weight and its average; none without `ema_decay`."""
+        return list(zip(self._trainable_variables, self._averages, strict=False))
+
+    @contextlib.contextmanager
+    def averaged(self):
+        """Within the block the weights are their averages; without `ema_decay` they stay."""
+        before = [tf.identity(weight.value) for weight, _ in self.averages]
+        for weight, average in self.averages:
+            weight.assign(average)
+        try:
+            yield
+        finally:
+            for (weight, _), value in zip(self.averages, before, strict=True):
+                weight.assign(value)
+
+    def _average_share(self):
+        """Returns the share of the new weight in its average, a scalar; None without averages."""
+        if not self.ema_decay:
+            return None
+        count = tf.cast(self.iterations.value + 1, tf.float32)
+        return 1.0 - tf.minimum(self.ema_decay, (1.0 + count) / (10.0 + count))
+
+    def _update_average(self, variable, share):
+        if share is not None:
+            average = self._averages[self._get_variable_index(variable)].value
+            average.assign_add(share * (variable - average))
+
+    def get_config(self):
+        return {**super().get_config(), "ema_decay": self.ema_decay}
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
         """Replaces Keras' own reduction, which has been done before."""
@@ -72,11 +134,12 @@ class GlobalAdam(_Global, keras.optimizers.Adam):
         epsilon = tf.constant(self.epsilon)
         if self.epsilon_placement == "pytorch":
             epsilon *= tf.sqrt(c_2)
-        super()._backend_update_step(grads, trainable_variables, (rate, epsilon))
+        scalars = (rate, epsilon, self._average_share())
+        super()._backend_update_step(grads, trainable_variables, scalars)
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
-        rate, epsilon = learning_rate
+        rate, epsilon, average_share = learning_rate
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self._momentums[index].value.handle,
@@ -90,6 +153,7 @@ class GlobalAdam(_Global, keras.optimizers.Adam):
             beta2=self.beta_2,
             epsilon=epsilon,
         )
+        self._update_average(variable, average_share)
 
     def get_config(self):
         return {**super().get_config(), "epsilon_placement": self.epsilon_placement}
@@ -107,6 +171,10 @@ def _bias_correction(beta, step):
 class GlobalRMSprop(_Global, keras.optimizers.RMSprop):
     """RMSprop on gradients summed over replicas before they are clipped."""
 
+    def update_step(self, gradient, variable, learning_rate):
+        super().update_step(gradient, variable, learning_rate)
+        self._update_average(variable, self._average_share())
+
 
 def make_optimizer(config):
     """Returns the optimizer of a `TrainConfig`."""
@@ -118,6 +186,7 @@ def make_optimizer(config):
             rho=config.rmsprop_rho,
             epsilon=config.rmsprop_epsilon,
             global_clipnorm=config.clip_norm,
+            ema_decay=config.ema_decay,
             name=name,
         )
 
@@ -128,5 +197,6 @@ def make_optimizer(config):
         epsilon=config.adam_epsilon,
         epsilon_placement=config.adam_epsilon_placement,
         global_clipnorm=config.clip_norm,
+        ema_decay=config.ema_decay,
         name=name,
     )

@@ -16,14 +16,14 @@ CLIP_ENDINGS = ("_tracks.csv", "_tracks.npz", "_filmstrip.png", "_tracked.gif")
 """Endings of the files of a tracked clip."""
 
 
-def write_decomposition(image, result, out, name, title):
-    """Writes `<name>_decomposition.png`, `<name>_segmentation.png` and `<name>_masks.npz`.
+def draw_decomposition(image, result, out, name, title):
+    """Draws `<name>_decomposition.png`: input, reconstruction, segmentation and every slot.
 
     Args:
       image: uint8 [H, W, C].
       result: `zoo.Decomposition` of it alone.
       out: folder.
-      name: beginning of the file names.
+      name: beginning of the file name.
       title: of the figure.
     """
     figure = panels.decomposition_figure(
@@ -36,6 +36,9 @@ def write_decomposition(image, result, out, name, title):
     )
     save_figure(figure, out / f"{name}_decomposition.png")
 
+
+def write_decomposition(result, out, name):
+    """Writes `<name>_segmentation.png` and `<name>_masks.npz`; see `draw_decomposition`."""
     # Undimmed, unlike in figures: programs may read the slot from the colour.
     colours = palette.slot_colours(result.masks.shape[1])
     segmentation = palette.render_segmentation(result.segmentation[0], colours)
