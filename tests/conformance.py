@@ -156,6 +156,11 @@ MODELS = [
     Case("iodine", IODINE),
     Case(
         "iodine",
+        {**IODINE, "decoder_pixel_shuffle": 2, "decoder_coarse_masks": True},
+        name="coarse_masks",
+    ),
+    Case(
+        "iodine",
         {
             **IODINE,
             "decoder": "deconv",

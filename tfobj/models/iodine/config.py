@@ -25,6 +25,9 @@ class IodineConfig(SceneConfig):
     decoder_pixel_shuffle: PositiveInt = 1
     """Above 1 (ours), the decoder runs at 1 / r of the resolution, and its last layer yields r x r
     pixels per position."""
+    decoder_coarse_masks: bool = False
+    """With a pixel shuffle (ours): one mask logit per position, enlarged bilinearly, so that masks
+    cannot follow single pixels."""
     refinement_channels: tuple[PositiveInt, ...] = (32, 32, 32)
     refinement_kernel: PositiveInt = 5
     refinement_mlp: tuple[PositiveInt, ...] = (128,)

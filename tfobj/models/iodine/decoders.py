@@ -23,6 +23,7 @@ def make_decoder(config, name):
         (config.decoder_kernel,),
         grid_size=grid_size,
         pixel_shuffle=config.decoder_pixel_shuffle,
+        coarse_channels=int(config.decoder_coarse_masks),
         positions="append",
         activation="elu",
         initializer=FanInTruncatedNormal(),
