@@ -66,6 +66,24 @@ def test_last_step_is_logged_scored_and_saved_whatever_the_intervals(tmp_path, t
     assert steps_on_disk(tmp_path) == {5}
 
 
+def test_a_restart_among_early_settings_changes_nothing(tmp_path, train_tiny, weights):
+    early = {"model.early": ("4 num_slots=3",), "train.eval_every": 6, "train.log_every": 1}
+    train_tiny(tmp_path / "whole", **early)
+    train_tiny(tmp_path / "parts", **early, **{"train.steps": 2})
+    train_tiny(tmp_path / "parts", **early)
+    for one, two in zip(
+        weights(tmp_path / "whole").values(), weights(tmp_path / "parts").values(), strict=True
+    ):
+        np.testing.assert_array_equal(one, two)
+
+    train_tiny(tmp_path / "plain", **{**early, "model.early": ()})
+    losses = [
+        [row["loss"] for row in read_metrics(tmp_path / name) if row["split"] == "train"]
+        for name in ("whole", "plain")
+    ]
+    assert losses[0][0] != losses[1][0]
+
+
 def test_steps_per_call_do_not_change_the_weights(tmp_path, train_tiny, weights):
     train_tiny(
         tmp_path / "one", **{"train.steps_per_call": 1, "train.log_every": 1, "train.eval_every": 6}

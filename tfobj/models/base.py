@@ -13,16 +13,25 @@ multiplier or running moments: it is stored in weights, and `update_state` follo
 """
 
 import abc
+import contextlib
+import threading
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from tfobj import random
+from tfobj.inference.schedules import stage_at
 from tfobj.models import inputs
 from tfobj.models.keras_model import KerasModel
 from tfobj.models.settings import Preset as Preset  # once at home here
 from tfobj.models.settings import SceneConfig as SceneConfig
 from tfobj.structs import check_num_slots, check_num_steps, check_outputs
+
+_early = threading.local()
+"""`configs`: id of a model -> its configuration in the stage that this thread traces.
+
+Replicas are traced by a thread each, which wait for each other within a stage.
+"""
 
 
 class DecodedScene(NamedTuple):
@@ -42,6 +51,8 @@ class Stage(NamedTuple):
     """The weights that are trained, by a name that the model defines in `trained_variables`."""
     num_frames: int | None = None
     """T, frames of a training clip; None for image models."""
+    early: tuple = ()
+    """Settings that differ from the model's own, ((name, text), ...); see `SceneConfig.early`."""
 
 
 class SceneModel(KerasModel):
@@ -52,7 +63,7 @@ class SceneModel(KerasModel):
     weights as soon as it is constructed.
 
     Attributes:
-      config: the frozen configuration.
+      config: the frozen configuration; in a stage of training, the one with `Stage.early`.
       run_seed: seed of the noise in `fit`; the package's own training loop passes seeds explicitly.
     """
 
@@ -74,8 +85,12 @@ class SceneModel(KerasModel):
         # All instances have the same name, because checkpoints find weights by their path. Without
         # autocast, images stay float32, and layers cast to the compute dtype.
         super().__init__(**{"name": type(self).__name__, "autocast": False, **kwargs})
-        self.config = config
+        self._config = config
         self.run_seed = run_seed
+
+    @property
+    def config(self):
+        return getattr(_early, "configs", {}).get(id(self), self._config)
 
     @property
     def is_video(self):
@@ -106,7 +121,36 @@ class SceneModel(KerasModel):
 
         A stage begins after `step` finished updates.
         """
+        own = self.own_stages()
+        starts = {start for start, _ in own}
+        starts |= {updates for updates, _ in self.config.early_settings()}
+        return tuple(
+            (start, self._with_early(stage_at(own, start)[0], start)) for start in sorted(starts)
+        )
+
+    def own_stages(self):
+        """Returns `stages` without those of `early`; models with a curriculum override it."""
         return ((0, Stage(self.config.num_steps)),)
+
+    def _with_early(self, stage, step):
+        changes = dict(self.config.early_changes(step))
+        if "num_steps" in changes:
+            stage = stage._replace(num_steps=int(changes["num_steps"]))
+        return stage._replace(early=tuple(changes.items()))
+
+    @contextlib.contextmanager
+    def in_stage(self, stage):
+        """Within the block, in this thread, `config` is that of a stage of training."""
+        if not stage.early:
+            yield
+            return
+        before = getattr(_early, "configs", {})
+        changed = self._config.override({**dict(stage.early), "early": ()})
+        _early.configs = {**before, id(self): changed}
+        try:
+            yield
+        finally:
+            _early.configs = before
 
     def trained_variables(self, stage):
         """Returns the weights that a stage trains, in the order of `trainable_variables`."""
@@ -192,15 +236,15 @@ class SceneModel(KerasModel):
         if stage is None:
             stage = self.stages()[0][1]
 
-        with tf.GradientTape() as tape:
-            outputs = self.forward_in_training(batch["image"], seed, step, stage)
-            check_outputs(outputs, batch["image"])
-            loss, terms = self.objective(outputs, step)
-            scaled = loss * loss_scale
-
         # TensorFlow makes no zeros for a Keras variable, only for the tf.Variable that it wraps.
         weights = [v.value for v in self.trained_variables(stage)]
-        gradients = tape.gradient(scaled, weights, unconnected_gradients="zero")
+        with self.in_stage(stage):
+            with tf.GradientTape() as tape:
+                outputs = self.forward_in_training(batch["image"], seed, step, stage)
+                check_outputs(outputs, batch["image"])
+                loss, terms = self.objective(outputs, step)
+                scaled = loss * loss_scale
+            gradients = tape.gradient(scaled, weights, unconnected_gradients="zero")
         return outputs, {"loss": loss, **terms}, gradients
 
     def get_config(self):

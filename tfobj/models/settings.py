@@ -4,9 +4,11 @@ A model's `config.py` and `presets.py` import this module, and nothing that impo
 that a mistyped setting is answered and a list is shown without it.
 """
 
+import dataclasses
 from typing import NamedTuple
 
-from tfobj.config import Config, require
+from tfobj.config import Config, parse_overrides, require
+from tfobj.errors import unknown_name
 from tfobj.inference.schedules import check_schedule
 from tfobj.structs import check_num_slots, check_num_steps
 
@@ -15,10 +17,53 @@ QUICK_DATA = {"num_train": 2_000, "num_test": 320}
 """Shared by the `quick` presets of all video models."""
 
 
-class SceneConfig(Config):
-    """Settings shared by all models; subclasses are dataclasses with these fields."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StagedConfig(Config):
+    """Settings that may be others in the beginning of a training."""
 
     prefix = "model."
+
+    early: tuple[str, ...] = ()
+    """Other settings for the beginning of a training: "4000 likelihood_scale=0.3" holds for 4,000
+    updates. Entries with different settings may overlap. Evaluations and exports do without."""
+
+    early_names = ("num_slots", "num_steps")
+    """Settings that `early` may change: those that no weight and no layer depends on."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        for _, settings in self.early_settings():
+            self.override({**settings, "early": ()}, self.prefix)
+
+    def early_settings(self):
+        """Returns the entries of `early`: ((updates, {name: text}), ...)."""
+        return tuple(map(self._early_setting, self.early))
+
+    def _early_setting(self, entry):
+        field = f"{self.prefix}early"
+        require(self.early_names, field, "empty: nothing can change in this model", entry)
+        updates, *settings = entry.split() or ("0",)
+        is_valid = updates.isdecimal() and int(updates) > 0 and settings
+        is_valid = is_valid and all("=" in setting for setting in settings)
+        form = '"UPDATES name=value ..." with UPDATES above 0, such as "4000 num_steps=2"'
+        require(is_valid, field, form, entry)
+        settings = parse_overrides(settings)
+        for name in settings:
+            if name not in self.early_names:
+                raise unknown_name(f"setting in `{field}`", name, self.early_names)
+        return int(updates), settings
+
+    def early_changes(self, step):
+        """Returns what `early` changes after `step` updates: ((name, text), ...)."""
+        changes = {}
+        for updates, settings in self.early_settings():
+            if step < updates:
+                changes |= settings
+        return tuple(sorted(changes.items()))
+
+
+class SceneConfig(StagedConfig):
+    """Settings shared by all models; subclasses are dataclasses with these fields."""
 
     image_size: tuple[int, int]
     """Height and width of an image in pixels, as the data set has it."""
@@ -52,7 +97,7 @@ class SceneConfig(Config):
 
 
 class VideoConfig(SceneConfig):
-    """Settings shared by all video models."""
+    """Settings shared by all video models; subclasses are dataclasses with these fields."""
 
     num_frames: int
     """T, frames of a training clip."""

@@ -126,7 +126,7 @@ class VideoModel(SceneModel):
     def imagine_cell(self, memory, seed, cell, num_steps, weight_terms):
         """Predicts a frame that was not observed: returns (memory, frame outputs without terms)."""
 
-    def stages(self):
+    def own_stages(self):
         """Returns one stage per length of training clips."""
         return tuple(
             (start, Stage(self.config.num_steps, num_frames=frames))

@@ -58,14 +58,17 @@ class StageBatches:
 def stream_start(stages, step):
     """Returns the number of updates before the first batch of the stream in force after `step`.
 
-    Images have one stream for all stages, clips one for each.
+    Images have one stream for all stages, clips one for every length.
 
     Args:
       stages: of `SceneModel.stages`.
       step: number of updates.
     """
-    start, stage = [entry for entry in stages if entry[0] <= step][-1]
-    return 0 if stage.num_frames is None else start
+    begun = [entry for entry in stages if entry[0] <= step]
+    first, stage = begun.pop()
+    while begun and begun[-1][1].num_frames == stage.num_frames:
+        first, _ = begun.pop()
+    return first
 
 
 def batch_size_of(stage, stages, config, num_replicas):

@@ -71,6 +71,8 @@ class EfficientMORLConfig(SceneConfig):
     """Gain of all initial values except those of the GRUs and the encoder's position embedding
     (released code)."""
 
+    early_names = ("num_slots", "num_steps", "likelihood_scale", "kl_weight")
+
     @property
     def minimum_steps(self):
         """Least number of refinement steps: without layers, only refinement sees the image."""

@@ -114,7 +114,7 @@ class EfficientMORL(SceneModel):
         )
         self.built = True
 
-    def stages(self):
+    def own_stages(self):
         """Returns one stage of training per entry of the curriculum."""
         config = self.config
         schedule = check_schedule(

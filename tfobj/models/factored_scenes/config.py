@@ -120,6 +120,8 @@ class FactoredScenesConfig(SceneConfig):
     """Standard deviation in pixels of the blur of the scene level's target positions; 1 trains it
     better, 0 is the likelihood."""
 
+    early_names = ("beta_appearance", "beta_depth", "beta_background")
+
     @property
     def num_objects(self):
         """J."""

@@ -188,7 +188,7 @@ class FactoredScenes(SceneModel):
     def slot_parts(self):
         return self.slot_layout.parts()
 
-    def stages(self):
+    def own_stages(self):
         """Returns the object level from the start, the scene level from `scene_from_step` on."""
         objects = (0, Stage(1, "objects"))
         if self.scene_prior is None:

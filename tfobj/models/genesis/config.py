@@ -90,6 +90,8 @@ class GenesisConfig(SceneConfig):
     kl_warmup_steps: NonNegativeInt = 0
     """`kl_weight` rises linearly from zero over these steps."""
 
+    early_names = ("num_slots", "likelihood_scale", "kl_weight")
+
     @property
     def slot_size(self):
         """D: size of the mask latent and, in "genesis", of the component latent after it."""

@@ -54,6 +54,8 @@ class IodineConfig(SceneConfig):
     """Appends the constant 5.0 to every latent (released code)."""
     inputs: RefinementInputsConfig = RefinementInputsConfig()
 
+    early_names = ("num_slots", "num_steps", "likelihood_scale", "likelihood_weight")
+
     @property
     def slot_size(self):
         """D, the size of a latent."""

@@ -47,6 +47,8 @@ class MonetConfig(SceneConfig):
     initial_gain: Positive = 1.0
     """Kernels begin uniform within initial_gain / sqrt(fan in)."""
 
+    early_names = ("num_slots", "background_scale", "foreground_scale", "beta", "gamma")
+
     @property
     def slot_size(self):
         """D."""

@@ -83,6 +83,7 @@ class RNemConfig(VideoConfig):
     rollout_threshold: Annotated[float, Bounds(low=0, below=1)] = 0.1
     """A pixel of a predicted frame counts as white where some slot's psi is above this."""
 
+    early_names = ("num_slots",)
     minimum_frames = 2
 
     def __post_init__(self):

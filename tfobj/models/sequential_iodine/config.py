@@ -20,6 +20,7 @@ class SequentialIodineConfig(VideoConfig, IodineConfig):
     """Bound on the absolute value of every gradient that the refinement reads, and of every entry
     of its update; none for no bound."""
 
+    early_names = ("num_slots", "likelihood_scale", "likelihood_weight")
     minimum_frames = 2
 
     def __post_init__(self):

@@ -16,6 +16,8 @@ class SlotMLPConfig(SlotAutoencoderConfig):
     """Side of the grid that tokens are max-pooled to."""
     hidden: tuple[PositiveInt, ...] = (512, 512)
 
+    early_names = ()
+
     def __post_init__(self):
         super().__post_init__()
         require(

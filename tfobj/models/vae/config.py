@@ -48,6 +48,7 @@ class VAEConfig(SceneConfig):
     conv_filters: PositiveInt = 32
     """"conv": channels of the first layer (Table 6: 32); those of all others are multiples."""
 
+    early_names = ("beta",)
     minimum_slots = 1
 
     @property

@@ -94,6 +94,7 @@ class VideoDecompositionConfig(VideoConfig):
     Without it, slots share a black background (0.1 for binary balls).
     """
 
+    early_names = ("num_slots", "num_steps", "likelihood_variance", "kl_weight", "entropy_weight")
     minimum_steps = 2
 
     def __post_init__(self):
