@@ -40,7 +40,7 @@ def report(**changes):
         "all_reduces": 1,
         "all_gathers": 0,
         "lowering_seconds": 7.4,
-        "fingerprint": "abc",
+        "config": {},
         "software": {"tensorflow": "2.21.0", "jax": "0.10.2", "libtpu": "0.0.42.1"},
         **changes,
     }
@@ -189,18 +189,32 @@ def test_files_are_named_by_their_settings_and_kept(tmp_path):
     )
     path = tmp_path / name
     assert not tpu_checks.is_current(path, experiment, search=False)
-    path.write_text(json.dumps(report(fingerprint=experiment.fingerprint())))
+    path.write_text(json.dumps(report(config=experiment.to_dict())))
     assert tpu_checks.is_current(path, experiment, search=False)
     assert not tpu_checks.is_current(path, experiment, search=True)
     changed = experiment.override({"model.num_slots": 5})
     assert not tpu_checks.is_current(path, changed, search=False)
-    path.write_text(json.dumps(report(fingerprint=experiment.fingerprint(), fits=None)))
+    path.write_text(json.dumps(report(config=experiment.to_dict(), fits=None)))
     assert not tpu_checks.is_current(path, experiment, search=False)
-    given_up = report(fingerprint=experiment.fingerprint(), fits=None, compile_minutes=20.0)
+    given_up = report(config=experiment.to_dict(), fits=None, compile_minutes=20.0)
     path.write_text(json.dumps(given_up))
     assert tpu_checks.is_current(path, experiment, search=False, compile_minutes=20.0)
     assert not tpu_checks.is_current(path, experiment, search=False, compile_minutes=30.0)
     path.write_text("{")
+    assert not tpu_checks.is_current(path, experiment, search=False)
+
+
+def test_a_setting_that_is_newer_than_a_file_had_its_default(tmp_path):
+    experiment = tpu_checks.make_experiment("iodine", "tetris", "paper", {})
+    config = experiment.to_dict()
+    del config["train"]["ema_decay"]
+    path = tmp_path / "check.json"
+    path.write_text(json.dumps(report(config=config)))
+    assert tpu_checks.is_current(path, experiment, search=False)
+    changed = experiment.override({"train.ema_decay": 0.5})
+    assert not tpu_checks.is_current(path, changed, search=False)
+    config["train"]["gone"] = 1
+    path.write_text(json.dumps(report(config=config)))
     assert not tpu_checks.is_current(path, experiment, search=False)
 
 
@@ -242,7 +256,7 @@ def test_all_presets_continue_where_files_exist(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return report(
             model=model,
-            fingerprint=tpu_checks.make_experiment(model, dataset, preset, settings).fingerprint(),
+            config=tpu_checks.make_experiment(model, dataset, preset, settings).to_dict(),
         )
 
     monkeypatch.setattr(tpu_checks, "check", check)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from tfobj import files, registry
 from tfobj.bench import markdown, tpu, tpu_search
 from tfobj.errors import UserError
+from tfobj.training.experiment import ExperimentConfig, resolve
 from tfobj.training.progress import describe_seconds
 
 BEGIN = "<!-- table: written by `python launch/check_tpu.py --write_docs` -->"
@@ -137,8 +138,6 @@ def _num_pixels(model, dataset):
 
 def make_experiment(model, dataset, preset, settings):
     """Returns the `ExperimentConfig` of a preset whose scenes are not needed."""
-    from tfobj.training.experiment import resolve
-
     experiment = resolve(model, dataset, preset, settings, needs_data=False)
     if experiment.train.precision == "auto":
         return experiment.override({"train.precision": "bfloat16"})  # What it is on a TPU.
@@ -172,14 +171,16 @@ def file_name(experiment, dataset, settings, topology, chips):
 def is_current(path, experiment, search, compile_minutes=0.0):
     """Whether a file holds a finished check of exactly this experiment.
 
-    A compilation that was given up is finished, unless `compile_minutes` are more than it had. If
-    `search`, the file must hold the largest batch as well.
+    Settings that are newer than the file had their defaults then. A compilation that was given up
+    is finished, unless `compile_minutes` are more than it had. If `search`, the file must hold the
+    largest batch as well.
     """
     try:
-        report = files.read_json(path)
+        report = files.read_json(path, keys={"config": dict})
+        checked = ExperimentConfig.from_dict(report["config"])
     except (OSError, UserError):
         return False
-    if report["fingerprint"] != experiment.fingerprint():
+    if checked != experiment:
         return False
     if report["fits"] is None:
         return report.get("compile_minutes", 0.0) >= compile_minutes > 0.0
@@ -207,7 +208,7 @@ def check(model, dataset, preset, settings, topology, chips, search, limits=DEFA
         "settings": changed_settings(settings),
         "image_shape": [*experiment.model.image_size, experiment.model.channels],
         **report,
-        "fingerprint": experiment.fingerprint(),
+        "config": experiment.to_dict(),
         "compile_minutes": limits.compile_minutes,
         "software": {name: version(name) for name in ("tensorflow", "jax", "libtpu")},
     }
