@@ -236,7 +236,8 @@ def batches(items, num_slots):
 def decompose_files(decomposer, files, out, failures):
     """Decomposes pictures and frames; files that cannot be read are named at the end.
 
-    Pictures are read by a thread and results are written by another one, while the model works.
+    One thread reads pictures, one draws figures and one writes arrays, while the model works:
+    of a picture of 256 x 256 pixels, the model takes a twentieth of the time, the figure a half.
     """
     import numpy as np
     from tqdm import auto as tqdm
@@ -252,22 +253,26 @@ def decompose_files(decomposer, files, out, failures):
     start = time.monotonic()
     progress = tqdm.tqdm(total=len(files), desc="Decomposing", unit=" files", disable=None)
 
-    def write(picture, result, name):
-        result_files.write_decomposition(picture.image, result, out, name, picture.title())
+    def draw(picture, result, name):
+        result_files.draw_decomposition(picture.image, result, out, name, picture.title())
         progress.update(picture.number - progress.n)
 
     pictures = read_pictures(decomposer, files, unreadable)
     with (
         progress,
         threads.read_ahead(pictures, 2 * BATCH) as ahead,
+        threads.WriteBehind(2 * BATCH) as drawer,
         threads.WriteBehind(2 * BATCH) as writer,
     ):
         for batch in batches(ahead, num_slots):
             results = decompose(decomposer, np.stack([picture.image for picture in batch]))
             for i, picture in enumerate(batch):
-                writer.do(write, picture, results.scene(i), names.unused(picture.stem()))
+                result = results.scene(i)
+                name = names.unused(picture.stem())
+                drawer.do(draw, picture, result, name)
+                writer.do(result_files.write_decomposition, result, out, name)
             count += len(batch)
-        writer.do(lambda: progress.update(len(files) - progress.n))
+        drawer.do(lambda: progress.update(len(files) - progress.n))
 
     if count:
         rate = count / (time.monotonic() - start)
