@@ -100,7 +100,20 @@ QUICK_TRAIN = {
     "precision": "auto",
 }
 
+LAPTOP_TRAIN = {**QUICK_TRAIN, "steps": 80_000, "cooldown_steps": 80_000, "ema_decay": 0.999}
+"""The quick model lacked nothing but updates.
+
+Seed 0, with averaged weights, foreground ARI on validation scenes: 0.868 after 8,000 updates, 0.958
+after 16,000, 0.980 after 32,000, 0.989 after 80,000. The quick preset ends after 16,000 updates at
+0.94 (float32) and 0.89 (bfloat16) on test scenes."""
+
 PRESETS = {
+    ("laptop", "tetris"): Preset(
+        "The quick model, trained five times as long and judged by averages of its weights.",
+        model={"num_slots": 4, **QUICK},
+        train=LAPTOP_TRAIN,
+        duration="about 45 minutes on one CPU core",
+    ),
     ("quick", "tetris"): Preset(
         "Small and fast, ours: a strided encoder, one refinement step; made for two CPU cores.",
         model={"num_slots": 4, **QUICK},
