@@ -112,7 +112,7 @@ PRESETS = {
         "The quick model, trained five times as long and judged by averages of its weights.",
         model={"num_slots": 4, **QUICK},
         train=LAPTOP_TRAIN,
-        duration="about 45 minutes on one CPU core",
+        duration="about 35 minutes on two CPU cores",
     ),
     ("quick", "tetris"): Preset(
         "Small and fast, ours: a strided encoder, one refinement step; made for two CPU cores.",
