@@ -90,6 +90,8 @@ def test_clips_go_on_where_their_length_stays():
         ("0 num_steps=2", "with UPDATES above 0"),
         ("100", "with UPDATES above 0"),
         ("", "with UPDATES above 0"),
+        ("9" * 5_000 + " num_steps=2", "with UPDATES above 0"),
+        ("\u0664 num_steps=2", "with UPDATES above 0"),
         ("100 num_steps", "with UPDATES above 0"),
         ("100 num_step=2", "Did you mean 'num_steps'"),
         ("100 latent_size=2", "Unknown setting in `model.early` 'latent_size'"),

@@ -5,6 +5,7 @@ that a mistyped setting is answered and a list is shown without it.
 """
 
 import dataclasses
+import re
 from typing import NamedTuple
 
 from tfobj.config import Config, parse_overrides, require
@@ -43,8 +44,8 @@ class StagedConfig(Config):
         field = f"{self.prefix}early"
         require(self.early_names, field, "empty: nothing can change in this model", entry)
         updates, *settings = entry.split() or ("0",)
-        is_valid = updates.isdecimal() and int(updates) > 0 and settings
-        is_valid = is_valid and all("=" in setting for setting in settings)
+        is_number = re.fullmatch("0*[1-9][0-9]{0,11}", updates)
+        is_valid = is_number and settings and all("=" in setting for setting in settings)
         form = '"UPDATES name=value ..." with UPDATES above 0, such as "4000 num_steps=2"'
         require(is_valid, field, form, entry)
         settings = parse_overrides(settings)
