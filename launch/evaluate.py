@@ -164,7 +164,7 @@ def open_scenes_to_score(run):
 
     scenes, protocol = open_scenes(run.experiment, _SPLIT.value, _DATA_DIR.value)
     if scenes.num_frames is not None:
-        wanted = _NUM_FRAMES.value or run.experiment.eval.num_frames or scenes.num_frames
+        wanted = _NUM_FRAMES.value or run.experiment.eval.scored_frames(scenes.num_frames)
         scenes = scenes.first_frames(min(wanted, scenes.num_frames))
     if _NUM_SCENES.value:
         scenes = scenes.take(_NUM_SCENES.value)

@@ -111,23 +111,6 @@ def test_a_run_is_judged_and_loaded_by_its_averages(tmp_path, train_tiny, tiny, 
     assert abs(by_weight - by_average) > 1e-4 * by_average
 
 
-def test_averages_leave_training_alone_and_survive_a_restart(tmp_path, train_tiny, weights, decay):
-    train_tiny(tmp_path / "whole", **decay)
-    train_tiny(tmp_path / "parts", **decay, **{"train.steps": 4})
-    train_tiny(tmp_path / "parts", **decay)
-    for one, two in zip(
-        weights(tmp_path / "whole").values(), weights(tmp_path / "parts").values(), strict=True
-    ):
-        np.testing.assert_array_equal(one, two)
-
-    train_tiny(tmp_path / "plain", **{**decay, "train.ema_decay": 0.0})
-    losses = [
-        [row["loss"] for row in read_metrics(tmp_path / name) if row["split"] == "train"]
-        for name in ("whole", "plain")
-    ]
-    assert losses[0] == losses[1]
-
-
 def test_a_run_that_begins_with_weights_averages_from_there(tmp_path, train_tiny, tiny, decay):
     train_tiny(tmp_path / "first", **decay)
     train_tiny(tmp_path / "second", init_from=tmp_path / "first", **decay, **{"train.steps": 1})

@@ -66,22 +66,32 @@ def test_last_step_is_logged_scored_and_saved_whatever_the_intervals(tmp_path, t
     assert steps_on_disk(tmp_path) == {5}
 
 
-def test_a_restart_among_early_settings_changes_nothing(tmp_path, train_tiny, weights):
-    early = {"model.early": ("4 num_slots=3",), "train.eval_every": 6, "train.log_every": 1}
-    train_tiny(tmp_path / "whole", **early)
-    train_tiny(tmp_path / "parts", **early, **{"train.steps": 2})
-    train_tiny(tmp_path / "parts", **early)
+@pytest.mark.parametrize(
+    "settings",
+    [{"model.early": ("4 num_slots=3",)}, {"train.ema_decay": 0.5, "train.learning_rate": 0.01}],
+    ids=["early", "averages"],
+)
+@pytest.mark.parametrize("stop", [2, 4])
+def test_a_restart_changes_nothing(settings, stop, tmp_path, train_tiny, weights):
+    train_tiny(tmp_path / "whole", **settings)
+    train_tiny(tmp_path / "parts", **settings, **{"train.steps": stop})
+    train_tiny(tmp_path / "parts", **settings)
     for one, two in zip(
         weights(tmp_path / "whole").values(), weights(tmp_path / "parts").values(), strict=True
     ):
         np.testing.assert_array_equal(one, two)
 
-    train_tiny(tmp_path / "plain", **{**early, "model.early": ()})
-    losses = [
-        [row["loss"] for row in read_metrics(tmp_path / name) if row["split"] == "train"]
-        for name in ("whole", "plain")
-    ]
-    assert losses[0][0] != losses[1][0]
+
+def losses(workdir):
+    return [row["loss"] for row in read_metrics(workdir) if row["split"] == "train"]
+
+
+def test_averages_leave_training_alone_and_early_settings_do_not(tmp_path, train_tiny):
+    train_tiny(tmp_path / "plain")
+    train_tiny(tmp_path / "averages", **{"train.ema_decay": 0.5})
+    train_tiny(tmp_path / "early", **{"model.early": ("4 num_slots=3",)})
+    assert losses(tmp_path / "averages") == losses(tmp_path / "plain")
+    assert losses(tmp_path / "early")[0] != losses(tmp_path / "plain")[0]
 
 
 def test_steps_per_call_do_not_change_the_weights(tmp_path, train_tiny, weights):

@@ -133,10 +133,9 @@ class SceneModel(KerasModel):
         return ((0, Stage(self.config.num_steps)),)
 
     def _with_early(self, stage, step):
-        changes = dict(self.config.early_changes(step))
-        if "num_steps" in changes:
-            stage = stage._replace(num_steps=int(changes["num_steps"]))
-        return stage._replace(early=tuple(changes.items()))
+        changes = self.config.early_changes(step)
+        num_steps = int(dict(changes).get("num_steps", stage.num_steps))
+        return stage._replace(num_steps=num_steps, early=changes)
 
     @contextlib.contextmanager
     def in_stage(self, stage):
@@ -145,8 +144,7 @@ class SceneModel(KerasModel):
             yield
             return
         before = getattr(_early, "configs", {})
-        changed = self._config.override({**dict(stage.early), "early": ()})
-        _early.configs = {**before, id(self): changed}
+        _early.configs = {**before, id(self): self._config.with_early(dict(stage.early))}
         try:
             yield
         finally:

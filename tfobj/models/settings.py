@@ -34,7 +34,7 @@ class StagedConfig(Config):
     def __post_init__(self):
         super().__post_init__()
         for _, settings in self.early_settings():
-            self.override({**settings, "early": ()}, self.prefix)
+            self.with_early(settings)
 
     def early_settings(self):
         """Returns the entries of `early`: ((updates, {name: text}), ...)."""
@@ -53,6 +53,10 @@ class StagedConfig(Config):
             if name not in self.early_names:
                 raise unknown_name(f"setting in `{field}`", name, self.early_names)
         return int(updates), settings
+
+    def with_early(self, changes):
+        """Returns these settings with `changes`, {name: text}, and no others to come."""
+        return self.override({**changes, "early": ()}, self.prefix)
 
     def early_changes(self, step):
         """Returns what `early` changes after `step` updates: ((name, text), ...)."""

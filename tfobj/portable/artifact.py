@@ -2,7 +2,7 @@
 
     manifest.json               settings, programs with their parameters and outputs, file names
     step_000000.stablehlo       the training step from step 0 on; a curriculum has one per stage
-    forward_000000.stablehlo    images -> masks and reconstructions, for scoring; one per stage too
+    forward_000000.stablehlo    images -> masks and reconstructions, for scoring; one per export
     state/                      weights and optimizer at the first step
     data/                       scenes, if they travel with the run
 

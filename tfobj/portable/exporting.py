@@ -169,34 +169,39 @@ def _write_stages(experiment, step, folder, from_step, precision):
     Returns:
       Their entries of the manifest.
     """
-    entries = [_write_stage(experiment, step, folder, from_step, precision)]
+    # One for all of these stages: it depends on the settings alone.
+    forward = _write_forward(experiment, folder, from_step, precision)
+    entries = [_write_stage(step, forward, folder, from_step, precision)]
 
     # A stage after the last step is never trained.
     until_step = step.manifest["until_step"]
     while until_step is not None and until_step < experiment.train.steps:
         step = lowering.lower_step(experiment, from_step=until_step)
-        entries.append(_write_stage(experiment, step, folder, until_step, precision))
+        entries.append(_write_stage(step, forward, folder, until_step, precision))
         until_step = step.manifest["until_step"]
     return entries
 
 
-def _write_stage(experiment, step, folder, from_step, precision):
-    """Writes the step and the forward pass of a stage; returns its entry of the manifest."""
+def _write_forward(experiment, folder, from_step, precision):
+    """Writes the forward pass that is scored; returns what the manifest says of it."""
     batch_size = min(experiment.eval.batch_size, scenes.NUM_EVALUATION)
     num_frames = _num_frames(experiment)
     if num_frames is not None:
-        num_frames = min(num_frames, experiment.eval.num_frames or num_frames)
+        num_frames = experiment.eval.scored_frames(num_frames)
     forward = lowering.lower_forward(experiment, batch_size, num_frames)
     path = folder / f"forward_{from_step:06d}{artifact.PROGRAM}"
-    scored = {
+    return {
         "seed": EVALUATION_SEED,
         **_write_program(path, forward, precision),
         **{name: forward.manifest[name] for name in _OF_FORWARD},
     }
 
+
+def _write_stage(step, forward, folder, from_step, precision):
+    """Writes the step of a stage; returns the stage's entry of the manifest."""
     path = folder / f"step_{from_step:06d}{artifact.PROGRAM}"
     written = _write_program(path, step, precision)
-    return {"from_step": from_step, **written, **step.manifest, "forward": scored}
+    return {"from_step": from_step, **written, **step.manifest, "forward": forward}
 
 
 def _write_program(path, lowered, precision):

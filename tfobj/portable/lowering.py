@@ -19,7 +19,7 @@ import tensorflow as tf
 from tfobj.errors import UserError
 from tfobj.inference.schedules import stage_at
 from tfobj.training.checkpoint import RunState, by_path
-from tfobj.training.evaluation import frame_by_frame
+from tfobj.training.evaluation import infer_scenes
 from tfobj.training.experiment import build_model
 from tfobj.training.optimizer import make_optimizer
 from tfobj.training.schedule import schedule_of
@@ -137,10 +137,7 @@ def lower_forward(experiment, batch_size, num_frames=None):
             return model(image, num_steps=experiment.eval.num_steps, seed=seed, training=False)
 
         def forward(image, seed):
-            if num_frames is None or experiment.model.is_video:
-                outputs = infer(image, seed)
-            else:
-                outputs = frame_by_frame(infer, image, seed)
+            outputs = infer_scenes(model, infer, image, seed)
             # Loops over frames lose the number of frames, and reshapes the batch.
             masks = tf.ensure_shape(outputs.masks, [*lead, num_slots, *size, 1])
             recon = tf.ensure_shape(outputs.recon, images.shape)
@@ -158,6 +155,8 @@ def lower_forward(experiment, batch_size, num_frames=None):
 
 def _read_averages(params, experiment, model):
     """Names the average in place of each weight among the parameters, if the run keeps some."""
+    if not experiment.train.ema_decay:
+        return
     optimizer = make_optimizer(experiment.train)
     optimizer.build(model.trainable_variables)
     paths = {weight.path: average.path for weight, average in optimizer.averages}

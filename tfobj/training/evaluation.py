@@ -49,9 +49,7 @@ class Evaluator:
             return model(image, num_slots=num_slots, num_steps=num_steps, seed=seed, training=False)
 
         def forward(image, seed):
-            if len(image.shape) == 4 or model.is_video:
-                return infer(image, seed)
-            return frame_by_frame(infer, image, seed)
+            return infer_scenes(model, infer, image, seed)
 
         def forecast(image, num_predicted, seed):
             return model.forecast(
@@ -196,6 +194,23 @@ def _health_of(outputs):
     if attention is not None:
         attention = tf.transpose(attention[:, -1], [0, 2, 1])  # [B, K, N]
     return slot_health(outputs.masks, posterior.get("kl"), attention, posterior.get("layer_kl"))
+
+
+def infer_scenes(model, infer, image, seed):
+    """Runs a model on images, or on clips, whose frames a model of images sees one by one.
+
+    Args:
+      model: `SceneModel`.
+      infer: function of (image, seed) that calls it.
+      image: float32 [B, (T,) H, W, C].
+      seed: int32 [3].
+
+    Returns:
+      `SceneOutputs`.
+    """
+    if len(image.shape) == 4 or model.is_video:
+        return infer(image, seed)
+    return frame_by_frame(infer, image, seed)
 
 
 def frame_by_frame(infer, clips, seed):

@@ -104,6 +104,10 @@ class EvalConfig(Config):
     )
     """Chooses the best checkpoint on the validation split; mse where there are no labels."""
 
+    def scored_frames(self, num_frames):
+        """Returns how many frames are scored of clips that have `num_frames`."""
+        return min(self.num_frames or num_frames, num_frames)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig(Config):

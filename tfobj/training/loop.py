@@ -259,8 +259,7 @@ def _validation_clips(clips, experiment):
 
     A video model sees the first frames of each clip; an image model sees only the first one.
     """
-    num_frames = min(experiment.eval.num_frames or clips.num_frames, clips.num_frames)
-    clips = clips.first_frames(num_frames)
+    clips = clips.first_frames(experiment.eval.scored_frames(clips.num_frames))
     if experiment.model.is_video:
         return clips
     return clips.first_frames(1).frames()
